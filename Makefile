@@ -1,0 +1,47 @@
+# Two commands do all the set-up: `make demo` runs the main job, `make test` passes the tests.
+# On Windows, or without make: CONTRIBUTING.md gives the pip commands.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint tests slow format pins clean
+
+demo: $(VENV)/.installed-tensorflow
+	$(BIN)/onsight demo
+
+test: lint tests
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+# Everything on TensorFlow, then what touches Keras again on JAX.
+tests: $(VENV)/.installed-dev
+	KERAS_BACKEND=tensorflow $(BIN)/pytest -m "not slow"
+	KERAS_BACKEND=jax $(BIN)/pytest -m "backend and not slow"
+
+slow: $(VENV)/.installed-dev
+	KERAS_BACKEND=tensorflow $(BIN)/pytest -m slow
+	KERAS_BACKEND=jax $(BIN)/pytest -m "slow and backend"
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+$(VENV)/.installed-%: requirements/%.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+# Writes the pins anew; needs `uv`.
+COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --upgrade --quiet \
+	--no-header --no-annotate --no-emit-index-url --no-emit-find-links --group build
+pins:
+	$(COMPILE) --extra tensorflow --extra jax --group dev -o requirements/dev.txt
+	$(COMPILE) --extra tensorflow -c requirements/dev.txt -o requirements/tensorflow.txt
+	$(COMPILE) --extra jax -c requirements/dev.txt -o requirements/jax.txt
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,62 @@
+"""Onsight: from pictures to a classifier you can trust.
+
+>>> import onsight
+>>> run = onsight.train(onsight.TrainSpec(data="photos/"))  # doctest: +SKIP
+>>> onsight.evaluate(run)  # doctest: +SKIP
+>>> onsight.predict(run, ["cat.jpg"])  # doctest: +SKIP
+
+Names are imported when they are first used, so that `import onsight` is quick and loads no framework.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .datasets import Dataset as Dataset
+    from .datasets import load_dataset as load_dataset
+    from .errors import OnsightError as OnsightError
+    from .evaluation import Evaluation as Evaluation
+    from .evaluation import evaluate as evaluate
+    from .prediction import Prediction as Prediction
+    from .prediction import Predictor as Predictor
+    from .prediction import predict as predict
+    from .reporting import report as report
+    from .runs import Run as Run
+    from .runs import list_runs as list_runs
+    from .runs import open_run as open_run
+    from .spec import TrainSpec as TrainSpec
+    from .training import resume as resume
+    from .training import train as train
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Dataset": "datasets",
+    "load_dataset": "datasets",
+    "OnsightError": "errors",
+    "Evaluation": "evaluation",
+    "evaluate": "evaluation",
+    "Prediction": "prediction",
+    "Predictor": "prediction",
+    "predict": "prediction",
+    "report": "reporting",
+    "Run": "runs",
+    "list_runs": "runs",
+    "open_run": "runs",
+    "TrainSpec": "spec",
+    "resume": "training",
+    "train": "training",
+}
+__all__ = ["__version__", *_HOMES]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'onsight' has no attribute '{name}'. It has: {', '.join(__all__)}.")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,30 @@
+"""The `onsight` command, also `python -m onsight`: runs one verb, and turns its errors into a line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from .errors import OnsightError
+
+
+def main() -> None:
+    """Run the command line; exit with 0, 1 (training failed), 2 (the user can mend it), 130 or 143 (stopped)."""
+    from .cli import app
+
+    try:
+        app(sys.argv[1:])
+        sys.stdout.flush()
+    except OnsightError as error:
+        print(f"onsight: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("onsight: stopped.", file=sys.stderr)  # noqa: T201
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output has seen enough: `onsight predict … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+if __name__ == "__main__":
+    main()

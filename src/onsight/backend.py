@@ -1,0 +1,112 @@
+"""The backend is chosen, with its reason, before Keras is imported: afterwards it can no longer change."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.util import find_spec
+from typing import NamedTuple
+
+from .errors import SpecError
+
+BACKENDS = ("tensorflow", "jax")
+PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}  # ours -> Keras' dtype policy
+
+
+class Choice(NamedTuple):
+    """A value and why it was taken."""
+
+    value: str
+    reason: str
+
+
+def choose_backend(requested: str | None = None) -> Choice:
+    """Return which of `BACKENDS` Keras is to run on, and why. Imports no framework.
+
+    Raises:
+        SpecError: the name is unknown, it is not installed, or Keras already runs on another.
+    """
+    installed = [name for name in BACKENDS if find_spec(name)]
+    if not installed or not find_spec("keras"):
+        raise SpecError(
+            "No Keras backend is installed. Install one: pip install 'onsight[tensorflow]' (fastest on a CPU) "
+            "or pip install 'onsight[jax]'."
+        )
+    if "keras" in sys.modules:
+        import keras
+
+        choice = Choice(keras.config.backend(), "Keras was already imported with it")
+        if requested and requested != choice.value:
+            raise SpecError(
+                f"Keras already runs on {choice.value} in this process, so --backend {requested} comes too late. "
+                "Start a new process, or set KERAS_BACKEND before importing Keras."
+            )
+    elif requested:
+        choice = Choice(requested, "asked for")
+    elif os.environ.get("KERAS_BACKEND"):
+        choice = Choice(os.environ["KERAS_BACKEND"], "KERAS_BACKEND says so")
+    elif "jax" in installed and any(find_spec(plugin) for plugin in ("jax_cuda12_plugin", "jax_cuda13_plugin")):
+        choice = Choice("jax", "JAX with a GPU plugin is installed")
+    elif "tensorflow" in installed:
+        choice = Choice("tensorflow", "the faster one on a CPU")
+    else:
+        choice = Choice("jax", "the only one installed")
+    if choice.value not in installed:
+        raise SpecError(
+            f"Backend '{choice.value}' ({choice.reason}) is not installed or not supported. "
+            f"Installed: {', '.join(installed)}. Onsight runs on: {', '.join(BACKENDS)}."
+        )
+    return choice
+
+
+def use_backend(requested: str | None = None) -> Choice:
+    """Choose a backend and import Keras with it."""
+    choice = choose_backend(requested)
+    os.environ["KERAS_BACKEND"] = choice.value
+    # TensorFlow greets every process with notes about the processor; warnings and errors stay on.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import keras  # noqa: F401
+
+    return choice
+
+
+def environment() -> dict[str, str]:
+    """Return the versions and the machine that a figure depends on, as a run records them."""
+    import platform
+    from importlib.metadata import version
+
+    import keras
+
+    backend = keras.config.backend()
+    package = "tensorflow-cpu" if backend == "tensorflow" and find_spec_version("tensorflow-cpu") else backend
+    return {
+        "onsight": version("onsight"),
+        "keras": keras.__version__,
+        "backend": backend,
+        "backend_version": find_spec_version(package) or "unknown",
+        "numpy": version("numpy"),
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {processor()}",
+    }
+
+
+def find_spec_version(package: str) -> str | None:
+    """Return the version of an installed package, or None."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def processor() -> str:
+    """Return the processor's name as the system gives it, or "unknown processor"."""
+    import platform
+
+    try:
+        with open("/proc/cpuinfo") as lines:
+            names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    except OSError:
+        names = []
+    return (names[0] if names else platform.processor()) or "unknown processor"

@@ -1,0 +1,289 @@
+"""The command line: one command a verb, and each does no more than parse, call one function and print.
+
+Heavy modules are imported inside the commands: `onsight --help` must answer at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import App, Parameter
+
+from . import __version__
+from .spec import PRESETS, TrainSpec
+
+if TYPE_CHECKING:
+    from .prediction import Prediction
+
+app = App(
+    name="onsight",
+    version=__version__,
+    help="From pictures to a classifier you can trust: train, evaluate honestly, predict.",
+    help_format="markdown",
+)
+
+Quiet = Annotated[bool, Parameter(negative="", help="show no progress")]
+DataDir = Annotated[Path | None, Parameter(help="folder with a copy of a named data set (or set ONSIGHT_DATA)")]
+
+
+@app.command
+def demo(*, data_dir: DataDir = None, quiet: Quiet = False) -> None:
+    """Do the main job once, start to end: data, training, evaluation, pictures, a prediction.
+
+    Takes CIFAR-10 where it can be had, else the digits that come with scikit-learn.
+    """
+    from .demo import demo as run_demo
+
+    run_demo(data_dir, quiet)
+
+
+@app.command
+def train(
+    data: str = "cifar10",
+    /,
+    *,
+    spec: Annotated[TrainSpec, Parameter(name="*")] = TrainSpec(),  # noqa: B008 - frozen
+    resume: Path | None = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train a classifier on pictures and keep it as a run.
+
+    Parameters
+    ----------
+    data
+        a data set's name (`onsight datasets`), or a folder, zip or CSV of pictures
+    spec
+        every choice of the training
+    resume
+        go on with this run (or runs/latest); with --epochs N also one that has finished
+    """
+    from . import training
+    from .errors import SpecError
+    from .progress import make_reporter
+
+    if resume is None:
+        spec = TrainSpec(**{**spec.model_dump(include=spec.model_fields_set), "data": data})
+        run = training.train(spec, reporter=make_reporter(quiet))
+    else:
+        extra = spec.model_fields_set - {"epochs"}
+        if extra or data != "cifar10":
+            given = ", ".join(sorted(extra)) or f"data {data}"
+            raise SpecError(f"A resumed run keeps its own settings; only --epochs can be given with --resume, not {given}.")
+        run = training.resume(resume, epochs=spec.epochs, reporter=make_reporter(quiet))
+    say(str(run.folder))
+    hint(f"Next: onsight evaluate {run.folder}", quiet)
+
+
+@app.command
+def evaluate(
+    run: str = "latest",
+    /,
+    *,
+    data: str | None = None,
+    data_dir: DataDir = None,
+    format: Literal["text", "json"] = "text",  # noqa: A002 - the flag's name
+    quiet: Quiet = False,
+) -> None:
+    """Score a finished run on its test pictures, draw the pictures, write the report.
+
+    Parameters
+    ----------
+    run
+        a run's folder, or runs/latest
+    data
+        score on this data instead (a name, folder, zip or CSV with classes that the run knows)
+    format
+        text for people, or metrics.json as it is
+    """
+    import json
+
+    from . import evaluation
+    from .progress import make_reporter
+    from .reporting import verdict
+
+    result = evaluation.evaluate(run, data=data, data_dir=data_dir, reporter=make_reporter(quiet))
+    if format == "json":
+        say(json.dumps(result.metrics))
+        return
+    folder = result.folder.parent.parent
+    for sentence in verdict(folder, result.folder.name):
+        say(sentence)
+    say(f"Pictures and predictions: {result.folder}")
+    say(f"Report: {folder / 'report.html'}")
+
+
+@app.command
+def predict(
+    run: str,
+    /,
+    *pictures: str,
+    top: Annotated[int, Parameter(help="classes an answer")] = 3,
+    format: Literal["table", "csv", "json"] = "table",  # noqa: A002
+    batch_size: Annotated[int, Parameter(help="pictures a step; changes speed only")] = 256,
+) -> None:
+    """Answer for pictures: files, folders, patterns, or - for a picture from standard input.
+
+    Parameters
+    ----------
+    run
+        a run's folder, or runs/latest
+    pictures
+        what to look at
+    format
+        a table, CSV, or JSON lines
+    """
+    import sys
+
+    from .errors import DataError, SpecError
+    from .prediction import Predictor
+
+    if not pictures:
+        raise SpecError("No picture was given. For example: onsight predict runs/latest cat.jpg")
+    if top < 1 or batch_size < 1:
+        raise SpecError(f"--top {top} and --batch-size {batch_size} must be 1 or more.")
+    answered = failed = 0
+    write = {"table": table_lines, "csv": csv_lines, "json": json_lines}[format]
+
+    def counted(predictions: Iterable[Prediction]) -> Iterable[Prediction]:
+        nonlocal answered, failed
+        for prediction in predictions:
+            answered, failed = answered + (prediction.error is None), failed + (prediction.error is not None)
+            yield prediction
+
+    for line in write(counted(Predictor(run, batch_size).stream(pictures, top=top)), top):
+        say(line)
+    if failed:
+        if not answered:
+            raise DataError(f"None of the {failed} pictures could be read.")
+        print(f"onsight: {failed} of {answered + failed} pictures could not be read.", file=sys.stderr)  # noqa: T201
+
+
+@app.command
+def report(run: str = "latest", /) -> None:
+    """Write a run's report.html anew, from what the run holds by now."""
+    from .reporting import report as write_report
+    from .runs import open_run
+
+    say(str(write_report(open_run(run))))
+
+
+@app.command
+def runs(folder: Path | None = None, /) -> None:
+    """List the runs in a folder (default: runs, or ONSIGHT_RUNS)."""
+    import json
+
+    from .runs import list_runs, runs_folder
+
+    found = list_runs(folder)
+    if not found:
+        say(f"No runs in {folder or runs_folder()}. Train one: onsight train")
+        return
+    rows = [("run", "data", "model", "epochs", "validation", "test", "created")]
+    for run in found:
+        history = run.history()
+        validation = max((row["val_accuracy"] for row in history if "val_accuracy" in row), default=None)
+        scores = run.evaluation_folder() / "metrics.json"
+        test = json.loads(scores.read_text())["accuracy"] if scores.exists() else None
+        rows.append(
+            (
+                str(run.folder),
+                run.dataset["name"],
+                run.spec["model"],
+                f"{len(history)}/{run.spec['epochs']}" + ("" if run.is_trained else " unfinished"),
+                "" if validation is None else f"{validation:.1%}",
+                "" if test is None else f"{test:.2%}",
+                run.record["created"][:16].replace("T", " "),
+            )
+        )
+    for line in columns(rows):
+        say(line)
+
+
+@app.command
+def models() -> None:
+    """List the networks."""
+    from .models import MODELS
+
+    rows = [(name, f"from {entry.smallest} px", entry.description) for name, entry in MODELS.items()]
+    for line in columns(rows):
+        say(line)
+
+
+@app.command
+def datasets() -> None:
+    """List the data sets that have a name; a folder, zip or CSV of your own needs none."""
+    from .datasets import DATASETS
+
+    for line in columns(list(DATASETS.items())):
+        say(line)
+
+
+@app.command
+def presets() -> None:
+    """List the presets with what each one sets."""
+    for name, (description, fields) in PRESETS.items():
+        say(f"{name}: {description}")
+        say("    " + " ".join(f"--{key.replace('_', '-')} {value}" for key, value in fields.items()))
+
+
+@app.command
+def clear_cache() -> None:
+    """Remove the decoded pictures that Onsight keeps; they are made again when needed. Downloads stay."""
+    from .pixels import clear_cache as clear
+
+    say(f"Freed {clear() / 1e6:,.1f} MB.")
+
+
+def say(line: str) -> None:
+    """Print an answer to standard output."""
+    print(line)  # noqa: T201
+
+
+def hint(line: str, quiet: bool) -> None:
+    """Print what to do next to standard error."""
+    import sys
+
+    if not quiet:
+        print(line, file=sys.stderr)  # noqa: T201
+
+
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows as lines with their cells aligned."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def printable(text: str) -> str:
+    """Return a file's or class's name without the control characters that would steer a terminal."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
+
+
+def table_lines(predictions: Iterable[Prediction], top: int) -> Iterable[str]:
+    """Yield one line a picture: its path, then the likeliest classes."""
+    for prediction in predictions:
+        answers = "   ".join(f"{probability:6.1%} {printable(label)}" for label, probability in prediction.top)
+        yield f"{printable(prediction.source)}   " + (answers or f"unreadable: {printable(prediction.error or '')}")
+
+
+def csv_lines(predictions: Iterable[Prediction], top: int) -> Iterable[str]:
+    """Yield a header, then path,label1,probability1,…,error; cells that a spreadsheet would run are quoted."""
+    from .metrics import csv_cell
+
+    yield ",".join(["path", *(f"{kind}{i}" for i in range(1, top + 1) for kind in ("label", "probability")), "error"])
+    for prediction in predictions:
+        cells = [csv_cell(prediction.source)]
+        for label, probability in prediction.top:
+            cells += [csv_cell(label), f"{probability:.9g}"]
+        cells += [""] * (1 + 2 * top - len(cells))  # an unreadable picture, or fewer classes than asked for
+        yield ",".join([*cells, csv_cell(prediction.error or "")])
+
+
+def json_lines(predictions: Iterable[Prediction], top: int) -> Iterable[str]:
+    """Yield one JSON object a picture: path, top (label and probability), error."""
+    import json
+
+    for prediction in predictions:
+        answers = [{"label": label, "probability": probability} for label, probability in prediction.top]
+        yield json.dumps({"path": prediction.source, "top": answers, "error": prediction.error}, ensure_ascii=False)

@@ -1,0 +1,76 @@
+"""Every error that Onsight raises on purpose.
+
+    OnsightError                exit code 2: the user can mend it
+    ├── SpecError               a setting: an unknown name, a value out of range, two that exclude each other
+    ├── DataError               the data set: a missing class, no pictures, a file of the wrong shape
+    │   ├── PictureError        one picture that cannot be used
+    │   └── DownloadError       a file that could not be fetched whole
+    ├── ModelFileError          a model folder that is not what it says
+    ├── RunError                a run: not found, not finished, in use, written by a newer version
+    └── TrainingError           exit code 1: training could not go on
+        └── Interrupted         exit code 130 or 143: stopped by a signal, everything saved
+
+A message says what happened, with which value, what was expected and how to mend it. The command line
+prints it without a traceback; any other exception is a bug and keeps its own.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class OnsightError(Exception):
+    """Base of all errors that Onsight raises on purpose."""
+
+    exit_code = 2
+
+
+class SpecError(OnsightError):
+    """A setting has an unknown name or a value that cannot work."""
+
+
+class DataError(OnsightError):
+    """A data set cannot be used as it is."""
+
+
+class PictureError(DataError):
+    """One picture cannot be used; the message is the reason, without the path."""
+
+
+class DownloadError(DataError):
+    """A file could not be fetched whole."""
+
+
+class ModelFileError(OnsightError):
+    """A model folder is damaged, foreign or newer than this version."""
+
+
+class RunError(OnsightError):
+    """A run was not found, is not finished, is in use, or is newer than this version."""
+
+
+class TrainingError(OnsightError):
+    """Training could not go on; the last good state is kept."""
+
+    exit_code = 1
+
+
+class Interrupted(TrainingError):
+    """Training was stopped by a signal, after saving its state."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
+    """Return the message for an unknown `name`: what is known, and the nearest of it.
+
+    >>> unknown_name("model", "resnet", ["cnn", "resnet20"])
+    "No model 'resnet'. Known: cnn, resnet20. Did you mean 'resnet20'?"
+    """
+    known = list(known)
+    message = f"No {kind} '{name}'. Known: {', '.join(known)}."
+    nearest = difflib.get_close_matches(name, known, n=1)
+    return f"{message} Did you mean '{nearest[0]}'?" if nearest else message

@@ -1,0 +1,143 @@
+"""evaluate(run): the only verb that scores on the test set. Every figure derives from the predictions.csv it writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import figures, metrics
+from .datasets import Dataset, load_dataset
+from .errors import DataError
+from .files import write_json
+from .pixels import load_pixels
+from .prediction import probabilities
+from .progress import Reporter, make_reporter
+from .reporting import report
+from .runs import Run, now, open_run
+from .spec import TrainSpec
+from .training import recorded_parts
+
+if TYPE_CHECKING:
+    import keras
+
+SHOWN = 32  # sample pictures
+EXAMPLES = 12  # predictions and mistakes shown with their probabilities
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one evaluation found.
+
+    Attributes:
+        folder: holds predictions.csv, metrics.json and the pictures.
+        metrics: the content of metrics.json.
+    """
+
+    folder: Path
+    metrics: dict[str, Any]
+
+    def __str__(self) -> str:
+        low, high = self.metrics["accuracy_interval"]
+        return (
+            f"accuracy {self.metrics['accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%}, "
+            f"n = {self.metrics['n']:,}) on {self.metrics['provenance']}"
+        )
+
+
+def evaluate(
+    run: str | Path | Run,
+    *,
+    data: str | Path | None = None,
+    data_dir: Path | None = None,
+    batch_size: int = 256,
+    reporter: Reporter | None = None,
+) -> Evaluation:
+    """Score a finished run on its test pictures, or on other data, and write predictions, metrics, pictures, report.
+
+    Args:
+        run: the run, its folder, or `latest`.
+        data: other data, with (some of) the same classes; its test part is taken, or all of it where it has none.
+        data_dir: where the named data set lies, if it has moved.
+        batch_size: pictures a step; changes speed only.
+        reporter: where progress goes.
+
+    Raises:
+        RunError: there is no such run, or it is not finished, or its test pictures are gone.
+        DataError: the other data has classes that the run does not know, or nothing to test on.
+    """
+    run = open_run(run)
+    run.require_trained()
+    with reporter or make_reporter() as show:
+        spec = TrainSpec(**run.spec)
+        dataset = load_dataset(data or spec.data, data_dir or (None if data else spec.data_dir), show.work)
+        if data is None:
+            parts = recorded_parts(run, dataset)
+            labels = dataset.labels
+        else:
+            parts = dataset.parts if "test" in dataset.parts else np.full(len(dataset), "test")
+            labels = map_classes(dataset, run)
+        pixels = load_pixels(dataset, spec.image_size or 0, show.work)
+        index = np.setdiff1d(np.flatnonzero(parts == "test"), list(pixels.broken))
+        if not len(index):
+            raise DataError(f"{dataset.name} has no readable test pictures.")
+        show.note("starting         Keras")
+        model = run.load_model()
+        name = "test" if data is None else dataset.name
+        run.log_test_use(f"evaluate on {dataset.provenance}")
+        scores = probabilities(model, pixels.images, index, batch_size, show)
+        folder = run.evaluation_folder(name)
+        folder.mkdir(parents=True, exist_ok=True)
+        names = [dataset.names[i] for i in index.tolist()]
+        metrics.write_predictions(folder / "predictions.csv", names, labels[index], scores, run.classes)
+        found = metrics.score(labels[index], scores, run.classes) | {
+            "data": dataset.name,
+            "provenance": dataset.provenance,
+            "engine": f"keras on {run.record['environment']['backend']}",
+            "evaluated_at": now(),
+        }
+        write_json(folder / "metrics.json", found)
+        draw(run, folder, found, pixels.images, index, labels[index], scores)
+        report(run.folder)
+    return Evaluation(folder, found)
+
+
+def map_classes(dataset: Dataset, run: Run) -> np.ndarray:
+    """Return the labels of other data as indices into the run's classes, by class name."""
+    unknown = sorted(set(dataset.classes) - set(run.classes))
+    if unknown:
+        raise DataError(
+            f"{dataset.name} has classes that {run.name} was not trained on: {', '.join(unknown[:10])}. "
+            f"It knows: {', '.join(run.classes[:20])}."
+        )
+    return np.array([run.classes.index(name) for name in dataset.classes])[dataset.labels]
+
+
+def draw(
+    run: Run,
+    folder: Path,
+    found: dict[str, Any],
+    pictures: np.ndarray,
+    index: np.ndarray,
+    labels: np.ndarray,
+    scores: np.ndarray,
+) -> None:
+    """Write the pictures of an evaluation: samples, confusion matrix, predictions, and the surest mistakes."""
+    rng = np.random.default_rng(0)
+    chosen = rng.permutation(len(index))[:SHOWN]
+    shown = pictures[index[chosen]]
+    figures.save(
+        figures.sample_pictures(shown, [run.classes[i] for i in labels[chosen]]), folder / "samples.png"
+    )
+    figures.save(figures.confusion_matrix(np.array(found["confusion"]), run.classes), folder / "confusion.png")
+    wrong = np.flatnonzero(scores.argmax(axis=1) != labels)
+    surest = wrong[np.argsort(-scores[wrong].max(axis=1), kind="stable")][:EXAMPLES]
+    for name, picked in (("predictions", chosen[:EXAMPLES]), ("mistakes", surest)):
+        if len(picked):
+            truth = [run.classes[i] for i in labels[picked]]
+            figure = figures.predictions(pictures[index[picked]], truth, scores[picked], run.classes)
+            figures.save(figure, folder / f"{name}.png")
+        else:
+            (folder / f"{name}.png").unlink(missing_ok=True)  # of an earlier evaluation

@@ -1,0 +1,61 @@
+"""Files that are complete or absent: atomic writes, checksums, and where the cache lies."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+from platformdirs import user_cache_path
+
+
+def cache_folder() -> Path:
+    """Return the folder for downloads and decoded pictures: `ONSIGHT_CACHE`, or the user's cache folder."""
+    chosen = os.environ.get("ONSIGHT_CACHE")
+    return Path(chosen).expanduser() if chosen else user_cache_path("onsight", appauthor=False)
+
+
+def temporary_sibling(path: Path) -> Path:
+    """Return an unused name beside `path`, on the same file system, so that a rename is atomic."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+
+
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Write `content` so that `path` holds either what it held before or all of `content`, even after a power cut."""
+    data = content.encode() if isinstance(content, str) else content
+    partial = temporary_sibling(path)
+    try:
+        with open(partial, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON, atomically; NaN and infinity are refused."""
+    write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames inside `folder` durable (Windows does this by itself and cannot open a folder)."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file as 64 hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,80 @@
+"""The registry of networks: a name, what it is good for, and the function that builds it.
+
+A function takes (image_size, num_classes) and returns a `keras.Model` from uint8 RGB (batch, image_size, image_size, 3)
+to the logits (batch, num_classes) of a float32 dense layer named `logits`. It normalises inside, and names every layer.
+Listing the registry imports no Keras.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..errors import SpecError, unknown_name
+
+if TYPE_CHECKING:
+    import keras
+
+
+class Entry(NamedTuple):
+    """One network of the registry."""
+
+    function: str  # "module:function" inside this package
+    description: str
+    smallest: int  # image size in pixels
+    default_size: int  # pictures are not enlarged beyond it unless the user says so
+
+
+MODELS: dict[str, Entry] = {
+    "mlp": Entry("mlp:mlp", "two dense layers: the ANN baseline, near 50 % on CIFAR-10", 8, 32),
+    "cnn": Entry("cnn:cnn", "the tutorials' small CNN: 161,098 parameters at 32 px and 10 classes", 22, 64),
+    "cnn_dropout": Entry("cnn:cnn_dropout", "conv-conv-pool stages with batch norm, dropout and L2", 16, 96),
+    "cnn_compact": Entry("cnn:cnn_compact", "three stages that pool early: the most accuracy for the time on a CPU", 8, 96),
+    "resnet20": Entry("resnet:resnet20", "He et al. 2015 for CIFAR: 0.27 million parameters", 16, 96),
+}
+
+
+def check_size(name: str, image_size: int) -> None:
+    """Raise SpecError where network `name` cannot take pictures of `image_size`."""
+    if name not in MODELS:
+        raise SpecError(unknown_name("model", name, MODELS))
+    if image_size < MODELS[name].smallest:
+        raise SpecError(
+            f"{name} needs pictures of at least {MODELS[name].smallest} px, and image_size is {image_size}. "
+            f"Take --image-size {MODELS[name].smallest} or more, or another model."
+        )
+
+
+def build_model(name: str, image_size: int, num_classes: int) -> keras.Model:
+    """Return a new network: uint8 RGB (batch, image_size, image_size, 3) in, float32 logits (batch, num_classes) out.
+
+    Raises:
+        SpecError: the name is unknown, the pictures are too small for it, or there are fewer than two classes.
+    """
+    check_size(name, image_size)
+    if num_classes < 2:
+        raise SpecError(f"A classifier needs at least two classes, and num_classes is {num_classes}.")
+    module, function = MODELS[name].function.split(":")
+    return getattr(import_module(f".{module}", __name__), function)(image_size, num_classes)
+
+
+def classifier(model: keras.Model, temperature: float = 1.0) -> keras.Model:
+    """Return `model` (to logits) with temperature and softmax on top, in float32, sharing its weights."""
+    import keras
+
+    logits = keras.layers.Rescaling(1 / temperature, dtype="float32", name="temperature")(model.output)
+    probabilities = keras.layers.Softmax(dtype="float32", name="probabilities")(logits)
+    return keras.Model(model.input, probabilities, name=model.name)
+
+
+def layer_table(model: keras.Model) -> list[dict[str, Any]]:
+    """Return one row a layer: name, type, output_shape (without the batch), parameters."""
+    return [
+        {
+            "name": layer.name,
+            "type": type(layer).__name__,
+            "output_shape": list(layer.output.shape[1:]),
+            "parameters": layer.count_params(),
+        }
+        for layer in model.layers
+    ]

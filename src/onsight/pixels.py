@@ -1,0 +1,153 @@
+"""Decoded pictures: uint8, of one size, memory-mapped, and kept in a cache so that a second start reads no picture."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from filelock import FileLock
+
+from . import images
+from .datasets import Dataset
+from .errors import DataError, PictureError
+from .files import cache_folder, sync_folder, temporary_sibling, write_atomic
+
+READER_VERSION = 1  # raise it whenever images.py gives other pixels, so that old caches are not taken
+CHUNK = 128  # pictures a task
+BROKEN_SHARE, BROKEN_COUNT = 0.01, 3  # so many unreadable pictures are skipped; more are an error
+
+Progress = Callable[[str, int, int | None], None]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """The pictures of a data set at one size.
+
+    Attributes:
+        images: (n, size, size, 3) uint8 RGB, read-only; zeros where a picture is broken.
+        hashes: (n,) uint64, of the picture's bytes (its file's, where it has one): equal for identical pictures.
+        broken: index -> reason, for pictures that could not be read.
+    """
+
+    images: np.ndarray
+    hashes: np.ndarray
+    broken: dict[int, str]
+
+
+def load_pixels(dataset: Dataset, size: int, progress: Progress | None = None) -> Pixels:
+    """Return the pictures of `dataset` at `size` x `size`, from the cache where they are in it.
+
+    Two processes that ask for the same pictures do the work once: the second waits for the first.
+
+    Raises:
+        DataError: more pictures are unreadable than can be passed over (1 %, at least 3), with the first of them.
+    """
+    if dataset.images is not None and dataset.images.shape[1:3] == (size, size):
+        return Pixels(dataset.images, hash_rows(dataset.images), {})
+    key = hashlib.sha256(f"{dataset.fingerprint} {size} {READER_VERSION}".encode()).hexdigest()[:32]
+    folder = cache_folder() / "pixels" / key
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if not folder.exists():
+        with FileLock(folder.with_suffix(".lock")):
+            if not folder.exists():  # another process may have made it while we waited
+                _fill(folder, dataset, size, progress)
+    broken = {int(index): reason for index, reason in json.loads((folder / "broken.json").read_text()).items()}
+    if len(broken) > max(BROKEN_COUNT, BROKEN_SHARE * len(dataset)):
+        shown = "\n".join(f"  {dataset.names[index]}: {reason}" for index, reason in list(broken.items())[:5])
+        raise DataError(
+            f"{len(broken):,} of {len(dataset):,} pictures of {dataset.name} cannot be read, which is more than can be "
+            f"passed over (1 %, at least {BROKEN_COUNT}). The first:\n{shown}\nMend or remove them."
+        )
+    return Pixels(np.load(folder / "images.npy", mmap_mode="r"), np.load(folder / "hashes.npy"), broken)
+
+
+def _fill(folder: Path, dataset: Dataset, size: int, progress: Progress | None) -> None:
+    """Decode every picture of `dataset` into `folder`, which appears whole or not at all."""
+    partial = temporary_sibling(folder)
+    partial.mkdir()
+    count = len(dataset)
+    hashes = np.zeros(count, np.uint64)
+    broken: dict[str, str] = {}
+    try:
+        pixels = np.lib.format.open_memmap(partial / "images.npy", "w+", np.uint8, (count, size, size, 3))
+
+        def read(start: int) -> int:
+            stop = min(start + CHUNK, count)
+            for index in range(start, stop):
+                try:
+                    if dataset.images is not None:
+                        data = dataset.images[index].tobytes()
+                        pixels[index] = images.resize(dataset.images[index], size)
+                    else:
+                        data = dataset.read(index)
+                        pixels[index] = images.load(data, size)
+                except (PictureError, OSError) as error:
+                    broken[str(index)] = str(error)
+                else:
+                    hashes[index] = content_hash(data)
+            return stop - start
+
+        done = 0
+        for finished in each(read, range(0, count, CHUNK)):
+            done += finished
+            if progress:
+                progress("reading pictures", done, count)
+        pixels.flush()
+        del pixels
+        np.save(partial / "hashes.npy", hashes)
+        write_atomic(partial / "broken.json", json.dumps(broken))
+        os.rename(partial, folder)
+        sync_folder(folder.parent)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def each(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Yield function(item) for each item, in order, on as many threads as there are cores.
+
+    Pillow lets go of the interpreter while it decodes and resizes, so threads serve and nothing has to be pickled.
+    """
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        yield from threads.map(function, items)
+
+
+def content_hash(data: bytes) -> int:
+    """Return 64 bits of BLAKE2b of `data`."""
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest())
+
+
+def hash_rows(pictures: np.ndarray) -> np.ndarray:
+    """Return (n,) uint64: `content_hash` of each picture of an array."""
+    return np.fromiter((content_hash(row.data) for row in np.ascontiguousarray(pictures)), np.uint64, len(pictures))
+
+
+def median_side(dataset: Dataset, sample: int = 64) -> int:
+    """Return the median shorter side in pixels, of at most `sample` pictures spread over the data set."""
+    if dataset.images is not None:
+        return min(dataset.images.shape[1:3])
+    sides = []
+    for index in np.unique(np.linspace(0, len(dataset) - 1, sample).astype(int)).tolist():
+        try:
+            sides.append(min(images.decode(dataset.read(index)).shape[:2]))
+        except (PictureError, OSError):
+            continue  # load_pixels reports it
+    return int(np.median(sides)) if sides else 32
+
+
+def clear_cache() -> int:
+    """Remove all decoded pictures and return how many bytes that freed. Downloads stay."""
+    folder = cache_folder() / "pixels"
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    shutil.rmtree(folder, ignore_errors=True)
+    return size

@@ -1,0 +1,162 @@
+"""predict(run, pictures): answers for paths, folders, patterns, bytes, PIL pictures and arrays."""
+
+from __future__ import annotations
+
+import glob
+import itertools
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import images
+from .errors import DataError, PictureError
+from .pixels import each
+from .progress import Reporter
+from .runs import Run, open_run
+
+if TYPE_CHECKING:
+    import keras
+    import PIL.Image
+
+    Picture = str | os.PathLike[str] | bytes | PIL.Image.Image | np.ndarray
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one picture.
+
+    Attributes:
+        source: its path, or "picture 3" for one that was given as bytes, PIL picture or array.
+        top: the likeliest classes with their probabilities, likeliest first; empty where the picture is unreadable.
+        error: why it could not be read, else None.
+    """
+
+    source: str
+    top: tuple[tuple[str, float], ...]
+    error: str | None = None
+
+    @property
+    def label(self) -> str | None:
+        """The likeliest class."""
+        return self.top[0][0] if self.top else None
+
+    @property
+    def probability(self) -> float | None:
+        """The likeliest class's probability."""
+        return self.top[0][1] if self.top else None
+
+
+def predict(
+    run: str | Path | Run, pictures: Picture | Iterable[Picture], *, top: int = 3, batch_size: int = 256
+) -> list[Prediction]:
+    """Return one prediction for each picture, in order; a folder or a pattern counts for all pictures that it names.
+
+    Args:
+        run: the run, its folder, or `latest`.
+        pictures: paths, folders, glob patterns, bytes, PIL pictures, uint8 arrays (H, W, 3), or one of them.
+        top: how many classes each answer names.
+        batch_size: pictures a step; changes speed only.
+
+    Raises:
+        DataError: a path names nothing. An unreadable picture is not an error but a prediction with its reason.
+    """
+    return list(Predictor(run, batch_size).stream(pictures, top=top))
+
+
+class Predictor:
+    """A run's model, loaded once for many pictures."""
+
+    def __init__(self, run: str | Path | Run, batch_size: int = 256) -> None:
+        self.run = open_run(run)
+        self.model = self.run.load_model()
+        self.size: int = self.model.input_shape[1]
+        self.batch_size = batch_size
+
+    def stream(self, pictures: Picture | Iterable[Picture], *, top: int = 3) -> Iterator[Prediction]:
+        """Yield one prediction for each picture as soon as its batch is done."""
+        if isinstance(pictures, str | os.PathLike | bytes | np.ndarray) or hasattr(pictures, "getexif"):
+            pictures = [pictures]  # type: ignore[list-item]
+        sources = list(expand(pictures))
+        batches = [sources[i : i + self.batch_size] for i in range(0, len(sources), self.batch_size)]
+        with ThreadPoolExecutor(1) as reader:  # the next batch is read while the network works on this one
+            waiting = reader.submit(self._read, batches[0]) if batches else None
+            for batch, following in itertools.zip_longest(batches, batches[1:]):
+                pixels, errors = waiting.result()  # type: ignore[union-attr]
+                waiting = reader.submit(self._read, following) if following else None
+                scores = probabilities(self.model, pixels, np.arange(len(pixels)), self.batch_size)
+                yield from self._answers(batch, errors, scores, top)
+
+    def _read(self, batch: Sequence[tuple[str, Picture]]) -> tuple[np.ndarray, list[str | None]]:
+        pixels = np.zeros((len(batch), self.size, self.size, 3), np.uint8)
+        errors: list[str | None] = [None] * len(batch)
+
+        def read(number: int) -> None:
+            try:
+                pixels[number] = images.load(batch[number][1], self.size)
+            except (PictureError, OSError) as error:
+                errors[number] = str(error)
+
+        for _ in each(read, range(len(batch))):
+            pass
+        return pixels, errors
+
+    def _answers(
+        self, batch: Sequence[tuple[str, Picture]], errors: list[str | None], scores: np.ndarray, top: int
+    ) -> Iterator[Prediction]:
+        best = np.argsort(-scores, axis=1, kind="stable")[:, :top]
+        for (source, _), error, row, order in zip(batch, errors, scores.tolist(), best.tolist(), strict=True):
+            answers = () if error else tuple((self.run.classes[i], row[i]) for i in order)
+            yield Prediction(source, answers, error)
+
+
+def probabilities(
+    model: keras.Model, pictures: np.ndarray, index: np.ndarray, batch_size: int, show: Reporter | None = None
+) -> np.ndarray:
+    """Return (len(index), classes) float32 probabilities of pictures (all, H, W, 3) uint8, those in `index`.
+
+    Every batch has the same shape, so that one program is compiled.
+    """
+    from .pipeline import full_batches
+
+    batch_size = min(batch_size, max(1, len(index)))
+    outputs: list[Any] = []
+    done = 0
+    for batch, count in full_batches(pictures, index, batch_size):
+        outputs.append(np.asarray(model.predict_on_batch(batch))[:count])
+        done += count
+        if show:
+            show.work("evaluating", done, len(index))
+    return np.concatenate(outputs)
+
+
+def expand(pictures: Iterable[Picture]) -> Iterator[tuple[str, Picture]]:
+    """Yield (source, picture), with folders and patterns replaced by the pictures that they name, sorted.
+
+    Raises:
+        DataError: a path, folder or pattern names no picture.
+    """
+    for number, picture in enumerate(pictures, start=1):
+        if not isinstance(picture, str | os.PathLike):
+            yield f"picture {number}", picture
+            continue
+        path = os.fspath(picture)
+        if path == "-":
+            yield "standard input", sys.stdin.buffer.read()
+        elif os.path.isdir(path):
+            found = sorted(str(file) for file in Path(path).rglob("*") if file.suffix.lower() in images.SUFFIXES)
+            if not found:
+                raise DataError(f"The folder '{path}' holds no pictures ({', '.join(sorted(images.SUFFIXES))}).")
+            yield from ((file, file) for file in found)
+        elif os.path.exists(path):
+            yield path, path
+        else:
+            found = sorted(glob.glob(path, recursive=True)) if glob.has_magic(path) else []
+            if not found:
+                raise DataError(f"There is no picture at '{path}'. Give files, folders, patterns like 'x/*.jpg', or -.")
+            yield from ((file, file) for file in found)

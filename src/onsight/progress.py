@@ -1,0 +1,138 @@
+"""What a verb shows while it works: a live display in a terminal, plain lines elsewhere, nothing when quiet.
+
+All of it goes to standard error, so that standard output holds answers only.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.text import Text
+
+
+class Reporter(AbstractContextManager["Reporter"]):
+    """Says nothing; its subclasses show what they are told."""
+
+    def note(self, text: str) -> None:
+        """Show one fact: a choice and its reason, a finding, where something lies."""
+
+    def work(self, what: str, done: int, total: int | None) -> None:
+        """Show how far a long piece of work is: `done` of `total` things or bytes."""
+
+    def begin(self, epochs: int, epoch: int) -> None:
+        """Start showing a training of `epochs` epochs, at `epoch` (from 0)."""
+
+    def tick(self, facts: Mapping[str, Any]) -> None:
+        """Show where training is: epoch, epochs, step, steps, loss, accuracy, images_per_second, seconds_left."""
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        """Show a finished epoch: its line of the history, with `epochs` and `seconds_left`."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Take the display down."""
+
+
+class PlainReporter(Reporter):
+    """Lines, for files, pipes and notebooks without widgets."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
+        self._said = 0.0
+
+    def note(self, text: str) -> None:
+        self.console.print(Text(text))
+
+    def work(self, what: str, done: int, total: int | None) -> None:
+        if done == total or time.monotonic() - self._said > 5:
+            self._said = time.monotonic()
+            self.console.print(Text(f"{what}: {done:,}" + (f" of {total:,}" if total else "")))
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        self.console.print(Text(epoch_line(row)))
+
+
+class LiveReporter(Reporter):
+    """One line that moves, and above it what stays: facts, and a row for each epoch."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True, highlight=False)
+        self._display: Progress | None = None
+        self._task: TaskID | None = None
+        self._what = ""
+
+    def note(self, text: str) -> None:
+        self.console.print(Text(text))
+
+    def work(self, what: str, done: int, total: int | None) -> None:
+        self._show(what, done, total, f"{done:,}" + (f" of {total:,}" if total else ""))
+        if done == total:
+            self._hide()
+
+    def tick(self, facts: Mapping[str, Any]) -> None:
+        text = f"loss {facts['loss']:.3f}  {facts['accuracy']:6.1%}  {facts['images_per_second']:,.0f} img/s"
+        if facts["seconds_left"] is not None:
+            text += f"  {duration(facts['seconds_left'])} left"
+        self._show(f"epoch {facts['epoch']}/{facts['epochs']}", facts["step"], facts["steps"], text)
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        self.console.print(Text(epoch_line(row)))
+
+    def _show(self, what: str, done: int, total: int | None, text: str) -> None:
+        if self._display is None:
+            columns = TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[text]}")
+            self._display = Progress(*columns, console=self.console, transient=True, refresh_per_second=5)
+            self._display.start()
+            self._task = self._display.add_task(what, total=total, text=text)
+        assert self._task is not None  # noqa: S101 - they come and go together
+        self._display.update(self._task, description=what, completed=done, total=total, text=text)
+
+    def _hide(self) -> None:
+        if self._display is not None:
+            self._display.stop()
+            self._display = self._task = None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._hide()
+
+
+def make_reporter(quiet: bool = False) -> Reporter:
+    """Return what fits standard error: live in a terminal, lines elsewhere."""
+    if quiet:
+        return Reporter()
+    return LiveReporter() if sys.stderr.isatty() else PlainReporter()
+
+
+def epoch_line(row: Mapping[str, Any]) -> str:
+    """Return an epoch's numbers in columns that line up."""
+    parts = [f"epoch {row['epoch']:>{len(str(row['epochs']))}}/{row['epochs']}"]
+    parts.append(f"loss {row['loss']:.3f}  {row['accuracy']:6.1%}")
+    if row.get("val_loss") is not None:
+        parts.append(f"validation {row['val_loss']:.3f}  {row['val_accuracy']:6.1%}")
+    parts.append(f"{row['images_per_second']:,.0f} img/s  {duration(row['seconds'])}")
+    if row.get("seconds_left"):
+        parts.append(f"{duration(row['seconds_left'])} left")
+    return "  ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as 8.4 s, 0:42, 12:05 or 1:02:05.
+
+    >>> duration(8.44), duration(42), duration(3725)
+    ('8.4 s', '0:42', '1:02:05')
+    """
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,239 @@
+"""A run: one folder that holds all that is known of one training, and every path in it.
+
+Its state is which files exist: `model/` means trained, `evaluations/` evaluated. Nothing in it is an absolute path,
+so it can be moved, zipped and mailed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import html
+import json
+import os
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from .errors import RunError
+from .files import write_atomic, write_json
+
+if TYPE_CHECKING:
+    import keras
+
+SCHEMA = 1
+
+
+def runs_folder() -> Path:
+    """Return where runs are made and looked for: `ONSIGHT_RUNS`, or `runs` in the current folder."""
+    return Path(os.environ.get("ONSIGHT_RUNS", "runs"))
+
+
+class Run:
+    """One run folder.
+
+    Attributes:
+        folder: where it lies.
+        spec: every training choice, resolved; a dict as in spec.json.
+        dataset: classes, counts, provenance and split membership; a dict as in dataset.json.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        """Open the run in `folder`.
+
+        Raises:
+            RunError: there is no run, or a newer Onsight wrote it.
+        """
+        self.folder = Path(folder)
+        record = self._read("spec.json")
+        if record.get("schema", 0) > SCHEMA:
+            raise RunError(
+                f"{self.folder} was written by a newer Onsight (schema {record['schema']}; this one reads {SCHEMA})."
+            )
+        self.record = record
+        self.spec: dict[str, Any] = record["spec"]
+        self.dataset: dict[str, Any] = self._read("dataset.json")
+
+    def _read(self, name: str) -> dict[str, Any]:
+        path = self.folder / name
+        try:
+            value = json.loads(path.read_text("utf-8"))
+        except OSError:
+            raise RunError(f"{self.folder} is not a run: it has no {name}. `onsight runs` lists the runs.") from None
+        except ValueError as error:
+            raise RunError(f"{path} is damaged: {error}.") from None
+        return dict(value)
+
+    @classmethod
+    def create(cls, name: str, record: dict[str, Any], dataset: dict[str, Any]) -> Run:
+        """Make a new run folder, `name` and the next free number, from what spec.json and dataset.json will hold."""
+        root = runs_folder()
+        root.mkdir(parents=True, exist_ok=True)
+        taken = [int(match[1]) for path in root.iterdir() if (match := re.fullmatch(r".*-(\d{4,})", path.name))]
+        number = max(taken, default=0) + 1
+        while True:
+            folder = root / f"{re.sub(r'[^A-Za-z0-9._]+', '-', name).strip('-.') or 'run'}-{number:04d}"
+            try:
+                folder.mkdir()
+                break
+            except FileExistsError:  # another training took the number a moment ago
+                number += 1
+        write_json(folder / "dataset.json", dataset)
+        write_json(folder / "spec.json", {"schema": SCHEMA, "created": now(), **record})
+        return cls(folder)
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.resolve().name
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names, in the order of the model's outputs."""
+        return tuple(self.dataset["classes"])
+
+    @property
+    def model_folder(self) -> Path:
+        """`model/`: it exists once training has finished."""
+        return self.folder / "model"
+
+    @property
+    def checkpoints(self) -> Path:
+        """`checkpoints/`: the newest two states of training."""
+        return self.folder / "checkpoints"
+
+    @property
+    def report(self) -> Path:
+        """`report.html`."""
+        return self.folder / "report.html"
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether training has finished."""
+        return self.model_folder.is_dir()
+
+    def evaluation_folder(self, name: str = "test") -> Path:
+        """Return the folder of one evaluation."""
+        return self.folder / "evaluations" / name
+
+    def require_trained(self) -> None:
+        """Raise RunError unless training has finished."""
+        if not self.is_trained:
+            raise RunError(
+                f"{self.folder} has no model/ yet: its training has not finished. "
+                f"Go on with: onsight train --resume {self.folder}"
+            )
+
+    def load_model(self) -> keras.Model:
+        """Return the trained classifier: uint8 RGB (batch, H, W, 3) to float32 probabilities (batch, classes)."""
+        from .backend import use_backend
+        from .saving import load_model
+
+        self.require_trained()
+        use_backend()
+        return load_model(self.model_folder)
+
+    def history(self) -> list[dict[str, Any]]:
+        """Return one dict an epoch: epoch (from 1), loss, accuracy, val_loss, val_accuracy, learning_rate, seconds."""
+        return [line for line in self.history_lines() if line.get("event") == "epoch"]
+
+    def history_lines(self) -> list[dict[str, Any]]:
+        """Return every line of history.jsonl; a last line torn by a crash is left out."""
+        lines = []
+        with contextlib.suppress(FileNotFoundError):
+            for line in (self.folder / "history.jsonl").read_text("utf-8").splitlines():
+                with contextlib.suppress(ValueError):
+                    lines.append(json.loads(line))
+        return lines
+
+    def append_history(self, line: dict[str, Any]) -> None:
+        """Append one line to history.jsonl, for whoever follows it."""
+        with open(self.folder / "history.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def rewrite_history(self, lines: list[dict[str, Any]]) -> None:
+        """Replace history.jsonl: a resumed training goes on from its checkpoint, not from where it was cut off."""
+        write_atomic(self.folder / "history.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+
+    def update_spec(self, **fields: Any) -> None:
+        """Record that the run goes on with other settings."""
+        self.record["spec"] = self.spec = self.spec | fields
+        write_json(self.folder / "spec.json", self.record)
+
+    def log_test_use(self, reason: str) -> None:
+        """Record that the test set was opened, when and why."""
+        with open(self.folder / "test_uses.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps({"time": now(), "reason": reason}) + "\n")
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run for training, for one process at a time; the system lets go of it even after a crash.
+
+        Raises:
+            RunError: another process trains in this folder.
+        """
+        try:
+            with FileLock(self.folder / ".lock", timeout=0):
+                yield
+        except Timeout:
+            raise RunError(f"Another process is training in {self.folder}. Wait for it, or stop it first.") from None
+
+    def __repr__(self) -> str:
+        state = "trained" if self.is_trained else "not finished"
+        return f"Run({str(self.folder)!r}, {self.spec['model']} on {self.dataset['name']}, {state})"
+
+    def _repr_html_(self) -> str:
+        return f"<code>{html.escape(repr(self))}</code>"
+
+
+def open_run(path: str | Path | Run, *, finished: bool = True) -> Run:
+    """Return the run at `path`; `latest`, alone or after a folder, is the newest finished (or unfinished) one.
+
+    Raises:
+        RunError: there is none.
+    """
+    if isinstance(path, Run):
+        return path
+    path = Path(path)
+    if path.name != "latest" or path.exists():
+        if not path.exists() and len(path.parts) == 1 and (runs_folder() / path).exists():
+            path = runs_folder() / path
+        if not path.exists():
+            raise RunError(f"There is no run at {path}. `onsight runs` lists the runs in {runs_folder()}.")
+        return Run(path)
+    root = path.parent if len(path.parts) > 1 else runs_folder()
+    matching = [run for run in list_runs(root) if run.is_trained == finished]
+    if not matching:
+        kind = "finished" if finished else "unfinished"
+        raise RunError(f"There is no {kind} run in {root}. Train one: onsight train")
+    return matching[-1]
+
+
+def list_runs(root: str | Path | None = None) -> list[Run]:
+    """Return the runs in a folder, oldest first. Folders that are not runs are passed over."""
+    root = Path(root) if root else runs_folder()
+    runs = []
+    for path in root.iterdir() if root.is_dir() else []:
+        if (path / "spec.json").is_file():
+            with contextlib.suppress(RunError):
+                runs.append(Run(path))
+    return sorted(runs, key=lambda run: (run.record.get("created", ""), run.name))
+
+
+def now() -> str:
+    """Return the time as ISO 8601 in UTC, to the microsecond: what `latest` sorts by."""
+    return datetime.now(UTC).isoformat()
+
+
+def membership(names: tuple[str, ...], labels: np.ndarray, parts: np.ndarray, classes: tuple[str, ...]) -> dict[str, Any]:
+    """Return dataset.json's `counts` {part: {class: n}} and `split` {part: [names]}."""
+    counts, split = {}, {}
+    for part in ("train", "validation", "test"):
+        inside = np.flatnonzero(parts == part)
+        counts[part] = dict(zip(classes, np.bincount(labels[inside], minlength=len(classes)).tolist(), strict=True))
+        split[part] = [names[index] for index in inside.tolist()]
+    return {"counts": counts, "split": split}

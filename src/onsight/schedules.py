@@ -1,0 +1,46 @@
+"""What the learning rate does over a training, and when to stop: plain functions over a plain dict that a checkpoint keeps."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+PLATEAU_FACTOR = 0.3
+WARM_UP = 0.2  # share of a one-cycle training in which the rate rises
+
+
+def rate_factor(schedule: str, done: float, judge: dict[str, Any]) -> float:
+    """Return the learning rate as a share of its highest value.
+
+    Args:
+        schedule: constant, cosine, one_cycle (linear up over 20 %, then linear to 0) or plateau.
+        done: share of all steps that were taken, 0 to 1.
+        judge: as from `new_judge`; only plateau looks at it.
+    """
+    if schedule == "cosine":
+        return (1 + math.cos(math.pi * done)) / 2
+    if schedule == "one_cycle":
+        return max(0.04, done / WARM_UP) if done < WARM_UP else (1 - done) / (1 - WARM_UP)
+    if schedule == "plateau":
+        return float(judge["factor"])
+    return 1.0
+
+
+def new_judge() -> dict[str, Any]:
+    """Return what is known before the first epoch: no best, no waiting, the full learning rate."""
+    return {"best": None, "best_epoch": 0, "waited": 0, "factor": 1.0, "stalled": 0}
+
+
+def judge_epoch(judge: dict[str, Any], epoch: int, val_loss: float, *, patience: int) -> bool:
+    """Take one epoch's validation loss into `judge`, and return whether it is the best so far.
+
+    The plateau factor falls to 0.3 of itself each time that half of `patience` (at least 2) epochs bring nothing better.
+    """
+    if judge["best"] is None or val_loss < judge["best"]:
+        judge.update(best=val_loss, best_epoch=epoch, waited=0, stalled=0)
+        return True
+    judge["waited"] += 1
+    judge["stalled"] += 1
+    if judge["stalled"] >= max(2, patience // 2):
+        judge.update(factor=judge["factor"] * PLATEAU_FACTOR, stalled=0)
+    return False

@@ -1,0 +1,140 @@
+"""Which picture is for training, for validation and for the test: stable, seeded, and by content.
+
+Each picture's content hash is mixed with the seed into a number u in [0, 1). Where both parts are carved, u below
+`test` is for the test, below `test` + `validation` for validation, and the rest trains. So
+
+- the same seed gives the same split on every machine, in whatever order the pictures are listed;
+- pictures that are added change nothing for those that are there;
+- identical pictures get the same u, so none is both trained on and tested on;
+- each class is divided in about these shares, for u is independent of the class.
+
+The mixing is the finaliser of SplitMix64: G. L. Steele, D. Lea, C. H. Flood, "Fast Splittable Pseudorandom Number
+Generators", OOPSLA 2014, with the constants of S. Vigna's public-domain splitmix64.c.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .datasets import Dataset
+from .errors import DataError, SpecError
+
+NAMES = np.array(["train", "validation", "test"])  # what the codes 0, 1 and 2 below stand for
+TRAIN, VALIDATION, TEST = range(3)
+
+
+def split(
+    dataset: Dataset,
+    hashes: NDArray[np.uint64],
+    *,
+    validation: float,
+    test: float = 0.15,
+    seed: int = 0,
+    allow_tiny: bool = False,
+) -> NDArray[np.str_]:
+    """Return (n,) of "train", "validation" or "test", one for each picture.
+
+    Parts that the data set gives are kept. One that it does not give is carved from the pictures that it gives for
+    training, or from all of them where it gives no parts at all.
+
+    Where the thresholds leave a class without a picture in a part, one moves there: that with the lowest u of those
+    which are not the only one of the class in their part. Such a pick may change when pictures are added.
+
+    Args:
+        dataset: Its labels and parts are used, not its pictures.
+        hashes: (n,) content hashes, equal for identical pictures.
+        validation: Share of the pictures to carve from. With 0 none is carved, and all training pictures train.
+        test: Share of the pictures to carve from, where the data set gives no test part.
+        seed: Another one gives another split.
+        allow_tiny: Send a class that is too small to be divided to training, instead of raising.
+
+    Raises:
+        DataError: A class has fewer different pictures than there are parts to fill, or no picture is for training.
+        SpecError: `validation` or `test` is not a share, or both leave nothing to train on.
+    """
+    if hashes.shape != (len(dataset),) or hashes.dtype != np.uint64:
+        raise ValueError(f"hashes are {hashes.dtype} {hashes.shape}, expected uint64 ({len(dataset)},)")
+    given = set(dataset.parts.tolist())
+    wanted = {TEST: test, VALIDATION: validation}
+    shares = {part: share for part, share in wanted.items() if share != 0 and NAMES[part] not in given}
+    if any(not 0 <= share < 1 for share in wanted.values()) or sum(shares.values()) >= 1:
+        raise SpecError(f"validation={validation} and test={test} must be shares from 0 up, and less than 1 together")
+    free = np.flatnonzero((dataset.parts == "") | (dataset.parts == "train"))
+    if len(free) == 0:
+        raise DataError(f"'{dataset.name}' has no training pictures: its only parts are {', '.join(sorted(given))}")
+
+    # From here on a content is one picture, however many copies of it there are.
+    contents, content = np.unique(hashes[free], return_inverse=True)
+    u = uniform(contents, seed)
+    code = np.full(len(contents), TRAIN)
+    threshold = 0.0
+    for part, share in shares.items():
+        code[(u >= threshold) & (u < threshold + share)] = part
+        threshold += share
+    if shares:
+        _serve_small_classes(dataset, dataset.labels[free], content, u, code, [TRAIN, *shares], allow_tiny)
+
+    result = dataset.parts.astype("<U10")
+    result[free] = NAMES[code[content]]
+    return result
+
+
+def uniform(hashes: NDArray[np.uint64], seed: int) -> NDArray[np.float64]:
+    """Return a number in [0, 1) for each hash: mix(hash xor mix(seed)) with SplitMix64, of which the upper 53 bits."""
+    start = _mix(np.array([seed % 2**64], dtype=np.uint64))  # an array: NumPy warns of overflow in scalars only
+    mixed = _mix(hashes ^ start)
+    return (mixed >> np.uint64(11)).astype(np.float64) / 2**53
+
+
+def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    z = x + np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def _serve_small_classes(
+    dataset: Dataset,
+    labels: NDArray[np.int64],
+    content: NDArray[np.intp],
+    u: NDArray[np.float64],
+    code: NDArray[np.intp],
+    parts: list[int],
+    allow_tiny: bool,
+) -> None:
+    """Change `code`, the part of each content, until every class has a picture in each of `parts`.
+
+    `labels` and `content` are one a picture; `u` and `code` are one a content.
+    """
+    pairs = np.unique(labels * len(u) + content)  # the contents of each class, the classes one after another
+    pair_class, pair_content = np.divmod(pairs, len(u))
+    bounds = np.searchsorted(pair_class, np.arange(len(dataset.classes) + 1))
+    # The same picture under two labels: moving it would move it for the other class too.
+    shared = np.bincount(pair_content, minlength=len(u)) > 1
+    different = np.diff(bounds)
+
+    tiny = np.flatnonzero(different < len(parts))
+    if len(tiny) and not allow_tiny:
+        name, count = dataset.classes[tiny[0]], different[tiny[0]]
+        more = f" (and {len(tiny) - 1} more classes)" if len(tiny) > 1 else ""
+        raise DataError(
+            f"The class '{name}' has {count} different pictures to divide{more}, expected at least {len(parts)}: "
+            "add some, or pass --allow-tiny to use such a class for training only"
+        )
+    for index in tiny:
+        code[pair_content[bounds[index] : bounds[index + 1]]] = TRAIN
+
+    for index in np.setdiff1d(np.arange(len(dataset.classes)), tiny):
+        mine = pair_content[bounds[index] : bounds[index + 1]]
+        for part in parts:
+            if np.any(code[mine] == part):
+                continue
+            counts = np.bincount(code[mine], minlength=len(NAMES))
+            movable = mine[(counts[code[mine]] > 1) & ~shared[mine]]
+            if len(movable) == 0:
+                raise DataError(
+                    f"The class '{dataset.classes[index]}' cannot be divided: too many of its {different[index]} "
+                    "different pictures are in other classes too; remove those from one of them"
+                )
+            code[movable[u[movable].argmin()]] = part

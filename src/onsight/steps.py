@@ -1,0 +1,183 @@
+"""One training step, compiled, for each backend: the only code that differs between them.
+
+Keras' own `fit` cannot start in the middle of an epoch, and it wraps every batch in a data set of its backend; a step
+called from a plain loop does the first and saves the second.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import keras
+
+
+class Step(Protocol):
+    """A network with its optimizer, ready to train."""
+
+    def train(self, images: np.ndarray, labels: np.ndarray, learning_rate: float) -> tuple[Any, Any]:
+        """Update the weights; return the batch's mean cross entropy and its number of right answers, as scalars.
+
+        Reading them waits for the device. images: (batch, H, W, 3) uint8; labels: (batch,) int32.
+        """
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """Return (batch, classes) float32, without changing anything."""
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return every number that the next step depends on, as copies."""
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> None:
+        """Take the numbers that `arrays` gave."""
+
+    def sync(self) -> None:
+        """Write the newest weights into the Keras model, where they are kept elsewhere during training."""
+
+
+def make_optimizer(name: str, learning_rate: float, weight_decay: float) -> keras.optimizers.Optimizer:
+    """Return Keras' optimizer of that name; weight decay is decoupled and spares biases and batch norms."""
+    import keras
+
+    if name == "sgd":
+        optimizer = keras.optimizers.SGD(learning_rate, momentum=0.9, nesterov=True, weight_decay=weight_decay or None)
+    elif name == "adamw":
+        optimizer = keras.optimizers.AdamW(learning_rate, weight_decay=weight_decay)
+    else:
+        optimizer = keras.optimizers.Adam(learning_rate)
+    if optimizer.weight_decay:
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer
+
+
+def make_step(model: keras.Model, optimizer: keras.optimizers.Optimizer, label_smoothing: float) -> Step:
+    """Return the training step of the backend that Keras runs on."""
+    import keras
+
+    optimizer.build(model.trainable_variables)
+    kind = {"tensorflow": TensorFlowStep, "jax": JaxStep}[keras.config.backend()]
+    return kind(model, optimizer, label_smoothing)
+
+
+def cross_entropy(labels: Any, logits: Any, label_smoothing: float) -> Any:
+    """Return the mean cross entropy. Labels are sparse; they become one-hot only where smoothing wants them so."""
+    from keras import losses, ops
+
+    if not label_smoothing:
+        return ops.mean(losses.sparse_categorical_crossentropy(labels, logits, from_logits=True))
+    one_hot = ops.one_hot(labels, logits.shape[-1], dtype="float32")
+    return ops.mean(
+        losses.categorical_crossentropy(one_hot, logits, from_logits=True, label_smoothing=label_smoothing)
+    )
+
+
+class _Variables:
+    """Access to all variables by number: their names may differ from one process to the next, their order does not."""
+
+    def __init__(self, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
+        self.model, self.optimizer = model, optimizer
+
+    def sync(self) -> None:
+        """Do nothing: the Keras variables are what is trained."""
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        self.sync()
+        owners = {"model": self.model, "optimizer": self.optimizer}
+        return {
+            f"{owner}.{number:05d}": np.array(variable.numpy())
+            for owner, owned in owners.items()
+            for number, variable in enumerate(owned.variables)
+        }
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> None:
+        for owner, owned in {"model": self.model, "optimizer": self.optimizer}.items():
+            for number, variable in enumerate(owned.variables):
+                variable.assign(arrays[f"{owner}.{number:05d}"])
+
+
+class TensorFlowStep(_Variables):
+    """The step as one `tf.function`; the variables are updated in place."""
+
+    def __init__(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, label_smoothing: float) -> None:
+        import tensorflow as tf
+
+        super().__init__(model, optimizer)
+        trainable = [variable.value for variable in model.trainable_variables]
+
+        @tf.function(autograph=False)
+        def train(images: Any, labels: Any, learning_rate: Any) -> tuple[Any, Any]:
+            optimizer.learning_rate.assign(learning_rate)
+            with tf.GradientTape() as tape:
+                logits = model(images, training=True)
+                loss = cross_entropy(labels, logits, label_smoothing)
+                penalised = tf.add_n([loss, *model.losses])
+            optimizer.apply(tape.gradient(penalised, trainable))
+            hits = tf.equal(tf.argmax(logits, axis=-1, output_type=tf.int32), labels)
+            return loss, tf.math.count_nonzero(hits, dtype=tf.int32)
+
+        self._train = train
+        self._logits = tf.function(lambda images: model(images, training=False), autograph=False)
+
+    def train(self, images: np.ndarray, labels: np.ndarray, learning_rate: float) -> tuple[Any, Any]:
+        return self._train(images, labels, np.float32(learning_rate))
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        return np.asarray(self._logits(images))
+
+
+class JaxStep(_Variables):
+    """The step as one `jax.jit`; the state lives in a tuple of arrays, donated from step to step."""
+
+    def __init__(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, label_smoothing: float) -> None:
+        import jax
+        import jax.numpy as jnp
+
+        super().__init__(model, optimizer)
+        rate = next(i for i, variable in enumerate(optimizer.variables) if variable is optimizer._learning_rate)
+
+        def train(state: Any, images: Any, labels: Any, learning_rate: Any) -> Any:
+            trainable, others, slots = state
+
+            def loss_of(trainable: Any) -> Any:
+                logits, updated, losses = model.stateless_call(
+                    trainable, others, images, training=True, return_losses=True
+                )
+                loss = cross_entropy(labels, logits, label_smoothing)
+                return loss + sum(losses), (loss, logits, updated)
+
+            (_, (loss, logits, others)), gradients = jax.value_and_grad(loss_of, has_aux=True)(trainable)
+            slots = [learning_rate if i == rate else slot for i, slot in enumerate(slots)]
+            trainable, slots = optimizer.stateless_apply(slots, gradients, trainable)
+            return (trainable, others, slots), loss, jnp.sum(jnp.argmax(logits, -1) == labels)
+
+        self._train = jax.jit(train, donate_argnums=0)
+        self._logits = jax.jit(
+            lambda trainable, others, images: model.stateless_call(trainable, others, images, training=False)[0]
+        )
+        self._take()
+
+    def _owned(self) -> tuple[list[Any], list[Any], list[Any]]:
+        return (self.model.trainable_variables, self.model.non_trainable_variables, self.optimizer.variables)
+
+    def _take(self) -> None:
+        import jax.numpy as jnp
+
+        # Copies: the step gives its arguments' memory away, and Keras' variables must keep theirs.
+        self._state = tuple([jnp.array(variable.value) for variable in owned] for owned in self._owned())
+
+    def sync(self) -> None:
+        for owned, values in zip(self._owned(), self._state, strict=True):
+            for variable, value in zip(owned, values, strict=True):
+                variable.assign(np.array(value))
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> None:
+        super().restore(arrays)
+        self._take()
+
+    def train(self, images: np.ndarray, labels: np.ndarray, learning_rate: float) -> tuple[Any, Any]:
+        self._state, loss, correct = self._train(self._state, images, labels, np.float32(learning_rate))
+        return loss, correct
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        return np.asarray(self._logits(self._state[0], self._state[1], images))

@@ -1,0 +1,195 @@
+"""train(spec) -> Run: read, split, build, fit, save. `resume` goes on where a run was stopped, bit for bit."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .backend import choose_backend, environment, use_backend
+from .datasets import DATASETS, Dataset, load_dataset
+from .errors import RunError
+from .fitting import Examples, fit
+from .pixels import Pixels, load_pixels, median_side
+from .progress import Reporter, make_reporter
+from .runs import Run, membership, open_run
+from .spec import TrainSpec, resolve
+from .splits import split
+
+if TYPE_CHECKING:
+    import keras
+
+
+def train(
+    spec: TrainSpec | None = None,
+    *,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    reporter: Reporter | None = None,
+) -> Run:
+    """Train a classifier as `spec` says and return its run.
+
+    Args:
+        spec: what to train, on what and how; the default is the default preset on CIFAR-10.
+        callbacks: Keras callbacks of your own. Their state is not in the checkpoints.
+        reporter: where progress goes; by default to standard error.
+
+    Raises:
+        SpecError: a choice cannot work.
+        DataError: the pictures cannot be used.
+        TrainingError: training could not go on; the last good state is kept in the run.
+    """
+    spec = spec or TrainSpec()
+    asked = spec.model_dump(mode="json", exclude_unset=True)
+    with reporter or make_reporter() as show:
+        backend = choose_backend(spec.backend)
+        dataset = load_dataset(spec.data, spec.data_dir, show.work)
+        show.note(f"data             {dataset.provenance}: {len(dataset):,} pictures, {len(dataset.classes)} classes")
+        spec, reasons = resolve(
+            spec,
+            pictures=int(np.count_nonzero(dataset.parts != "test")),
+            has_test="test" in dataset.parts,
+            side=median_side(dataset),
+            flips=dataset.name != "digits",
+        )
+        spec, reasons = settle(spec, reasons, backend.value, backend.reason)
+        pixels = load_pixels(dataset, spec.image_size, show.work)
+        parts = split_readable(dataset, pixels, spec)
+        show_choices(show, spec, reasons, dataset, parts)
+        members = describe(dataset, parts, pixels)
+        show.note(f"starting         Keras on {spec.backend}")
+        use_backend(spec.backend)
+        record = {
+            "asked": asked,
+            "spec": spec.model_dump(mode="json"),
+            "reasons": reasons,
+            "environment": {**environment(), "precision": spec.precision},
+        }
+        run = Run.create(f"{dataset.name}-{spec.model}", record, members)
+        show.note(f"run              {run.folder}")
+        fit(run, spec, *examples(dataset, pixels, parts), show, callbacks)
+        return run
+
+
+def resume(
+    run: str | Path | Run,
+    *,
+    epochs: int | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    reporter: Reporter | None = None,
+) -> Run:
+    """Go on with a run from its newest valid checkpoint, exactly as if it had never stopped.
+
+    Args:
+        run: the run, or its folder; `latest` is the newest unfinished one.
+        epochs: train for so many epochs in all; a finished run goes on too, with its schedule drawn over the new length.
+        callbacks: Keras callbacks of your own.
+        reporter: where progress goes.
+
+    Raises:
+        RunError: there is no such run, it has no checkpoint, or its pictures have changed.
+    """
+    run = open_run(run, finished=False)
+    with reporter or make_reporter() as show:
+        spec = TrainSpec(**run.spec)
+        if epochs is not None and epochs != spec.epochs:
+            spec = spec.model_copy(update={"epochs": epochs})
+            run.update_spec(epochs=epochs)
+        elif run.is_trained:
+            raise RunError(f"{run.folder} has finished its {spec.epochs} epochs. To train it longer: --epochs N.")
+        choose_backend(spec.backend)
+        dataset = load_dataset(spec.data, spec.data_dir, show.work)
+        pixels = load_pixels(dataset, spec.image_size, show.work)
+        parts = recorded_parts(run, dataset)
+        show.note(f"resuming         {run.folder}")
+        use_backend(spec.backend)
+        fit(run, spec, *examples(dataset, pixels, parts), show, callbacks)
+        return run
+
+
+def settle(spec: TrainSpec, reasons: dict[str, str], backend: str, reason: str) -> tuple[TrainSpec, dict[str, str]]:
+    """Fill in backend, precision and absolute paths."""
+    update: dict[str, Any] = {"backend": backend}
+    reasons = reasons | ({} if spec.backend else {"backend": reason})
+    if spec.precision is None:
+        update["precision"] = "float32"
+        reasons["precision"] = "exact; bfloat16 pays only on processors that have AMX or avx512_bf16"
+    if spec.data not in DATASETS:
+        update["data"] = str(Path(spec.data).resolve())
+    data_dir = spec.data_dir or os.environ.get("ONSIGHT_DATA")
+    if data_dir and "data" not in update:
+        update["data_dir"] = Path(data_dir).expanduser().resolve()
+    return spec.model_copy(update=update), reasons
+
+
+def split_readable(dataset: Dataset, pixels: Pixels, spec: TrainSpec) -> np.ndarray:
+    """Return (n,) of train, validation, test, or "" for a picture that could not be read."""
+    readable = np.setdiff1d(np.arange(len(dataset)), list(pixels.broken))
+    parts = np.full(len(dataset), "", dtype="<U10")
+    parts[readable] = split(
+        replace(
+            dataset,
+            names=tuple(dataset.names[index] for index in readable.tolist()),
+            labels=dataset.labels[readable],
+            parts=dataset.parts[readable],
+        ),
+        pixels.hashes[readable],
+        validation=spec.validation,
+        seed=spec.seed,
+        allow_tiny=spec.allow_tiny,
+    )
+    return parts
+
+
+def recorded_parts(run: Run, dataset: Dataset) -> np.ndarray:
+    """Return the parts that `run` recorded, for the data set as it is now.
+
+    Raises:
+        RunError: pictures or classes of the run are gone.
+    """
+    if dataset.classes != run.classes:
+        raise RunError(f"{run.folder} was trained on the classes {run.classes}; {dataset.name} has {dataset.classes}.")
+    index = {name: number for number, name in enumerate(dataset.names)}
+    parts = np.full(len(dataset), "", dtype="<U10")
+    for part, names in run.dataset["split"].items():
+        missing = [name for name in names if name not in index]
+        if missing:
+            raise RunError(
+                f"{len(missing):,} {part} pictures of {run.folder} are gone from {dataset.name}, '{missing[0]}' first. "
+                "Put them back, or train anew."
+            )
+        parts[[index[name] for name in names]] = part
+    return parts
+
+
+def describe(dataset: Dataset, parts: np.ndarray, pixels: Pixels) -> dict[str, Any]:
+    """Return what dataset.json will say."""
+    return {
+        "name": dataset.name,
+        "classes": list(dataset.classes),
+        "provenance": dataset.provenance,
+        "fingerprint": dataset.fingerprint,
+        "broken": {dataset.names[index]: reason for index, reason in pixels.broken.items()},
+        **membership(dataset.names, dataset.labels, parts, dataset.classes),
+    }
+
+
+def show_choices(show: Reporter, spec: TrainSpec, reasons: dict[str, str], dataset: Dataset, parts: np.ndarray) -> None:
+    """Say what will be trained on what, and why each choice was made that the user did not make."""
+    counts = {part: int(np.count_nonzero(parts == part)) for part in ("train", "validation", "test")}
+    show.note("split            " + ", ".join(f"{part} {count:,}" for part, count in counts.items()))
+    broken = np.count_nonzero(parts == "")
+    if broken:
+        show.note(f"passed over {broken} unreadable pictures; dataset.json in the run names them")
+    for field, reason in reasons.items():
+        show.note(f"{field:<16} {getattr(spec, field)}  ({reason})")
+
+
+def examples(dataset: Dataset, pixels: Pixels, parts: np.ndarray) -> tuple[Examples, Examples]:
+    """Return the training and the validation pictures."""
+    chosen = [np.flatnonzero(parts == part) for part in ("train", "validation")]
+    training, validation = (Examples(pixels.images, index, dataset.labels[index]) for index in chosen)
+    return training, validation

@@ -1,0 +1,72 @@
+"""What all tests share: no network, a cache and a working folder of their own, and one trained toy run."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+BACKEND = os.environ["KERAS_BACKEND"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory):
+    """Tests never see the user's cache or data; what is decoded once serves all tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ONSIGHT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.delenv("ONSIGHT_DATA", raising=False)
+        patch.delenv("ONSIGHT_RUNS", raising=False)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path, monkeypatch):
+    """Each test works in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch):
+    """Only this machine can be reached."""
+    connect = socket.socket.connect
+
+    def refuse(self, address):
+        if isinstance(address, tuple) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+            raise OSError(f"a test tried to reach {address}")
+        return connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """The folder with the real pictures, where ONSIGHT_TEST_DATA names it."""
+    folder = os.environ.get("ONSIGHT_TEST_DATA")
+    if not folder:
+        pytest.skip("ONSIGHT_TEST_DATA does not name a folder with the real pictures")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def toy_spec():
+    """A spec that trains on the toy pictures in a second or two."""
+    from onsight import TrainSpec
+
+    return TrainSpec(data="toy", model="cnn", epochs=3, batch_size=32, optimizer="adam", learning_rate=2e-3, seed=1)
+
+
+@pytest.fixture(scope="session")
+def toy_run(tmp_path_factory, toy_spec):
+    """A finished and evaluated run; tests read it and never change it."""
+    import onsight
+    from onsight.progress import Reporter
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ONSIGHT_RUNS", str(tmp_path_factory.mktemp("runs")))
+        run = onsight.train(toy_spec, reporter=Reporter())
+        onsight.evaluate(run, reporter=Reporter())
+    return run

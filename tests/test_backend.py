@@ -1,0 +1,57 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from onsight.backend import choose_backend, environment
+from onsight.errors import SpecError
+
+pytestmark = pytest.mark.backend
+
+
+def in_a_new_process(code: str, **environ: str) -> str:
+    env = {key: value for key, value in os.environ.items() if key != "KERAS_BACKEND"} | environ
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=True)
+    return done.stdout.strip()
+
+
+def test_importing_onsight_and_its_command_line_imports_no_framework():
+    code = (
+        "import sys, onsight, onsight.cli; onsight.TrainSpec; "
+        "print([m for m in ('keras', 'tensorflow', 'jax', 'torch', 'numpy', 'scipy', 'sklearn') if m in sys.modules])"
+    )
+    assert in_a_new_process(code) == "[]"
+
+
+def test_what_reads_a_run_imports_no_framework():
+    code = (
+        "import sys, onsight.metrics, onsight.figures, onsight.reporting, onsight.runs, onsight.datasets; "
+        "import onsight.models, onsight.pixels, onsight.splits, onsight.checkpoints, onsight.saving, onsight.prediction; "
+        "print([m for m in ('keras', 'tensorflow', 'jax') if m in sys.modules])"
+    )
+    assert in_a_new_process(code) == "[]"
+
+
+def test_a_choice_has_a_reason():
+    code = "from onsight.backend import choose_backend; print(choose_backend())"
+    assert "faster one on a CPU" in in_a_new_process(code)
+    assert "KERAS_BACKEND says so" in in_a_new_process(code, KERAS_BACKEND="jax")
+
+
+def test_too_late_and_unsupported():
+    import keras
+
+    other = "jax" if keras.config.backend() == "tensorflow" else "tensorflow"
+    with pytest.raises(SpecError, match=f"--backend {other} comes too late"):
+        choose_backend(other)
+    with pytest.raises(subprocess.CalledProcessError) as error:
+        in_a_new_process("from onsight.backend import choose_backend; choose_backend()", KERAS_BACKEND="torch")
+    assert "not installed or not supported" in error.value.stderr
+
+
+def test_environment_names_what_a_figure_depends_on():
+    found = environment()
+    assert found["backend"] in ("tensorflow", "jax")
+    assert all(found.values())
+    assert "cores" in found["machine"]

@@ -1,0 +1,85 @@
+import json
+
+import numpy as np
+import pytest
+
+import onsight
+from onsight import metrics
+from onsight.errors import DataError
+from onsight.progress import Reporter
+
+pytestmark = pytest.mark.backend
+QUIET = Reporter()
+
+
+def test_every_figure_can_be_recomputed_from_predictions_csv(toy_run):
+    folder = toy_run.evaluation_folder()
+    written = json.loads((folder / "metrics.json").read_text())
+    names, labels, probabilities, classes = metrics.read_predictions(folder / "predictions.csv")
+    assert names == toy_run.dataset["split"]["test"]
+    assert tuple(classes) == toy_run.classes
+    again = metrics.score(labels, probabilities, classes)
+    assert again == {key: written[key] for key in again}
+    assert written["n"] == 60
+    assert written["correct"] == int((probabilities.argmax(axis=1) == labels).sum())
+    assert written["accuracy"] > 0.9
+    low, high = written["accuracy_interval"]
+    assert low < written["accuracy"] <= high
+    assert written["provenance"] == "toy pictures drawn by Onsight"
+
+
+def test_the_pictures_and_the_report_are_there(toy_run):
+    from PIL import Image
+
+    for name in ("samples.png", "confusion.png", "predictions.png"):
+        with Image.open(toy_run.evaluation_folder() / name) as picture:
+            assert min(picture.size) > 300
+    page = toy_run.report.read_text()
+    assert "data:image/png;base64," in page
+    assert "http://" not in page
+    assert "https://" not in page
+
+
+def test_each_opening_of_the_test_set_is_logged(toy_run, tmp_path):
+    import shutil
+
+    copy = onsight.Run(shutil.copytree(toy_run.folder, tmp_path / "copy"))
+    before = len((copy.folder / "test_uses.jsonl").read_text().splitlines())
+    onsight.evaluate(copy, reporter=QUIET)
+    uses = [json.loads(line) for line in (copy.folder / "test_uses.jsonl").read_text().splitlines()]
+    assert len(uses) == before + 1
+    assert uses[-1]["time"]
+    assert "evaluate" in uses[-1]["reason"]
+
+
+def test_other_data_gets_a_folder_of_its_own(toy_run, tmp_path):
+    import shutil
+
+    from PIL import Image
+
+    copy = onsight.Run(shutil.copytree(toy_run.folder, tmp_path / "copy"))
+    for label, colour in (("blue", (20, 20, 240)), ("red", (240, 20, 20))):
+        (tmp_path / "more" / label).mkdir(parents=True)
+        for i in range(3):
+            Image.new("RGB", (40, 40), colour).save(tmp_path / "more" / label / f"{i}.png")
+    result = onsight.evaluate(copy, data=tmp_path / "more", reporter=QUIET)
+    assert result.folder == copy.evaluation_folder("more")
+    assert result.metrics["n"] == 6
+    assert [row["support"] for row in result.metrics["per_class"]] == [3, 0, 3]
+    assert "n = 6" in str(result)
+
+    (tmp_path / "more" / "zebra").mkdir()
+    Image.new("RGB", (40, 40)).save(tmp_path / "more" / "zebra" / "0.png")
+    with pytest.raises(DataError, match="was not trained on: zebra"):
+        onsight.evaluate(copy, data=tmp_path / "more", reporter=QUIET)
+
+
+def test_batch_size_changes_no_answer(toy_run):
+    from onsight.datasets import load_dataset
+    from onsight.pixels import load_pixels
+    from onsight.prediction import probabilities
+
+    images = load_pixels(load_dataset("toy"), 32).images
+    model = toy_run.load_model()
+    whole, pieces = (probabilities(model, images, np.arange(50), size) for size in (50, 7))
+    np.testing.assert_allclose(whole, pieces, atol=1e-6)

@@ -1,0 +1,185 @@
+import errno
+import os
+import signal
+
+import numpy as np
+import pytest
+
+import onsight
+from onsight import fitting
+from onsight.checkpoints import load_checkpoint, numbered
+from onsight.errors import Interrupted, TrainingError
+from onsight.files import sha256
+from onsight.progress import Reporter
+from onsight.runs import Run, open_run
+
+pytestmark = pytest.mark.backend
+
+
+class Spy(Reporter):
+    """Keeps what it is told, and calls `on_tick` at each tick."""
+
+    def __init__(self, on_tick=lambda count: None):
+        self.notes, self.ticks, self.rows, self.on_tick = [], [], [], on_tick
+
+    def note(self, text):
+        self.notes.append(text)
+
+    def tick(self, facts):
+        self.ticks.append(facts)
+        self.on_tick(len(self.ticks))
+
+    def epoch(self, row):
+        self.rows.append(row)
+
+
+@pytest.fixture(autouse=True)
+def _tick_at_every_step(monkeypatch):
+    monkeypatch.setattr(fitting, "SHOWN_EVERY", -1)
+    monkeypatch.setattr(fitting, "LOGGED_EVERY", -1)
+
+
+def outcome(run):
+    """What must be equal, bit for bit: weights, and history without the clock."""
+    clock = ("seconds", "images_per_second")
+    history = [{key: value for key, value in row.items() if key not in clock} for row in run.history()]
+    return sha256(run.model_folder / "weights.safetensors"), history
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_training_goes_on_bit_for_bit(toy_spec, signum, code):
+    spec = toy_spec.model_copy(update={"model": "cnn_dropout", "patience": 2, "schedule": "plateau"})
+    unbroken = onsight.train(spec, reporter=Spy())
+
+    def stop(count):
+        if count == 5:  # in the middle of the second epoch
+            os.kill(os.getpid(), signum)
+
+    with pytest.raises(Interrupted, match="Everything is saved. Go on with: onsight train --resume") as error:
+        onsight.train(spec, reporter=Spy(stop))
+    assert error.value.exit_code == code
+    assert signal.getsignal(signum) in (signal.default_int_handler, signal.SIG_DFL)
+
+    stopped = open_run("latest", finished=False)
+    assert not stopped.is_trained
+    state = load_checkpoint(stopped.checkpoints).state
+    assert (state["epoch"], 0 < state["step"] < 4) == (1, True)
+    stopped.append_history({"event": "epoch", "epoch": 99})  # as if it had gone on and then been cut off
+
+    spy = Spy()
+    onsight.resume("latest", reporter=spy)
+    assert any("at epoch 2, step" in note for note in spy.notes)
+    assert outcome(stopped) == outcome(unbroken)
+
+
+def test_a_killed_training_goes_on_bit_for_bit(toy_spec, tmp_path):
+    """SIGKILL, in another process, with a checkpoint at every step."""
+    import subprocess
+    import sys
+    import time
+
+    code = (
+        "import onsight; from onsight.progress import Reporter; "
+        f"onsight.train(onsight.TrainSpec(**{toy_spec.model_dump(exclude_unset=True)!r}, "
+        "checkpoint_seconds=1e-9), reporter=Reporter())"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code])
+    while not (runs := onsight.list_runs()) or len(numbered(runs[0].checkpoints)) < 2:
+        assert process.poll() is None
+        time.sleep(0.01)
+    time.sleep(0.1)
+    process.kill()
+    process.wait()
+    run = Run(runs[0].folder)
+    assert not run.is_trained
+    onsight.resume(run, reporter=Spy())
+    assert outcome(run) == outcome(onsight.train(toy_spec, reporter=Spy()))
+
+
+def test_early_stopping_keeps_the_best_epoch(toy_spec):
+    spec = toy_spec.model_copy(
+        update={"epochs": 30, "patience": 2, "learning_rate": 0.01, "schedule": "constant", "optimizer": "sgd"}
+    )
+    run = onsight.train(spec, reporter=Spy())
+    history = run.history()
+    best = min(history, key=lambda row: row["val_loss"])
+    if len(history) < 30:
+        assert history[-1]["epoch"] == best["epoch"] + 2
+    # The saved model is the best epoch's: its validation accuracy is that epoch's.
+    dataset = onsight.load_dataset("toy")
+    index = [dataset.names.index(name) for name in run.dataset["split"]["validation"]]
+    from onsight.pixels import load_pixels
+    from onsight.prediction import probabilities
+
+    found = probabilities(run.load_model(), load_pixels(dataset, 32).images, np.array(index), 16).argmax(axis=1)
+    assert (found == dataset.labels[index]).mean() == pytest.approx(best["val_accuracy"])
+
+
+def test_a_finished_run_can_be_trained_longer(toy_spec):
+    run = onsight.train(toy_spec, reporter=Spy())
+    before = sha256(run.model_folder / "weights.safetensors")
+    onsight.resume(run, epochs=4, reporter=Spy())
+    assert len(run.history()) == 4
+    assert sha256(run.model_folder / "weights.safetensors") != before
+    assert Run(run.folder).spec["epochs"] == 4
+    with pytest.raises(onsight.OnsightError, match="has finished its 4 epochs"):
+        onsight.resume(run.folder, reporter=Spy())
+
+
+def test_a_loss_that_is_not_finite_keeps_the_last_good_state(toy_spec):
+    spec = toy_spec.model_copy(update={"optimizer": "sgd", "learning_rate": 100.0, "schedule": "constant", "model": "mlp"})
+    with pytest.raises(TrainingError, match=r"(loss became (nan|inf)|weight is no longer finite) at epoch \d, step \d"):
+        onsight.train(spec, reporter=Spy())
+    run = open_run("latest", finished=False)
+    assert all(np.isfinite(array).all() for array in load_checkpoint(run.checkpoints).arrays.values())
+
+
+def test_a_full_disk_keeps_the_older_checkpoint(toy_spec, monkeypatch):
+    save = fitting.save_checkpoint
+    calls = []
+
+    def full(*args):
+        calls.append(args)
+        if len(calls) > 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return save(*args)
+
+    with monkeypatch.context() as patch, pytest.raises(TrainingError, match=r"The disk is full[\s\S]*--resume"):
+        patch.setattr(fitting, "save_checkpoint", full)
+        onsight.train(toy_spec, reporter=Spy())
+    run = open_run("latest", finished=False)
+    assert load_checkpoint(run.checkpoints).state["epoch"] == 0
+
+
+def test_too_little_memory_suggests_a_smaller_batch(toy_spec, monkeypatch):
+    def exhausted(self):
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate")
+
+    monkeypatch.setattr(fitting.Loop, "epoch", exhausted)
+    with pytest.raises(TrainingError, match="--batch-size 16"):
+        onsight.train(toy_spec, reporter=Spy())
+
+
+def test_users_callbacks_are_called_and_can_stop(toy_spec):
+    import keras
+
+    seen = []
+
+    class Mine(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            seen.append((epoch, logs["val_accuracy"], float(self.model.optimizer.learning_rate)))
+            self.model.stop_training = epoch == 1
+
+    run = onsight.train(toy_spec, callbacks=[Mine()], reporter=Spy())
+    assert [epoch for epoch, *_ in seen] == [0, 1]
+    assert len(run.history()) == 2
+
+
+def test_ticks_say_where_training_is(toy_spec):
+    spy = Spy()
+    run = onsight.train(toy_spec, reporter=spy)
+    steps = {tick["steps"] for tick in spy.ticks}
+    assert steps == {sum(run.dataset["counts"]["train"].values()) // 32}
+    assert all(0 <= tick["accuracy"] <= 1 and tick["seconds_left"] >= 0 for tick in spy.ticks)
+    assert [row["epoch"] for row in spy.rows] == [1, 2, 3]
+    assert {"epoch", "tick"} == {line["event"] for line in run.history_lines()}

@@ -1,0 +1,35 @@
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.backend
+
+
+@pytest.mark.parametrize("shape", [(8, 5, 5, 3), (4, 1, 1, 7), (2, 9, 4, 16)])
+def test_batch_norm_equals_keras(shape):
+    import keras
+
+    from onsight.layers import BatchNormalization
+
+    rng = np.random.default_rng(0)
+    x = (rng.standard_normal(shape) * 3 + 1).astype(np.float32)
+    ours, theirs = BatchNormalization(momentum=0.8), keras.layers.BatchNormalization(momentum=0.8)
+    for layer in (ours, theirs):
+        layer.build(shape)
+    start = [rng.standard_normal(shape[-1:]).astype(np.float32) for _ in range(2)]
+    for layer in (ours, theirs):
+        layer.set_weights([*start, np.zeros(shape[-1], np.float32), np.ones(shape[-1], np.float32)])
+    for training in (True, True, False):
+        mine, other = (keras.ops.convert_to_numpy(layer(x, training=training)) for layer in (ours, theirs))
+        np.testing.assert_allclose(mine, other, atol=1e-4)
+    for mine, other in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_allclose(mine, other, atol=1e-5)
+
+
+def test_frozen_batch_norm_does_not_move():
+    from onsight.layers import BatchNormalization
+
+    layer = BatchNormalization()
+    layer.build((2, 3, 3, 1))
+    layer.trainable = False
+    layer(np.full((2, 3, 3, 1), 9, np.float32), training=True)
+    assert layer.moving_mean.numpy() == 0

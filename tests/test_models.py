@@ -1,0 +1,81 @@
+import json
+
+import numpy as np
+import pytest
+
+from onsight.errors import SpecError
+from onsight.models import MODELS, build_model, classifier, layer_table
+
+pytestmark = pytest.mark.backend
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(("size", "classes"), [("smallest", 2), (32, 10), (45, 3)])
+def test_contract(name, size, classes):
+    size = MODELS[name].smallest if size == "smallest" else size
+    model = build_model(name, size, classes)
+    assert model.name == name
+    assert model.input_shape == (None, size, size, 3)
+    assert model.input.dtype == "uint8"
+    assert model.layers[-1].name == "logits"
+    assert model.output_shape == (None, classes)
+    pictures = np.random.default_rng(0).integers(0, 256, (3, size, size, 3), np.uint8)
+    logits = model.predict_on_batch(pictures)
+    assert logits.dtype == np.float32
+    probabilities = classifier(model, temperature=2.0).predict_on_batch(pictures)
+    expected = np.exp(logits / 2) / np.exp(logits / 2).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(probabilities, expected, rtol=1e-4)
+    # A file's table of weights must be the same in every process.
+    assert [w.path for w in model.weights] == [w.path for w in build_model(name, size, classes).weights]
+    assert len({w.path for w in model.weights}) == len(model.weights)
+    json.dumps(layer_table(model))
+
+
+def test_the_tutorial_cnn_is_the_161098_parameter_table():
+    rows = layer_table(build_model("cnn", 32, 10))
+    assert [(row["type"], row["output_shape"], row["parameters"]) for row in rows] == [
+        ("InputLayer", [32, 32, 3], 0),
+        ("Rescaling", [32, 32, 3], 0),
+        ("Conv2D", [30, 30, 32], 896),
+        ("BatchNormalization", [30, 30, 32], 128),
+        ("MaxPooling2D", [15, 15, 32], 0),
+        ("Conv2D", [13, 13, 64], 18_496),
+        ("BatchNormalization", [13, 13, 64], 256),
+        ("MaxPooling2D", [6, 6, 64], 0),
+        ("Conv2D", [4, 4, 128], 73_856),
+        ("BatchNormalization", [4, 4, 128], 512),
+        ("MaxPooling2D", [2, 2, 128], 0),
+        ("Flatten", [512], 0),
+        ("Dense", [128], 65_664),
+        ("Dropout", [128], 0),
+        ("Dense", [10], 1_290),
+    ]
+    assert build_model("cnn", 32, 10).count_params() == 161_098
+
+
+def test_resnet20_has_the_papers_parameters():
+    model = build_model("resnet20", 32, 10)
+    trainable = sum(int(np.prod(w.shape)) for w in model.trainable_weights)
+    assert trainable == 269_722  # "0.27M" in He et al. 2015, table 6, with option A shortcuts
+    assert sum(layer.__class__.__name__ == "Conv2D" for layer in model.layers) == 19
+
+
+def test_resnet20s_shortcut_takes_every_other_pixel_and_adds_zeros():
+    import keras
+
+    model = build_model("resnet20", 32, 10)
+    before = model.get_layer("block1_3_relu").output
+    after = model.get_layer("block2_1_skip_turn_back").output
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    x, y = keras.Model(model.input, [before, after]).predict_on_batch(pictures)
+    expected = np.pad(x[:, ::2, ::2], ((0, 0), (0, 0), (0, 0), (8, 8)))
+    np.testing.assert_allclose(y, expected, atol=1e-6)
+
+
+def test_errors_say_what_would_fit():
+    with pytest.raises(SpecError, match="Did you mean 'cnn'"):
+        build_model("cn", 32, 10)
+    with pytest.raises(SpecError, match="at least 22 px, and image_size is 21"):
+        build_model("cnn", 21, 10)
+    with pytest.raises(SpecError, match="at least two classes"):
+        build_model("cnn", 32, 1)

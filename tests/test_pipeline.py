@@ -1,0 +1,49 @@
+import numpy as np
+
+from onsight.pipeline import full_batches, steps_per_epoch, training_batches
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (50, 8, 8, 3), np.uint8)
+INDEX = np.arange(5, 48)
+LABELS = np.arange(43)
+
+
+def batches(epoch=0, start=0, augmentation="flip_shift", batch_size=8):
+    return list(
+        training_batches(
+            IMAGES, INDEX, LABELS, batch_size=batch_size, augmentation=augmentation, seed=7, epoch=epoch, start=start
+        )
+    )
+
+
+def test_an_epoch_shows_each_picture_at_most_once_with_its_label():
+    seen = batches(augmentation="none")
+    assert len(seen) == steps_per_epoch(43, 8) == 5
+    labels = np.concatenate([labels for _, labels in seen])
+    assert len(set(labels.tolist())) == 40
+    for images, labels in seen:
+        assert images.dtype == np.uint8
+        assert labels.dtype == np.int32
+        assert np.array_equal(images, IMAGES[INDEX[labels]])
+
+
+def test_starting_in_the_middle_gives_the_rest_of_the_epoch():
+    whole, rest = batches(epoch=3), batches(epoch=3, start=2)
+    assert len(rest) == 3
+    for (images, labels), (same_images, same_labels) in zip(whole[2:], rest, strict=True):
+        assert np.array_equal(images, same_images)
+        assert np.array_equal(labels, same_labels)
+
+
+def test_epochs_differ_in_order():
+    assert not np.array_equal(batches(epoch=0)[0][1], batches(epoch=1)[0][1])
+
+
+def test_a_set_smaller_than_a_batch_is_one_batch():
+    assert [len(labels) for _, labels in batches(batch_size=64)] == [43]
+
+
+def test_full_batches_keep_order_and_shape():
+    parts = list(full_batches(IMAGES, INDEX, 20))
+    assert [count for _, count in parts] == [20, 20, 3]
+    assert {batch.shape for batch, _ in parts} == {(20, 8, 8, 3)}
+    assert np.array_equal(np.concatenate([batch[:count] for batch, count in parts]), IMAGES[INDEX])

@@ -1,0 +1,81 @@
+import pytest
+
+from onsight.errors import SpecError
+from onsight.spec import PRESETS, TrainSpec, resolve
+
+
+def resolved(pictures=50_000, has_test=True, side=32, flips=True, **fields):
+    return resolve(TrainSpec(**fields), pictures=pictures, has_test=has_test, side=side, flips=flips)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_resolves_to_a_whole_spec(preset):
+    spec, reasons = resolved(preset=preset)
+    for field, value in spec.model_dump(exclude={"backend", "precision", "data_dir"}).items():
+        assert value is not None, field
+    assert PRESETS[preset][1].items() <= spec.model_dump().items()
+    assert set(PRESETS[preset][1]) <= set(reasons)
+
+
+def test_what_the_user_says_wins():
+    spec, reasons = resolved(preset="tutorial", epochs=7, learning_rate=0.5)
+    assert (spec.epochs, spec.learning_rate, spec.optimizer) == (7, 0.5, "adam")
+    assert "epochs" not in reasons
+
+
+def test_small_sets_get_more_epochs():
+    few, many = (resolved(pictures=n)[0].epochs for n in (2_000, 50_000))
+    assert few == 5 * many
+    assert "times as many" in resolved(pictures=2_000)[1]["epochs"]
+
+
+def test_split_shares():
+    assert resolved()[0].validation == 0.1
+    spec, reasons = resolved(has_test=False)
+    assert spec.validation == 0.15
+    assert "70/15/15" in reasons["validation"]
+
+
+@pytest.mark.parametrize(("side", "size"), [(8, 32), (32, 32), (63, 32), (64, 64), (320, 64)])
+def test_image_size(side, size):
+    spec, reasons = resolved(model="cnn", side=side)
+    assert spec.image_size == size
+    assert reasons["image_size"]
+
+
+def test_digits_are_not_mirrored():
+    assert resolved(flips=False)[0].augmentation == "shift"
+
+
+def test_without_validation_nothing_is_judged():
+    spec, _ = resolved(preset="tutorial", validation=0)
+    assert (spec.patience, spec.schedule) == (0, "cosine")
+    with pytest.raises(SpecError, match="validation=0 leaves nothing to judge by"):
+        resolved(validation=0, schedule="plateau")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"model": "resnet"}, "No model 'resnet'. Known: mlp.*Did you mean 'resnet20'"),
+        ({"preset": "fats"}, "No preset 'fats'"),
+        ({"augmentation": "flp"}, "Did you mean 'flip'"),
+        ({"backend": "torch"}, "No backend 'torch'. Known: tensorflow, jax"),
+        ({"epochs": 0}, "epochs=0 cannot be used: input should be greater than or equal to 1"),
+        ({"learning_rate": "fast"}, "learning_rate=fast cannot be used"),
+        ({"epoch": 3}, "No setting 'epoch'.*Did you mean 'epochs'"),
+    ],
+)
+def test_bad_values_say_what_is_expected(fields, message):
+    with pytest.raises(SpecError, match=message):
+        TrainSpec(**fields)
+
+
+def test_pictures_too_small_for_the_model():
+    with pytest.raises(SpecError, match="cnn needs pictures of at least 22 px, and image_size is 16"):
+        resolved(model="cnn", image_size=16)
+
+
+def test_round_trip():
+    spec, _ = resolved(data_dir="/x")
+    assert TrainSpec(**spec.model_dump(mode="json")) == spec

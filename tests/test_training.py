@@ -1,0 +1,111 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import onsight
+from onsight.errors import DataError, RunError, SpecError
+from onsight.progress import Reporter
+
+pytestmark = pytest.mark.backend
+QUIET = Reporter()
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder with three classes of plain colours, 40 x 30 px."""
+    rng = np.random.default_rng(0)
+    for colour, label in enumerate(("blue", "green", "red")):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for i in range(24):
+            picture = rng.integers(0, 90, (30, 40, 3), np.uint8)
+            picture[..., 2 - colour] += 150
+            Image.fromarray(picture).save(tmp_path / "photos" / label / f"{i}.jpg")
+    return tmp_path / "photos"
+
+
+def test_a_run_says_what_was_asked_and_what_it_became(toy_run, toy_spec):
+    record = json.loads((toy_run.folder / "spec.json").read_text())
+    assert record["schema"] == 1
+    assert record["asked"] == toy_spec.model_dump(mode="json", exclude_unset=True)
+    unset = [field for field, value in record["spec"].items() if value is None and field != "data_dir"]
+    assert not unset
+    assert set(record["reasons"]).isdisjoint(record["asked"])
+    assert {"backend", "keras", "machine", "precision"} <= set(record["environment"])
+    assert toy_run.classes == ("blue", "green", "red")
+    counts = {part: sum(classes.values()) for part, classes in toy_run.dataset["counts"].items()}
+    assert counts["test"] == 60
+    assert counts["train"] + counts["validation"] == 180
+
+
+def test_it_learns_what_is_obvious(toy_run):
+    assert toy_run.history()[-1]["val_accuracy"] > 0.9
+    model = toy_run.load_model()
+    assert type(model).__module__.startswith("keras.")
+    red = np.zeros((1, 32, 32, 3), np.uint8) + np.array([220, 30, 30], np.uint8)
+    probabilities = model.predict_on_batch(red)
+    assert probabilities.sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_the_same_seed_gives_the_same_run(toy_run, toy_spec):
+    from onsight.files import sha256
+
+    again = onsight.train(toy_spec, reporter=QUIET)
+    assert sha256(again.model_folder / "weights.safetensors") == sha256(toy_run.model_folder / "weights.safetensors")
+    other = onsight.train(toy_spec.model_copy(update={"seed": 2}), reporter=QUIET)
+    assert sha256(other.model_folder / "weights.safetensors") != sha256(again.model_folder / "weights.safetensors")
+
+
+def test_a_folder_of_photos(photos):
+    (photos / "red" / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
+    notes = []
+
+    class Spy(Reporter):
+        def note(self, text):
+            notes.append(text)
+
+    run = onsight.train(
+        onsight.TrainSpec(data=str(photos), epochs=2, batch_size=16, model="cnn_compact"), reporter=Spy()
+    )
+    assert run.name == "photos-cnn_compact-0001"
+    assert run.spec["image_size"] == 32
+    assert "70/15/15" in "".join(notes)
+    assert "passed over 1 unreadable" in "".join(notes)
+    assert list(run.dataset["broken"]) == ["red/broken.jpg"]
+    members = [set(run.dataset["split"][part]) for part in ("train", "validation", "test")]
+    assert sum(map(len, members)) == len(set.union(*members)) == 72
+    assert "red/broken.jpg" not in set.union(*members)
+    result = onsight.evaluate(run, reporter=QUIET)
+    assert result.metrics["n"] == len(members[2])
+
+    (photos / "blue" / "new.jpg").write_bytes((photos / "blue" / "1.jpg").read_bytes())
+    assert onsight.evaluate(run, reporter=QUIET).metrics["n"] == len(members[2])  # new pictures change nothing
+    (photos / sorted(members[2])[0]).unlink()
+    with pytest.raises(RunError, match="1 test pictures of .* are gone from photos"):
+        onsight.evaluate(run, reporter=QUIET)
+
+
+@pytest.mark.parametrize("validation", [0, 0.3])
+def test_validation_share(toy_spec, validation):
+    run = onsight.train(toy_spec.model_copy(update={"validation": validation, "epochs": 1}), reporter=QUIET)
+    held_out = sum(run.dataset["counts"]["validation"].values())
+    assert held_out == 0 if validation == 0 else 30 < held_out < 80
+    assert ("val_loss" in run.history()[0]) == (validation > 0)
+
+
+def test_bfloat16_trains_and_the_saved_model_is_float32(toy_spec):
+    run = onsight.train(toy_spec.model_copy(update={"precision": "bfloat16"}), reporter=QUIET)
+    assert run.history()[-1]["accuracy"] > 0.6
+    model = run.load_model()
+    assert {weight.dtype for weight in model.weights} == {"float32"}
+    assert model.get_layer("conv1").compute_dtype == "float32"
+
+
+def test_wrong_input_says_so(tmp_path):
+    with pytest.raises(SpecError, match="No data set 'cifar'"):
+        onsight.train(onsight.TrainSpec(data="cifar"), reporter=QUIET)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="empty"):
+        onsight.train(onsight.TrainSpec(data=str(tmp_path / "empty")), reporter=QUIET)
+    assert not (tmp_path / "runs").exists()
