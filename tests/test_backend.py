@@ -27,7 +27,8 @@ def test_importing_onsight_and_its_command_line_imports_no_framework():
 def test_what_reads_a_run_imports_no_framework():
     code = (
         "import sys, onsight.metrics, onsight.figures, onsight.reporting, onsight.runs, onsight.datasets; "
-        "import onsight.models, onsight.pixels, onsight.splits, onsight.checkpoints, onsight.saving, onsight.prediction; "
+        "import onsight.models, onsight.pixels, onsight.splits, onsight.checkpoints, onsight.saving; "
+        "import onsight.prediction, onsight.evaluation, onsight.training; "
         "print([m for m in ('keras', 'tensorflow', 'jax') if m in sys.modules])"
     )
     assert in_a_new_process(code) == "[]"

@@ -55,7 +55,7 @@ def test_a_stopped_training_goes_on_bit_for_bit(toy_spec, signum, code):
         if count == 5:  # in the middle of the second epoch
             os.kill(os.getpid(), signum)
 
-    with pytest.raises(Interrupted, match="Everything is saved. Go on with: onsight train --resume") as error:
+    with pytest.raises(Interrupted, match=r"Everything is saved\. Go on with: onsight train --resume") as error:
         onsight.train(spec, reporter=Spy(stop))
     assert error.value.exit_code == code
     assert signal.getsignal(signum) in (signal.default_int_handler, signal.SIG_DFL)
@@ -127,7 +127,9 @@ def test_a_finished_run_can_be_trained_longer(toy_spec):
 
 
 def test_a_loss_that_is_not_finite_keeps_the_last_good_state(toy_spec):
-    spec = toy_spec.model_copy(update={"optimizer": "sgd", "learning_rate": 100.0, "schedule": "constant", "model": "mlp"})
+    spec = toy_spec.model_copy(
+        update={"optimizer": "sgd", "learning_rate": 100.0, "schedule": "constant", "model": "mlp"}
+    )
     with pytest.raises(TrainingError, match=r"(loss became (nan|inf)|weight is no longer finite) at epoch \d, step \d"):
         onsight.train(spec, reporter=Spy())
     run = open_run("latest", finished=False)
@@ -144,8 +146,8 @@ def test_a_full_disk_keeps_the_older_checkpoint(toy_spec, monkeypatch):
             raise OSError(errno.ENOSPC, "No space left on device")
         return save(*args)
 
-    with monkeypatch.context() as patch, pytest.raises(TrainingError, match=r"The disk is full[\s\S]*--resume"):
-        patch.setattr(fitting, "save_checkpoint", full)
+    monkeypatch.setattr(fitting, "save_checkpoint", full)
+    with pytest.raises(TrainingError, match=r"The disk is full[\s\S]*--resume"):
         onsight.train(toy_spec, reporter=Spy())
     run = open_run("latest", finished=False)
     assert load_checkpoint(run.checkpoints).state["epoch"] == 0

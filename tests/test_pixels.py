@@ -1,6 +1,5 @@
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -119,6 +118,3 @@ def test_sixty_thousand_files(real_data, tmp_path, monkeypatch):
     assert not found.broken
     for index in (0, 12_345, 59_999):
         assert np.array_equal(found.images[index], pixels.images.load(dataset.read(index), 32))
-    started = time.monotonic()
-    load_pixels(load_dataset(real_data / "cifar10-folders"), 32)
-    print(f"second start: {time.monotonic() - started:.2f} s")

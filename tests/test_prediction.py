@@ -73,7 +73,11 @@ def test_standard_input(predictor, red, monkeypatch):
 
 def test_a_path_that_names_nothing(predictor, tmp_path):
     (tmp_path / "nothing").mkdir()
-    for path, message in (("missing.jpg", "There is no picture at"), ("nothing", "holds no pictures"), ("x*.jpg", "no picture")):
+    for path, message in (
+        ("missing.jpg", "There is no picture at"),
+        ("nothing", "holds no pictures"),
+        ("x*.jpg", "no picture"),
+    ):
         with pytest.raises(DataError, match=message):
             list(predictor.stream([path]))
     assert list(predictor.stream([])) == []

@@ -41,11 +41,11 @@ def test_latest_is_the_newest_finished_or_unfinished_one():
 
 
 def test_there_is_no_such_run():
-    with pytest.raises(RunError, match="no finished run in runs. Train one"):
+    with pytest.raises(RunError, match=r"no finished run in runs\. Train one"):
         open_run("latest")
     with pytest.raises(RunError, match="no run at nowhere"):
         open_run("nowhere")
-    with pytest.raises(RunError, match="is not a run: it has no spec.json"):
+    with pytest.raises(RunError, match=r"is not a run: it has no spec\.json"):
         Run(".")
 
 

@@ -82,7 +82,7 @@ def test_a_folder_of_photos(photos):
     (photos / "blue" / "new.jpg").write_bytes((photos / "blue" / "1.jpg").read_bytes())
     assert onsight.evaluate(run, reporter=QUIET).metrics["n"] == len(members[2])  # new pictures change nothing
     (photos / sorted(members[2])[0]).unlink()
-    with pytest.raises(RunError, match="1 test pictures of .* are gone from photos"):
+    with pytest.raises(RunError, match=r"1 test pictures of .* are gone from photos"):
         onsight.evaluate(run, reporter=QUIET)
 
 

@@ -49,7 +49,7 @@ _HOMES = {
     "resume": "training",
     "train": "training",
 }
-__all__ = ["__version__", *_HOMES]  # noqa: PLE0604
+__all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:

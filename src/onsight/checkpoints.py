@@ -5,8 +5,8 @@
         state.json               every number: epoch, step, running totals, what early stopping knows, the history
         manifest.json            the SHA-256 of both, written last
 
-Write order: a new folder, the files, each synced, the folder synced, renamed, the parent synced. The newest two are kept;
-an older one goes only once the newer one has been read back and verified.
+Write order: a new folder, the files, each synced, the folder synced, renamed, the parent synced. The newest two are
+kept; an older one goes only once the newer one has been read back and verified.
 """
 
 from __future__ import annotations

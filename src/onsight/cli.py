@@ -70,7 +70,9 @@ def train(
         extra = spec.model_fields_set - {"epochs"}
         if extra or data != "cifar10":
             given = ", ".join(sorted(extra)) or f"data {data}"
-            raise SpecError(f"A resumed run keeps its own settings; only --epochs can be given with --resume, not {given}.")
+            raise SpecError(
+                f"A resumed run keeps its own settings; only --epochs can be given with --resume, not {given}."
+            )
         run = training.resume(resume, epochs=spec.epochs, reporter=make_reporter(quiet))
     say(str(run.folder))
     hint(f"Next: onsight evaluate {run.folder}", quiet)

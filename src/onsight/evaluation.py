@@ -21,7 +21,7 @@ from .spec import TrainSpec
 from .training import recorded_parts
 
 if TYPE_CHECKING:
-    import keras
+    pass
 
 SHOWN = 32  # sample pictures
 EXAMPLES = 12  # predictions and mistakes shown with their probabilities
@@ -79,7 +79,7 @@ def evaluate(
         else:
             parts = dataset.parts if "test" in dataset.parts else np.full(len(dataset), "test")
             labels = map_classes(dataset, run)
-        pixels = load_pixels(dataset, spec.image_size or 0, show.work)
+        pixels = load_pixels(dataset, spec.image_size, show.work)
         index = np.setdiff1d(np.flatnonzero(parts == "test"), list(pixels.broken))
         if not len(index):
             raise DataError(f"{dataset.name} has no readable test pictures.")
@@ -100,7 +100,7 @@ def evaluate(
         }
         write_json(folder / "metrics.json", found)
         draw(run, folder, found, pixels.images, index, labels[index], scores)
-        report(run.folder)
+        report(run)
     return Evaluation(folder, found)
 
 
@@ -128,16 +128,15 @@ def draw(
     rng = np.random.default_rng(0)
     chosen = rng.permutation(len(index))[:SHOWN]
     shown = pictures[index[chosen]]
-    figures.save(
-        figures.sample_pictures(shown, [run.classes[i] for i in labels[chosen]]), folder / "samples.png"
-    )
+    figures.save(figures.sample_pictures(shown, [run.classes[i] for i in labels[chosen]]), folder / "samples.png")
     figures.save(figures.confusion_matrix(np.array(found["confusion"]), run.classes), folder / "confusion.png")
     wrong = np.flatnonzero(scores.argmax(axis=1) != labels)
     surest = wrong[np.argsort(-scores[wrong].max(axis=1), kind="stable")][:EXAMPLES]
     for name, picked in (("predictions", chosen[:EXAMPLES]), ("mistakes", surest)):
         if len(picked):
             truth = [run.classes[i] for i in labels[picked]]
-            figure = figures.predictions(pictures[index[picked]], truth, scores[picked], run.classes)
+            title = f"The {len(picked)} mistakes it was surest of" if name == "mistakes" else None
+            figure = figures.predictions(pictures[index[picked]], truth, scores[picked], run.classes, title=title)
             figures.save(figure, folder / f"{name}.png")
         else:
             (folder / f"{name}.png").unlink(missing_ok=True)  # of an earlier evaluation

@@ -18,6 +18,7 @@ import numpy as np
 from .backend import PRECISIONS
 from .checkpoints import load_checkpoint, numbered, save_checkpoint
 from .errors import Interrupted, TrainingError
+from .events import EventLog
 from .files import sync_folder
 from .models import build_model
 from .pipeline import full_batches, steps_per_epoch, training_batches
@@ -39,7 +40,7 @@ class Examples(NamedTuple):
     """One part of a data set; its pictures stay where they are, in memory or mapped from the cache."""
 
     images: np.ndarray  # (all, size, size, 3) uint8: of every part
-    index: np.ndarray  # (n,) which of them are meant
+    chosen: np.ndarray  # (n,) indices of those that are meant
     labels: np.ndarray  # (n,) integers, of those
 
 
@@ -60,8 +61,11 @@ def fit(
     """
     with run.locked(), explained(run, spec), signals() as received:
         loop = Loop(run, spec, training, validation, show, received, callbacks)
-        while loop.state["epoch"] < spec.epochs and not loop.state["stopped"]:
-            loop.epoch()
+        try:
+            while loop.state["epoch"] < spec.epochs and not loop.state["stopped"]:
+                loop.epoch()
+        finally:
+            loop.events.close()
         loop.checkpoint()
         loop.finish()
 
@@ -91,13 +95,19 @@ class Loop:
         self.step = make_step(self.model, optimizer, spec.label_smoothing)
         self.callbacks = keras.callbacks.CallbackList(list(callbacks), model=self.model)
         self.state: dict[str, Any] = {
-            **{"epoch": 0, "step": 0, "loss_sum": 0.0, "correct": 0, "seen": 0, "seconds": 0.0, "stopped": False},
+            "epoch": 0,
+            "step": 0,
+            "loss_sum": 0.0,
+            "correct": 0,
+            "seen": 0,
+            "seconds": 0.0,
+            "stopped": False,
             "judge": new_judge(),
             "history": [],
         }
         self.best: dict[str, np.ndarray] = {}
+        self.events = EventLog(run.folder / "tensorboard")
         self.saved = self.shown = self.logged = self.started = time.monotonic()
-        self.rate = 0.0  # pictures a second, smoothed
         if numbered(run.checkpoints):
             self.restore()
         else:
@@ -172,6 +182,7 @@ class Loop:
         row["seconds"] = time.monotonic() - self.started
         state["history"].append(row)
         self.run.append_history(row)
+        self.events.write(row)
         left = row["seconds"] * (spec.epochs - row["epoch"])
         self.show.epoch({**row, "epochs": spec.epochs, "seconds_left": 0 if state["stopped"] else left, "best": best})
         self.callbacks.on_epoch_end(state["epoch"], {key: row[key] for key in row if key not in ("event", "epoch")})
@@ -185,7 +196,7 @@ class Loop:
         """Return the mean cross entropy and the accuracy on the validation pictures."""
         loss = correct = 0.0
         start = 0
-        for images, count in full_batches(self.validation.images, self.validation.index, max(self.batch_size, 256)):
+        for images, count in full_batches(self.validation.images, self.validation.chosen, max(self.batch_size, 256)):
             logits = self.step.logits(images)[:count].astype(np.float64)
             labels = self.validation.labels[start : start + count]
             start += count
@@ -268,7 +279,9 @@ class Loop:
         """Write `model/`: the best weights where early stopping judged, else the last. Renamed into place."""
         if self.best and self.spec.patience:
             self.step.restore(self.step.arrays() | self.best)
-            self.show.note(f"kept             the weights of epoch {self.state['judge']['best_epoch']}, the best on validation")
+            self.show.note(
+                f"kept             the weights of epoch {self.state['judge']['best_epoch']}, the best on validation"
+            )
         self.step.sync()
         folder, partial, old = (self.run.folder / name for name in ("model", ".model.partial", ".model.old"))
         for leftover in (partial, old):
@@ -306,7 +319,7 @@ def signals() -> Iterator[list[int]]:
         received.append(number)
         signal.signal(number, previous[number])
 
-    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous: dict[int, Any] = {int(number): signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield received
     finally:

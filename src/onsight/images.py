@@ -85,29 +85,29 @@ def decode(data: bytes, at_least: int | None = None) -> np.ndarray:
 def resize(image: np.ndarray, size: int) -> np.ndarray:
     """Scale the shorter side to `size` and crop the middle; `image` itself where it has that size already.
 
-    The geometry, for whoever has to reproduce it. With s = min(H, W), the square that starts at row (H - s) // 2 and
-    column (W - s) // 2 becomes the result. With r = s / size, output column i is centred on x = left + (i + 0.5) r of
-    the picture, and input column k (centre k + 0.5) has the weight max(0, 1 - |k + 0.5 - x| / max(r, 1)): a triangle,
-    widened when shrinking. The weights are divided by their sum over the columns of the picture, those outside of the
-    square included. Columns first, then rows likewise; both passes round half up to uint8.
+    The geometry, which gives the same bits wherever it is followed. With s = min(H, W), the square that starts at row
+    (H - s) // 2 and column (W - s) // 2 is cut out first. Then, with r = s / size, column i of the result is centred
+    on c = (i + 0.5) r of the square, and column k of the square has the weight max(0, 1 - |k + 0.5 - c| / max(r, 1)):
+    a triangle, widened when shrinking. The weights are divided by their sum and rounded to multiples of 2^-22. Columns
+    come first, then rows likewise; both round to uint8, halves up.
 
     Args:
         image: (H, W, 3) uint8, H and W at least 1.
         size: pixels, at least 1.
 
     Returns:
-        (size, size, 3) uint8.
+        (size, size, 3) uint8; a part of `image` where it need not be scaled.
     """
     height, width = image.shape[:2]
     if height == width == size:
         return image
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
+    # Cut first: scaled to 224, a picture of 1 x 5,000 would be 1,120,000 pixels long.
+    square = image[top : top + side, left : left + side]
     if side == size:
-        return image[top : top + size, left : left + size]
-    # Resampling only the square: a 1 x 5,000 picture would be 1,120,000 pixels long at size 224.
-    square = (left, top, left + side, top + side)
-    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR, square))
+        return square
+    return np.asarray(Image.fromarray(square).resize((size, size), Image.Resampling.BILINEAR))
 
 
 def load(source: str | os.PathLike[str] | bytes | Image.Image | np.ndarray, size: int) -> np.ndarray:
@@ -382,20 +382,24 @@ def _open_tiff(data: bytes) -> tuple[Image.Image, int]:
     if compression not in _TIFF_COMPRESSIONS:
         known = ", ".join(map(str, sorted(_TIFF_COMPRESSIONS)))
         raise PictureError(f"A TIFF of compression {compression} cannot be read; expected {known}. {_SAVE_AGAIN}.")
-    if bits not in (1, 2, 4, 8, 16, 32) or samples > 6 or form not in (1, 3) or (photometric == 0 and bits > 8):
+    if bits not in (1, 2, 4, 8, 16, 32) or samples > 6 or (form == 2 and bits < 16) or (photometric == 0 and bits > 8):
         raise PictureError(  # some of these Pillow would read, but dark or as a negative
             f"A TIFF of {bits} bits, {samples} samples, sample format {form} and photometric interpretation "
-            f"{photometric} cannot be read; expected 1, 2, 4, 8, 16 or 32 bits, at most 6 samples, unsigned or "
-            f"floating-point, white as zero in 8 bits only. {_SAVE_AGAIN}."
+            f"{photometric} cannot be read; expected 1, 2, 4, 8, 16 or 32 bits, at most 6 samples, signed ones of 16 "
+            f"or 32 bits only, white as zero of at most 8. {_SAVE_AGAIN}."
         )
 
-    # Pieces that overlap would be decoded over and over.
-    across, down = (first(322, 0), values[323][0]) if 322 in values else (width, min(first(278, height), height))
+    # Strips are tiles as wide as the picture. Were there more of them than it has, they could be decoded over and over.
+    offsets, lengths = (values[324], values[325]) if 322 in values else (values[273], values[279])
+    across, down = (values[322][0], values[323][0]) if 322 in values else (width, min(first(278, height), height))
     pieces = -(-width // across) * -(-height // down)
-    if pieces * across * down > 4 * MAX_PIXELS:
-        raise ValueError("the tiles are much larger than the picture")
-    if any(len(values.get(tag, ())) > pieces * (samples if first(284, 1) == 2 else 1) for tag in (273, 324)):
-        raise ValueError("there are more strips or tiles than the picture has")
+    if len(offsets) > pieces * (samples if first(284, 1) == 2 else 1) or pieces * across * down > 4 * MAX_PIXELS:
+        raise ValueError("the strips or tiles are more than the picture has")
+    # Pillow would read on behind the end of the pixels, into the new directory.
+    if any(offset + length > len(data) for offset, length in zip(offsets, lengths, strict=True)):
+        raise ValueError("a strip or tile is outside of the file")
+    if compression == 1 and sum(lengths) < height * (width * bits * samples // 8):
+        raise ValueError("the strips or tiles are too short")
 
     entries = b"".join(struct.pack(order + "HHI4s", tag, *entry) for tag, entry in tags.items())
     gap = bytes(len(data) % 2)

@@ -103,7 +103,6 @@ def _fill(folder: Path, dataset: Dataset, size: int, progress: Progress | None) 
             if progress:
                 progress("reading pictures", done, count)
         pixels.flush()
-        del pixels
         np.save(partial / "hashes.npy", hashes)
         write_atomic(partial / "broken.json", json.dumps(broken))
         os.rename(partial, folder)
@@ -135,7 +134,7 @@ def hash_rows(pictures: np.ndarray) -> np.ndarray:
 def median_side(dataset: Dataset, sample: int = 64) -> int:
     """Return the median shorter side in pixels, of at most `sample` pictures spread over the data set."""
     if dataset.images is not None:
-        return min(dataset.images.shape[1:3])
+        return int(min(dataset.images.shape[1:3]))
     sides = []
     for index in np.unique(np.linspace(0, len(dataset) - 1, sample).astype(int)).tolist():
         try:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
@@ -92,7 +92,7 @@ class LiveReporter(Reporter):
             self._display = Progress(*columns, console=self.console, transient=True, refresh_per_second=5)
             self._display.start()
             self._task = self._display.add_task(what, total=total, text=text)
-        assert self._task is not None  # noqa: S101 - they come and go together
+        assert self._task is not None
         self._display.update(self._task, description=what, completed=done, total=total, text=text)
 
     def _hide(self) -> None:

@@ -229,7 +229,9 @@ def now() -> str:
     return datetime.now(UTC).isoformat()
 
 
-def membership(names: tuple[str, ...], labels: np.ndarray, parts: np.ndarray, classes: tuple[str, ...]) -> dict[str, Any]:
+def membership(
+    names: tuple[str, ...], labels: np.ndarray, parts: np.ndarray, classes: tuple[str, ...]
+) -> dict[str, Any]:
     """Return dataset.json's `counts` {part: {class: n}} and `split` {part: [names]}."""
     counts, split = {}, {}
     for part in ("train", "validation", "test"):

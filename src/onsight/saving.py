@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 JSON_LIMIT = 4 * 2**20  # bytes
-GEOMETRY = "shorter side to image_size (antialiased), centre crop"
 
 ClassName = Annotated[str, Field(min_length=1, max_length=128)]
 
@@ -33,11 +32,13 @@ class ModelDescription(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    schema_: Literal[1] = Field(SCHEMA, alias="schema")
+    schema_: Literal[1] = Field(1, alias="schema")
     model: str
     image_size: int = Field(ge=8, le=1024)
     classes: list[ClassName] = Field(min_length=2, max_length=10_000)
-    geometry: Literal["shorter side to image_size (antialiased), centre crop"] = GEOMETRY
+    geometry: Literal["shorter side to image_size (antialiased), centre crop"] = (
+        "shorter side to image_size (antialiased), centre crop"
+    )
     temperature: float = Field(1.0, gt=0, le=1000, allow_inf_nan=False)
     parameters: int = Field(ge=0)
     layers: list[dict[str, Any]] = Field(max_length=10_000)
@@ -51,7 +52,7 @@ def save_model(folder: Path, model: keras.Model, classes: tuple[str, ...], tempe
     content = save({weight.path: np.asarray(weight.numpy(), order="C") for weight in model.weights})
     write_atomic(folder / "weights.safetensors", content)
     description = ModelDescription(
-        schema=SCHEMA,
+        schema=1,
         model=model.name,
         image_size=model.input_shape[1],
         classes=list(classes),
@@ -80,7 +81,9 @@ def read_description(folder: Path) -> ModelDescription:
         raise ModelFileError(f"{path} is not JSON: {error}. It was not written by Onsight, or was damaged.") from None
     schema = value.get("schema") if isinstance(value, dict) else None
     if isinstance(schema, int) and schema > SCHEMA:
-        raise ModelFileError(f"{path} has schema {schema}, and this Onsight reads up to {SCHEMA}. Take a newer Onsight.")
+        raise ModelFileError(
+            f"{path} has schema {schema}, and this Onsight reads up to {SCHEMA}. Take a newer Onsight."
+        )
     try:
         description = ModelDescription.model_validate(value)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""What the learning rate does over a training, and when to stop: plain functions over a plain dict that a checkpoint keeps."""
+"""What the learning rate does over a training, and when to stop: plain functions over a dict that checkpoints keep."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def new_judge() -> dict[str, Any]:
 def judge_epoch(judge: dict[str, Any], epoch: int, val_loss: float, *, patience: int) -> bool:
     """Take one epoch's validation loss into `judge`, and return whether it is the best so far.
 
-    The plateau factor falls to 0.3 of itself each time that half of `patience` (at least 2) epochs bring nothing better.
+    Plateau's factor falls to 0.3 of itself each time that half of `patience` epochs, at least 2, bring nothing better.
     """
     if judge["best"] is None or val_loss < judge["best"]:
         judge.update(best=val_loss, best_epoch=epoch, waited=0, stalled=0)

@@ -1,7 +1,8 @@
-"""TrainSpec: every training choice, declared once. It is the command line's flags, spec.json's keys and the docs' rows."""
+"""TrainSpec: every training choice, declared once, for the command line's flags, spec.json's keys, the docs' rows."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -16,29 +17,35 @@ from .models import MODELS, check_size
 IMAGE_SIZES = (32, 64, 96, 128, 160, 224)  # what a folder's pictures are brought to, where nobody says
 SMALL_SET = 10_000  # a preset's epochs are meant for at least so many training pictures
 
+# The default of a field that the preset or the data decides: `resolve` fills it, so types need not speak of None.
+UNSET: Any = None
+
 # One-line descriptions first, then plain overrides of TrainSpec's fields. How each figure in the README
 # was measured, with its command: benchmarks/README.md.
 PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "balanced": (
-        "the default: a deeper CNN, one-cycle SGD, flips and shifts",
-        {"model": "cnn_dropout", "epochs": 12, "batch_size": 128, "optimizer": "sgd", "learning_rate": 0.1,
-         "schedule": "one_cycle", "weight_decay": 5e-4, "label_smoothing": 0.0, "patience": 0},
+        "the default: a compact CNN, one-cycle SGD, flips and shifts",
+        {"model": "cnn_compact", "epochs": 12, "batch_size": 128, "optimizer": "sgd", "learning_rate": 0.1,
+         "schedule": "one_cycle", "weight_decay": 5e-4, "label_smoothing": 0.0, "patience": 0,
+         "augmentation": "flip_shift"},
     ),
     "tutorial": (
         "what the tutorials teach: the small CNN, Adam, early stopping, learning-rate reduction",
         {"model": "cnn", "epochs": 40, "batch_size": 64, "optimizer": "adam", "learning_rate": 1e-3,
-         "schedule": "plateau", "weight_decay": 0.0, "label_smoothing": 0.0, "patience": 10},
+         "schedule": "plateau", "weight_decay": 0.0, "label_smoothing": 0.0, "patience": 6,
+         "augmentation": "flip_shift"},
     ),
     "quick": (
-        "a first answer in a few minutes: the small CNN with a short one-cycle schedule",
-        {"model": "cnn", "epochs": 5, "batch_size": 128, "optimizer": "adam", "learning_rate": 4e-3,
-         "schedule": "one_cycle", "weight_decay": 0.0, "label_smoothing": 0.0, "patience": 0},
+        "a first answer in a few minutes: the compact CNN, two epochs of one-cycle SGD, flips",
+        {"model": "cnn_compact", "epochs": 2, "batch_size": 64, "optimizer": "sgd", "learning_rate": 0.05,
+         "schedule": "one_cycle", "weight_decay": 5e-4, "label_smoothing": 0.0, "patience": 0,
+         "augmentation": "flip"},
     ),
 }  # fmt: skip
 
 
 class TrainSpec(BaseModel):
-    """What to train, on what, and how. A field left at None is taken from the preset or from the data, with a reason.
+    """What to train, on what, and how. A field left out, or None, is taken from the preset or the data, with a reason.
 
     Raises:
         SpecError: a name is unknown or a value is out of range.
@@ -50,42 +57,47 @@ class TrainSpec(BaseModel):
         "cifar10", description="a data set's name (`onsight datasets`), or a folder, zip or CSV of pictures"
     )
     preset: str = Field("balanced", description="a set of choices (`onsight presets`); each can be overridden below")
-    model: str | None = Field(None, description="the network (`onsight models`)")
-    image_size: int | None = Field(None, ge=8, le=1024, description="side in pixels that pictures are brought to")
-    epochs: int | None = Field(None, ge=1, le=100_000, description="passes over the training pictures")
-    batch_size: int | None = Field(None, ge=1, le=65_536, description="pictures a training step")
-    optimizer: Literal["adam", "adamw", "sgd"] | None = Field(None, description="sgd is with Nesterov momentum 0.9")
-    learning_rate: float | None = Field(None, gt=0, le=100, description="its highest value")
-    schedule: Literal["constant", "cosine", "one_cycle", "plateau"] | None = Field(
-        None, description="of the learning rate; plateau lowers it when validation loss stalls"
+    model: str = Field(UNSET, description="the network (`onsight models`)")
+    image_size: int = Field(UNSET, ge=8, le=1024, description="side in pixels that pictures are brought to")
+    epochs: int = Field(UNSET, ge=1, le=100_000, description="passes over the training pictures")
+    batch_size: int = Field(UNSET, ge=1, le=65_536, description="pictures a training step")
+    optimizer: Literal["adam", "adamw", "sgd"] = Field(UNSET, description="sgd is with Nesterov momentum 0.9")
+    learning_rate: float = Field(UNSET, gt=0, le=100, description="its highest value")
+    schedule: Literal["constant", "cosine", "one_cycle", "plateau"] = Field(
+        UNSET, description="of the learning rate; plateau lowers it when validation loss stalls"
     )
-    weight_decay: float | None = Field(None, ge=0, le=1, description="decoupled (adamw, sgd); kernels only")
-    label_smoothing: float | None = Field(None, ge=0, lt=1, description="share of the label spread over all classes")
-    patience: int | None = Field(
-        None, ge=0, description="stop after so many epochs without a better validation loss, keep the best; 0: never"
+    weight_decay: float = Field(UNSET, ge=0, le=1, description="decoupled (adamw, sgd); kernels only")
+    label_smoothing: float = Field(UNSET, ge=0, lt=1, description="share of the label spread over all classes")
+    patience: int = Field(
+        UNSET, ge=0, description="stop after so many epochs without a better validation loss, keep the best; 0: never"
     )
-    augmentation: str | None = Field(None, description=f"of training pictures: {', '.join(AUGMENTATIONS)}")
-    validation: float | None = Field(
-        None, ge=0, lt=0.8, description="share held out to choose by; 0 trains on all, with no selection"
+    augmentation: str = Field(UNSET, description=f"of training pictures: {', '.join(AUGMENTATIONS)}")
+    validation: float = Field(
+        UNSET, ge=0, lt=0.8, description="share held out to choose by; 0 trains on all, with no selection"
     )
     seed: int = Field(0, ge=0, lt=2**63, description="of split, initial weights, order, augmentation and dropout")
-    backend: str | None = Field(None, description="tensorflow or jax")
-    precision: Literal["float32", "bfloat16"] | None = Field(None, description="of training; the rest is float32")
+    backend: str = Field(UNSET, description="tensorflow or jax")
+    precision: Literal["float32", "bfloat16"] = Field(UNSET, description="of training; the rest is float32")
     checkpoint_seconds: float = Field(60, gt=0, description="at most so long between two checkpoints")
     allow_tiny: bool = Field(False, description="send classes too small for a split to training only")
     data_dir: Path | None = Field(None, description="folder with a copy of a named data set (or set ONSIGHT_DATA)")
 
     def __init__(self, **fields: Any) -> None:
         try:
-            super().__init__(**fields)
+            super().__init__(**{name: value for name, value in fields.items() if value is not None})
         except ValidationError as error:
             raise SpecError(explain(error)) from None
 
     @field_validator("preset", "model", "augmentation", "backend")
     @classmethod
-    def _known(cls, value: str | None, info: Any) -> str | None:
-        known = {"preset": PRESETS, "model": MODELS, "augmentation": AUGMENTATIONS, "backend": BACKENDS}
-        if value is not None and value not in known[info.field_name]:
+    def _known(cls, value: str, info: Any) -> str:
+        known: dict[str, Collection[str]] = {
+            "preset": PRESETS,
+            "model": MODELS,
+            "augmentation": AUGMENTATIONS,
+            "backend": BACKENDS,
+        }
+        if value not in known[info.field_name]:
             raise ValueError(unknown_name(info.field_name, value, known[info.field_name]))
         return value
 
@@ -134,7 +146,7 @@ def resolve(spec: TrainSpec, *, pictures: int, has_test: bool, side: int, flips:
         choose("validation", 0.1, "of the training pictures")
     else:
         choose("validation", 0.15, "the data set has no test pictures: 70/15/15")
-    validation = chosen.get("validation", spec.validation)
+    validation: float = chosen.get("validation", spec.validation)
     pictures = round(pictures * (1 - validation - (0 if has_test else 0.15)))
     for field, value in PRESETS[spec.preset][1].items():
         choose(field, value, f"preset {spec.preset}")
@@ -159,16 +171,15 @@ def resolve(spec: TrainSpec, *, pictures: int, has_test: bool, side: int, flips:
     else:
         reason = f"the pictures' median side is {side} px, and {model} is meant for up to {default_size} px"
     choose("image_size", size, reason)
-    choose(
-        "augmentation",
-        "flip_shift" if flips else "shift",
-        "mirrored and shifted pictures keep their label" if flips else "mirrored digits are other signs",
-    )
+    if not flips and "flip" in chosen.get("augmentation", ""):
+        chosen["augmentation"] = {"flip": "none", "flip_shift": "shift"}[chosen["augmentation"]]
+        reasons["augmentation"] = "a mirrored digit is another sign"
     resolved = spec.model_copy(update=chosen)
     if resolved.validation == 0 and (resolved.schedule == "plateau" or resolved.patience):
         raise SpecError(
-            f"validation=0 leaves nothing to judge by, but schedule={resolved.schedule} and patience={resolved.patience} "
-            "need validation pictures. Take --schedule cosine --patience 0, or a --validation above 0."
+            f"validation=0 leaves nothing to judge by, but schedule={resolved.schedule} and "
+            f"patience={resolved.patience} need validation pictures. "
+            "Take --schedule cosine --patience 0, or a --validation above 0."
         )
-    check_size(model, resolved.image_size or size)
+    check_size(model, resolved.image_size)
     return Resolved(resolved, reasons)

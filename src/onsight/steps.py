@@ -67,12 +67,10 @@ def cross_entropy(labels: Any, logits: Any, label_smoothing: float) -> Any:
     if not label_smoothing:
         return ops.mean(losses.sparse_categorical_crossentropy(labels, logits, from_logits=True))
     one_hot = ops.one_hot(labels, logits.shape[-1], dtype="float32")
-    return ops.mean(
-        losses.categorical_crossentropy(one_hot, logits, from_logits=True, label_smoothing=label_smoothing)
-    )
+    return ops.mean(losses.categorical_crossentropy(one_hot, logits, from_logits=True, label_smoothing=label_smoothing))
 
 
-class _Variables:
+class _Variables(Step):
     """Access to all variables by number: their names may differ from one process to the next, their order does not."""
 
     def __init__(self, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
@@ -105,7 +103,6 @@ class TensorFlowStep(_Variables):
         super().__init__(model, optimizer)
         trainable = [variable.value for variable in model.trainable_variables]
 
-        @tf.function(autograph=False)
         def train(images: Any, labels: Any, learning_rate: Any) -> tuple[Any, Any]:
             optimizer.learning_rate.assign(learning_rate)
             with tf.GradientTape() as tape:
@@ -116,11 +113,12 @@ class TensorFlowStep(_Variables):
             hits = tf.equal(tf.argmax(logits, axis=-1, output_type=tf.int32), labels)
             return loss, tf.math.count_nonzero(hits, dtype=tf.int32)
 
-        self._train = train
+        self._train = tf.function(train, autograph=False)
         self._logits = tf.function(lambda images: model(images, training=False), autograph=False)
 
     def train(self, images: np.ndarray, labels: np.ndarray, learning_rate: float) -> tuple[Any, Any]:
-        return self._train(images, labels, np.float32(learning_rate))
+        loss, correct = self._train(images, labels, np.float32(learning_rate))
+        return loss, correct
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         return np.asarray(self._logits(images))

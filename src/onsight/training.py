@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import figures
 from .backend import choose_backend, environment, use_backend
 from .datasets import DATASETS, Dataset, load_dataset
 from .errors import RunError
 from .fitting import Examples, fit
 from .pixels import Pixels, load_pixels, median_side
 from .progress import Reporter, make_reporter
+from .reporting import report
 from .runs import Run, membership, open_run
 from .spec import TrainSpec, resolve
 from .splits import split
@@ -71,6 +73,8 @@ def train(
         run = Run.create(f"{dataset.name}-{spec.model}", record, members)
         show.note(f"run              {run.folder}")
         fit(run, spec, *examples(dataset, pixels, parts), show, callbacks)
+        figures.save(figures.curves(run.history()), run.folder / "curves.png")
+        report(run)
         return run
 
 
@@ -85,7 +89,7 @@ def resume(
 
     Args:
         run: the run, or its folder; `latest` is the newest unfinished one.
-        epochs: train for so many epochs in all; a finished run goes on too, with its schedule drawn over the new length.
+        epochs: train for so many in all; a finished run goes on too, with its schedule drawn over the new length.
         callbacks: Keras callbacks of your own.
         reporter: where progress goes.
 
@@ -107,6 +111,8 @@ def resume(
         show.note(f"resuming         {run.folder}")
         use_backend(spec.backend)
         fit(run, spec, *examples(dataset, pixels, parts), show, callbacks)
+        figures.save(figures.curves(run.history()), run.folder / "curves.png")
+        report(run)
         return run
 
 

@@ -29,7 +29,9 @@ MODELS: dict[str, Entry] = {
     "mlp": Entry("mlp:mlp", "two dense layers: the ANN baseline, near 50 % on CIFAR-10", 8, 32),
     "cnn": Entry("cnn:cnn", "the tutorials' small CNN: 161,098 parameters at 32 px and 10 classes", 22, 64),
     "cnn_dropout": Entry("cnn:cnn_dropout", "conv-conv-pool stages with batch norm, dropout and L2", 16, 96),
-    "cnn_compact": Entry("cnn:cnn_compact", "three stages that pool early: the most accuracy for the time on a CPU", 8, 96),
+    "cnn_compact": Entry(
+        "cnn:cnn_compact", "three stages that pool early: the most accuracy for the time on a CPU", 8, 96
+    ),
     "resnet20": Entry("resnet:resnet20", "He et al. 2015 for CIFAR: 0.27 million parameters", 16, 96),
 }
 

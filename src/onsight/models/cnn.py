@@ -28,20 +28,16 @@ def cnn(image_size: int, num_classes: int) -> keras.Model:
 
 
 def cnn_dropout(image_size: int, num_classes: int) -> keras.Model:
-    """Return conv-conv-pool stages (32, 64, 128) with batch norm, then a dense layer; dropout and L2 against over-fitting.
-
-    The first convolution strides over 2x2 pixels' neighbourhoods at full resolution only once and pools at once, for
-    most of the time of such a network goes into its first, largest maps.
-    """
+    """Return conv-conv-pool stages (32, 64, 128) with batch norm and a dense layer, with dropout and L2 throughout."""
     decay = keras.regularizers.L2(1e-4)
     inputs = keras.Input((image_size, image_size, 3), dtype="uint8", name="image")
     x = layers.Rescaling(1 / 127.5, offset=-1, name="normalise")(inputs)
     for stage, filters in enumerate((32, 64, 128), start=1):
         for part in "ab":
             name = f"{stage}{part}"
-            x = layers.Conv2D(
-                filters, 3, padding="same", use_bias=False, kernel_regularizer=decay, name=f"conv{name}"
-            )(x)
+            x = layers.Conv2D(filters, 3, padding="same", use_bias=False, kernel_regularizer=decay, name=f"conv{name}")(
+                x
+            )
             x = BatchNormalization(name=f"norm{name}")(x)
             x = layers.ReLU(name=f"relu{name}")(x)
         x = layers.MaxPooling2D(name=f"pool{stage}")(x)

@@ -1,4 +1,4 @@
-"""Residual networks for small pictures (He et al. 2015, "Deep Residual Learning for Image Recognition", section 4.2)."""
+"""Residual networks for small pictures: He et al. 2015, "Deep Residual Learning for Image Recognition", section 4.2."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ def resnet20(image_size: int, num_classes: int) -> keras.Model:
                 shortcut = layers.MaxPooling2D(1, strides=2, name=f"{name}_skip")(shortcut)  # pixels 0, 2, 4, …
                 # Channels are padded as if they were rows: ZeroPadding2D pads axes 1 and 2 only.
                 shortcut = layers.Permute((1, 3, 2), name=f"{name}_skip_turn")(shortcut)
-                shortcut = layers.ZeroPadding2D(((0, 0), (filters // 4, filters // 4)), name=f"{name}_skip_pad")(shortcut)
+                shortcut = layers.ZeroPadding2D(((0, 0), (filters // 4, filters // 4)), name=f"{name}_skip_pad")(
+                    shortcut
+                )
                 shortcut = layers.Permute((1, 3, 2), name=f"{name}_skip_turn_back")(shortcut)
             x = convolve(x, filters, strides, f"{name}_1")
             x = layers.ReLU(name=f"{name}_1_relu")(x)

@@ -1,0 +1,46 @@
+"""TensorBoard logs, where the `tensorboard` package is installed. It needs no TensorFlow for that."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+TAGS = {
+    "loss": "loss/train",
+    "val_loss": "loss/validation",
+    "accuracy": "accuracy/train",
+    "val_accuracy": "accuracy/validation",
+    "learning_rate": "learning_rate",
+    "images_per_second": "images_per_second",
+}
+
+
+class EventLog:
+    """Scalars of each epoch in a folder that `tensorboard --logdir` reads; does nothing without the package."""
+
+    def __init__(self, folder: Path) -> None:
+        self.writer: Any = None
+        if find_spec("tensorboard"):
+            from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+            self.writer = EventFileWriter(str(folder))
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Log one epoch's line of the history, and see it on the disk."""
+        if self.writer is None:
+            return
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        values = [Summary.Value(tag=tag, simple_value=row[key]) for key, tag in TAGS.items() if key in row]
+        event = Event(wall_time=time.time(), step=row["epoch"], summary=Summary(value=values))
+        self.writer.add_event(event)
+        self.writer.flush()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self.writer is not None:
+            self.writer.close()
