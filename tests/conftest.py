@@ -56,7 +56,7 @@ def toy_spec():
     """A spec that trains on the toy pictures in a second or two."""
     from onsight import TrainSpec
 
-    return TrainSpec(data="toy", model="cnn", epochs=3, batch_size=32, optimizer="adam", learning_rate=2e-3, seed=1)
+    return TrainSpec(data="toy", model="cnn", epochs=8, batch_size=16, optimizer="adam", learning_rate=2e-3, seed=1)
 
 
 @pytest.fixture(scope="session")

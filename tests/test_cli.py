@@ -10,6 +10,7 @@ from PIL import Image
 
 from onsight import cli
 from onsight.__main__ import main
+from onsight.datasets import load_dataset
 from onsight.models import MODELS
 from onsight.spec import PRESETS, TrainSpec
 
@@ -34,13 +35,13 @@ def onsight(monkeypatch, capsys):
 
 
 def test_train_evaluate_predict_report_runs(onsight, tmp_path):
-    code, out, err = onsight("train", "toy", "--model", "cnn", "--epochs", 4, "--batch-size", 32, "--optimizer", "adam",
+    code, out, err = onsight("train", "toy", "--model", "cnn", "--epochs", 12, "--batch-size", 32, "--optimizer", "adam",
                              "--learning-rate", 0.002)  # fmt: skip
     assert code == 0, err
     run = out.strip()
     assert run == "runs/toy-cnn-0001"
-    assert "epoch 4/4" in err
-    assert "batch_size" not in err.split("epoch 1/4")[0].replace("--batch-size", "")  # it was asked for: no reason
+    assert "epoch 12/12" in err
+    assert "batch_size" not in err.split("epoch  1/12")[0].replace("--batch-size", "")  # it was asked for: no reason
     assert "schedule" in err
     assert f"Next: onsight evaluate {run}" in err
 
@@ -51,7 +52,9 @@ def test_train_evaluate_predict_report_runs(onsight, tmp_path):
     code, out, _ = onsight("evaluate", run, "--format", "json", "--quiet")
     assert json.loads(out)["n"] == 60
 
-    Image.new("RGB", (40, 40), (240, 30, 30)).save(tmp_path / "=red.png")
+    toy = load_dataset("toy")
+    red = next(i for i, label in enumerate(toy.labels) if toy.classes[label] == "red" and toy.parts[i] == "test")
+    Image.fromarray(toy.images[red]).save(tmp_path / "=red.png")
     (tmp_path / "bad.png").write_bytes(b"nothing")
     code, out, err = onsight("predict", "runs/latest", tmp_path / "=red.png", tmp_path / "bad.png", "--top", 2)
     assert code == 0
@@ -73,12 +76,12 @@ def test_train_evaluate_predict_report_runs(onsight, tmp_path):
 
     code, out, _ = onsight("runs")
     assert "toy-cnn-0001" in out
-    assert "4/4" in out
+    assert "12/12" in out
     code, out, _ = onsight("report", run)
     assert out.strip() == "runs/toy-cnn-0001/report.html"
-    code, out, err = onsight("train", "--resume", run, "--epochs", 5)
+    code, out, err = onsight("train", "--resume", run, "--epochs", 13)
     assert code == 0, err
-    assert "5/5" in onsight("runs")[1]
+    assert "13/13" in onsight("runs")[1]
 
 
 def test_lists(onsight):

@@ -52,7 +52,7 @@ def test_a_stopped_training_goes_on_bit_for_bit(toy_spec, signum, code):
     unbroken = onsight.train(spec, reporter=Spy())
 
     def stop(count):
-        if count == 5:  # in the middle of the second epoch
+        if count == 14:  # in the middle of the second epoch
             os.kill(os.getpid(), signum)
 
     with pytest.raises(Interrupted, match=r"Everything is saved\. Go on with: onsight train --resume") as error:
@@ -63,7 +63,7 @@ def test_a_stopped_training_goes_on_bit_for_bit(toy_spec, signum, code):
     stopped = open_run("latest", finished=False)
     assert not stopped.is_trained
     state = load_checkpoint(stopped.checkpoints).state
-    assert (state["epoch"], 0 < state["step"] < 4) == (1, True)
+    assert (state["epoch"], 0 < state["step"] < 9) == (1, True)
     stopped.append_history({"event": "epoch", "epoch": 99})  # as if it had gone on and then been cut off
 
     spy = Spy()
@@ -118,11 +118,11 @@ def test_early_stopping_keeps_the_best_epoch(toy_spec):
 def test_a_finished_run_can_be_trained_longer(toy_spec):
     run = onsight.train(toy_spec, reporter=Spy())
     before = sha256(run.model_folder / "weights.safetensors")
-    onsight.resume(run, epochs=4, reporter=Spy())
-    assert len(run.history()) == 4
+    onsight.resume(run, epochs=10, reporter=Spy())
+    assert len(run.history()) == 10
     assert sha256(run.model_folder / "weights.safetensors") != before
-    assert Run(run.folder).spec["epochs"] == 4
-    with pytest.raises(onsight.OnsightError, match="has finished its 4 epochs"):
+    assert Run(run.folder).spec["epochs"] == 10
+    with pytest.raises(onsight.OnsightError, match="has finished its 10 epochs"):
         onsight.resume(run.folder, reporter=Spy())
 
 
@@ -158,7 +158,7 @@ def test_too_little_memory_suggests_a_smaller_batch(toy_spec, monkeypatch):
         raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate")
 
     monkeypatch.setattr(fitting.Loop, "epoch", exhausted)
-    with pytest.raises(TrainingError, match="--batch-size 16"):
+    with pytest.raises(TrainingError, match="--batch-size 8"):
         onsight.train(toy_spec, reporter=Spy())
 
 
@@ -181,7 +181,7 @@ def test_ticks_say_where_training_is(toy_spec):
     spy = Spy()
     run = onsight.train(toy_spec, reporter=spy)
     steps = {tick["steps"] for tick in spy.ticks}
-    assert steps == {sum(run.dataset["counts"]["train"].values()) // 32}
+    assert steps == {sum(run.dataset["counts"]["train"].values()) // 16}
     assert all(0 <= tick["accuracy"] <= 1 and tick["seconds_left"] >= 0 for tick in spy.ticks)
-    assert [row["epoch"] for row in spy.rows] == [1, 2, 3]
+    assert [row["epoch"] for row in spy.rows] == [1, 2, 3, 4, 5, 6, 7, 8]
     assert {"epoch", "tick"} == {line["event"] for line in run.history_lines()}

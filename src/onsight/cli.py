@@ -22,6 +22,7 @@ app = App(
     version=__version__,
     help="From pictures to a classifier you can trust: train, evaluate honestly, predict.",
     help_format="markdown",
+    result_action="return_value",
 )
 
 Quiet = Annotated[bool, Parameter(negative="", help="show no progress")]
@@ -44,7 +45,7 @@ def train(
     data: str = "cifar10",
     /,
     *,
-    spec: Annotated[TrainSpec, Parameter(name="*")] = TrainSpec(),  # noqa: B008 - frozen
+    spec: Annotated[TrainSpec | None, Parameter(name="*")] = None,
     resume: Path | None = None,
     quiet: Quiet = False,
 ) -> None:
@@ -63,6 +64,7 @@ def train(
     from .errors import SpecError
     from .progress import make_reporter
 
+    spec = spec or TrainSpec()
     if resume is None:
         spec = TrainSpec(**{**spec.model_dump(include=spec.model_fields_set), "data": data})
         run = training.train(spec, reporter=make_reporter(quiet))

@@ -20,7 +20,8 @@ from .datasets import Dataset
 from .errors import DataError, PictureError
 from .files import cache_folder, sync_folder, temporary_sibling, write_atomic
 
-READER_VERSION = 1  # raise it whenever images.py gives other pixels, so that old caches are not taken
+READER_VERSION = 2  # raise it whenever images.py gives other pixels, so that old caches are not taken
+LARGEST = 1024  # pixels: the largest side that is ever asked for
 CHUNK = 128  # pictures a task
 BROKEN_SHARE, BROKEN_COUNT = 0.01, 3  # so many unreadable pictures are skipped; more are an error
 
@@ -138,7 +139,7 @@ def median_side(dataset: Dataset, sample: int = 64) -> int:
     sides = []
     for index in np.unique(np.linspace(0, len(dataset) - 1, sample).astype(int)).tolist():
         try:
-            sides.append(min(images.decode(dataset.read(index)).shape[:2]))
+            sides.append(min(images.decode(dataset.read(index), at_least=LARGEST).shape[:2]))
         except (PictureError, OSError):
             continue  # load_pixels reports it
     return int(np.median(sides)) if sides else 32

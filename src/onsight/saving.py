@@ -36,8 +36,8 @@ class ModelDescription(BaseModel):
     model: str
     image_size: int = Field(ge=8, le=1024)
     classes: list[ClassName] = Field(min_length=2, max_length=10_000)
-    geometry: Literal["shorter side to image_size (antialiased), centre crop"] = (
-        "shorter side to image_size (antialiased), centre crop"
+    geometry: Literal["centre square, scaled to image_size (antialiased)"] = (
+        "centre square, scaled to image_size (antialiased)"
     )
     temperature: float = Field(1.0, gt=0, le=1000, allow_inf_nan=False)
     parameters: int = Field(ge=0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar
 
 from cyclopts import Parameter
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -17,7 +17,13 @@ from .models import MODELS, check_size
 IMAGE_SIZES = (32, 64, 96, 128, 160, 224)  # what a folder's pictures are brought to, where nobody says
 SMALL_SET = 10_000  # a preset's epochs are meant for at least so many training pictures
 
-# The default of a field that the preset or the data decides: `resolve` fills it, so types need not speak of None.
+# A field that the preset or the data decides where the user does not: `resolve` fills it in, so no reader of a spec has
+# to think of None. (To pydantic and cyclopts it is optional.)
+Value = TypeVar("Value")
+if TYPE_CHECKING:
+    Later = Annotated[Value, "until then None"]
+else:
+    Later = Value | None
 UNSET: Any = None
 
 # One-line descriptions first, then plain overrides of TrainSpec's fields. How each figure in the README
@@ -57,27 +63,27 @@ class TrainSpec(BaseModel):
         "cifar10", description="a data set's name (`onsight datasets`), or a folder, zip or CSV of pictures"
     )
     preset: str = Field("balanced", description="a set of choices (`onsight presets`); each can be overridden below")
-    model: str = Field(UNSET, description="the network (`onsight models`)")
-    image_size: int = Field(UNSET, ge=8, le=1024, description="side in pixels that pictures are brought to")
-    epochs: int = Field(UNSET, ge=1, le=100_000, description="passes over the training pictures")
-    batch_size: int = Field(UNSET, ge=1, le=65_536, description="pictures a training step")
-    optimizer: Literal["adam", "adamw", "sgd"] = Field(UNSET, description="sgd is with Nesterov momentum 0.9")
-    learning_rate: float = Field(UNSET, gt=0, le=100, description="its highest value")
-    schedule: Literal["constant", "cosine", "one_cycle", "plateau"] = Field(
+    model: Later[str] = Field(UNSET, description="the network (`onsight models`)")
+    image_size: Later[int] = Field(UNSET, ge=8, le=1024, description="side in pixels that pictures are brought to")
+    epochs: Later[int] = Field(UNSET, ge=1, le=100_000, description="passes over the training pictures")
+    batch_size: Later[int] = Field(UNSET, ge=1, le=65_536, description="pictures a training step")
+    optimizer: Later[Literal["adam", "adamw", "sgd"]] = Field(UNSET, description="sgd is with Nesterov momentum 0.9")
+    learning_rate: Later[float] = Field(UNSET, gt=0, le=100, description="its highest value")
+    schedule: Later[Literal["constant", "cosine", "one_cycle", "plateau"]] = Field(
         UNSET, description="of the learning rate; plateau lowers it when validation loss stalls"
     )
-    weight_decay: float = Field(UNSET, ge=0, le=1, description="decoupled (adamw, sgd); kernels only")
-    label_smoothing: float = Field(UNSET, ge=0, lt=1, description="share of the label spread over all classes")
-    patience: int = Field(
+    weight_decay: Later[float] = Field(UNSET, ge=0, le=1, description="decoupled (adamw, sgd); kernels only")
+    label_smoothing: Later[float] = Field(UNSET, ge=0, lt=1, description="share of the label spread over all classes")
+    patience: Later[int] = Field(
         UNSET, ge=0, description="stop after so many epochs without a better validation loss, keep the best; 0: never"
     )
-    augmentation: str = Field(UNSET, description=f"of training pictures: {', '.join(AUGMENTATIONS)}")
-    validation: float = Field(
+    augmentation: Later[str] = Field(UNSET, description=f"of training pictures: {', '.join(AUGMENTATIONS)}")
+    validation: Later[float] = Field(
         UNSET, ge=0, lt=0.8, description="share held out to choose by; 0 trains on all, with no selection"
     )
     seed: int = Field(0, ge=0, lt=2**63, description="of split, initial weights, order, augmentation and dropout")
-    backend: str = Field(UNSET, description="tensorflow or jax")
-    precision: Literal["float32", "bfloat16"] = Field(UNSET, description="of training; the rest is float32")
+    backend: Later[str] = Field(UNSET, description="tensorflow or jax")
+    precision: Later[Literal["float32", "bfloat16"]] = Field(UNSET, description="of training; the rest is float32")
     checkpoint_seconds: float = Field(60, gt=0, description="at most so long between two checkpoints")
     allow_tiny: bool = Field(False, description="send classes too small for a split to training only")
     data_dir: Path | None = Field(None, description="folder with a copy of a named data set (or set ONSIGHT_DATA)")

@@ -1,0 +1,95 @@
+"""What the documents say is executed."""
+
+import ast
+import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from onsight.__main__ import main
+from onsight.models import MODELS
+from onsight.spec import PRESETS
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(text, language=""):
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.M | re.S)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """What the README's commands speak of: photos/ with classes, more/, cat.jpg."""
+    rng = np.random.default_rng(0)
+    for colour, label in enumerate(("cat", "dog")):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for i in range(20):
+            picture = rng.integers(0, 90, (32, 40, 3), np.uint8)
+            picture[..., colour] += 150
+            Image.fromarray(picture).save(tmp_path / "photos" / label / f"{i}.jpg")
+    shutil.copytree(tmp_path / "photos" / "dog", tmp_path / "more")
+    shutil.copy(tmp_path / "photos" / "cat" / "1.jpg", tmp_path / "cat.jpg")
+
+
+def test_the_readmes_commands(photos, monkeypatch, capsys):
+    commands = [
+        shlex.split(line, comments=True)
+        for block in blocks(README)
+        for line in block.splitlines()
+        if line.startswith("onsight ")
+    ]
+    assert [words[1] for words in commands] == ["train", "evaluate", "predict", "train", "models"]
+    for words in commands:
+        if "--resume" in words:  # a training that was cut off before it wrote its model
+            (run,) = Path("runs").glob("photos-*")
+            shutil.rmtree(run / "model")
+        monkeypatch.setattr(sys, "argv", words)
+        main()
+        assert capsys.readouterr().out
+    assert (run / "model" / "model.json").exists()
+    assert (run / "report.html").exists()
+
+
+def test_the_readmes_python(photos, capsys):
+    (code,) = blocks(README, "python")
+    names = {}
+    exec(compile(ast.parse(code), "README.md", "exec"), names)
+    out = capsys.readouterr().out
+    assert "95 % interval" in out
+    assert "cat" in out
+    assert names["model"].input_shape[-1] == 3
+
+
+def test_the_readmes_links_and_names_are_true():
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+    for preset in re.findall(r"--preset (\w+)", README):
+        assert preset in PRESETS
+    for model in re.findall(r"--model (\w+)", README):
+        assert model in MODELS
+
+
+def test_architecture_names_every_module():
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    for path in (ROOT / "src" / "onsight").glob("*.py"):
+        assert path.stem == "__init__" or f"`{path.stem}`" in text, path.stem
+
+
+def test_the_make_targets_that_are_named_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    for name in ("README.md", "CONTRIBUTING.md"):
+        for target in re.findall(r"^make (\w+)", (ROOT / name).read_text(), re.M):
+            assert re.search(rf"^{target}:", makefile, re.M), target
+
+
+def test_no_addresses_of_registries_and_no_path_of_a_machine():
+    registries = re.compile(r"pypi\.org|pythonhosted|registry\.npm|/work/|/root/")
+    for path in [*ROOT.glob("*.*"), *ROOT.glob("requirements/*"), *ROOT.glob("src/onsight/**/*.py")]:
+        if path.is_file() and path.suffix not in (".png",):
+            assert not registries.search(path.read_text()), path
