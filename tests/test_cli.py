@@ -35,8 +35,8 @@ def onsight(monkeypatch, capsys):
 
 
 def test_train_evaluate_predict_report_runs(onsight, tmp_path):
-    code, out, err = onsight("train", "toy", "--model", "cnn", "--epochs", 12, "--batch-size", 32, "--optimizer", "adam",
-                             "--learning-rate", 0.002)  # fmt: skip
+    words = "train toy --model cnn --epochs 12 --batch-size 32 --optimizer adam --learning-rate 0.002"
+    code, out, err = onsight(*words.split())
     assert code == 0, err
     run = out.strip()
     assert run == "runs/toy-cnn-0001"
@@ -105,12 +105,13 @@ def test_help_names_every_setting(onsight):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["train", "nowhere/", "--quiet"], "No data set 'nowhere/'"),
         (["train", "nowhere/"], "No data set 'nowhere/'"),
         (["train", "toy", "--model", "resnet"], "No model 'resnet'. Known: mlp"),
         (["train", "toy", "--epochs", "0"], "epochs=0 cannot be used"),
         (["train", "toy", "--epochs", "many"], "many"),
         (["train", "toy", "--epoch", "1"], "--epochs"),
-        (["train", "toy", "--image-size", "16", "--model", "cnn"], "at least 22 px"),
+        (["train", "toy", "--image-size", "16", "--model", "cnn"], "22 to 256 px"),
         (["train", "--resume", "runs/latest"], "no unfinished run"),
         (["train", "--resume", "runs/latest", "--model", "cnn"], "keeps its own settings"),
         (["evaluate", "nowhere"], "no run at nowhere"),
@@ -135,7 +136,7 @@ def test_a_bug_keeps_its_traceback(onsight, monkeypatch):
 
 
 def test_names_cannot_steer_the_terminal():
-    assert cli.printable("a\x1b[2Jb\n") == "a\ufffd[2Jb\ufffd"
+    assert cli.one_line("a\x1b[2Jb\n") == "a\ufffd[2Jb\ufffd"
 
 
 def test_a_closed_pipe_is_no_error():
@@ -150,3 +151,19 @@ def test_ctrl_c_outside_training(onsight, monkeypatch):
 
     monkeypatch.setattr("onsight.runs.list_runs", stop)
     assert onsight("runs")[0] == 130
+
+
+def test_a_file_name_in_an_error_cannot_steer_the_terminal(onsight):
+    code, _, err = onsight("predict", "evil\x1b[31m", "x.jpg")
+    assert code == 2
+    assert "\x1b" not in err
+
+
+def test_a_full_disk_outside_training(onsight, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device", "runs")
+
+    monkeypatch.setattr("onsight.runs.list_runs", full)
+    code, _, err = onsight("runs")
+    assert code == 1
+    assert "The disk is full: runs" in err

@@ -63,7 +63,8 @@ def test_other_data_gets_a_folder_of_its_own(toy_run, tmp_path):
         for i in range(3):
             Image.new("RGB", (40, 40), colour).save(tmp_path / "more" / label / f"{i}.png")
     result = onsight.evaluate(copy, data=tmp_path / "more", reporter=QUIET)
-    assert result.folder == copy.evaluation_folder("more")
+    assert result.folder.name.startswith("more-")
+    assert result.folder.parent == copy.evaluation_folder().parent
     assert result.metrics["n"] == 6
     assert [row["support"] for row in result.metrics["per_class"]] == [3, 0, 3]
     assert "n = 6" in str(result)
@@ -72,6 +73,15 @@ def test_other_data_gets_a_folder_of_its_own(toy_run, tmp_path):
     Image.new("RGB", (40, 40)).save(tmp_path / "more" / "zebra" / "0.png")
     with pytest.raises(DataError, match="was not trained on: zebra"):
         onsight.evaluate(copy, data=tmp_path / "more", reporter=QUIET)
+
+
+def test_its_own_data_by_name_is_its_test_set(toy_run, tmp_path):
+    import shutil
+
+    copy = onsight.Run(shutil.copytree(toy_run.folder, tmp_path / "copy"))
+    result = onsight.evaluate(copy, data="toy", reporter=QUIET)
+    assert result.folder == copy.evaluation_folder()
+    assert result.metrics["n"] == 60
 
 
 def test_batch_size_changes_no_answer(toy_run):

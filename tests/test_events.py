@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 
 from onsight import events
@@ -18,6 +21,16 @@ def test_an_epoch_can_be_read_back(tmp_path):
         for value in event.summary.value:
             found[value.tag] = (event.step, round(value.tensor.float_val[0], 4))
     assert found == {"loss/train": (3, 0.5), "accuracy/validation": (3, 0.75), "learning_rate": (3, 0.001)}
+
+
+def test_it_imports_no_tensorflow(tmp_path):
+    pytest.importorskip("tensorboard")
+    code = (
+        "import sys, pathlib; from onsight.events import EventLog; log = EventLog(pathlib.Path('logs'), done=2); "
+        "log.write({'epoch': 3, 'loss': 1.0}); log.close(); print('tensorflow' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_without_the_package_nothing_is_written(tmp_path, monkeypatch):

@@ -790,3 +790,12 @@ def test_import_is_light() -> None:
     code = "import sys, onsight.images; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"keras", "scipy", "sklearn", "PIL.TiffImagePlugin", "PIL.PngImagePlugin"} & set(run.stdout.split())
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WebP", "BMP", "GIF", "TIFF"])
+def test_the_shorter_side_is_in_the_header(kind):
+    content = io.BytesIO()
+    Image.new("RGB", (50, 30)).save(content, kind)
+    assert images.shorter_side(content.getvalue()) == 30
+    with pytest.raises(PictureError):
+        images.shorter_side(content.getvalue()[:12])

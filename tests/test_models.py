@@ -75,7 +75,7 @@ def test_resnet20s_shortcut_takes_every_other_pixel_and_adds_zeros():
 def test_errors_say_what_would_fit():
     with pytest.raises(SpecError, match="Did you mean 'cnn'"):
         build_model("cn", 32, 10)
-    with pytest.raises(SpecError, match="at least 22 px, and image_size is 21"):
+    with pytest.raises(SpecError, match="cnn takes pictures of 22 to 256 px, and image_size is 21"):
         build_model("cnn", 21, 10)
     with pytest.raises(SpecError, match="at least two classes"):
         build_model("cnn", 32, 1)

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -74,6 +75,19 @@ def test_an_interrupted_fill_leaves_nothing(photos, tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             load_pixels(load_dataset(photos), 16)
     assert [path.suffix for path in (tmp_path / "cache" / "pixels").iterdir()] in ([".lock"], [])
+    load_pixels(load_dataset(photos), 16)
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system cannot reserve space")
+def test_a_full_disk_is_an_error_not_a_crash(photos, tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", full)
+        with pytest.raises(DataError, match=r"disk of .* is full: 40 pictures of 16 px take 0 MB.*ONSIGHT_CACHE"):
+            load_pixels(load_dataset(photos), 16)
+    assert not [path for path in (tmp_path / "cache" / "pixels").iterdir() if path.is_dir()]
     load_pixels(load_dataset(photos), 16)
 
 

@@ -1,4 +1,5 @@
 import io
+import itertools
 import sys
 
 import numpy as np
@@ -97,3 +98,13 @@ def test_no_skew_between_predict_and_evaluate(toy_run, tmp_path, predictor):
         answer = dict(prediction.top)
         np.testing.assert_allclose([answer[name] for name in classes], row, atol=1e-5)
     assert load_pixels(dataset, 32).images.shape[0] == 240
+
+
+def test_a_stream_answers_before_its_source_ends(predictor):
+    def camera():
+        for count in itertools.count():
+            assert count < 3 * predictor.batch_size
+            yield np.full((24, 24, 3), count % 256, np.uint8)
+
+    answers = predictor.stream(camera())
+    assert [next(answers).source for _ in range(3)] == ["picture 1", "picture 2", "picture 3"]

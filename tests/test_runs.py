@@ -2,11 +2,10 @@ import json
 import multiprocessing
 import shutil
 
-import numpy as np
 import pytest
 
 from onsight.errors import RunError
-from onsight.runs import Run, list_runs, membership, open_run
+from onsight.runs import Run, list_runs, open_run
 
 DATASET = {"name": "photos", "classes": ["a", "b"], "counts": {}, "split": {}}
 
@@ -66,7 +65,7 @@ def test_a_damaged_record_is_named():
     run = create()
     (run.folder / "dataset.json").write_text("{")
     with pytest.raises(RunError, match=r"dataset\.json is damaged"):
-        Run(run.folder)
+        _ = Run(run.folder).classes
 
 
 def test_a_run_can_be_moved(tmp_path):
@@ -108,8 +107,21 @@ def test_two_trainings_never_share_a_folder():
         pass
 
 
-def test_membership():
-    parts = np.array(["train", "test", "train", "", "validation"])
-    found = membership(("a", "b", "c", "d", "e"), np.array([0, 1, 1, 0, 0]), parts, ("x", "y"))
-    assert found["split"] == {"train": ["a", "c"], "validation": ["e"], "test": ["b"]}
-    assert found["counts"]["train"] == {"x": 1, "y": 1}
+@pytest.mark.parametrize("content", ["{}", "[]", "nonsense", '{"schema": "x", "spec": {}}', '{"spec": 3}'])
+def test_one_bad_folder_does_not_hide_the_others(content):
+    good = finish(create())
+    bad = finish(create())
+    (bad.folder / "spec.json").write_text(content)
+    with pytest.raises(RunError, match=r"spec\.json"):
+        Run(bad.folder)
+    assert [run.name for run in list_runs()] == [good.name]
+    assert open_run("latest").name == good.name
+
+
+def test_the_models_epoch():
+    run = create()
+    for epoch, loss in enumerate((3.0, 1.0, 2.0), start=1):
+        run.append_history({"event": "epoch", "epoch": epoch, "val_loss": loss})
+    assert run.model_epoch()["epoch"] == 3
+    run.spec["patience"] = 2
+    assert run.model_epoch()["epoch"] == 2

@@ -4,8 +4,8 @@ from onsight.errors import SpecError
 from onsight.spec import PRESETS, TrainSpec, resolve
 
 
-def resolved(pictures=50_000, has_test=True, side=32, flips=True, **fields):
-    return resolve(TrainSpec(**fields), pictures=pictures, has_test=has_test, side=side, flips=flips)
+def resolved(pictures=50_000, given=("train", "test"), side=32, flips=True, **fields):
+    return resolve(TrainSpec(**fields), pictures=pictures, given=given, side=side, flips=flips)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -31,7 +31,7 @@ def test_small_sets_get_more_epochs():
 
 def test_split_shares():
     assert resolved()[0].validation == 0.1
-    spec, reasons = resolved(has_test=False)
+    spec, reasons = resolved(given=("",))
     assert spec.validation == 0.15
     assert "70/15/15" in reasons["validation"]
 
@@ -50,6 +50,8 @@ def test_digits_are_not_mirrored():
 def test_without_validation_nothing_is_judged():
     spec, _ = resolved(preset="tutorial", validation=0)
     assert (spec.patience, spec.schedule) == (0, "cosine")
+    spec, _ = resolved(preset="tutorial", given=("train", "validation", "test"))
+    assert (spec.patience, spec.schedule) == (6, "plateau")  # the data set brings its own
     with pytest.raises(SpecError, match="validation=0 leaves nothing to judge by"):
         resolved(validation=0, schedule="plateau")
 
@@ -72,8 +74,21 @@ def test_bad_values_say_what_is_expected(fields, message):
 
 
 def test_pictures_too_small_for_the_model():
-    with pytest.raises(SpecError, match="cnn needs pictures of at least 22 px, and image_size is 16"):
+    with pytest.raises(SpecError, match="cnn takes pictures of 22 to 256 px, and image_size is 16"):
         resolved(model="cnn", image_size=16)
+
+
+def test_another_optimizer_gets_its_usual_rate():
+    spec, reasons = resolved(optimizer="adam")
+    assert (spec.learning_rate, spec.weight_decay) == (1e-3, 0)
+    assert reasons["learning_rate"] == "usual for adam"
+    assert resolved(optimizer="adam", learning_rate=0.5)[0].learning_rate == 0.5
+    with pytest.raises(SpecError, match="adam takes no weight_decay"):
+        resolved(optimizer="adam", weight_decay=0.1)
+
+
+def test_a_path_is_data(tmp_path):
+    assert TrainSpec(data=tmp_path).data == str(tmp_path)
 
 
 def test_round_trip():

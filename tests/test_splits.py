@@ -4,9 +4,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from onsight.datasets import Dataset
+from onsight.datasets import Dataset, load_dataset
 from onsight.errors import DataError, SpecError
-from onsight.splits import _mix, split, uniform
+from onsight.splits import _mix, membership, recorded_parts, split, uniform
 
 
 def dataset(labels, parts=""):
@@ -192,3 +192,31 @@ def test_the_data_set_is_not_changed():
     before = replace(given, parts=given.parts.copy())
     split(given, contents(100), validation=0.15)
     assert np.array_equal(given.parts, before.parts)
+
+
+def test_what_a_run_records_gives_the_same_parts_back():
+    toy = load_dataset("toy")
+    hashes = np.arange(len(toy), dtype=np.uint64)
+    parts = split(toy, hashes, validation=0.2)
+    record = {"classes": list(toy.classes), **membership(toy, hashes, parts)}
+    assert record["counts"]["test"] == {"blue": 20, "green": 20, "red": 20}
+    assert np.array_equal(recorded_parts(record, toy, hashes, ("train", "validation", "test")), parts)
+    only_test = recorded_parts(record, toy, hashes, ["test"])
+    assert set(only_test) == {"", "test"}
+
+    more = replace(toy, names=("new", *toy.names), labels=np.r_[0, toy.labels], parts=np.r_[["train"], toy.parts])
+    assert np.array_equal(
+        recorded_parts(record, more, np.r_[np.uint64(99), hashes], ("train", "validation", "test"))[1:], parts
+    )
+
+    changed = hashes.copy()
+    changed[np.flatnonzero(parts == "validation")[0]] = 12345
+    with pytest.raises(DataError, match="validation pictures in toy are no longer what they were"):
+        recorded_parts(record, toy, changed, ("train", "validation"))
+    recorded_parts(record, toy, changed, ["test"])  # not asked about
+    keep = np.arange(len(toy)) != np.flatnonzero(parts == "train")[0]
+    fewer = replace(toy, names=tuple(np.array(toy.names)[keep]), labels=toy.labels[keep], parts=toy.parts[keep])
+    with pytest.raises(DataError, match=r"1 of the run's train pictures are gone from toy, 'toy#\d+' first"):
+        recorded_parts(record, fewer, hashes[keep], ["train"])
+    with pytest.raises(DataError, match="knows the classes"):
+        recorded_parts(record | {"classes": ["a"]}, toy, hashes, ["test"])

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
-from .errors import OnsightError
+from .errors import OnsightError, printable
+from .files import is_disk_full
 
 
 def main() -> None:
     """Run the command line; exit with 0, 1 (training failed), 2 (the user can mend it), 130 or 143 (stopped)."""
     from .cli import app
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a file name may hold bytes that are no text
+            stream.reconfigure(errors="backslashreplace")
     try:
         app(sys.argv[1:])
         sys.stdout.flush()
     except OnsightError as error:
-        print(f"onsight: {error}", file=sys.stderr)  # noqa: T201
+        print(f"onsight: {printable(str(error))}", file=sys.stderr)  # noqa: T201
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print("onsight: stopped.", file=sys.stderr)  # noqa: T201
@@ -24,6 +29,11 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our output has seen enough: `onsight predict … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        print(f"onsight: The disk is full: {error.filename or error}. Make room and try again.", file=sys.stderr)  # noqa: T201
+        sys.exit(1)
 
 
 if __name__ == "__main__":

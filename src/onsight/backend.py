@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import NamedTuple
 
@@ -63,11 +65,24 @@ def use_backend(requested: str | None = None) -> Choice:
     """Choose a backend and import Keras with it."""
     choice = choose_backend(requested)
     os.environ["KERAS_BACKEND"] = choice.value
-    # TensorFlow greets every process with notes about the processor; warnings and errors stay on.
+    # TensorFlow greets every process with notes and warnings about the processor; errors stay on.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import keras  # noqa: F401
 
     return choice
+
+
+@contextlib.contextmanager
+def dtype_policy(precision: str) -> Iterator[None]:
+    """Build layers in a precision of `PRECISIONS`, whatever the user's own policy is, and give that back."""
+    import keras
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(PRECISIONS[precision])
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def environment() -> dict[str, str]:

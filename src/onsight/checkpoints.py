@@ -21,7 +21,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from .errors import RunError
-from .files import sha256, sync_folder, write_json
+from .files import sha256, sync_file, sync_folder, write_json
 
 FILES = ("state.safetensors", "state.json")
 KEPT = 2
@@ -50,10 +50,10 @@ def save_checkpoint(root: Path, arrays: dict[str, np.ndarray], state: dict[str, 
     try:
         partial.mkdir()
         save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, partial / FILES[0])
-        with open(partial / FILES[0], "rb+") as file:
-            os.fsync(file.fileno())
+        sync_file(partial / FILES[0])
         write_json(partial / FILES[1], state)
         write_json(partial / "manifest.json", {name: sha256(partial / name) for name in FILES})
+        sync_folder(partial)
         os.rename(partial, folder)
         sync_folder(root)
     except BaseException as error:
@@ -78,7 +78,9 @@ def load_checkpoint(root: Path) -> Checkpoint:
         if is_valid(folder):
             state = json.loads((folder / FILES[1]).read_text("utf-8"))
             return Checkpoint(load_file(folder / FILES[0]), state, folder)
-    raise RunError(f"{root} holds no valid checkpoint. The run was stopped before its first; start it anew.")
+    raise RunError(
+        f"{root} holds no valid checkpoint: it was stopped before its first, or all are damaged. Train it anew."
+    )
 
 
 def numbered(root: Path) -> list[Path]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, Parameter
 
 from . import __version__
+from .errors import printable
 from .spec import PRESETS, TrainSpec
 
 if TYPE_CHECKING:
@@ -187,18 +188,18 @@ def runs(folder: Path | None = None, /) -> None:
     rows = [("run", "data", "model", "epochs", "validation", "test", "created")]
     for run in found:
         history = run.history()
-        validation = max((row["val_accuracy"] for row in history if "val_accuracy" in row), default=None)
+        validation = (run.model_epoch() or {}).get("val_accuracy")
         scores = run.evaluation_folder() / "metrics.json"
-        test = json.loads(scores.read_text())["accuracy"] if scores.exists() else None
+        test = json.loads(scores.read_text("utf-8"))["accuracy"] if scores.exists() else None
         rows.append(
             (
                 str(run.folder),
-                run.dataset["name"],
-                run.spec["model"],
-                f"{len(history)}/{run.spec['epochs']}" + ("" if run.is_trained else " unfinished"),
+                one_line(str(run.dataset["name"])),
+                str(run.spec.get("model")),
+                f"{len(history)}/{run.spec.get('epochs')}" + ("" if run.is_trained else " unfinished"),
                 "" if validation is None else f"{validation:.1%}",
                 "" if test is None else f"{test:.2%}",
-                run.record["created"][:16].replace("T", " "),
+                str(run.record.get("created"))[:16].replace("T", " "),
             )
         )
     for line in columns(rows):
@@ -259,16 +260,16 @@ def columns(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def printable(text: str) -> str:
-    """Return a file's or class's name without the control characters that would steer a terminal."""
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
+def one_line(text: str) -> str:
+    """Return a stranger's text for a cell of a table."""
+    return printable(text).replace("\n", "\ufffd")
 
 
 def table_lines(predictions: Iterable[Prediction], top: int) -> Iterable[str]:
     """Yield one line a picture: its path, then the likeliest classes."""
     for prediction in predictions:
-        answers = "   ".join(f"{probability:6.1%} {printable(label)}" for label, probability in prediction.top)
-        yield f"{printable(prediction.source)}   " + (answers or f"unreadable: {printable(prediction.error or '')}")
+        answers = "   ".join(f"{probability:6.1%} {one_line(label)}" for label, probability in prediction.top)
+        yield f"{one_line(prediction.source)}   " + (answers or f"unreadable: {one_line(prediction.error or '')}")
 
 
 def csv_lines(predictions: Iterable[Prediction], top: int) -> Iterable[str]:

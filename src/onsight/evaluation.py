@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -18,10 +18,7 @@ from .progress import Reporter, make_reporter
 from .reporting import report
 from .runs import Run, now, open_run
 from .spec import TrainSpec
-from .training import recorded_parts
-
-if TYPE_CHECKING:
-    pass
+from .splits import recorded_parts
 
 SHOWN = 32  # sample pictures
 EXAMPLES = 12  # predictions and mistakes shown with their probabilities
@@ -73,19 +70,20 @@ def evaluate(
     with reporter or make_reporter() as show:
         spec = TrainSpec(**run.spec)
         dataset = load_dataset(data or spec.data, data_dir or (None if data else spec.data_dir), show.work)
-        if data is None:
-            parts = recorded_parts(run, dataset)
-            labels = dataset.labels
-        else:
-            parts = dataset.parts if "test" in dataset.parts else np.full(len(dataset), "test")
-            labels = map_classes(dataset, run)
         pixels = load_pixels(dataset, spec.image_size, show.work)
+        if data is None or dataset.fingerprint == run.dataset.get("fingerprint"):  # its own data, by whatever name
+            name, labels = "test", dataset.labels
+            parts = recorded_parts(run.dataset, dataset, pixels.hashes, ["test"])
+        else:
+            name, labels = f"{dataset.name}-{dataset.fingerprint[:8]}", map_classes(dataset, run)
+            parts = dataset.parts if "test" in dataset.parts else np.full(len(dataset), "test")
         index = np.setdiff1d(np.flatnonzero(parts == "test"), list(pixels.broken))
         if not len(index):
             raise DataError(f"{dataset.name} has no readable test pictures.")
         show.note("starting         Keras")
         model = run.load_model()
-        name = "test" if data is None else dataset.name
+        import keras  # after load_model has chosen the backend
+
         run.log_test_use(f"evaluate on {dataset.provenance}")
         scores = probabilities(model, pixels.images, index, batch_size, show)
         folder = run.evaluation_folder(name)
@@ -95,7 +93,7 @@ def evaluate(
         found = metrics.score(labels[index], scores, run.classes) | {
             "data": dataset.name,
             "provenance": dataset.provenance,
-            "engine": f"keras on {run.record['environment']['backend']}",
+            "engine": f"keras on {keras.config.backend()}",
             "evaluated_at": now(),
         }
         write_json(folder / "metrics.json", found)

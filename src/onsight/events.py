@@ -1,11 +1,13 @@
-"""TensorBoard logs, where the `tensorboard` package is installed. It needs no TensorFlow for that."""
+"""TensorBoard logs, where the `tensorboard` package is installed. TensorFlow is not needed, nor imported."""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 TAGS = {
@@ -21,12 +23,20 @@ TAGS = {
 class EventLog:
     """Scalars of each epoch in a folder that `tensorboard --logdir` reads; does nothing without the package."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, done: int = 0) -> None:
+        """Open a new file in `folder`; what older files say of epochs after `done` no longer counts."""
         self.writer: Any = None
-        if find_spec("tensorboard"):
-            from tensorboard.summary.writer.event_file_writer import EventFileWriter
+        if not find_spec("tensorboard"):
+            return
+        # tensorboard asks for this module before it would import TensorFlow, which takes seconds and 0.7 GB.
+        sys.modules.setdefault("tensorboard.compat.notf", ModuleType("notf"))
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-            self.writer = EventFileWriter(str(folder))
+        self.writer = EventFileWriter(str(folder))
+        if done:
+            log = SessionLog(status=SessionLog.START)
+            self.writer.add_event(Event(wall_time=time.time(), step=done + 1, session_log=log))
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Log one epoch's line of the history, and see it on the disk."""

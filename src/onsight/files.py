@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -53,6 +54,18 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_file(path: Path) -> None:
+    """Make the content of a file that another library wrote durable."""
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Return whether a write failed for want of space or quota; safetensors tells it in words only."""
+    full = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+    return error.errno in full or any(words in str(error) for words in ("No space left", "not enough space"))
 
 
 def sha256(path: Path) -> str:

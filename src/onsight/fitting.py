@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import math
 import os
 import shutil
@@ -15,11 +14,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .backend import PRECISIONS
+from .backend import dtype_policy
 from .checkpoints import load_checkpoint, numbered, save_checkpoint
-from .errors import Interrupted, TrainingError
+from .errors import Interrupted, RunError, TrainingError
 from .events import EventLog
-from .files import sync_folder
+from .files import is_disk_full, sync_folder
 from .models import build_model
 from .pipeline import full_batches, steps_per_epoch, training_batches
 from .progress import Reporter
@@ -61,13 +60,17 @@ def fit(
     """
     with run.locked(), explained(run, spec), signals() as received:
         loop = Loop(run, spec, training, validation, show, received, callbacks)
-        try:
-            while loop.state["epoch"] < spec.epochs and not loop.state["stopped"]:
-                loop.epoch()
-        finally:
-            loop.events.close()
+        loop.callbacks.on_train_begin()
+        while loop.state["epoch"] < spec.epochs and not loop.state["stopped"]:
+            loop.epoch()
+        loop.callbacks.on_train_end()
         loop.checkpoint()
         loop.finish()
+        loop.events.close()
+        if received:  # too late to stop anything, but whoever asked wants no more to follow
+            raise Interrupted(
+                f"Stopped by {cause(received)}; training had just finished: {run.folder}", 128 + received[0]
+            )
 
 
 class Loop:
@@ -106,18 +109,18 @@ class Loop:
             "history": [],
         }
         self.best: dict[str, np.ndarray] = {}
-        self.events = EventLog(run.folder / "tensorboard")
-        self.saved = self.shown = self.logged = self.started = time.monotonic()
+        self.saved = self.shown = self.logged = self.started = time.perf_counter()
         if numbered(run.checkpoints):
             self.restore()
         else:
             self.checkpoint()  # from here on, whatever happens can be resumed
+        self.events = EventLog(run.folder / "tensorboard", self.state["epoch"])
 
     def epoch(self) -> None:
         """Train one epoch, or what is left of it, then validate and judge it."""
         state, spec = self.state, self.spec
         self.callbacks.on_epoch_begin(state["epoch"])
-        self.started = time.monotonic() - state["seconds"]
+        self.started = time.perf_counter() - state["seconds"]
         batches = training_batches(
             *self.training,
             batch_size=self.batch_size,
@@ -128,16 +131,12 @@ class Loop:
         )
         pending: tuple[Any, Any] | None = None
         for images, labels in batches:
-            taken = state["epoch"] * self.steps + state["step"]
-            learning_rate = spec.learning_rate * rate_factor(
-                spec.schedule, taken / (spec.epochs * self.steps), state["judge"]
-            )
-            outcome = self.step.train(images, labels, learning_rate)
+            outcome = self.step.train(images, labels, self.learning_rate(state["step"]))
             if pending:  # read one step late, so that the device never waits for us
                 self.count(*pending)
             pending = outcome
             state["step"] += 1
-            now = time.monotonic()
+            now = time.perf_counter()
             if now - self.shown > SHOWN_EVERY:
                 self.tick(now)
             if self.received or now - self.saved > spec.checkpoint_seconds:
@@ -148,7 +147,13 @@ class Loop:
                 self.interrupt()
         if pending:
             self.count(*pending)
-        self.end_epoch(learning_rate)
+        self.end_epoch()
+
+    def learning_rate(self, step: int) -> float:
+        """Return the rate of a step of this epoch."""
+        taken = self.state["epoch"] * self.steps + step
+        factor = rate_factor(self.spec.schedule, taken / (self.spec.epochs * self.steps), self.state["judge"])
+        return self.spec.learning_rate * factor
 
     def count(self, loss: Any, correct: Any) -> None:
         """Add one batch to the epoch's totals; a loss that is not finite ends the training."""
@@ -159,37 +164,36 @@ class Loop:
         self.state["correct"] += int(correct)
         self.state["seen"] += self.batch_size
 
-    def end_epoch(self, learning_rate: float) -> None:
+    def end_epoch(self) -> None:
         """Validate, write the epoch's line, judge it, and checkpoint."""
         state, spec = self.state, self.spec
         self.step.sync()
-        seconds = time.monotonic() - self.started
+        learning_rate = self.learning_rate(self.steps - 1)  # before the epoch is judged
+        seconds = time.perf_counter() - self.started
         row = {
             "event": "epoch",
             "epoch": state["epoch"] + 1,
             "loss": state["loss_sum"] / state["seen"],
             "accuracy": state["correct"] / state["seen"],
         }
-        best = False
         if len(self.validation.labels):
             row["val_loss"], row["val_accuracy"] = self.validate()
-            best = judge_epoch(state["judge"], row["epoch"], row["val_loss"], patience=spec.patience)
-            if best and spec.patience:
+            if judge_epoch(state["judge"], row["epoch"], row["val_loss"], patience=spec.patience) and spec.patience:
                 self.best = {name: array for name, array in self.step.arrays().items() if name.startswith("model.")}
             state["stopped"] = bool(spec.patience) and state["judge"]["waited"] >= spec.patience
         row["learning_rate"] = learning_rate
-        row["images_per_second"] = state["seen"] / seconds
-        row["seconds"] = time.monotonic() - self.started
+        row["images_per_second"] = state["seen"] / max(seconds, 1e-9)
+        row["seconds"] = time.perf_counter() - self.started
         state["history"].append(row)
         self.run.append_history(row)
         self.events.write(row)
         left = row["seconds"] * (spec.epochs - row["epoch"])
-        self.show.epoch({**row, "epochs": spec.epochs, "seconds_left": 0 if state["stopped"] else left, "best": best})
+        self.show.epoch({**row, "epochs": spec.epochs, "seconds_left": 0 if state["stopped"] else left})
         self.callbacks.on_epoch_end(state["epoch"], {key: row[key] for key in row if key not in ("event", "epoch")})
         state["stopped"] |= bool(self.model.stop_training)
         state.update(epoch=state["epoch"] + 1, step=0, loss_sum=0.0, correct=0, seen=0, seconds=0.0)
         # Small sets have epochs of a fraction of a second: a tenth of the interval is often enough for them.
-        if time.monotonic() - self.saved > spec.checkpoint_seconds / 10:
+        if time.perf_counter() - self.saved > spec.checkpoint_seconds / 10:
             self.checkpoint()
 
     def validate(self) -> tuple[float, float]:
@@ -234,36 +238,43 @@ class Loop:
 
     def checkpoint(self) -> None:
         """Save everything that the next step depends on."""
-        self.state["seconds"] = time.monotonic() - self.started if self.state["step"] else 0.0
+        self.state["seconds"] = time.perf_counter() - self.started if self.state["step"] else 0.0
         arrays = self.step.arrays()
         for array in arrays.values():
             if not np.isfinite(array).all():
                 raise self.diverged("A weight is no longer finite")
         best = {f"best.{name}": array for name, array in self.best.items()}
         save_checkpoint(self.run.checkpoints, arrays | best, self.state)
-        self.saved = time.monotonic()
+        self.saved = time.perf_counter()
 
     def restore(self) -> None:
         """Go back to the newest valid checkpoint; what history.jsonl says of later epochs is dropped."""
         checkpoint = load_checkpoint(self.run.checkpoints)
         self.state = checkpoint.state
-        self.state["stopped"] = False
         self.best = {
             name.removeprefix("best."): array for name, array in checkpoint.arrays.items() if name.startswith("best.")
         }
-        self.step.restore(checkpoint.arrays)
+        try:
+            self.step.restore(checkpoint.arrays)
+        except (KeyError, ValueError) as error:
+            raise RunError(
+                f"{checkpoint.folder} does not fit this version's {self.spec.model} ({error}). Go on with the Onsight "
+                f"{self.run.record['environment']['onsight']} that made it, or train anew."
+            ) from None
+        if self.spec.epochs != self.run.spec["epochs"]:  # asked to go on for longer
+            self.state["stopped"], self.state["judge"]["waited"] = False, 0
+            self.checkpoint()
+            self.run.update_spec(epochs=self.spec.epochs)
         self.run.rewrite_history(self.state["history"])
         where = f"epoch {self.state['epoch'] + 1}, step {self.state['step']}"
-        self.show.note(f"resuming         at {where}, from {checkpoint.folder}")
+        self.show.note(f"resuming         {self.run.folder} at {where}, from checkpoint {checkpoint.folder.name}")
 
     def interrupt(self) -> None:
         """Leave after a signal; the state was just saved."""
-        number = self.received[0]
-        cause = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
         raise Interrupted(
-            f"Stopped by {cause} at epoch {self.state['epoch'] + 1}, step {self.state['step']}. Everything is saved. "
-            f"Go on with: onsight train --resume {self.run.folder}",
-            128 + number,
+            f"Stopped by {cause(self.received)} at epoch {self.state['epoch'] + 1}, step {self.state['step']}. "
+            f"Everything is saved. Go on with: onsight train --resume {self.run.folder}",
+            128 + self.received[0],
         )
 
     def diverged(self, what: str) -> TrainingError:
@@ -279,9 +290,8 @@ class Loop:
         """Write `model/`: the best weights where early stopping judged, else the last. Renamed into place."""
         if self.best and self.spec.patience:
             self.step.restore(self.step.arrays() | self.best)
-            self.show.note(
-                f"kept             the weights of epoch {self.state['judge']['best_epoch']}, the best on validation"
-            )
+            best = self.state["judge"]["best_epoch"]
+            self.show.note(f"kept             the weights of epoch {best}, the best on validation")
         self.step.sync()
         folder, partial, old = (self.run.folder / name for name in ("model", ".model.partial", ".model.old"))
         for leftover in (partial, old):
@@ -300,11 +310,8 @@ def build(spec: TrainSpec, num_classes: int) -> keras.Model:
     import keras
 
     keras.utils.set_random_seed(spec.seed % 2**32)
-    keras.config.set_dtype_policy(PRECISIONS[spec.precision])
-    try:
+    with dtype_policy(spec.precision):
         return build_model(spec.model, spec.image_size, num_classes)
-    finally:
-        keras.config.set_dtype_policy("float32")
 
 
 @contextlib.contextmanager
@@ -319,12 +326,21 @@ def signals() -> Iterator[list[int]]:
         received.append(number)
         signal.signal(number, previous[number])
 
-    previous: dict[int, Any] = {int(number): signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous: dict[int, Any] = {}
+    for number in (int(signal.SIGINT), int(signal.SIGTERM)):
+        handler = signal.getsignal(number)
+        if handler not in (None, signal.SIG_IGN):  # ignored: nohup, or a shell's background job
+            previous[number] = signal.signal(number, note)
     try:
         yield received
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def cause(received: list[int]) -> str:
+    """Name what stopped the training."""
+    return "Ctrl-C" if received[0] == signal.SIGINT else signal.Signals(received[0]).name
 
 
 @contextlib.contextmanager
@@ -333,15 +349,16 @@ def explained(run: Run, spec: TrainSpec) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno != errno.ENOSPC and "No space left" not in str(error):
+        if not is_disk_full(error):
             raise
         raise TrainingError(
             f"The disk is full ({os.fspath(run.folder)}). The checkpoints written before are whole. Make room, then: "
             f"onsight train --resume {run.folder}"
         ) from error
     except Exception as error:
-        # TensorFlow raises ResourceExhaustedError, JAX XlaRuntimeError, and neither can be named without importing it.
-        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in f"{type(error).__name__} {error}":
+        # TensorFlow's and JAX's own errors cannot be named without importing both.
+        exhausted = type(error).__name__ == "ResourceExhaustedError" or "RESOURCE_EXHAUSTED" in str(error)
+        if not (exhausted or isinstance(error, MemoryError)):
             raise
         raise TrainingError(
             f"The memory was not enough for {spec.model} at {spec.image_size} px with batches of {spec.batch_size}. "

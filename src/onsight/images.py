@@ -80,6 +80,21 @@ def decode(data: bytes, at_least: int | None = None) -> np.ndarray:
         raise PictureError(f"The {kind} data is damaged or cut short ({len(data):,} bytes). {_SAVE_AGAIN}.") from error
 
 
+def shorter_side(data: bytes) -> int:
+    """Return the shorter side in pixels that the header of a picture file tells, without decoding it.
+
+    Raises:
+        PictureError: as `decode`, as far as the header shows it.
+    """
+    kind = _format(data)
+    try:
+        return min(_jpeg_header(data)[:2] if kind == "JPEG" else _OPENERS[kind](data)[0].size)
+    except PictureError:
+        raise
+    except Exception as error:
+        raise PictureError(f"The {kind} data is damaged or cut short ({len(data):,} bytes). {_SAVE_AGAIN}.") from error
+
+
 def resize(image: np.ndarray, size: int) -> np.ndarray:
     """Scale the shorter side to `size` and crop the middle; `image` itself where it has that size already.
 
@@ -229,7 +244,20 @@ def _check_size(width: int, height: int, most: int = MAX_PIXELS) -> None:
 
 
 def _open_jpeg(data: bytes, at_least: int | None) -> tuple[Image.Image, int]:
-    """Decode a JPEG.
+    """Decode a JPEG, at 1/2, 1/4 or 1/8 where its shorter side stays twice `at_least`."""
+    width, height, components, exif = _jpeg_header(data)
+    scale = 1
+    while at_least and scale < 8 and min(width, height) >= 2 * scale * 2 * at_least:
+        scale *= 2
+    size = -(-width // scale), -(-height // scale)
+    _check_size(*size)
+    # Four channels are stored inverted, as Adobe does: so every decoder takes them, whether or not the file says so.
+    mode, raw = ("CMYK", "CMYK;I") if components == 4 else ("RGB", "RGB")
+    return Image.frombytes(mode, size, data, "jpeg", raw, "", scale, 0), _orientation(exif)
+
+
+def _jpeg_header(data: bytes) -> tuple[int, int, int, bytes]:
+    """Return width, height, channels and EXIF data of a JPEG that can be decoded.
 
     Pillow's own way in doubles the time of a picture of 32 px (and 60,000 of them are a data set), warns about EXIF
     data, and above 89 megapixels. So the segments are walked here, in the steps of libjpeg's next_marker, which
@@ -271,14 +299,7 @@ def _open_jpeg(data: bytes, at_least: int | None) -> tuple[Image.Image, int]:
         raise PictureError(
             f"It is a JPEG of {width:,} x {height:,} pixels in {scans:,} scans: too many. {_SAVE_AGAIN}."
         )
-    scale = 1
-    while at_least and scale < 8 and min(width, height) >= 2 * scale * 2 * at_least:
-        scale *= 2
-    size = -(-width // scale), -(-height // scale)
-    _check_size(*size)
-    # Four channels are stored inverted, as Adobe does: so every decoder takes them, whether or not the file says so.
-    mode, raw = ("CMYK", "CMYK;I") if components == 4 else ("RGB", "RGB")
-    return Image.frombytes(mode, size, data, "jpeg", raw, "", scale, 0), _orientation(exif)
+    return width, height, components, exif
 
 
 # A marker is FF and a byte; FF 00 is data, 01 and D0 to D7 have no segment, and any number of FF may come first.

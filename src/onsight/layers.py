@@ -24,7 +24,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Return the normalised inputs, of the same shape (batch, H, W, channels) and dtype."""
-        if not training or not self.trainable or keras.config.backend() != "tensorflow" or len(inputs.shape) != 4:
+        plain = len(inputs.shape) == 4 and self.axis in (-1, 3) and self.scale and self.center and mask is None
+        if not (plain and training and self.trainable and keras.config.backend() == "tensorflow"):
             return super().call(inputs, training=training, mask=mask)
         import tensorflow as tf
 

@@ -18,10 +18,9 @@ from filelock import FileLock
 from . import images
 from .datasets import Dataset
 from .errors import DataError, PictureError
-from .files import cache_folder, sync_folder, temporary_sibling, write_atomic
+from .files import cache_folder, is_disk_full, sync_file, sync_folder, temporary_sibling, write_atomic
 
 READER_VERSION = 2  # raise it whenever images.py gives other pixels, so that old caches are not taken
-LARGEST = 1024  # pixels: the largest side that is ever asked for
 CHUNK = 128  # pictures a task
 BROKEN_SHARE, BROKEN_COUNT = 0.01, 3  # so many unreadable pictures are skipped; more are an error
 
@@ -62,8 +61,10 @@ def load_pixels(dataset: Dataset, size: int, progress: Progress | None = None) -
         with FileLock(folder.with_suffix(".lock")):
             if not folder.exists():  # another process may have made it while we waited
                 _fill(folder, dataset, size, progress)
-    broken = {int(index): reason for index, reason in json.loads((folder / "broken.json").read_text()).items()}
+    broken = {int(index): reason for index, reason in json.loads((folder / "broken.json").read_text("utf-8")).items()}
     if len(broken) > max(BROKEN_COUNT, BROKEN_SHARE * len(dataset)):
+        # Forgotten, for the next start to look again: what failed may have been the disk or the network.
+        shutil.rmtree(folder, ignore_errors=True)
         shown = "\n".join(f"  {dataset.names[index]}: {reason}" for index, reason in list(broken.items())[:5])
         raise DataError(
             f"{len(broken):,} of {len(dataset):,} pictures of {dataset.name} cannot be read, which is more than can be "
@@ -75,42 +76,59 @@ def load_pixels(dataset: Dataset, size: int, progress: Progress | None = None) -
 def _fill(folder: Path, dataset: Dataset, size: int, progress: Progress | None) -> None:
     """Decode every picture of `dataset` into `folder`, which appears whole or not at all."""
     partial = temporary_sibling(folder)
-    partial.mkdir()
+    try:
+        partial.mkdir()
+        _decode(partial, dataset, size, progress)
+        for name in ("images.npy", "hashes.npy"):
+            sync_file(partial / name)
+        sync_folder(partial)
+        os.rename(partial, folder)
+        sync_folder(folder.parent)
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        raise DataError(
+            f"The disk of {folder.parent} is full: {len(dataset):,} pictures of {size} px take "
+            f"{len(dataset) * size * size * 3 / 1e6:,.0f} MB. Make room, or set ONSIGHT_CACHE to a folder elsewhere."
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _decode(partial: Path, dataset: Dataset, size: int, progress: Progress | None) -> None:
+    """Write images.npy, hashes.npy and broken.json; nothing is mapped any more on return, as Windows wants it."""
     count = len(dataset)
     hashes = np.zeros(count, np.uint64)
     broken: dict[str, str] = {}
-    try:
-        pixels = np.lib.format.open_memmap(partial / "images.npy", "w+", np.uint8, (count, size, size, 3))
+    pixels = np.lib.format.open_memmap(partial / "images.npy", "w+", np.uint8, (count, size, size, 3))
+    if hasattr(os, "posix_fallocate"):  # a disk that fills up under a mapped file kills the process
+        with open(partial / "images.npy", "rb+") as file:
+            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
 
-        def read(start: int) -> int:
-            stop = min(start + CHUNK, count)
-            for index in range(start, stop):
-                try:
-                    if dataset.images is not None:
-                        data = dataset.images[index].tobytes()
-                        pixels[index] = images.resize(dataset.images[index], size)
-                    else:
-                        data = dataset.read(index)
-                        pixels[index] = images.load(data, size)
-                except (PictureError, OSError) as error:
-                    broken[str(index)] = str(error)
+    def read(start: int) -> int:
+        stop = min(start + CHUNK, count)
+        for index in range(start, stop):
+            try:
+                if dataset.images is not None:
+                    data = dataset.images[index].tobytes()
+                    pixels[index] = images.resize(dataset.images[index], size)
                 else:
-                    hashes[index] = content_hash(data)
-            return stop - start
+                    data = dataset.read(index)
+                    pixels[index] = images.load(data, size)
+            except PictureError as error:
+                broken[str(index)] = str(error)
+            else:
+                hashes[index] = content_hash(data)
+        return stop - start
 
-        done = 0
-        for finished in each(read, range(0, count, CHUNK)):
-            done += finished
-            if progress:
-                progress("reading pictures", done, count)
-        pixels.flush()
-        np.save(partial / "hashes.npy", hashes)
-        write_atomic(partial / "broken.json", json.dumps(broken))
-        os.rename(partial, folder)
-        sync_folder(folder.parent)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+    done = 0
+    for finished in each(read, range(0, count, CHUNK)):
+        done += finished
+        if progress:
+            progress("reading pictures", done, count)
+    pixels.flush()
+    np.save(partial / "hashes.npy", hashes)
+    write_atomic(partial / "broken.json", json.dumps(broken))
 
 
 def each(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
@@ -139,8 +157,8 @@ def median_side(dataset: Dataset, sample: int = 64) -> int:
     sides = []
     for index in np.unique(np.linspace(0, len(dataset) - 1, sample).astype(int)).tolist():
         try:
-            sides.append(min(images.decode(dataset.read(index), at_least=LARGEST).shape[:2]))
-        except (PictureError, OSError):
+            sides.append(images.shorter_side(dataset.read(index)))
+        except PictureError:
             continue  # load_pixels reports it
     return int(np.median(sides)) if sides else 32
 

@@ -82,15 +82,18 @@ class Predictor:
         """Yield one prediction for each picture as soon as its batch is done."""
         if isinstance(pictures, str | os.PathLike | bytes | np.ndarray) or hasattr(pictures, "getexif"):
             pictures = [pictures]  # type: ignore[list-item]
-        sources = list(expand(pictures))
-        batches = [sources[i : i + self.batch_size] for i in range(0, len(sources), self.batch_size)]
+        sources = expand(pictures)
+        batch = list(itertools.islice(sources, self.batch_size))
+        size = len(batch)  # of all batches: one shape, one compiled program
         with ThreadPoolExecutor(1) as reader:  # the next batch is read while the network works on this one
-            waiting = reader.submit(self._read, batches[0]) if batches else None
-            for batch, following in itertools.zip_longest(batches, batches[1:]):
-                pixels, errors = waiting.result()  # type: ignore[union-attr]
-                waiting = reader.submit(self._read, following) if following else None
-                scores = probabilities(self.model, pixels, np.arange(len(pixels)), self.batch_size)
+            waiting = reader.submit(self._read, batch)
+            while batch:
+                pixels, errors = waiting.result()
+                following = list(itertools.islice(sources, size)) if len(batch) == size else []
+                waiting = reader.submit(self._read, following)
+                scores = probabilities(self.model, pixels, np.arange(len(pixels)), size)
                 yield from self._answers(batch, errors, scores, top)
+                batch = following
 
     def _read(self, batch: Sequence[tuple[str, Picture]]) -> tuple[np.ndarray, list[str | None]]:
         pixels = np.zeros((len(batch), self.size, self.size, 3), np.uint8)
@@ -99,7 +102,7 @@ class Predictor:
         def read(number: int) -> None:
             try:
                 pixels[number] = images.load(batch[number][1], self.size)
-            except (PictureError, OSError) as error:
+            except PictureError as error:
                 errors[number] = str(error)
 
         for _ in each(read, range(len(batch))):
@@ -120,11 +123,10 @@ def probabilities(
 ) -> np.ndarray:
     """Return (len(index), classes) float32 probabilities of pictures (all, H, W, 3) uint8, those in `index`.
 
-    Every batch has the same shape, so that one program is compiled.
+    Every batch has `batch_size` pictures, so that one program is compiled; the last is filled up.
     """
     from .pipeline import full_batches
 
-    batch_size = min(batch_size, max(1, len(index)))
     outputs: list[Any] = []
     done = 0
     for batch, count in full_batches(pictures, index, batch_size):

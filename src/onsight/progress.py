@@ -16,6 +16,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
+from .errors import printable
+
 
 class Reporter(AbstractContextManager["Reporter"]):
     """Says nothing; its subclasses show what they are told."""
@@ -25,9 +27,6 @@ class Reporter(AbstractContextManager["Reporter"]):
 
     def work(self, what: str, done: int, total: int | None) -> None:
         """Show how far a long piece of work is: `done` of `total` things or bytes."""
-
-    def begin(self, epochs: int, epoch: int) -> None:
-        """Start showing a training of `epochs` epochs, at `epoch` (from 0)."""
 
     def tick(self, facts: Mapping[str, Any]) -> None:
         """Show where training is: epoch, epochs, step, steps, loss, accuracy, images_per_second, seconds_left."""
@@ -49,7 +48,7 @@ class PlainReporter(Reporter):
         self._said = 0.0
 
     def note(self, text: str) -> None:
-        self.console.print(Text(text))
+        self.console.print(Text(printable(text)))
 
     def work(self, what: str, done: int, total: int | None) -> None:
         if done == total or time.monotonic() - self._said > 5:
@@ -66,11 +65,10 @@ class LiveReporter(Reporter):
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True, highlight=False)
         self._display: Progress | None = None
-        self._task: TaskID | None = None
-        self._what = ""
+        self._task = TaskID(0)
 
     def note(self, text: str) -> None:
-        self.console.print(Text(text))
+        self.console.print(Text(printable(text)))
 
     def work(self, what: str, done: int, total: int | None) -> None:
         self._show(what, done, total, f"{done:,}" + (f" of {total:,}" if total else ""))
@@ -98,7 +96,7 @@ class LiveReporter(Reporter):
     def _hide(self) -> None:
         if self._display is not None:
             self._display.stop()
-            self._display = self._task = None
+            self._display = None
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

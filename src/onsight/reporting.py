@@ -112,8 +112,8 @@ def _state(run: Run, history: list[dict[str, Any]]) -> str:
     """Say how far a run without an evaluation is."""
     epochs = run.spec.get("epochs")
     done = int(history[-1]["epoch"]) if history else 0
-    best = max((row["val_accuracy"] for row in history if row.get("val_accuracy") is not None), default=None)
-    so_far = "" if best is None else f" Its best accuracy on validation pictures: {percent(best)}."
+    held_out = (_model_epoch(run, history) or {}).get("val_accuracy")
+    so_far = "" if held_out is None else f" On validation pictures {percent(held_out)} right."
     if run.is_trained:
         return f"Trained for {_count(done, 'epoch')}, not evaluated yet: how good it is, nobody knows.{so_far}"
     return f"Training has not finished: {done:,} of {epochs} epochs.{so_far}"

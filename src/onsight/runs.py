@@ -1,7 +1,7 @@
 """A run: one folder that holds all that is known of one training, and every path in it.
 
-Its state is which files exist: `model/` means trained, `evaluations/` evaluated. Nothing in it is an absolute path,
-so it can be moved, zipped and mailed.
+Its state is which files exist: `model/` means trained, `evaluations/` evaluated. Nothing in it but where the pictures
+lie is an absolute path, so it can be moved, zipped and mailed.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import os
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from filelock import FileLock, Timeout
 
 from .errors import RunError
@@ -39,7 +39,6 @@ class Run:
     Attributes:
         folder: where it lies.
         spec: every training choice, resolved; a dict as in spec.json.
-        dataset: classes, counts, provenance and split membership; a dict as in dataset.json.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -49,16 +48,15 @@ class Run:
             RunError: there is no run, or a newer Onsight wrote it.
         """
         self.folder = Path(folder)
-        record = self._read("spec.json")
-        if record.get("schema", 0) > SCHEMA:
-            raise RunError(
-                f"{self.folder} was written by a newer Onsight (schema {record['schema']}; this one reads {SCHEMA})."
-            )
-        self.record = record
-        self.spec: dict[str, Any] = record["spec"]
-        self.dataset: dict[str, Any] = self._read("dataset.json")
+        self.record = self._read("spec.json", {"spec": dict})
+        self.spec: dict[str, Any] = self.record["spec"]
 
-    def _read(self, name: str) -> dict[str, Any]:
+    @cached_property
+    def dataset(self) -> dict[str, Any]:
+        """Classes, counts, provenance and split membership, as in dataset.json."""
+        return self._read("dataset.json", {"name": str, "classes": list, "counts": dict, "split": dict})
+
+    def _read(self, name: str, expected: dict[str, type]) -> dict[str, Any]:
         path = self.folder / name
         try:
             value = json.loads(path.read_text("utf-8"))
@@ -66,7 +64,15 @@ class Run:
             raise RunError(f"{self.folder} is not a run: it has no {name}. `onsight runs` lists the runs.") from None
         except ValueError as error:
             raise RunError(f"{path} is damaged: {error}.") from None
-        return dict(value)
+        if not isinstance(value, dict):
+            raise RunError(f"{path} is damaged: it holds no JSON object.")
+        schema = value.get("schema", SCHEMA)
+        if not isinstance(schema, int) or schema > SCHEMA:
+            raise RunError(f"{path} was written by a newer Onsight (schema {schema!r}; this one reads {SCHEMA}).")
+        for key, kind in expected.items():
+            if not isinstance(value.get(key), kind):
+                raise RunError(f"{path} is damaged: its '{key}' is missing or of another type than {kind.__name__}.")
+        return value
 
     @classmethod
     def create(cls, name: str, record: dict[str, Any], dataset: dict[str, Any]) -> Run:
@@ -141,6 +147,14 @@ class Run:
         """Return one dict an epoch: epoch (from 1), loss, accuracy, val_loss, val_accuracy, learning_rate, seconds."""
         return [line for line in self.history_lines() if line.get("event") == "epoch"]
 
+    def model_epoch(self) -> dict[str, Any] | None:
+        """Return the epoch whose weights the model has: with patience the best on validation, else the last."""
+        history = self.history()
+        judged = [row for row in history if row.get("val_loss") is not None]
+        if self.spec.get("patience") and judged:
+            return min(judged, key=lambda row: float(row["val_loss"]))
+        return history[-1] if history else None
+
     def history_lines(self) -> list[dict[str, Any]]:
         """Return every line of history.jsonl; a last line torn by a crash is left out."""
         lines = []
@@ -184,7 +198,7 @@ class Run:
 
     def __repr__(self) -> str:
         state = "trained" if self.is_trained else "not finished"
-        return f"Run({str(self.folder)!r}, {self.spec['model']} on {self.dataset['name']}, {state})"
+        return f"Run({str(self.folder)!r}, {self.spec.get('model')} on {self.spec.get('data')}, {state})"
 
     def _repr_html_(self) -> str:
         return f"<code>{html.escape(repr(self))}</code>"
@@ -227,15 +241,3 @@ def list_runs(root: str | Path | None = None) -> list[Run]:
 def now() -> str:
     """Return the time as ISO 8601 in UTC, to the microsecond: what `latest` sorts by."""
     return datetime.now(UTC).isoformat()
-
-
-def membership(
-    names: tuple[str, ...], labels: np.ndarray, parts: np.ndarray, classes: tuple[str, ...]
-) -> dict[str, Any]:
-    """Return dataset.json's `counts` {part: {class: n}} and `split` {part: [names]}."""
-    counts, split = {}, {}
-    for part in ("train", "validation", "test"):
-        inside = np.flatnonzero(parts == part)
-        counts[part] = dict(zip(classes, np.bincount(labels[inside], minlength=len(classes)).tolist(), strict=True))
-        split[part] = [names[index] for index in inside.tolist()]
-    return {"counts": counts, "split": split}

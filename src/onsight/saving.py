@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from .backend import dtype_policy
 from .errors import ModelFileError, OnsightError
 from .files import write_atomic, write_json
 from .models import MODELS, build_model, classifier, layer_table
@@ -107,14 +108,21 @@ def load_model(folder: Path) -> keras.Model:
     """
     description = read_description(folder)
     try:
-        model = build_model(description.model, description.image_size, len(description.classes))
+        with dtype_policy("float32"):
+            model = build_model(description.model, description.image_size, len(description.classes))
     except OnsightError as error:
         raise ModelFileError(f"{folder / 'model.json'}: {error}") from None
+    if (description.parameters, description.layers) != (model.count_params(), layer_table(model)):
+        raise ModelFileError(
+            f"{folder / 'model.json'} describes other layers than this version's {description.model} has: it was "
+            "damaged, or made by another version."
+        )
     weights = {weight.path: weight for weight in model.weights}
     expected = {name: (tuple(weight.shape), weight.dtype) for name, weight in weights.items()}
     for name, array in read_tensors(folder / "weights.safetensors", expected, description.weights_sha256).items():
         weights[name].assign(array)
-    return classifier(model, description.temperature)
+    with dtype_policy("float32"):
+        return classifier(model, description.temperature)
 
 
 def read_tensors(path: Path, expected: dict[str, tuple[tuple[int, ...], str]], sha256: str) -> dict[str, np.ndarray]:

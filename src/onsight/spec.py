@@ -15,6 +15,7 @@ from .errors import SpecError, unknown_name
 from .models import MODELS, check_size
 
 IMAGE_SIZES = (32, 64, 96, 128, 160, 224)  # what a folder's pictures are brought to, where nobody says
+USUAL = {"adam": (1e-3, 0.0), "adamw": (1e-3, 1e-2), "sgd": (0.05, 5e-4)}  # learning rate and weight decay
 SMALL_SET = 10_000  # a preset's epochs are meant for at least so many training pictures
 
 # A field that the preset or the data decides where the user does not: `resolve` fills it in, so no reader of a spec has
@@ -94,6 +95,11 @@ class TrainSpec(BaseModel):
         except ValidationError as error:
             raise SpecError(explain(error)) from None
 
+    @field_validator("data", mode="before")
+    @classmethod
+    def _path(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, Path) else value
+
     @field_validator("preset", "model", "augmentation", "backend")
     @classmethod
     def _known(cls, value: str, info: Any) -> str:
@@ -130,13 +136,13 @@ class Resolved(NamedTuple):
     reasons: dict[str, str]
 
 
-def resolve(spec: TrainSpec, *, pictures: int, has_test: bool, side: int, flips: bool) -> Resolved:
+def resolve(spec: TrainSpec, *, pictures: int, given: Collection[str], side: int, flips: bool) -> Resolved:
     """Fill every None of `spec` but backend and precision, which `train` settles before it imports Keras.
 
     Args:
         spec: what was asked.
         pictures: how many there are that the data set does not keep for its test.
-        has_test: whether it keeps some.
+        given: the parts that it gives: train, validation, test.
         side: the median shorter side of the pictures, in pixels.
         flips: whether a mirrored picture keeps its label (not for digits).
     """
@@ -148,7 +154,10 @@ def resolve(spec: TrainSpec, *, pictures: int, has_test: bool, side: int, flips:
             chosen[field] = value
             reasons[field] = reason
 
-    if has_test:
+    has_test, has_validation = "test" in given, "validation" in given
+    if has_validation:
+        choose("validation", 0.0, "the data set brings validation pictures")
+    elif has_test:
         choose("validation", 0.1, "of the training pictures")
     else:
         choose("validation", 0.15, "the data set has no test pictures: 70/15/15")
@@ -156,14 +165,20 @@ def resolve(spec: TrainSpec, *, pictures: int, has_test: bool, side: int, flips:
     pictures = round(pictures * (1 - validation - (0 if has_test else 0.15)))
     for field, value in PRESETS[spec.preset][1].items():
         choose(field, value, f"preset {spec.preset}")
+    if spec.optimizer not in (None, PRESETS[spec.preset][1]["optimizer"]):
+        for field, value in zip(("learning_rate", "weight_decay"), USUAL[spec.optimizer], strict=True):
+            choose(field, value, f"usual for {spec.optimizer}")
+    if spec.optimizer == "adam" and spec.weight_decay:
+        raise SpecError(f"adam takes no weight_decay ({spec.weight_decay:g}). Take --optimizer adamw, or leave it out.")
     repeats = min(5.0, max(1.0, SMALL_SET / max(1, pictures)))
     if "epochs" in chosen and repeats > 1:
         chosen["epochs"] = round(chosen["epochs"] * repeats)
         reasons["epochs"] = f"preset {spec.preset}, {repeats:.1f} times as many for {pictures:,} training pictures"
-    if validation == 0 and spec.patience is None:
+    judged = has_validation or validation > 0
+    if not judged and spec.patience is None:
         chosen["patience"] = 0
         reasons["patience"] = "no validation pictures to judge by"
-    if validation == 0 and (spec.schedule or chosen.get("schedule")) == "plateau":
+    if not judged and (spec.schedule or chosen.get("schedule")) == "plateau":
         choose("schedule", "cosine", "no validation pictures to judge a plateau by")
 
     model = spec.model or chosen["model"]
@@ -181,7 +196,7 @@ def resolve(spec: TrainSpec, *, pictures: int, has_test: bool, side: int, flips:
         chosen["augmentation"] = {"flip": "none", "flip_shift": "shift"}[chosen["augmentation"]]
         reasons["augmentation"] = "a mirrored digit is another sign"
     resolved = spec.model_copy(update=chosen)
-    if resolved.validation == 0 and (resolved.schedule == "plateau" or resolved.patience):
+    if not judged and (resolved.schedule == "plateau" or resolved.patience):
         raise SpecError(
             f"validation=0 leaves nothing to judge by, but schedule={resolved.schedule} and "
             f"patience={resolved.patience} need validation pictures. "

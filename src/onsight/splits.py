@@ -14,6 +14,10 @@ Generators", OOPSLA 2014, with the constants of S. Vigna's public-domain splitmi
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -78,6 +82,52 @@ def split(
     result = dataset.parts.astype("<U10")
     result[free] = NAMES[code[content]]
     return result
+
+
+def membership(dataset: Dataset, hashes: NDArray[np.uint64], parts: NDArray[np.str_]) -> dict[str, Any]:
+    """Return what a run records of its split: `counts` {part: {class: n}}, `split` {part: names}, and `digests`.
+
+    A part's digest is the SHA-256 of its pictures' hashes, in the order of the names: it tells when a picture changes.
+    """
+    record: dict[str, Any] = {"counts": {}, "split": {}, "digests": {}}
+    for part in NAMES.tolist():
+        inside = np.flatnonzero(parts == part)
+        counts = np.bincount(dataset.labels[inside], minlength=len(dataset.classes)).tolist()
+        record["counts"][part] = dict(zip(dataset.classes, counts, strict=True))
+        record["split"][part] = [dataset.names[index] for index in inside.tolist()]
+        record["digests"][part] = hashlib.sha256(hashes[inside].tobytes()).hexdigest()
+    return record
+
+
+def recorded_parts(
+    record: dict[str, Any], dataset: Dataset, hashes: NDArray[np.uint64], needed: Iterable[str]
+) -> NDArray[np.str_]:
+    """Return (n,) of the `needed` parts that `membership` recorded, "" elsewhere, for the data set as it is now.
+
+    Pictures that were added since are passed over. Raises DataError where one that is needed is gone or has changed,
+    or the classes are others.
+    """
+    if list(dataset.classes) != record["classes"]:
+        raise DataError(f"The run knows the classes {record['classes']}, and {dataset.name} has {dataset.classes}.")
+    index = {name: number for number, name in enumerate(dataset.names)}
+    parts = np.full(len(dataset), "", dtype="<U10")
+    for part in needed:
+        names = record["split"][part]
+        missing = [name for name in names if name not in index]
+        if missing:
+            raise DataError(
+                f"{len(missing):,} of the run's {part} pictures are gone from {dataset.name}, '{missing[0]}' first. "
+                "Put them back, or train anew."
+            )
+        inside = np.array([index[name] for name in names], np.int64)
+        if hashlib.sha256(hashes[inside].tobytes()).hexdigest() != record["digests"][part]:
+            raise DataError(
+                f"The {part} pictures in {dataset.name} are no longer what they were when the run was made: some have "
+                "changed or can no longer be read. Put them back, or train anew; to score on what they are now, "
+                "name them as other data: --data FOLDER."
+            )
+        parts[inside] = part
+    return parts
 
 
 def uniform(hashes: NDArray[np.uint64], seed: int) -> NDArray[np.float64]:

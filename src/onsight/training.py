@@ -12,15 +12,16 @@ import numpy as np
 
 from . import figures
 from .backend import choose_backend, environment, use_backend
+from .checkpoints import load_checkpoint
 from .datasets import DATASETS, Dataset, load_dataset
 from .errors import RunError
 from .fitting import Examples, fit
 from .pixels import Pixels, load_pixels, median_side
 from .progress import Reporter, make_reporter
 from .reporting import report
-from .runs import Run, membership, open_run
+from .runs import Run, open_run
 from .spec import TrainSpec, resolve
-from .splits import split
+from .splits import membership, recorded_parts, split
 
 if TYPE_CHECKING:
     import keras
@@ -36,7 +37,8 @@ def train(
 
     Args:
         spec: what to train, on what and how; the default is the default preset on CIFAR-10.
-        callbacks: Keras callbacks of your own. Their state is not in the checkpoints.
+        callbacks: Keras callbacks of your own: their hooks at the begin and end of training and of epochs are called,
+            and `model.stop_training` is heeded. The learning rate stays the schedule's. Their state is not saved.
         reporter: where progress goes; by default to standard error.
 
     Raises:
@@ -53,8 +55,8 @@ def train(
         spec, reasons = resolve(
             spec,
             pictures=int(np.count_nonzero(dataset.parts != "test")),
-            has_test="test" in dataset.parts,
-            side=median_side(dataset),
+            given=set(dataset.parts.tolist()),
+            side=median_side(dataset) if spec.image_size is None else spec.image_size,
             flips=dataset.name != "digits",
         )
         spec, reasons = settle(spec, reasons, backend.value, backend.reason)
@@ -72,10 +74,7 @@ def train(
         }
         run = Run.create(f"{dataset.name}-{spec.model}", record, members)
         show.note(f"run              {run.folder}")
-        fit(run, spec, *examples(dataset, pixels, parts), show, callbacks)
-        figures.save(figures.curves(run.history()), run.folder / "curves.png")
-        report(run)
-        return run
+        return fit_and_report(run, spec, dataset, pixels, parts, show, callbacks)
 
 
 def resume(
@@ -94,26 +93,42 @@ def resume(
         reporter: where progress goes.
 
     Raises:
-        RunError: there is no such run, it has no checkpoint, or its pictures have changed.
+        RunError: there is no such run, it has no valid checkpoint, or it has finished.
+        DataError: its pictures are gone or have changed.
     """
     run = open_run(run, finished=False)
+    state = load_checkpoint(run.checkpoints).state
+    spec = TrainSpec(**(run.spec if epochs is None else {**run.spec, "epochs": epochs}))
+    if epochs is not None and epochs <= state["epoch"]:
+        raise RunError(f"{run.folder} has trained {state['epoch']} epochs already; --epochs {epochs} asks for no more.")
+    if epochs is None and run.is_trained and (state["stopped"] or state["epoch"] >= spec.epochs):
+        raise RunError(f"{run.folder} has finished, after {state['epoch']} epochs. To train it longer: --epochs N.")
     with reporter or make_reporter() as show:
-        spec = TrainSpec(**run.spec)
-        if epochs is not None and epochs != spec.epochs:
-            spec = spec.model_copy(update={"epochs": epochs})
-            run.update_spec(epochs=epochs)
-        elif run.is_trained:
-            raise RunError(f"{run.folder} has finished its {spec.epochs} epochs. To train it longer: --epochs N.")
         choose_backend(spec.backend)
         dataset = load_dataset(spec.data, spec.data_dir, show.work)
         pixels = load_pixels(dataset, spec.image_size, show.work)
-        parts = recorded_parts(run, dataset)
-        show.note(f"resuming         {run.folder}")
+        parts = recorded_parts(run.dataset, dataset, pixels.hashes, ("train", "validation"))
+        show.note(f"starting         Keras on {spec.backend}")
         use_backend(spec.backend)
-        fit(run, spec, *examples(dataset, pixels, parts), show, callbacks)
-        figures.save(figures.curves(run.history()), run.folder / "curves.png")
-        report(run)
-        return run
+        return fit_and_report(run, spec, dataset, pixels, parts, show, callbacks)
+
+
+def fit_and_report(
+    run: Run,
+    spec: TrainSpec,
+    dataset: Dataset,
+    pixels: Pixels,
+    parts: np.ndarray,
+    show: Reporter,
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> Run:
+    """Train in `run` from where it stands, then draw its curves and its first report."""
+    chosen = [np.flatnonzero(parts == part) for part in ("train", "validation")]
+    training, validation = (Examples(pixels.images, index, dataset.labels[index]) for index in chosen)
+    fit(run, spec, training, validation, show, callbacks)
+    figures.save(figures.curves(run.history()), run.folder / "curves.png")
+    report(run)
+    return run
 
 
 def settle(spec: TrainSpec, reasons: dict[str, str], backend: str, reason: str) -> tuple[TrainSpec, dict[str, str]]:
@@ -150,27 +165,6 @@ def split_readable(dataset: Dataset, pixels: Pixels, spec: TrainSpec) -> np.ndar
     return parts
 
 
-def recorded_parts(run: Run, dataset: Dataset) -> np.ndarray:
-    """Return the parts that `run` recorded, for the data set as it is now.
-
-    Raises:
-        RunError: pictures or classes of the run are gone.
-    """
-    if dataset.classes != run.classes:
-        raise RunError(f"{run.folder} was trained on the classes {run.classes}; {dataset.name} has {dataset.classes}.")
-    index = {name: number for number, name in enumerate(dataset.names)}
-    parts = np.full(len(dataset), "", dtype="<U10")
-    for part, names in run.dataset["split"].items():
-        missing = [name for name in names if name not in index]
-        if missing:
-            raise RunError(
-                f"{len(missing):,} {part} pictures of {run.folder} are gone from {dataset.name}, '{missing[0]}' first. "
-                "Put them back, or train anew."
-            )
-        parts[[index[name] for name in names]] = part
-    return parts
-
-
 def describe(dataset: Dataset, parts: np.ndarray, pixels: Pixels) -> dict[str, Any]:
     """Return what dataset.json will say."""
     return {
@@ -179,7 +173,7 @@ def describe(dataset: Dataset, parts: np.ndarray, pixels: Pixels) -> dict[str, A
         "provenance": dataset.provenance,
         "fingerprint": dataset.fingerprint,
         "broken": {dataset.names[index]: reason for index, reason in pixels.broken.items()},
-        **membership(dataset.names, dataset.labels, parts, dataset.classes),
+        **membership(dataset, pixels.hashes, parts),
     }
 
 
@@ -192,10 +186,3 @@ def show_choices(show: Reporter, spec: TrainSpec, reasons: dict[str, str], datas
         show.note(f"passed over {broken} unreadable pictures; dataset.json in the run names them")
     for field, reason in reasons.items():
         show.note(f"{field:<16} {getattr(spec, field)}  ({reason})")
-
-
-def examples(dataset: Dataset, pixels: Pixels, parts: np.ndarray) -> tuple[Examples, Examples]:
-    """Return the training and the validation pictures."""
-    chosen = [np.flatnonzero(parts == part) for part in ("train", "validation")]
-    training, validation = (Examples(pixels.images, index, dataset.labels[index]) for index in chosen)
-    return training, validation
