@@ -84,6 +84,25 @@ def test_its_own_data_by_name_is_its_test_set(toy_run, tmp_path):
     assert result.metrics["n"] == 60
 
 
+def test_its_own_folder_elsewhere_is_not_other_data(tmp_path):
+    """Training pictures must not be scored on because the folder was moved."""
+    from PIL import Image
+
+    for colour, label in enumerate(("a", "b")):
+        (tmp_path / "here" / label).mkdir(parents=True)
+        for i in range(20):
+            picture = np.full((32, 32, 3), 10 * i, np.uint8)
+            picture[..., colour] = 255
+            Image.fromarray(picture).save(tmp_path / "here" / label / f"{i}.png")
+    run = onsight.train(onsight.TrainSpec(data=tmp_path / "here", model="mlp", epochs=1), reporter=QUIET)
+    (tmp_path / "here").rename(tmp_path / "there")
+    with pytest.raises(onsight.OnsightError, match="here"):
+        onsight.evaluate(run, reporter=QUIET)
+    result = onsight.evaluate(run, data=tmp_path / "there", reporter=QUIET)
+    assert result.folder == run.evaluation_folder("test")
+    assert result.metrics["n"] == sum(run.dataset["counts"]["test"].values()) < 40
+
+
 def test_batch_size_changes_no_answer(toy_run):
     from onsight.datasets import load_dataset
     from onsight.pixels import load_pixels

@@ -7,9 +7,12 @@ import os
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .errors import SpecError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 BACKENDS = ("tensorflow", "jax")
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}  # ours -> Keras' dtype policy
@@ -70,6 +73,17 @@ def use_backend(requested: str | None = None) -> Choice:
     import keras  # noqa: F401
 
     return choice
+
+
+def to_numpy(variable: Any) -> np.ndarray:
+    """Return a copy of a Keras variable.
+
+    By way of a tensor and `asarray`: NumPy 2 warns where Keras' and TensorFlow's `__array__` are asked for a copy.
+    """
+    import numpy as np
+    from keras import ops
+
+    return np.array(np.asarray(ops.convert_to_tensor(variable)))
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from . import figures, metrics
 from .datasets import Dataset, load_dataset
 from .errors import DataError
 from .files import write_json
-from .pixels import load_pixels
+from .pixels import Pixels, load_pixels
 from .prediction import probabilities
 from .progress import Reporter, make_reporter
 from .reporting import report
@@ -56,7 +56,8 @@ def evaluate(
 
     Args:
         run: the run, its folder, or `latest`.
-        data: other data, with (some of) the same classes; its test part is taken, or all of it where it has none.
+        data: other data, with (some of) the same classes: its test part, or all of it where it has none. Where it turns
+            out to be the run's own, moved or renamed, only the run's test pictures count.
         data_dir: where the named data set lies, if it has moved.
         batch_size: pictures a step; changes speed only.
         reporter: where progress goes.
@@ -71,9 +72,9 @@ def evaluate(
         spec = TrainSpec(**run.spec)
         dataset = load_dataset(data or spec.data, data_dir or (None if data else spec.data_dir), show.work)
         pixels = load_pixels(dataset, spec.image_size, show.work)
-        if data is None or dataset.fingerprint == run.dataset.get("fingerprint"):  # its own data, by whatever name
+        parts = own_parts(run, dataset, pixels, required=data is None)
+        if parts is not None:
             name, labels = "test", dataset.labels
-            parts = recorded_parts(run.dataset, dataset, pixels.hashes, ["test"])
         else:
             name, labels = f"{dataset.name}-{dataset.fingerprint[:8]}", map_classes(dataset, run)
             parts = dataset.parts if "test" in dataset.parts else np.full(len(dataset), "test")
@@ -100,6 +101,16 @@ def evaluate(
         draw(run, folder, found, pixels.images, index, labels[index], scores)
         report(run)
     return Evaluation(folder, found)
+
+
+def own_parts(run: Run, dataset: Dataset, pixels: Pixels, *, required: bool) -> np.ndarray | None:
+    """Return the parts that the run recorded, where this is the data it was made from, perhaps moved; else None."""
+    try:
+        return recorded_parts(run.dataset, dataset, pixels.hashes, ["test"])
+    except DataError:
+        if required:
+            raise
+        return None
 
 
 def map_classes(dataset: Dataset, run: Run) -> np.ndarray:

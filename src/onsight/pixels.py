@@ -16,7 +16,7 @@ import numpy as np
 from filelock import FileLock
 
 from . import images
-from .datasets import Dataset
+from .datasets import Dataset, Progress
 from .errors import DataError, PictureError
 from .files import cache_folder, is_disk_full, sync_file, sync_folder, temporary_sibling, write_atomic
 
@@ -24,7 +24,6 @@ READER_VERSION = 2  # raise it whenever images.py gives other pixels, so that ol
 CHUNK = 128  # pictures a task
 BROKEN_SHARE, BROKEN_COUNT = 0.01, 3  # so many unreadable pictures are skipped; more are an error
 
-Progress = Callable[[str, int, int | None], None]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from .backend import dtype_policy
+from .backend import dtype_policy, to_numpy
 from .errors import ModelFileError, OnsightError
 from .files import write_atomic, write_json
 from .models import MODELS, build_model, classifier, layer_table
@@ -50,7 +50,7 @@ def save_model(folder: Path, model: keras.Model, classes: tuple[str, ...], tempe
     """Write `model` (to logits) into `folder`, which must exist."""
     from safetensors.numpy import save
 
-    content = save({weight.path: np.asarray(weight.numpy(), order="C") for weight in model.weights})
+    content = save({weight.path: to_numpy(weight) for weight in model.weights})
     write_atomic(folder / "weights.safetensors", content)
     description = ModelDescription(
         schema=1,

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from .backend import to_numpy
+
 if TYPE_CHECKING:
     import keras
 
@@ -83,7 +85,7 @@ class _Variables(Step):
         self.sync()
         owners = {"model": self.model, "optimizer": self.optimizer}
         return {
-            f"{owner}.{number:05d}": np.array(variable.numpy())
+            f"{owner}.{number:05d}": to_numpy(variable)
             for owner, owned in owners.items()
             for number, variable in enumerate(owned.variables)
         }
