@@ -95,7 +95,8 @@ def training_speed(data: Path, rounds: int = 5, count: int = 9_600) -> list[Row]
     def ours(augmentation: str) -> Callable[[], None]:
         spec = TrainSpec(preset="tutorial", augmentation=augmentation, precision="float32", checkpoint_seconds=600)
         spec, _ = resolve(spec, pictures=50_000, given=("train", "test"), side=32, flips=True)
-        record, members = {"spec": spec.model_dump(mode="json")}, {"name": "cifar10", "classes": list(dataset.classes)}
+        record = {"spec": spec.model_dump(mode="json")}
+        members = {"name": "cifar10", "classes": list(dataset.classes), "counts": {}, "split": {}}
         run = Run.create("speed", record, members)
         training = Examples(dataset.images, np.arange(count), dataset.labels[:count])
         none = Examples(dataset.images, np.arange(0), dataset.labels[:0])

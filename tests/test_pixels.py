@@ -1,6 +1,8 @@
 import os
 import subprocess
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from PIL import Image
 from onsight import pixels
 from onsight.datasets import load_dataset
 from onsight.errors import DataError
-from onsight.pixels import clear_cache, hash_rows, load_pixels, median_side
+from onsight.pixels import clear_cache, each, hash_rows, load_pixels, median_side
 
 
 @pytest.fixture
@@ -132,3 +134,19 @@ def test_sixty_thousand_files(real_data, tmp_path, monkeypatch):
     assert not found.broken
     for index in (0, 12_345, 59_999):
         assert np.array_equal(found.images[index], pixels.images.load(dataset.read(index), 32))
+
+
+@pytest.mark.parametrize("seconds", [0, 0.002], ids=["small pictures", "large pictures"])
+@pytest.mark.parametrize("count", [0, 5, 300])
+def test_each_reads_every_index_once(seconds, count):
+    seen, threads = [], set()
+
+    def read(index):
+        time.sleep(seconds)
+        seen.append(index)
+        threads.add(threading.get_ident())
+
+    done = list(each(read, count))
+    assert sorted(seen) == list(range(count))
+    assert done[-1] == count
+    assert (len(threads) > 1) == (seconds > 0 and count == 300)

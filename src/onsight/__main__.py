@@ -7,7 +7,6 @@ import os
 import sys
 
 from .errors import OnsightError, printable
-from .files import is_disk_full
 
 
 def main() -> None:
@@ -30,6 +29,8 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except OSError as error:
+        from .files import is_disk_full
+
         if not is_disk_full(error):
             raise
         print(f"onsight: The disk is full: {error.filename or error}. Make room and try again.", file=sys.stderr)  # noqa: T201

@@ -13,7 +13,6 @@ from cyclopts import App, Parameter
 
 from . import __version__
 from .errors import printable
-from .spec import PRESETS, TrainSpec
 
 if TYPE_CHECKING:
     from .prediction import Prediction
@@ -41,44 +40,8 @@ def demo(*, data_dir: DataDir = None, quiet: Quiet = False) -> None:
     run_demo(data_dir, quiet)
 
 
-@app.command
-def train(
-    data: str = "cifar10",
-    /,
-    *,
-    spec: Annotated[TrainSpec | None, Parameter(name="*")] = None,
-    resume: Path | None = None,
-    quiet: Quiet = False,
-) -> None:
-    """Train a classifier on pictures and keep it as a run.
-
-    Parameters
-    ----------
-    data
-        a data set's name (`onsight datasets`), or a folder, zip or CSV of pictures
-    spec
-        every choice of the training
-    resume
-        go on with this run (or runs/latest); with --epochs N also one that has finished
-    """
-    from . import training
-    from .errors import SpecError
-    from .progress import make_reporter
-
-    spec = spec or TrainSpec()
-    if resume is None:
-        spec = TrainSpec(**{**spec.model_dump(include=spec.model_fields_set), "data": data})
-        run = training.train(spec, reporter=make_reporter(quiet))
-    else:
-        extra = spec.model_fields_set - {"epochs"}
-        if extra or data != "cifar10":
-            given = ", ".join(sorted(extra)) or f"data {data}"
-            raise SpecError(
-                f"A resumed run keeps its own settings; only --epochs can be given with --resume, not {given}."
-            )
-        run = training.resume(resume, epochs=spec.epochs, reporter=make_reporter(quiet))
-    say(str(run.folder))
-    hint(f"Next: onsight evaluate {run.folder}", quiet)
+# In a module of its own, imported when it is called: its settings alone take half of the time that --help may take.
+app.command("onsight.cli_train:train", name="train", help="Train a classifier on pictures and keep it as a run.")
 
 
 @app.command
@@ -228,6 +191,8 @@ def datasets() -> None:
 @app.command
 def presets() -> None:
     """List the presets with what each one sets."""
+    from .spec import PRESETS
+
     for name, (description, fields) in PRESETS.items():
         say(f"{name}: {description}")
         say("    " + " ".join(f"--{key.replace('_', '-')} {value}" for key, value in fields.items()))
@@ -244,14 +209,6 @@ def clear_cache() -> None:
 def say(line: str) -> None:
     """Print an answer to standard output."""
     print(line)  # noqa: T201
-
-
-def hint(line: str, quiet: bool) -> None:
-    """Print what to do next to standard error."""
-    import sys
-
-    if not quiet:
-        print(line, file=sys.stderr)  # noqa: T201
 
 
 def columns(rows: Sequence[Sequence[str]]) -> list[str]:

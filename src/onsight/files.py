@@ -6,22 +6,21 @@ import errno
 import hashlib
 import json
 import os
-import secrets
 from pathlib import Path
 from typing import Any
-
-from platformdirs import user_cache_path
 
 
 def cache_folder() -> Path:
     """Return the folder for downloads and decoded pictures: `ONSIGHT_CACHE`, or the user's cache folder."""
+    from platformdirs import user_cache_path
+
     chosen = os.environ.get("ONSIGHT_CACHE")
     return Path(chosen).expanduser() if chosen else user_cache_path("onsight", appauthor=False)
 
 
 def temporary_sibling(path: Path) -> Path:
     """Return an unused name beside `path`, on the same file system, so that a rename is atomic."""
-    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+    return path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.partial")
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:

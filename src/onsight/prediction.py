@@ -105,7 +105,7 @@ class Predictor:
             except PictureError as error:
                 errors[number] = str(error)
 
-        for _ in each(read, range(len(batch))):
+        for _ in each(read, len(batch)):
             pass
         return pixels, errors
 

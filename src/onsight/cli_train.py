@@ -1,0 +1,52 @@
+"""The `train` command, apart from the others because of TrainSpec: every setting of it is a flag here."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from .cli import Quiet
+from .errors import SpecError
+from .spec import TrainSpec
+
+
+def train(
+    data: str = "cifar10",
+    /,
+    *,
+    spec: Annotated[TrainSpec | None, Parameter(name="*")] = None,
+    resume: Path | None = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train a classifier on pictures and keep it as a run.
+
+    Parameters
+    ----------
+    data
+        a data set's name (`onsight datasets`), or a folder, zip or CSV of pictures
+    spec
+        every choice of the training
+    resume
+        go on with this run (or runs/latest); with --epochs N also one that has finished
+    """
+    from . import training
+    from .progress import make_reporter
+
+    spec = spec or TrainSpec()
+    if resume is None:
+        spec = TrainSpec(**{**spec.model_dump(include=spec.model_fields_set), "data": data})
+        run = training.train(spec, reporter=make_reporter(quiet))
+    else:
+        extra = spec.model_fields_set - {"epochs"}
+        if extra or data != "cifar10":
+            given = ", ".join(sorted(extra)) or f"data {data}"
+            raise SpecError(
+                f"A resumed run keeps its own settings; only --epochs can be given with --resume, not {given}."
+            )
+        run = training.resume(resume, epochs=spec.epochs, reporter=make_reporter(quiet))
+    print(run.folder)  # noqa: T201
+    if not quiet:
+        print(f"Next: onsight evaluate {run.folder}", file=sys.stderr)  # noqa: T201
