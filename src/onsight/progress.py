@@ -82,7 +82,7 @@ class LiveReporter(Reporter):
         self._show(f"epoch {facts['epoch']}/{facts['epochs']}", facts["step"], facts["steps"], text)
 
     def epoch(self, row: Mapping[str, Any]) -> None:
-        self.console.print(Text(epoch_line(row)))
+        self.console.print(Text(epoch_line(row)), no_wrap=True, overflow="ellipsis")
 
     def _show(self, what: str, done: int, total: int | None, text: str) -> None:
         if self._display is None:

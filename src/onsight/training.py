@@ -51,7 +51,7 @@ def train(
     with reporter or make_reporter() as show:
         backend = choose_backend(spec.backend)
         dataset = load_dataset(spec.data, spec.data_dir, show.work)
-        show.note(f"data             {dataset.provenance}: {len(dataset):,} pictures, {len(dataset.classes)} classes")
+        show.note(f"data             {dataset.provenance}, {len(dataset.classes)} classes")
         spec, reasons = resolve(
             spec,
             pictures=int(np.count_nonzero(dataset.parts != "test")),
