@@ -79,13 +79,12 @@ def read_file(root: Path, name: str) -> bytes:
         PictureError: The file cannot be read or is too large; the message is the reason without the path.
     """
     try:
-        with open(root / name, "rb") as file:
-            content = file.read(MAX_FILE + 1)
+        with open(root / name, "rb", buffering=0) as file:
+            if os.fstat(file.fileno()).st_size > MAX_FILE:
+                raise PictureError(f"is larger than {MAX_FILE >> 20} MiB")
+            return file.read()
     except OSError as error:
         raise PictureError(f"cannot be read: {error.strerror or error}") from error
-    if len(content) > MAX_FILE:
-        raise PictureError(f"is larger than {MAX_FILE >> 20} MiB")
-    return content
 
 
 def is_picture(name: str) -> bool:

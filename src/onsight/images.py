@@ -19,9 +19,9 @@ from __future__ import annotations
 import io
 import os
 import re
+import stat
 import struct
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -144,20 +144,24 @@ def load(source: str | os.PathLike[str] | bytes | Image.Image | np.ndarray, size
     elif isinstance(source, bytes):
         image = decode(source, at_least=size)
     elif isinstance(source, str | os.PathLike):
-        image = decode(_read(Path(source)), at_least=size)
+        image = decode(_read(source), at_least=size)
     else:
         raise PictureError(f"A {type(source).__name__} is no picture; expected a path, bytes, Pillow picture or array.")
     return resize(image, size)
 
 
-def _read(path: Path) -> bytes:
+def _read(path: str | os.PathLike[str]) -> bytes:
     """Return the content of a file that the user named."""
     try:
-        if not path.is_file():
-            raise PictureError("There is no such file; expected the path of a picture.")
-        if path.stat().st_size > MAX_BYTES:
-            raise PictureError(f"The file has {path.stat().st_size >> 20:,} MiB; no picture that is read has over 256.")
-        return path.read_bytes()
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
+            raise PictureError("There is no such file, but a folder or a device; expected the path of a picture.")
+        if status.st_size > MAX_BYTES:
+            raise PictureError(f"The file has {status.st_size >> 20:,} MiB; no picture that is read has over 256.")
+        with open(path, "rb", buffering=0) as file:
+            return file.read()
+    except FileNotFoundError:
+        raise PictureError("There is no such file; expected the path of a picture.") from None
     except OSError as error:
         raise PictureError(f"The file cannot be read ({error.strerror}).") from error
 
