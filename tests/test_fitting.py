@@ -40,6 +40,16 @@ def _tick_at_every_step(monkeypatch):
     monkeypatch.setattr(fitting, "LOGGED_EVERY", -1)
 
 
+@pytest.fixture(autouse=True)
+def _listen_to_signals():
+    """As in a terminal, also where the tests run in the background of a shell, which ignores Ctrl-C."""
+    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 def outcome(run):
     """What must be equal, bit for bit: weights, and history without the clock."""
     clock = ("seconds", "images_per_second")
@@ -131,6 +141,14 @@ def test_training_longer_can_be_stopped_and_resumed(toy_spec):
         onsight.resume(run, epochs=2, reporter=Spy())
     with pytest.raises(onsight.OnsightError, match="epochs=0 cannot be used"):
         onsight.resume(run, epochs=0, reporter=Spy())
+
+
+def test_an_ignored_signal_stays_ignored(toy_spec):
+    """`nohup`, and jobs in the background of a shell."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    spec = toy_spec.model_copy(update={"epochs": 1, "model": "mlp"})
+    run = onsight.train(spec, reporter=Spy(lambda count: os.kill(os.getpid(), signal.SIGINT)))
+    assert run.is_trained
 
 
 def test_a_killed_training_goes_on_bit_for_bit(toy_spec, tmp_path):

@@ -725,10 +725,10 @@ def test_load_says_what_is_wrong_with_a_path(tmp_path: Path, monkeypatch: pytest
         images.load(tmp_path / "empty.jpg", 16)
     assert str(tmp_path) not in str(caught.value)
 
-    def locked(_: Path) -> bytes:
+    def locked(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_bytes", locked)
+    monkeypatch.setattr(images, "open", locked, raising=False)
     with pytest.raises(PictureError, match=r"cannot be read \(Permission denied\)"):
         images.load(tmp_path / "empty.jpg", 16)
 

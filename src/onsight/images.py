@@ -160,7 +160,7 @@ def _read(path: str | os.PathLike[str]) -> bytes:
             raise PictureError(f"The file has {status.st_size >> 20:,} MiB; no picture that is read has over 256.")
         with open(path, "rb", buffering=0) as file:
             return file.read()
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):  # ValueError: a path with a NUL
         raise PictureError("There is no such file; expected the path of a picture.") from None
     except OSError as error:
         raise PictureError(f"The file cannot be read ({error.strerror}).") from error

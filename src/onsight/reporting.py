@@ -112,7 +112,8 @@ def _state(run: Run, history: list[dict[str, Any]]) -> str:
     """Say how far a run without an evaluation is."""
     epochs = run.spec.get("epochs")
     done = int(history[-1]["epoch"]) if history else 0
-    held_out = (_model_epoch(run, history) or {}).get("val_accuracy")
+    known = [row for row in history if row.get("val_accuracy") is not None]
+    held_out = (_model_epoch(run, known) or {}).get("val_accuracy")
     so_far = "" if held_out is None else f" On validation pictures {percent(held_out)} right."
     if run.is_trained:
         return f"Trained for {_count(done, 'epoch')}, not evaluated yet: how good it is, nobody knows.{so_far}"

@@ -54,7 +54,7 @@ class Run:
     @cached_property
     def dataset(self) -> dict[str, Any]:
         """Classes, counts, provenance and split membership, as in dataset.json."""
-        return self._read("dataset.json", {"name": str, "classes": list, "counts": dict, "split": dict})
+        return self._read("dataset.json", {"name": str, "classes": list})
 
     def _read(self, name: str, expected: dict[str, type]) -> dict[str, Any]:
         path = self.folder / name
