@@ -21,7 +21,7 @@ app = App(
     name="onsight",
     version=__version__,
     help="From pictures to a classifier you can trust: train, evaluate honestly, predict.",
-    help_format="markdown",
+    help_format="plaintext",
     result_action="return_value",
 )
 
