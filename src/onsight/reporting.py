@@ -113,7 +113,7 @@ def _state(run: Run, history: list[dict[str, Any]]) -> str:
     epochs = run.spec.get("epochs")
     done = int(history[-1]["epoch"]) if history else 0
     known = [row for row in history if row.get("val_accuracy") is not None]
-    held_out = (_model_epoch(run, known) or {}).get("val_accuracy")
+    held_out = (run.model_epoch(known) or {}).get("val_accuracy")
     so_far = "" if held_out is None else f" On validation pictures {percent(held_out)} right."
     if run.is_trained:
         return f"Trained for {_count(done, 'epoch')}, not evaluated yet: how good it is, nobody knows.{so_far}"
@@ -166,17 +166,9 @@ def _trust(metrics: dict[str, Any]) -> str:
     return f"Neither over- nor under-confident{few}: {facts}."
 
 
-def _model_epoch(run: Run, history: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """Return the epoch whose weights the model has: with patience the lowest validation loss, else the last."""
-    judged = [row for row in history if row.get("val_loss") is not None]
-    if run.spec.get("patience") and judged:
-        return min(judged, key=lambda row: float(row["val_loss"]))
-    return history[-1] if history else None
-
-
 def _gap(run: Run, history: list[dict[str, Any]]) -> tuple[float, float, float] | None:
     """Return training accuracy, validation accuracy and the latter's 95 % half-width, of the model's epoch."""
-    row = _model_epoch(run, history)
+    row = run.model_epoch(history)
     if row is None or row.get("accuracy") is None or row.get("val_accuracy") is None:
         return None
     n = sum((run.dataset.get("counts", {}).get("validation") or {}).values())

@@ -147,9 +147,9 @@ class Run:
         """Return one dict an epoch: epoch (from 1), loss, accuracy, val_loss, val_accuracy, learning_rate, seconds."""
         return [line for line in self.history_lines() if line.get("event") == "epoch"]
 
-    def model_epoch(self) -> dict[str, Any] | None:
+    def model_epoch(self, history: list[dict[str, Any]] | None = None) -> dict[str, Any] | None:
         """Return the epoch whose weights the model has: with patience the best on validation, else the last."""
-        history = self.history()
+        history = self.history() if history is None else history
         judged = [row for row in history if row.get("val_loss") is not None]
         if self.spec.get("patience") and judged:
             return min(judged, key=lambda row: float(row["val_loss"]))
