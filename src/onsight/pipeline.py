@@ -1,7 +1,7 @@
 """Batches of uint8 pictures. Order and augmentation derive from (seed, epoch, index), so an epoch can start anywhere.
 
-A plain generator on the training thread: measured on two cores, making a batch of 64 at 32 px takes 0.8 ms with flips and
-shifts, and the small CNN's step 43 to 50 ms, so there is next to nothing for a second thread to hide.
+A plain generator on the training thread: measured on two cores, making a batch of 64 at 32 px takes 0.8 ms with flips
+and shifts, and the small CNN's step 43 to 50 ms, so there is next to nothing for a second thread to hide.
 """
 
 from __future__ import annotations
