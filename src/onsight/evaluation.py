@@ -10,6 +10,7 @@ import numpy as np
 
 from . import figures, metrics
 from .datasets import Dataset, load_dataset
+from .engines import EngineName, open_engine
 from .errors import DataError
 from .files import write_json
 from .pixels import Pixels, load_pixels
@@ -50,6 +51,7 @@ def evaluate(
     data: str | Path | None = None,
     data_dir: Path | None = None,
     batch_size: int = 256,
+    engine: EngineName = "auto",
     reporter: Reporter | None = None,
 ) -> Evaluation:
     """Score a finished run on its test pictures, or on other data, and write predictions, metrics, pictures, report.
@@ -60,6 +62,7 @@ def evaluate(
             out to be the run's own, moved or renamed, only the run's test pictures count.
         data_dir: where the named data set lies, if it has moved.
         batch_size: pictures a step; changes speed only.
+        engine: what computes: "litert" (no framework is imported), "keras", or "auto": LiteRT where it can be had.
         reporter: where progress goes.
 
     Raises:
@@ -81,12 +84,10 @@ def evaluate(
         index = np.setdiff1d(np.flatnonzero(parts == "test"), list(pixels.broken))
         if not len(index):
             raise DataError(f"{dataset.name} has no readable test pictures.")
-        show.note("starting         Keras")
-        model = run.load_model()
-        import keras  # after load_model has chosen the backend
-
+        answering = open_engine(run, engine)
+        show.note(f"answering        {answering.name}  ({answering.reason})")
         run.log_test_use(f"evaluate on {dataset.provenance}")
-        scores = probabilities(model, pixels.images, index, batch_size, show)
+        scores = probabilities(answering, pixels.images, index, batch_size, show)
         folder = run.evaluation_folder(name)
         folder.mkdir(parents=True, exist_ok=True)
         names = [dataset.names[i] for i in index.tolist()]
@@ -94,7 +95,7 @@ def evaluate(
         found = metrics.score(labels[index], scores, run.classes) | {
             "data": dataset.name,
             "provenance": dataset.provenance,
-            "engine": f"keras on {keras.config.backend()}",
+            "engine": answering.name,
             "evaluated_at": now(),
         }
         write_json(folder / "metrics.json", found)
