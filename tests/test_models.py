@@ -3,8 +3,9 @@ import json
 import numpy as np
 import pytest
 
+from onsight.backend import to_numpy
 from onsight.errors import SpecError
-from onsight.models import MODELS, build_model, classifier, layer_table
+from onsight.models import MODELS, build_model, classifier, layer_table, prepare_model
 
 pytestmark = pytest.mark.backend
 
@@ -79,3 +80,47 @@ def test_errors_say_what_would_fit():
         build_model("cnn", 21, 10)
     with pytest.raises(SpecError, match="at least two classes"):
         build_model("cnn", 32, 1)
+
+
+def test_whitened_has_the_papers_parameters():
+    model = build_model("whitened", 32, 10)
+    weights = sum(int(np.prod(w.shape)) for w in model.trainable_weights) + 2 * 2 * 3 * 24
+    assert weights == 1_971_640  # "1.97M" in Jordan 2024, which counts the whitening too
+    assert [layer.output.shape[1] for layer in model.layers if layer.name.startswith("pool")][:3] == [15, 7, 3]
+
+
+def test_whitening_makes_the_patches_uncorrelated():
+    import keras
+
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (400, 20, 20, 3))
+    images[..., 1:] = (images[..., 1:] + images[..., :1]) // 2  # correlated channels
+    images = images.astype(np.uint8)
+    model = build_model("whitened", 20, 4)
+    prepare_model(model, images, rng.permutation(400))
+    layer = model.get_layer("whitening")
+    assert [w.path for w in layer.trainable_weights] == ["whitening/bias"]
+    outputs = keras.Model(model.input, layer.output).predict_on_batch(images)[..., :12].reshape(-1, 12)
+    spread = np.diag(outputs.T @ outputs / len(outputs))
+    assert spread.min() > 0.98
+    assert np.abs(outputs.T @ outputs / len(outputs) - np.diag(spread)).max() < 0.01
+    np.testing.assert_allclose(to_numpy(layer.kernel)[..., 12:], -to_numpy(layer.kernel)[..., :12])
+
+
+def test_a_dirac_kernel_passes_its_inputs_on():
+    from onsight.models.whitened import dirac
+
+    kernel = to_numpy(dirac((3, 3, 4, 6)))
+    np.testing.assert_array_equal(kernel[1, 1, :, :4], np.eye(4))
+    assert np.count_nonzero(kernel[..., :4]) == 4
+    assert np.abs(kernel[..., 4:]).max() <= 1 / 6
+    assert np.abs(kernel[..., 4:]).max() > 0.1
+    assert dirac((3, 3, 6, 4)).shape == (3, 3, 6, 4)
+
+
+def test_networks_without_preparation_are_left_alone():
+    model = build_model("mlp", 8, 2)
+    before = [to_numpy(weight) for weight in model.weights]
+    prepare_model(model, np.zeros((4, 8, 8, 3), np.uint8), np.arange(4))
+    for old, weight in zip(before, model.weights, strict=True):
+        np.testing.assert_array_equal(old, to_numpy(weight))

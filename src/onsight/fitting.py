@@ -19,7 +19,7 @@ from .checkpoints import load_checkpoint, numbered, save_checkpoint
 from .errors import Interrupted, RunError, TrainingError
 from .events import EventLog
 from .files import is_disk_full, sync_folder
-from .models import build_model
+from .models import build_model, prepare_model
 from .pipeline import full_batches, steps_per_epoch, training_batches
 from .progress import Reporter
 from .runs import Run
@@ -93,6 +93,7 @@ class Loop:
         self.batch_size = min(spec.batch_size, len(training.labels))
         self.steps = steps_per_epoch(len(training.labels), self.batch_size)
         self.model = build(spec, len(run.classes))
+        prepare_model(self.model, training.images, np.random.default_rng([spec.seed, 3]).permutation(training.chosen))
         optimizer = make_optimizer(spec.optimizer, spec.learning_rate, spec.weight_decay)
         self.model.optimizer, self.model.stop_training = optimizer, False  # where Keras callbacks look
         self.step = make_step(self.model, optimizer, spec.label_smoothing)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import figures
-from .backend import choose_backend, environment, use_backend
+from .backend import choose_backend, choose_precision, environment, use_backend
 from .checkpoints import load_checkpoint
 from .datasets import DATASETS, Dataset, load_dataset
 from .errors import RunError
@@ -136,8 +136,7 @@ def settle(spec: TrainSpec, reasons: dict[str, str], backend: str, reason: str) 
     update: dict[str, Any] = {"backend": backend}
     reasons = reasons | ({} if spec.backend else {"backend": reason})
     if spec.precision is None:
-        update["precision"] = "float32"
-        reasons["precision"] = "exact; bfloat16 pays only on processors that have AMX or avx512_bf16"
+        update["precision"], reasons["precision"] = choose_precision(backend)
     if spec.data not in DATASETS:
         update["data"] = str(Path(spec.data).resolve())
     data_dir = spec.data_dir or os.environ.get("ONSIGHT_DATA")
