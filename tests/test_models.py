@@ -54,6 +54,29 @@ def test_the_tutorial_cnn_is_the_161098_parameter_table():
     assert build_model("cnn", 32, 10).count_params() == 161_098
 
 
+def test_multiply_adds_are_those_counted_by_hand():
+    rows = {row["name"]: row["multiply_adds"] for row in layer_table(build_model("cnn", 32, 10))}
+    assert {name: count for name, count in rows.items() if count} == {
+        "conv1": 30 * 30 * 27 * 32,
+        "conv2": 13 * 13 * 9 * 32 * 64,
+        "conv3": 4 * 4 * 9 * 64 * 128,
+        "dense": 512 * 128,
+        "logits": 128 * 10,
+    }
+    # By hand: the stem, then 6, 1 + 5 and 1 + 5 convolutions of 3x3, those that halve the picture at half the cost.
+    assert sum(row["multiply_adds"] for row in layer_table(build_model("resnet20", 32, 10))) == 40_551_040
+
+
+def test_multiply_adds_of_depthwise_and_separable_convolutions():
+    import keras
+
+    inputs = keras.Input((8, 8, 4))
+    x = keras.layers.DepthwiseConv2D(3, padding="same", depth_multiplier=2)(inputs)
+    outputs = keras.layers.SeparableConv2D(16, 3, strides=2, padding="same")(x)
+    rows = layer_table(keras.Model(inputs, outputs))
+    assert [row["multiply_adds"] for row in rows] == [0, 8 * 8 * 9 * 4 * 2, 4 * 4 * (9 * 8 + 8 * 16)]
+
+
 def test_resnet20_has_the_papers_parameters():
     model = build_model("resnet20", 32, 10)
     trainable = sum(int(np.prod(w.shape)) for w in model.trainable_weights)

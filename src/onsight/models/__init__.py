@@ -7,6 +7,7 @@ Listing the registry imports no Keras.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -98,13 +99,23 @@ def classifier(model: keras.Model, temperature: float = 1.0) -> keras.Model:
 
 
 def layer_table(model: keras.Model) -> list[dict[str, Any]]:
-    """Return one row a layer: name, type, output_shape (without the batch), parameters."""
-    return [
-        {
-            "name": layer.name,
-            "type": type(layer).__name__,
-            "output_shape": list(layer.output.shape[1:]),
-            "parameters": layer.count_params(),
-        }
-        for layer in model.layers
-    ]
+    """Return one row a layer: name, type, output_shape (without the batch), parameters, multiply_adds (for a picture).
+
+    Of the multiply-adds those of the kernels are counted, as papers do: each number of a convolution's or a dense
+    layer's kernel takes part once at each position of the output. Biases, norms and activations are left out.
+    """
+    rows = []
+    for layer in model.layers:
+        shape = list(layer.output.shape[1:])
+        # "kernel" of Conv2D, DepthwiseConv2D and Dense; SeparableConv2D has two.
+        kernels = sum(math.prod(weight.shape) for weight in layer.weights if weight.name.endswith("kernel"))
+        rows.append(
+            {
+                "name": layer.name,
+                "type": type(layer).__name__,
+                "output_shape": shape,
+                "parameters": layer.count_params(),
+                "multiply_adds": math.prod(shape[:-1]) * kernels,
+            }
+        )
+    return rows
