@@ -138,6 +138,45 @@ def report(run: str = "latest", /) -> None:
 
 
 @app.command
+def compare(
+    *runs: str,
+    common: bool = False,
+    out: Path = Path("compare.html"),
+    format: Literal["table", "json"] = "table",  # noqa: A002
+) -> None:
+    """Tell which of several evaluated runs is better on the same pictures, by how much, and whether chance would do.
+
+    Parameters
+    ----------
+    runs
+        two or more runs' folders
+    common
+        where their test pictures differ, compare on those that all have
+    out
+        the HTML page to write
+    format
+        a table for people, or all of it as JSON
+    """
+    import json
+    from dataclasses import asdict
+
+    from .comparing import compare as compare_runs
+    from .comparing import table
+
+    found = compare_runs(runs, common=common, page=out)
+    if format == "json":
+        # A p-value that cannot be known is NaN, which is no JSON.
+        say(json.dumps(json.loads(json.dumps(asdict(found)), parse_constant=lambda _: None)))
+        return
+    for rows in table(found):
+        for line in columns(rows):
+            say(line)
+        say("")
+    say(one_line(found.verdict))
+    say(f"Page: {out}")
+
+
+@app.command
 def runs(folder: Path | None = None, /) -> None:
     """List the runs in a folder (default: runs, or ONSIGHT_RUNS)."""
     import json
