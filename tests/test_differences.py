@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from onsight.differences import between_seeds, deviation, holm, mean, paired
+from onsight.differences import between_seeds, chance, deviation, holm, mean, paired, points
 
 
 def test_the_paired_interval_is_the_published_one():
@@ -82,3 +82,8 @@ def test_mean_and_sample_deviation():
     assert mean(values) == pytest.approx(np.mean(values))
     assert deviation(values) == pytest.approx(np.std(values, ddof=1))
     assert deviation([0.1]) is None
+
+
+def test_words():
+    assert (points(0.0319), points(-0.0004), points(0.0)) == ("3.2", "−0.04", "0.0")
+    assert [chance(p) for p in (0.0312, 1e-9, 0.5, 1.0)] == ["p = 0.031", "p < 0.0001", "p = 0.50", "p = 1"]

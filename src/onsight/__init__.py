@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .spec import TrainSpec as TrainSpec
     from .training import resume as resume
     from .training import train as train
+    from .training import train_seeds as train_seeds
 
 __version__ = "0.1.0"
 
@@ -52,6 +53,7 @@ _HOMES = {
     "TrainSpec": "spec",
     "resume": "training",
     "train": "training",
+    "train_seeds": "training",
 }
 __all__ = ["__version__", *_HOMES]
 

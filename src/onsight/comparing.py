@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from .answers import Answers, label_runs, match
-from .differences import Difference, between_seeds, deviation, holm, mean, paired
+from .differences import Difference, between_seeds, chance, deviation, holm, mean, paired, points
 from .errors import ModelFileError, printable
 from .files import write_atomic
 from .metrics import percent, percent_number, wilson
@@ -320,31 +320,6 @@ def table(found: Comparison) -> list[list[tuple[str, ...]]]:
 def spread(spec: dict[str, Any]) -> str:
     """Return a mean with its sample standard deviation: 74.3 % ± 0.5 (n = 5)."""
     return f"{percent(spec['mean'])} ± {points(spec['deviation'])} (n = {len(spec['runs'])})"
-
-
-def points(share: float) -> str:
-    """Return a difference of shares in percentage points.
-
-    >>> points(0.0319), points(-0.0004), points(0.0)
-    ('3.2', '−0.04', '0.0')
-    """
-    text = f"{100 * share:.1f}"
-    if float(text) == 0 and share != 0:
-        text = f"{100 * share:.2f}"
-    return text.replace("-", "−")
-
-
-def chance(p: float) -> str:
-    """Return a p-value as text.
-
-    >>> chance(0.0312), chance(1e-9), chance(0.5), chance(1.0)
-    ('p = 0.031', 'p < 0.0001', 'p = 0.50', 'p = 1')
-    """
-    if math.isnan(p):
-        return "p unknown"
-    if p < 1e-4:
-        return "p < 0.0001"
-    return "p = 1" if p > 0.995 else f"p = {p:.2f}" if p >= 0.1 else f"p = {p:.2g}"
 
 
 def whole(count: int | None) -> str:

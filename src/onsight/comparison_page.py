@@ -15,8 +15,9 @@ import numpy as np
 
 from . import images
 from .answers import Answers
-from .comparing import LEVEL, Comparison, amount, chance, duration, points, size, whole
+from .comparing import LEVEL, Comparison, amount, duration, size, whole
 from .datasets import load_dataset
+from .differences import chance, points
 from .errors import OnsightError, PictureError, printable
 from .metrics import percent
 from .runs import Run

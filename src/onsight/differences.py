@@ -84,3 +84,28 @@ def deviation(values: Sequence[float]) -> float | None:
     if len(values) < 2:
         return None
     return math.sqrt(math.fsum((x - mean(values)) ** 2 for x in values) / (len(values) - 1))
+
+
+def points(share: float) -> str:
+    """Return a difference of shares in percentage points.
+
+    >>> points(0.0319), points(-0.0004), points(0.0)
+    ('3.2', '−0.04', '0.0')
+    """
+    text = f"{100 * share:.1f}"
+    if float(text) == 0 and share != 0:
+        text = f"{100 * share:.2f}"
+    return text.replace("-", "−")
+
+
+def chance(p: float) -> str:
+    """Return a p-value as text.
+
+    >>> chance(0.0312), chance(1e-9), chance(0.5), chance(1.0)
+    ('p = 0.031', 'p < 0.0001', 'p = 0.50', 'p = 1')
+    """
+    if math.isnan(p):
+        return "p unknown"
+    if p < 1e-4:
+        return "p < 0.0001"
+    return "p = 1" if p > 0.995 else f"p = {p:.2f}" if p >= 0.1 else f"p = {p:.2g}"

@@ -74,9 +74,15 @@ def verdict(folder: Path | str | Run, evaluation: str | None = None) -> list[str
 
 def train_command(run: Run, **changes: Any) -> str:
     """Return the command that repeats a run, with other settings where `changes` names some."""
-    asked = {**run.record.get("asked", {}), **changes}
-    words = ["onsight", "train", str(asked.pop("data", run.spec.get("data", "")))]
+    return command_for({"data": run.spec.get("data", ""), **run.record.get("asked", {}), **changes})
+
+
+def command_for(asked: dict[str, Any]) -> str:
+    """Return the command that trains what was `asked`: a part of a spec, with `data`."""
+    words = ["onsight", "train", str(asked["data"])]
     for key, value in asked.items():
+        if key == "data":
+            continue
         flag = key.replace("_", "-")
         if isinstance(value, bool):
             words.append(f"--{flag}" if value else f"--no-{flag}")

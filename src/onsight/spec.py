@@ -92,6 +92,7 @@ class TrainSpec(BaseModel):
         UNSET, ge=0, lt=0.8, description="share held out to choose by; 0 trains on all, with no selection"
     )
     seed: int = Field(0, ge=0, lt=2**63, description="of split, initial weights, order, augmentation and dropout")
+    split_seed: Later[int] = Field(UNSET, ge=0, lt=2**63, description="of the split alone (default: the seed)")
     backend: Later[str] = Field(UNSET, description="tensorflow or jax")
     precision: Later[Literal["float32", "bfloat16"]] = Field(UNSET, description="of training; the rest is float32")
     checkpoint_seconds: float = Field(60, gt=0, description="at most so long between two checkpoints")
@@ -173,6 +174,7 @@ def resolve(spec: TrainSpec, *, pictures: int, given: Collection[str], side: int
         choose("validation", 0.1, "of the training pictures")
     else:
         choose("validation", 0.15, "the data set has no test pictures: 70/15/15")
+    choose("split_seed", spec.seed, "the seed")
     validation: float = chosen.get("validation", spec.validation)
     pictures = round(pictures * (1 - validation - (0 if has_test else 0.15)))
     for field, value in wanted.items():
