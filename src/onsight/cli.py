@@ -51,6 +51,7 @@ def evaluate(
     *,
     data: str | None = None,
     data_dir: DataDir = None,
+    folds: int = 0,
     format: Literal["text", "json"] = "text",  # noqa: A002 - the flag's name
     quiet: Quiet = False,
 ) -> None:
@@ -62,6 +63,8 @@ def evaluate(
         a run's folder, or runs/latest
     data
         score on this data instead (a name, folder, zip or CSV with classes that the run knows)
+    folds
+        look for wrong labels among the training pictures too: trains so many models (5, say), each without its share
     format
         text for people, or metrics.json as it is
     """
@@ -71,7 +74,7 @@ def evaluate(
     from .progress import make_reporter
     from .reporting import verdict
 
-    result = evaluation.evaluate(run, data=data, data_dir=data_dir, reporter=make_reporter(quiet))
+    result = evaluation.evaluate(run, data=data, data_dir=data_dir, folds=folds, reporter=make_reporter(quiet))
     if format == "json":
         say(json.dumps(result.metrics))
         return

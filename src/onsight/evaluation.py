@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from . import figures, metrics
+from . import figures, label_errors, metrics
 from .datasets import Dataset, load_dataset
-from .errors import DataError
+from .errors import DataError, SpecError
 from .files import write_json
 from .pixels import Pixels, load_pixels
 from .prediction import probabilities
@@ -49,6 +49,7 @@ def evaluate(
     *,
     data: str | Path | None = None,
     data_dir: Path | None = None,
+    folds: int = 0,
     batch_size: int = 256,
     reporter: Reporter | None = None,
 ) -> Evaluation:
@@ -59,15 +60,19 @@ def evaluate(
         data: other data, with (some of) the same classes: its test part, or all of it where it has none. Where it turns
             out to be the run's own, moved or renamed, only the run's test pictures count.
         data_dir: where the named data set lies, if it has moved.
+        folds: train so many models on the rest of the training pictures to look for wrong labels in these too; 0: not.
         batch_size: pictures a step; changes speed only.
         reporter: where progress goes.
 
     Raises:
+        SpecError: one fold, or folds of other data.
         RunError: there is no such run, or it is not finished, or its test pictures are gone.
         DataError: the other data has classes that the run does not know, or nothing to test on.
     """
     run = open_run(run)
     run.require_trained()
+    if folds == 1 or folds < 0:
+        raise SpecError(f"folds={folds} leaves no picture out; expected 0, or 2 and more, such as 5.")
     with reporter or make_reporter() as show:
         spec = TrainSpec(**run.spec)
         dataset = load_dataset(data or spec.data, data_dir or (None if data else spec.data_dir), show.work)
@@ -98,9 +103,32 @@ def evaluate(
             "evaluated_at": now(),
         }
         write_json(folder / "metrics.json", found)
+        look_for_label_errors(run, folder, dataset, pixels, folds, batch_size, show)
         draw(run, folder, found, pixels.images, index, labels[index], scores)
         report(run)
     return Evaluation(folder, found)
+
+
+def look_for_label_errors(
+    run: Run, folder: Path, dataset: Dataset, pixels: Pixels, folds: int, batch_size: int, show: Reporter
+) -> None:
+    """Write label_errors.json: suspects among what was scored, and among training pictures that folds have scored."""
+    if folds:
+        if folder.name != "test":
+            raise SpecError("--folds looks at the run's own training pictures, and --data names others: leave one out.")
+        from .folds import predict_out_of_fold  # here: it trains
+
+        predict_out_of_fold(run, dataset, pixels, folds, batch_size, show)
+    scored = metrics.read_predictions(folder / "predictions.csv")
+    tables = [(scored, ["test"] * len(scored.names))]
+    kept = run.evaluation_folder("folds") / "predictions.csv"  # perhaps of an earlier evaluation
+    if folder.name == "test" and kept.exists():
+        scored = metrics.read_predictions(kept)
+        validation = set(run.dataset["split"]["validation"])
+        tables.append((scored, ["validation" if name in validation else "train" for name in scored.names]))
+    count = label_errors.write(folder, tables, dataset.names, pixels.images)
+    if count:
+        show.note(f"label errors     {count:,} labels to look at, the likeliest first: {folder / 'label_errors.json'}")
 
 
 def own_parts(run: Run, dataset: Dataset, pixels: Pixels, *, required: bool) -> np.ndarray | None:
