@@ -85,5 +85,5 @@ def test_mean_and_sample_deviation():
 
 
 def test_words():
-    assert (points(0.0319), points(-0.0004), points(0.0)) == ("3.2", "−0.04", "0.0")
+    assert (points(0.0319), points(-0.0004), points(-1e-17)) == ("3.2", "−0.04", "0.0")
     assert [chance(p) for p in (0.0312, 1e-9, 0.5, 1.0)] == ["p = 0.031", "p < 0.0001", "p = 0.50", "p = 1"]

@@ -93,8 +93,8 @@ def points(share: float) -> str:
     ('3.2', '−0.04', '0.0')
     """
     text = f"{100 * share:.1f}"
-    if float(text) == 0 and share != 0:
-        text = f"{100 * share:.2f}"
+    if float(text) == 0:
+        text = f"{100 * share:.2f}" if abs(share) >= 5e-5 else "0.0"
     return text.replace("-", "−")
 
 
