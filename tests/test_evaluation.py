@@ -105,10 +105,11 @@ def test_its_own_folder_elsewhere_is_not_other_data(tmp_path):
 
 def test_batch_size_changes_no_answer(toy_run):
     from onsight.datasets import load_dataset
+    from onsight.engines import open_engine
     from onsight.pixels import load_pixels
     from onsight.prediction import probabilities
 
     images = load_pixels(load_dataset("toy"), 32).images
-    model = toy_run.load_model()
-    whole, pieces = (probabilities(model, images, np.arange(50), size) for size in (50, 7))
+    engine = open_engine(toy_run)
+    whole, pieces = (probabilities(engine, images, np.arange(50), size) for size in (50, 7))
     np.testing.assert_allclose(whole, pieces, atol=1e-6)

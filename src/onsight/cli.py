@@ -26,6 +26,9 @@ app = App(
 )
 
 Quiet = Annotated[bool, Parameter(negative="", help="show no progress")]
+EngineChoice = Annotated[
+    Literal["auto", "litert", "keras"], Parameter(help="what computes; auto: LiteRT, which needs no framework")
+]
 DataDir = Annotated[Path | None, Parameter(help="folder with a copy of a named data set (or set ONSIGHT_DATA)")]
 
 
@@ -52,6 +55,7 @@ def evaluate(
     data: str | None = None,
     data_dir: DataDir = None,
     folds: int = 0,
+    engine: EngineChoice = "auto",
     format: Literal["text", "json"] = "text",  # noqa: A002 - the flag's name
     quiet: Quiet = False,
 ) -> None:
@@ -74,7 +78,9 @@ def evaluate(
     from .progress import make_reporter
     from .reporting import verdict
 
-    result = evaluation.evaluate(run, data=data, data_dir=data_dir, folds=folds, reporter=make_reporter(quiet))
+    result = evaluation.evaluate(
+        run, data=data, data_dir=data_dir, folds=folds, engine=engine, reporter=make_reporter(quiet)
+    )
     if format == "json":
         say(json.dumps(result.metrics))
         return
@@ -93,6 +99,7 @@ def predict(
     top: Annotated[int, Parameter(help="classes an answer")] = 3,
     format: Literal["table", "csv", "json"] = "table",  # noqa: A002
     batch_size: Annotated[int, Parameter(help="pictures a step; changes speed only")] = 256,
+    engine: EngineChoice = "auto",
 ) -> None:
     """Answer for pictures: files, folders, patterns, or - for a picture from standard input.
 
@@ -123,7 +130,10 @@ def predict(
             answered, failed = answered + (prediction.error is None), failed + (prediction.error is not None)
             yield prediction
 
-    for line in write(counted(Predictor(run, batch_size).stream(pictures, top=top)), top):
+    predictor = Predictor(run, batch_size, engine)
+    if engine == "auto" and predictor.engine.name != "litert":
+        print(f"onsight: answering with {predictor.engine.name}: {predictor.engine.reason}.", file=sys.stderr)  # noqa: T201
+    for line in write(counted(predictor.stream(pictures, top=top)), top):
         say(line)
     if failed:
         if not answered:
@@ -268,26 +278,30 @@ def table_lines(predictions: Iterable[Prediction], top: int) -> Iterable[str]:
     """Yield one line a picture: its path, then the likeliest classes."""
     for prediction in predictions:
         answers = "   ".join(f"{probability:6.1%} {one_line(label)}" for label, probability in prediction.top)
+        answers += "   (unsure)" if prediction.unsure else ""
         yield f"{one_line(prediction.source)}   " + (answers or f"unreadable: {one_line(prediction.error or '')}")
 
 
 def csv_lines(predictions: Iterable[Prediction], top: int) -> Iterable[str]:
-    """Yield a header, then path,label1,probability1,…,error; cells that a spreadsheet would run are quoted."""
+    """Yield a header, then path,label1,probability1,…,unsure,error; cells that a spreadsheet would run are quoted."""
     from .metrics import csv_cell
 
-    yield ",".join(["path", *(f"{kind}{i}" for i in range(1, top + 1) for kind in ("label", "probability")), "error"])
+    answers = [f"{kind}{i}" for i in range(1, top + 1) for kind in ("label", "probability")]
+    yield ",".join(["path", *answers, "unsure", "error"])
     for prediction in predictions:
         cells = [csv_cell(prediction.source)]
         for label, probability in prediction.top:
             cells += [csv_cell(label), f"{probability:.9g}"]
         cells += [""] * (1 + 2 * top - len(cells))  # an unreadable picture, or fewer classes than asked for
-        yield ",".join([*cells, csv_cell(prediction.error or "")])
+        unsure = "" if prediction.error else str(prediction.unsure).lower()
+        yield ",".join([*cells, unsure, csv_cell(prediction.error or "")])
 
 
 def json_lines(predictions: Iterable[Prediction], top: int) -> Iterable[str]:
-    """Yield one JSON object a picture: path, top (label and probability), error."""
+    """Yield one JSON object a picture: path, top (label and probability), unsure, error."""
     import json
 
     for prediction in predictions:
         answers = [{"label": label, "probability": probability} for label, probability in prediction.top]
-        yield json.dumps({"path": prediction.source, "top": answers, "error": prediction.error}, ensure_ascii=False)
+        row = {"path": prediction.source, "top": answers, "unsure": prediction.unsure, "error": prediction.error}
+        yield json.dumps(row, ensure_ascii=False)

@@ -7,6 +7,8 @@
     │   └── DownloadError       a file that could not be fetched whole
     ├── ModelFileError          a model folder that is not what it says
     ├── RunError                a run: not found, not finished, in use, written by a newer version
+    ├── ExportError             a format that cannot be made or read here
+    │   └── ParityError         exit code 3: the exported model answers otherwise than its source, and is not written
     └── TrainingError           exit code 1: training could not go on
         └── Interrupted         exit code 130 or 143: stopped by a signal, everything saved
 
@@ -48,6 +50,16 @@ class ModelFileError(OnsightError):
 
 class RunError(OnsightError):
     """A run was not found, is not finished, is in use, or is newer than this version."""
+
+
+class ExportError(OnsightError):
+    """A format cannot be made or read: a package is missing, a converter failed, a file is foreign or damaged."""
+
+
+class ParityError(ExportError):
+    """An exported model does not give the answers of its source."""
+
+    exit_code = 3
 
 
 class TrainingError(OnsightError):

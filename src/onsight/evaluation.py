@@ -10,6 +10,7 @@ import numpy as np
 
 from . import figures, label_errors, metrics
 from .datasets import Dataset, load_dataset
+from .engines import EngineName, open_engine
 from .errors import DataError, SpecError
 from .files import write_json
 from .pixels import Pixels, load_pixels
@@ -51,6 +52,7 @@ def evaluate(
     data_dir: Path | None = None,
     folds: int = 0,
     batch_size: int = 256,
+    engine: EngineName = "auto",
     reporter: Reporter | None = None,
 ) -> Evaluation:
     """Score a finished run on its test pictures, or on other data, and write predictions, metrics, pictures, report.
@@ -62,6 +64,7 @@ def evaluate(
         data_dir: where the named data set lies, if it has moved.
         folds: train so many models on the rest of the training pictures to look for wrong labels in these too; 0: not.
         batch_size: pictures a step; changes speed only.
+        engine: what computes: "litert" (no framework is imported), "keras", or "auto": LiteRT where it can be had.
         reporter: where progress goes.
 
     Raises:
@@ -86,12 +89,10 @@ def evaluate(
         index = np.setdiff1d(np.flatnonzero(parts == "test"), list(pixels.broken))
         if not len(index):
             raise DataError(f"{dataset.name} has no readable test pictures.")
-        show.note("starting         Keras")
-        model = run.load_model()
-        import keras  # after load_model has chosen the backend
-
+        answering = open_engine(run, engine)
+        show.note(f"answering        {answering.name}  ({answering.reason})")
         run.log_test_use(f"evaluate on {dataset.provenance}")
-        scores = probabilities(model, pixels.images, index, batch_size, show)
+        scores = probabilities(answering, pixels.images, index, batch_size, show)
         folder = run.evaluation_folder(name)
         folder.mkdir(parents=True, exist_ok=True)
         names = [dataset.names[i] for i in index.tolist()]
@@ -99,7 +100,7 @@ def evaluate(
         found = metrics.score(labels[index], scores, run.classes) | {
             "data": dataset.name,
             "provenance": dataset.provenance,
-            "engine": f"keras on {keras.config.backend()}",
+            "engine": answering.name,
             "evaluated_at": now(),
         }
         write_json(folder / "metrics.json", found)

@@ -19,7 +19,9 @@ from .checkpoints import load_checkpoint, numbered, save_checkpoint
 from .errors import Interrupted, RunError, TrainingError
 from .events import EventLog
 from .files import is_disk_full, sync_folder
+from .litert import add_litert
 from .models import build_model, prepare_model
+from .parity import spread
 from .pipeline import full_batches, steps_per_epoch, training_batches
 from .progress import Reporter
 from .runs import Run
@@ -299,6 +301,9 @@ class Loop:
             shutil.rmtree(leftover, ignore_errors=True)
         partial.mkdir()
         save_model(partial, self.model, self.run.classes)
+        chosen = self.training.chosen[spread(len(self.training.chosen), 64)]
+        if why := add_litert(partial, self.training.images[chosen]):
+            self.show.note(f"model.tflite     none: {why}. `onsight predict` takes Keras for this run")
         if folder.exists():  # a finished run that was trained longer
             folder.rename(old)
         partial.rename(folder)

@@ -11,14 +11,16 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from filelock import FileLock
 
 from . import images
-from .datasets import Dataset, Progress
 from .errors import DataError, PictureError
 from .files import cache_folder, is_disk_full, sync_file, sync_folder, temporary_sibling, write_atomic
+
+if TYPE_CHECKING:
+    from .datasets import Dataset, Progress
 
 READER_VERSION = 2  # raise it whenever images.py gives other pixels, so that old caches are not taken
 CHUNK = 64  # pictures a task
@@ -49,6 +51,8 @@ def load_pixels(dataset: Dataset, size: int, progress: Progress | None = None) -
     Raises:
         DataError: more pictures are unreadable than can be passed over (1 %, at least 3), with the first of them.
     """
+    from filelock import FileLock  # here, for it would be a tenth of the time of one prediction
+
     if dataset.images is not None and dataset.images.shape[1:3] == (size, size):
         return Pixels(dataset.images, hash_rows(dataset.images), {})
     key = hashlib.sha256(f"{dataset.fingerprint} {size} {READER_VERSION}".encode()).hexdigest()[:32]

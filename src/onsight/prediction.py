@@ -10,19 +10,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from . import images
+from .engines import Engine, EngineName, open_engine
 from .errors import DataError, PictureError
 from .pixels import each
-from .progress import Reporter
 from .runs import Run, open_run
 
 if TYPE_CHECKING:
-    import keras
     import PIL.Image
+
+    from .progress import Reporter
 
     Picture = str | os.PathLike[str] | bytes | PIL.Image.Image | np.ndarray
 
@@ -35,11 +36,13 @@ class Prediction:
         source: its path, or "picture 3" for one that was given as bytes, PIL picture or array.
         top: the likeliest classes with their probabilities, likeliest first; empty where the picture is unreadable.
         error: why it could not be read, else None.
+        unsure: whether the likeliest class is less probable than the model's threshold, where it has one.
     """
 
     source: str
     top: tuple[tuple[str, float], ...]
     error: str | None = None
+    unsure: bool = False
 
     @property
     def label(self) -> str | None:
@@ -53,7 +56,12 @@ class Prediction:
 
 
 def predict(
-    run: str | Path | Run, pictures: Picture | Iterable[Picture], *, top: int = 3, batch_size: int = 256
+    run: str | Path | Run,
+    pictures: Picture | Iterable[Picture],
+    *,
+    top: int = 3,
+    batch_size: int = 256,
+    engine: EngineName = "auto",
 ) -> list[Prediction]:
     """Return one prediction for each picture, in order; a folder or a pattern counts for all pictures that it names.
 
@@ -62,20 +70,21 @@ def predict(
         pictures: paths, folders, glob patterns, bytes, PIL pictures, uint8 arrays (H, W, 3), or one of them.
         top: how many classes each answer names.
         batch_size: pictures a step; changes speed only.
+        engine: what computes: "litert" (no framework is imported), "keras", or "auto": LiteRT where it can be had.
 
     Raises:
         DataError: a path names nothing. An unreadable picture is not an error but a prediction with its reason.
     """
-    return list(Predictor(run, batch_size).stream(pictures, top=top))
+    return list(Predictor(run, batch_size, engine).stream(pictures, top=top))
 
 
 class Predictor:
     """A run's model, loaded once for many pictures."""
 
-    def __init__(self, run: str | Path | Run, batch_size: int = 256) -> None:
+    def __init__(self, run: str | Path | Run, batch_size: int = 256, engine: EngineName = "auto") -> None:
         self.run = open_run(run)
-        self.model = self.run.load_model()
-        self.size: int = self.model.input_shape[1]
+        # One core decodes the next batch meanwhile.
+        self.engine = open_engine(self.run, engine, threads=max(1, (os.cpu_count() or 1) - 1))
         self.batch_size = batch_size
 
     def stream(self, pictures: Picture | Iterable[Picture], *, top: int = 3) -> Iterator[Prediction]:
@@ -84,24 +93,23 @@ class Predictor:
             pictures = [pictures]  # type: ignore[list-item]
         sources = expand(pictures)
         batch = list(itertools.islice(sources, self.batch_size))
-        size = len(batch)  # of all batches: one shape, one compiled program
         with ThreadPoolExecutor(1) as reader:  # the next batch is read while the network works on this one
             waiting = reader.submit(self._read, batch)
             while batch:
                 pixels, errors = waiting.result()
-                following = list(itertools.islice(sources, size)) if len(batch) == size else []
+                following = list(itertools.islice(sources, self.batch_size)) if len(batch) == self.batch_size else []
                 waiting = reader.submit(self._read, following)
-                scores = probabilities(self.model, pixels, np.arange(len(pixels)), size)
-                yield from self._answers(batch, errors, scores, top)
+                yield from self._answers(batch, errors, self.engine.probabilities(pixels), top)
                 batch = following
 
     def _read(self, batch: Sequence[tuple[str, Picture]]) -> tuple[np.ndarray, list[str | None]]:
-        pixels = np.zeros((len(batch), self.size, self.size, 3), np.uint8)
+        size = self.engine.size
+        pixels = np.zeros((len(batch), size, size, 3), np.uint8)
         errors: list[str | None] = [None] * len(batch)
 
         def read(number: int) -> None:
             try:
-                pixels[number] = images.load(batch[number][1], self.size)
+                pixels[number] = images.load(batch[number][1], size)
             except PictureError as error:
                 errors[number] = str(error)
 
@@ -112,29 +120,26 @@ class Predictor:
     def _answers(
         self, batch: Sequence[tuple[str, Picture]], errors: list[str | None], scores: np.ndarray, top: int
     ) -> Iterator[Prediction]:
+        classes, threshold = self.engine.classes, self.engine.threshold or 0.0
         best = np.argsort(-scores, axis=1, kind="stable")[:, :top]
         for (source, _), error, row, order in zip(batch, errors, scores.tolist(), best.tolist(), strict=True):
-            answers = () if error else tuple((self.run.classes[i], row[i]) for i in order)
-            yield Prediction(source, answers, error)
+            if error:
+                yield Prediction(source, (), error)
+            else:
+                yield Prediction(source, tuple((classes[i], row[i]) for i in order), None, row[order[0]] < threshold)
 
 
 def probabilities(
-    model: keras.Model, pictures: np.ndarray, index: np.ndarray, batch_size: int, show: Reporter | None = None
+    engine: Engine, pictures: np.ndarray, index: np.ndarray, batch_size: int, show: Reporter | None = None
 ) -> np.ndarray:
-    """Return (len(index), classes) float32 probabilities of pictures (all, H, W, 3) uint8, those in `index`.
-
-    Every batch has `batch_size` pictures, so that one program is compiled; the last is filled up.
-    """
-    from .pipeline import full_batches
-
-    outputs: list[Any] = []
-    done = 0
-    for batch, count in full_batches(pictures, index, batch_size):
-        outputs.append(np.asarray(model.predict_on_batch(batch))[:count])
-        done += count
+    """Return (len(index), classes) float32 probabilities of pictures (all, H, W, 3) uint8, those in `index`."""
+    outputs = np.empty((len(index), len(engine.classes)), np.float32)
+    for start in range(0, len(index), batch_size):
+        chosen = index[start : start + batch_size]
+        outputs[start : start + batch_size] = engine.probabilities(pictures[chosen])
         if show:
-            show.work("evaluating", done, len(index))
-    return np.concatenate(outputs)
+            show.work("evaluating", start + len(chosen), len(index))
+    return outputs
 
 
 def expand(pictures: Iterable[Picture]) -> Iterator[tuple[str, Picture]]:

@@ -7,7 +7,6 @@ lie is an absolute path, so it can be moved, zipped and mailed.
 from __future__ import annotations
 
 import contextlib
-import html
 import json
 import os
 import re
@@ -16,8 +15,6 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from filelock import FileLock, Timeout
 
 from .errors import RunError
 from .files import write_atomic, write_json
@@ -190,6 +187,8 @@ class Run:
         Raises:
             RunError: another process trains in this folder.
         """
+        from filelock import FileLock, Timeout
+
         try:
             with FileLock(self.folder / ".lock", timeout=0):
                 yield
@@ -201,6 +200,8 @@ class Run:
         return f"Run({str(self.folder)!r}, {self.spec.get('model')} on {self.spec.get('data')}, {state})"
 
     def _repr_html_(self) -> str:
+        import html
+
         return f"<code>{html.escape(repr(self))}</code>"
 
 

@@ -44,6 +44,8 @@ class ModelDescription(BaseModel):
     parameters: int = Field(ge=0)
     layers: list[dict[str, Any]] = Field(max_length=10_000)
     weights_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    threshold: float | None = Field(None, ge=0, le=1)
+    litert_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")  # of model.tflite, where there is one
 
 
 def save_model(folder: Path, model: keras.Model, classes: tuple[str, ...], temperature: float = 1.0) -> None:
@@ -61,6 +63,7 @@ def save_model(folder: Path, model: keras.Model, classes: tuple[str, ...], tempe
         parameters=model.count_params(),
         layers=layer_table(model),
         weights_sha256=hashlib.sha256(content).hexdigest(),
+        threshold=None,
     )
     write_json(folder / "model.json", description.model_dump(by_alias=True))
 

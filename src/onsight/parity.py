@@ -1,0 +1,48 @@
+"""Whether two ways to compute the same network give the same answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+Answer = Callable[[np.ndarray], np.ndarray]  # uint8 (n, H, W, 3) to float32 probabilities (n, classes)
+
+TOLERANCE = 1e-5  # of float32 probabilities
+TIE = 1e-5  # two classes that are closer may change places
+
+
+class Difference(NamedTuple):
+    """How far answers are from what was expected."""
+
+    largest: float  # of all probabilities; NaN where an answer is not finite or has another shape
+    agreement: float  # share of pictures with the same likeliest class, ties aside
+
+
+def compare(found: np.ndarray, expected: np.ndarray) -> Difference:
+    """Return how far probabilities `found` are from `expected`, both (n, classes)."""
+    if found.shape != expected.shape or not np.isfinite(found).all():
+        return Difference(float("nan"), 0.0)
+    rows = np.arange(len(expected))
+    chosen = found.argmax(axis=1)
+    same = expected.max(axis=1) - expected[rows, chosen] < TIE
+    return Difference(float(np.abs(found.astype(np.float64) - expected).max()), float(same.mean()))
+
+
+def edge_pictures(size: int) -> np.ndarray:
+    """Return (12, size, size, 3) uint8 pictures that real ones never are: the ends of every range, of every channel."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.indices((size, size))
+    ramp = (columns * 255 // max(1, size - 1)).astype(np.uint8)
+    check = ((rows + columns) % 2 * 255).astype(np.uint8)
+    pictures = [np.full((size, size, 3), value, np.uint8) for value in (0, 1, 127, 128, 255)]
+    pictures += [np.where(np.arange(3) == channel, np.uint8(255), np.uint8(0)) + pictures[0] for channel in range(3)]
+    pictures += [np.repeat(plane[:, :, None], 3, axis=2) for plane in (ramp, ramp.T, check)]
+    pictures.append(rng.integers(0, 256, (size, size, 3), dtype=np.uint8))
+    return np.stack(pictures)
+
+
+def spread(count: int, sample: int) -> np.ndarray:
+    """Return at most `sample` indices below `count`, evenly spread, each once."""
+    return np.unique(np.linspace(0, count - 1, min(sample, count)).astype(np.int64)) if count else np.arange(0)

@@ -1,0 +1,35 @@
+import numpy as np
+
+from onsight.parity import compare, edge_pictures, spread
+
+
+def test_compare_finds_the_largest_difference_and_the_agreement():
+    expected = np.array([[0.9, 0.1], [0.2, 0.8], [0.5, 0.5]], np.float32)
+    found = np.array([[0.8, 0.2], [0.6, 0.4], [0.4999999, 0.5000001]], np.float32)
+    largest, agreement = compare(found, expected)
+    assert abs(largest - 0.4) < 1e-6
+    assert agreement == 2 / 3  # the last one is a tie, whichever way it falls
+
+
+def test_answers_that_are_none_never_pass():
+    expected = np.full((2, 2), 0.5)
+    for found in (np.full((2, 2), np.nan), np.full((1, 2), 0.5), np.array([[0.5, np.inf], [0.5, 0.5]])):
+        largest, agreement = compare(found, expected)
+        assert not largest <= 1
+        assert agreement == 0
+
+
+def test_edge_pictures_hold_both_ends_of_every_channel():
+    for size in (1, 8, 33):
+        pictures = edge_pictures(size)
+        assert pictures.shape == (12, size, size, 3)
+        assert pictures.dtype == np.uint8
+        assert pictures.min(axis=(0, 1, 2)).tolist() == [0, 0, 0]
+        assert pictures.max(axis=(0, 1, 2)).tolist() == [255, 255, 255]
+    assert len(np.unique(edge_pictures(8).reshape(12, -1), axis=0)) == 12
+
+
+def test_spread_takes_each_once_and_never_more_than_there_are():
+    assert spread(10, 3).tolist() == [0, 4, 9]
+    assert spread(3, 10).tolist() == [0, 1, 2]
+    assert spread(0, 10).tolist() == []
