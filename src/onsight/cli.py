@@ -51,6 +51,7 @@ def evaluate(
     *,
     data: str | None = None,
     data_dir: DataDir = None,
+    slices: Annotated[Path | None, Parameter(help="CSV with path and columns of yours: accuracy by each")] = None,
     format: Literal["text", "json"] = "text",  # noqa: A002 - the flag's name
     quiet: Quiet = False,
 ) -> None:
@@ -71,7 +72,7 @@ def evaluate(
     from .progress import make_reporter
     from .reporting import verdict
 
-    result = evaluation.evaluate(run, data=data, data_dir=data_dir, reporter=make_reporter(quiet))
+    result = evaluation.evaluate(run, data=data, data_dir=data_dir, slices_file=slices, reporter=make_reporter(quiet))
     if format == "json":
         say(json.dumps(result.metrics))
         return

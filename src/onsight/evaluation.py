@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from . import figures, metrics
+from . import explaining, figures, metrics, slices
 from .datasets import Dataset, load_dataset
 from .errors import DataError
 from .files import write_json
@@ -19,6 +19,7 @@ from .reporting import report
 from .runs import Run, now, open_run
 from .spec import TrainSpec
 from .splits import recorded_parts
+from .thumbnails import write_thumbnails
 
 SHOWN = 32  # sample pictures
 EXAMPLES = 12  # predictions and mistakes shown with their probabilities
@@ -49,6 +50,7 @@ def evaluate(
     *,
     data: str | Path | None = None,
     data_dir: Path | None = None,
+    slices_file: Path | None = None,
     batch_size: int = 256,
     reporter: Reporter | None = None,
 ) -> Evaluation:
@@ -59,12 +61,13 @@ def evaluate(
         data: other data, with (some of) the same classes: its test part, or all of it where it has none. Where it turns
             out to be the run's own, moved or renamed, only the run's test pictures count.
         data_dir: where the named data set lies, if it has moved.
+        slices_file: a CSV with the column path and others of the user's, to report the accuracy by; see `slices`.
         batch_size: pictures a step; changes speed only.
         reporter: where progress goes.
 
     Raises:
         RunError: there is no such run, or it is not finished, or its test pictures are gone.
-        DataError: the other data has classes that the run does not know, or nothing to test on.
+        DataError: the other data has classes that the run does not know, or nothing to test on; or the CSV fits nothing.
     """
     run = open_run(run)
     run.require_trained()
@@ -81,6 +84,8 @@ def evaluate(
         index = np.setdiff1d(np.flatnonzero(parts == "test"), list(pixels.broken))
         if not len(index):
             raise DataError(f"{dataset.name} has no readable test pictures.")
+        names = [dataset.names[i] for i in index.tolist()]
+        columns = slices.read_columns(slices_file, names) if slices_file else {}
         show.note("starting         Keras")
         model = run.load_model()
         import keras  # after load_model has chosen the backend
@@ -89,7 +94,6 @@ def evaluate(
         scores = probabilities(model, pixels.images, index, batch_size, show)
         folder = run.evaluation_folder(name)
         folder.mkdir(parents=True, exist_ok=True)
-        names = [dataset.names[i] for i in index.tolist()]
         metrics.write_predictions(folder / "predictions.csv", names, labels[index], scores, run.classes)
         found = metrics.score(labels[index], scores, run.classes) | {
             "data": dataset.name,
@@ -99,8 +103,23 @@ def evaluate(
         }
         write_json(folder / "metrics.json", found)
         draw(run, folder, found, pixels.images, index, labels[index], scores)
+        truth = [run.classes[i] for i in labels[index].tolist()]
+        columns = slices.describe(dataset, index, truth, pixels.images) | columns
+        write_json(folder / "slices.json", slices.measure(scores.argmax(axis=1) == labels[index], columns))
+        write_thumbnails(folder, pixels.images, index, labels[index], scores, names)
+        show.note("explaining       the mistakes it was surest of")
+        worst = surest_mistakes(labels[index], scores)[: explaining.WORST]
+        answer, own = explaining.answers(model), [names[i] for i in worst.tolist()]
+        shown = pixels.images[index[worst]]
+        explaining.explain_mistakes(folder, shown, labels[index[worst]], scores[worst], own, answer, model)
         report(run)
     return Evaluation(folder, found)
+
+
+def surest_mistakes(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Return which answers are wrong, the surest first."""
+    wrong = np.flatnonzero(scores.argmax(axis=1) != labels)
+    return wrong[np.argsort(-scores[wrong].max(axis=1), kind="stable")]
 
 
 def own_parts(run: Run, dataset: Dataset, pixels: Pixels, *, required: bool) -> np.ndarray | None:
@@ -139,8 +158,7 @@ def draw(
     shown = pictures[index[chosen]]
     figures.save(figures.sample_pictures(shown, [run.classes[i] for i in labels[chosen]]), folder / "samples.png")
     figures.save(figures.confusion_matrix(np.array(found["confusion"]), run.classes), folder / "confusion.png")
-    wrong = np.flatnonzero(scores.argmax(axis=1) != labels)
-    surest = wrong[np.argsort(-scores[wrong].max(axis=1), kind="stable")][:EXAMPLES]
+    surest = surest_mistakes(labels, scores)[:EXAMPLES]
     for name, picked in (("predictions", chosen[:EXAMPLES]), ("mistakes", surest)):
         if len(picked):
             truth = [run.classes[i] for i in labels[picked]]

@@ -278,12 +278,12 @@ def explanations(
     names: Sequence[str],
     probabilities: np.ndarray,
     classes: Sequence[str],
-    title: str,
+    heading: tuple[str, str],
     top: int = 3,
 ) -> Figure:
     """Draw a row a picture: itself, itself under its heat map, and the likeliest classes as bars.
 
-    `pictures` and `overlays` n of (S, S, 3) uint8, `names` n texts, `probabilities` (n, C).
+    `pictures` and `overlays` n of (S, S, 3) uint8, `names` n texts, `probabilities` (n, C), `heading` two lines.
     """
     from matplotlib.patches import Rectangle
 
@@ -291,9 +291,9 @@ def explanations(
     rows = min(top, len(classes), 4)
     left = 2 * side + 0.28
     width = WIDTH - left - 0.08
-    above = _heading_height([title])
+    above = _heading_height(heading)
     figure, axes = _sheet(above + len(pictures) * (side + room))
-    _heading(figure, [title])
+    _heading(figure, heading)
     for i, (picture, heat, row) in enumerate(zip(pictures, overlays, probabilities, strict=True)):
         y = above + i * (side + room) + 0.06
         _picture(axes, picture, 0.06, y, side)

@@ -41,7 +41,9 @@ def measure(right: np.ndarray, columns: Columns) -> dict[str, Any]:
     """
     from scipy.special import betaincinv
 
-    groups = []  # (by, value, n, correct, n of the rest, correct of the rest)
+    groups: list[
+        tuple[str, str, int, int, int, int]
+    ] = []  # (by, value, n, correct, n of the rest, correct of the rest)
     for by, values in columns.items():
         every = np.asarray(values, dtype=str)
         known = every != ""
