@@ -111,7 +111,7 @@ def test_an_overlay_keeps_the_picture_and_adds_the_heat():
     assert shown.shape == (64, 64, 3)
     assert np.ptp(shown[40:, 40:], axis=2).max() <= 1  # cold: grey
     assert abs(shown[50, 50, 0] - 80) <= 1
-    assert np.ptp(shown[2, 2]) > 80  # hot: coloured
+    assert np.ptp(shown[2, 2]) > 50  # hot: coloured
     assert shown[2, 2].mean() > shown[50, 50].mean()  # and lighter, for those who see no colour
 
 

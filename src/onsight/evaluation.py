@@ -67,7 +67,7 @@ def evaluate(
 
     Raises:
         RunError: there is no such run, or it is not finished, or its test pictures are gone.
-        DataError: the other data has classes that the run does not know, or nothing to test on; or the CSV fits nothing.
+        DataError: the other data has classes that the run does not know, or nothing to test on, or the CSV fits none.
     """
     run = open_run(run)
     run.require_trained()

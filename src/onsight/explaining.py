@@ -149,12 +149,13 @@ def heat_maps(
 
     Grad-CAM where there is a Keras model that has maps, else occlusion by `answer`.
     """
+    maps: np.ndarray
     if model is not None and map_layer(model):
         maps, method = grad_cam(model, pictures, classes), "Grad-CAM"
     else:
         maps, method = occlusion(answer, pictures, classes), "occlusion"
-    hottest: np.ndarray = np.maximum(maps.max(axis=(1, 2), keepdims=True), 1e-12)
-    return maps / hottest, method
+    maps /= np.maximum(maps.max(axis=(1, 2), keepdims=True), 1e-12)
+    return maps, method
 
 
 def overlay(picture: np.ndarray, heat: np.ndarray, side: int) -> np.ndarray:
@@ -176,7 +177,8 @@ def overlay(picture: np.ndarray, heat: np.ndarray, side: int) -> np.ndarray:
     colour = 255 * colormaps["inferno"](0.25 + 0.7 * warm[..., 0])[..., :3]
     cover = 0.85 * warm**0.7
     shade = 0.4 + 0.6 / 255 * grey[..., None]  # the picture's light and dark stay under the heat
-    return np.rint(0.8 * (1 - cover) * grey[..., None] + cover * shade * colour).clip(0, 255).astype(np.uint8)
+    blended: np.ndarray = 0.8 * (1 - cover) * grey[..., None] + cover * shade * colour
+    return np.rint(blended).clip(0, 255).astype(np.uint8)
 
 
 def enlarge(picture: np.ndarray, side: int) -> np.ndarray:

@@ -22,7 +22,8 @@ CELL = 30  # pictures of one true and one predicted class
 SIDES = (96, 64, 48, 32)  # pixels a thumbnail may have
 ROOM = 3_000_000  # pixels in all: about 1 MB
 SAMPLES = 32  # pictures by chance, right or wrong
-QUALITY = 88
+QUALITIES = (88, 75, 60, 40)  # of the JPEG: the first whose file is small enough
+BYTES = 2_500_000
 
 
 def write_thumbnails(
@@ -31,9 +32,9 @@ def write_thumbnails(
     """Write thumbnails.jpg and thumbnails.json into an evaluation's folder.
 
     Of each pair of true and predicted class at most 30 pictures are kept: of mistakes the surest, of right answers the
-    least sure; fewer, and smaller ones, where there are many classes. The JSON has {"side", "columns", "path", "label",
-    "predicted", "probability", "samples"}: four lists with a place a picture, row by row, and the places of pictures
-    taken by chance.
+    least sure; fewer, and smaller ones, where there are many classes. The JSON has {"side", "columns", "cells", "path",
+    "label", "predicted", "probability", "samples"}: four lists with an item a picture, row by row, of which the first
+    `cells` belong to the cells, and the places of pictures taken by chance, some of which are there for that alone.
 
     Args:
         folder: of the evaluation.
@@ -55,13 +56,16 @@ def write_thumbnails(
     found: dict[str, Any] = {
         "side": side,
         "columns": columns,
+        "cells": len(chosen),
         "path": [names[at] for at in places.tolist()],
         "label": labels[places].tolist(),
         "predicted": predicted[places].tolist(),
-        "probability": [round(float(share), 4) for share in sure[places]],
+        "probability": [round(float(share), 6) for share in sure[places]],
         "samples": np.flatnonzero(np.isin(places, samples)).tolist(),
     }
-    content = jpeg(sheet.swapaxes(1, 2).reshape(rows * side, columns * side, 3))
+    whole = sheet.swapaxes(1, 2).reshape(rows * side, columns * side, 3)
+    encoded = (jpeg(whole, quality) for quality in QUALITIES)
+    content = next((each for each in encoded if len(each) <= BYTES), b"") or jpeg(whole, QUALITIES[-1])
     write_atomic(folder / "thumbnails.jpg", content)
     write_json(folder / "thumbnails.json", found)
 
@@ -93,8 +97,9 @@ def choose(labels: np.ndarray, predicted: np.ndarray, sure: np.ndarray, largest:
     return kept, side
 
 
-def jpeg(picture: np.ndarray) -> bytes:
+def jpeg(picture: np.ndarray, quality: int = QUALITIES[0]) -> bytes:
     """Return (H, W, 3) uint8 as the bytes of a JPEG with full colour resolution, as small pictures need it."""
     content = io.BytesIO()
-    Image.fromarray(picture).save(content, "JPEG", quality=QUALITY, subsampling=0, optimize=True)
+    # Without `optimize`, for which Pillow's buffer is too small where a picture is noise (OSError).
+    Image.fromarray(picture).save(content, "JPEG", quality=quality, subsampling=0)
     return content.getvalue()
