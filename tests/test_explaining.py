@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from onsight import explaining
+from onsight.backend import to_numpy
 from onsight.errors import PictureError, SpecError
 
 pytestmark = pytest.mark.backend
@@ -38,7 +39,7 @@ def test_grad_cam_equals_cam_where_the_head_allows(resnet):
     maps = explaining.grad_cam(resnet, pictures, classes)
     layer = resnet.get_layer("block3_3_relu")
     features = np.asarray(keras.Model(resnet.input, layer.output).predict_on_batch(pictures))  # (n, 8, 8, 64)
-    weights = np.asarray(resnet.get_layer("logits").get_weights()[0])  # (64, 10)
+    weights = to_numpy(resnet.get_layer("logits").kernel)  # (64, 10)
     cam = np.maximum(np.einsum("nhwk,kn->nhw", features, weights[:, classes]), 0)
     assert explaining.map_layer(resnet) == "block3_3_relu"
     assert maps.shape == (70, 8, 8)

@@ -58,3 +58,11 @@ def test_each_tile_is_where_the_index_says(tmp_path):
         assert label == labels[at - 10]
         assert predicted == scores[at - 10].argmax()
         assert sure == pytest.approx(scores[at - 10].max(), abs=1e-4)
+
+
+def test_pictures_of_noise_stay_small_too(tmp_path):
+    rng = np.random.default_rng(0)
+    labels, scores = np.arange(4000) % 10, rng.dirichlet(np.ones(10), 4000)
+    pictures = rng.integers(0, 256, (4000, 32, 32, 3), np.uint8)
+    thumbnails.write_thumbnails(tmp_path, pictures, np.arange(4000), labels, scores, [str(i) for i in range(4000)])
+    assert (tmp_path / "thumbnails.jpg").stat().st_size <= thumbnails.BYTES

@@ -177,8 +177,8 @@ def overlay(picture: np.ndarray, heat: np.ndarray, side: int) -> np.ndarray:
     colour = 255 * colormaps["inferno"](0.25 + 0.7 * warm[..., 0])[..., :3]
     cover = 0.85 * warm**0.7
     shade = 0.4 + 0.6 / 255 * grey[..., None]  # the picture's light and dark stay under the heat
-    blended: np.ndarray = 0.8 * (1 - cover) * grey[..., None] + cover * shade * colour
-    return np.rint(blended).clip(0, 255).astype(np.uint8)
+    blended = 0.8 * (1 - cover) * grey[..., None] + cover * shade * colour
+    return np.asarray(np.rint(blended).clip(0, 255), np.uint8)
 
 
 def enlarge(picture: np.ndarray, side: int) -> np.ndarray:

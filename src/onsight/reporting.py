@@ -33,7 +33,7 @@ def report(folder: Path | str | Run) -> Path:
     its files is damaged.
     """
     run = folder if isinstance(folder, Run) else Run(folder)
-    page = _template().render(_page(run))
+    page = _template().render(_page(run)).lstrip()
     path = run.folder / "report.html"
     write_atomic(path, page.encode("utf-8", "replace"))  # a name that is no Unicode is shown with "?"
     return path

@@ -33,6 +33,7 @@ FOLDED = 25  # a table longer than this shows its first rows and folds the rest 
 MATRIX = 25  # classes; with more, the pairs that are confused most are listed
 PAIRS = 40
 SUSPECTS = 48
+SLICES = 200
 FORMATS = {b"\xff\xd8\xff": "jpeg", b"\x89PNG\r\n\x1a\n": "png", b"RIFF": "webp"}
 
 
@@ -102,7 +103,8 @@ def evaluation(
         "suspects": suspects(run, folder, sprite) if with_pictures else None,
         "certainty": sure,
         "robustness": robustness(folder),
-        "slices": None if rows is None else rows["slices"],
+        "slices": None if rows is None else rows["slices"][:SLICES],
+        "slices_in_all": 0 if rows is None else len(rows["slices"]),
     }
 
 

@@ -22,7 +22,8 @@ CELL = 30  # pictures of one true and one predicted class
 SIDES = (96, 64, 48, 32)  # pixels a thumbnail may have
 ROOM = 3_000_000  # pixels in all: about 1 MB
 SAMPLES = 32  # pictures by chance, right or wrong
-QUALITIES = (88, 75, 60, 40)  # of the JPEG: the first whose file is small enough
+# Of the JPEG, the first whose file is small enough: its quality, and 0 for full resolution of colour, 2 for half.
+QUALITIES = ((88, 0), (75, 0), (60, 2), (30, 2))
 BYTES = 2_500_000
 
 
@@ -64,8 +65,10 @@ def write_thumbnails(
         "samples": np.flatnonzero(np.isin(places, samples)).tolist(),
     }
     whole = sheet.swapaxes(1, 2).reshape(rows * side, columns * side, 3)
-    encoded = (jpeg(whole, quality) for quality in QUALITIES)
-    content = next((each for each in encoded if len(each) <= BYTES), b"") or jpeg(whole, QUALITIES[-1])
+    for quality, subsampling in QUALITIES:
+        content = jpeg(whole, quality, subsampling)
+        if len(content) <= BYTES:
+            break
     write_atomic(folder / "thumbnails.jpg", content)
     write_json(folder / "thumbnails.json", found)
 
@@ -97,9 +100,9 @@ def choose(labels: np.ndarray, predicted: np.ndarray, sure: np.ndarray, largest:
     return kept, side
 
 
-def jpeg(picture: np.ndarray, quality: int = QUALITIES[0]) -> bytes:
-    """Return (H, W, 3) uint8 as the bytes of a JPEG with full colour resolution, as small pictures need it."""
+def jpeg(picture: np.ndarray, quality: int = 88, subsampling: int = 0) -> bytes:
+    """Return (H, W, 3) uint8 as the bytes of a JPEG, by default with the full resolution of colour that tiles need."""
     content = io.BytesIO()
     # Without `optimize`, for which Pillow's buffer is too small where a picture is noise (OSError).
-    Image.fromarray(picture).save(content, "JPEG", quality=quality, subsampling=0)
+    Image.fromarray(picture).save(content, "JPEG", quality=quality, subsampling=subsampling)
     return content.getvalue()

@@ -2,10 +2,10 @@
 // Opens the pictures behind a cell of the confusion matrix, moves among cells and pictures by keyboard, sorts tables.
 // Names are strangers' text: they are set as textContent, never as markup.
 (() => {
-  const SVG = "http://www.w3.org/2000/svg";
   const panel = document.getElementById("panel");
   const island = document.getElementById("pictures");
   const data = island ? JSON.parse(island.textContent) : null;
+  const SVG = data && document.getElementById("sprite").namespaceURI;
 
   function element(name, properties = {}, ...children) {
     const made = Object.assign(document.createElement(name), properties);
