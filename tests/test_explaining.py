@@ -58,7 +58,7 @@ def test_the_layer_of_every_network():
         explaining.grad_cam(build_model("mlp", 32, 3), np.zeros((1, 32, 32, 3), np.uint8), np.zeros(1, int))
 
 
-def test_grad_cam_finds_the_disc(toy_run):
+def test_the_heat_lies_on_the_disc(toy_run):
     """The toy's colour is its class, so the heat lies on the coloured shape."""
     from onsight.datasets import load_dataset
     from onsight.pixels import load_pixels

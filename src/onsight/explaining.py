@@ -56,9 +56,9 @@ def grad_cam(model: keras.Model, pictures: np.ndarray, classes: np.ndarray, laye
     gradient = {"tensorflow": _gradient_tensorflow, "jax": _gradient_jax}[keras.config.backend()](head)
     results = []
     for batch, chosen in _batches(pictures, classes, CHUNK):
-        found = body(batch, training=False)
+        found = np.asarray(body.predict_on_batch(batch))  # (n, h, w, channels)
         weights = np.asarray(gradient(found, chosen)).mean(axis=(1, 2), keepdims=True)  # (n, 1, 1, channels)
-        results.append(np.maximum((np.asarray(found) * weights).sum(axis=-1), 0))
+        results.append(np.maximum((found * weights).sum(axis=-1), 0))
     return np.concatenate(results)[: len(pictures)].astype(np.float32)
 
 
@@ -76,20 +76,21 @@ def map_layer(model: keras.Model) -> str | None:
     return None
 
 
-def _gradient_tensorflow(head: keras.Model) -> Callable[[Any, np.ndarray], Any]:
+def _gradient_tensorflow(head: keras.Model) -> Callable[[np.ndarray, np.ndarray], Any]:
     """Return a function from maps and classes to the gradient of each picture's own logit."""
     import tensorflow as tf
 
-    def gradient(maps: Any, classes: np.ndarray) -> Any:
+    def gradient(maps: np.ndarray, classes: np.ndarray) -> Any:
+        watched = tf.convert_to_tensor(maps)
         with tf.GradientTape() as tape:
-            tape.watch(maps)
-            own = tf.gather(head(maps, training=False), classes, axis=1, batch_dims=1)
-        return tape.gradient(own, maps)
+            tape.watch(watched)
+            own = tf.gather(head(watched, training=False), classes, axis=1, batch_dims=1)
+        return tape.gradient(own, watched)
 
     return gradient
 
 
-def _gradient_jax(head: keras.Model) -> Callable[[Any, np.ndarray], Any]:
+def _gradient_jax(head: keras.Model) -> Callable[[np.ndarray, np.ndarray], Any]:
     """Return a function from maps and classes to the gradient of each picture's own logit."""
     import jax
 
@@ -100,7 +101,7 @@ def _gradient_jax(head: keras.Model) -> Callable[[Any, np.ndarray], Any]:
         logits, _ = head.stateless_call(trainable, others, maps, training=False)
         return jax.numpy.take_along_axis(logits, classes[:, None], axis=1).sum()
 
-    gradient: Callable[[Any, np.ndarray], Any] = jax.jit(jax.grad(own))
+    gradient: Callable[[np.ndarray, np.ndarray], Any] = jax.jit(jax.grad(own))
     return gradient
 
 
