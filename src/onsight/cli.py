@@ -56,6 +56,7 @@ def evaluate(
     data_dir: DataDir = None,
     folds: int = 0,
     engine: EngineChoice = "auto",
+    slices: Annotated[Path | None, Parameter(help="CSV with path and columns of yours: accuracy by each")] = None,
     format: Literal["text", "json"] = "text",  # noqa: A002 - the flag's name
     quiet: Quiet = False,
 ) -> None:
@@ -79,7 +80,13 @@ def evaluate(
     from .reporting import verdict
 
     result = evaluation.evaluate(
-        run, data=data, data_dir=data_dir, folds=folds, engine=engine, reporter=make_reporter(quiet)
+        run,
+        data=data,
+        data_dir=data_dir,
+        folds=folds,
+        slices_file=slices,
+        engine=engine,
+        reporter=make_reporter(quiet),
     )
     if format == "json":
         say(json.dumps(result.metrics))
@@ -100,6 +107,7 @@ def predict(
     format: Literal["table", "csv", "json"] = "table",  # noqa: A002
     batch_size: Annotated[int, Parameter(help="pictures a step; changes speed only")] = 256,
     engine: EngineChoice = "auto",
+    explain: Annotated[Path | None, Parameter(help="draw where it looked into this .png or .svg")] = None,
 ) -> None:
     """Answer for pictures: files, folders, patterns, or - for a picture from standard input.
 
@@ -121,6 +129,8 @@ def predict(
         raise SpecError("No picture was given. For example: onsight predict runs/latest cat.jpg")
     if top < 1 or batch_size < 1:
         raise SpecError(f"--top {top} and --batch-size {batch_size} must be 1 or more.")
+    if explain is not None and "-" in pictures:
+        raise SpecError("--explain looks at the picture twice, and standard input can be read once: give a file.")
     answered = failed = 0
     write = {"table": table_lines, "csv": csv_lines, "json": json_lines}[format]
 
@@ -139,6 +149,11 @@ def predict(
         if not answered:
             raise DataError(f"None of the {failed} pictures could be read.")
         print(f"onsight: {failed} of {answered + failed} pictures could not be read.", file=sys.stderr)  # noqa: T201
+    if explain is not None:
+        from .explaining import explain as draw_explanation
+
+        method = draw_explanation(run, pictures, explain, top)
+        print(f"onsight: {explain} shows where it looked ({method}).", file=sys.stderr)  # noqa: T201
 
 
 @app.command
