@@ -4,17 +4,18 @@
     python benchmarks/run.py DATA [NAME ...]
 
 DATA is a folder with cifar10-folders/ and cifar-10-batches-bin/ (make_jpeg_copy.py makes them). NAME is one or more
-of the functions below; without one, all run, about ten minutes on two cores. Speeds are ratios of interleaved rounds
-in one process: machines are shared and noisy, and absolute figures hold for one machine at one moment.
+of the functions below; without one, all run, about ten minutes on two cores. Speeds are ratios of interleaved rounds:
+machines are shared and noisy, and absolute figures hold for one machine at one moment.
 """
 
+import contextlib
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -72,13 +73,60 @@ def memory(data: Path) -> list[Row]:
     return [("peak memory, training on CIFAR-10", f"{peak:,.0f} MB", f"ru_maxrss of one epoch, {seconds:.0f} s, n = 1")]
 
 
+PLAIN = """
+import sys, time
+import plain_keras
+data, count = sys.argv[1], int(sys.argv[2])
+images, labels = plain_keras.read(plain_keras.Path(data) / "cifar-10-batches-bin", ["data_batch_1.bin"])
+images, labels = images[:count], labels[:count]
+model = plain_keras.build()
+model.compile("adam", "categorical_crossentropy", metrics=["accuracy"])
+for _ in sys.stdin:
+    started = time.perf_counter()
+    model.fit(images, labels, epochs=1, batch_size=64, verbose=0)
+    print(count / (time.perf_counter() - started), flush=True)
+"""
+
+
+@contextlib.contextmanager
+def contender(*words: str) -> Iterator[Callable[[], float]]:
+    """Run a program that answers each line on its standard input with a round's images a second."""
+    pipe = subprocess.PIPE
+    environ = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
+    with subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True, cwd=HERE, env=environ) as child:
+        assert child.stdin
+        assert child.stdout
+        stdin, stdout = child.stdin, child.stdout
+
+        def rate() -> float:
+            stdin.write("\n")
+            stdin.flush()
+            return float(stdout.readline())
+
+        rate()  # compile
+        try:
+            yield rate
+        finally:
+            stdin.close()
+
+
+def compared(what: str, ours: Callable[[], float], theirs: Callable[[], float], rounds: int) -> Row:
+    """Return a row of the ratio of two speeds, measured in turn."""
+    pairs = [(ours(), theirs()) for _ in range(rounds)]
+    ratios = [mine / other for mine, other in pairs]
+    mine, other = (statistics.median(column) for column in zip(*pairs, strict=True))
+    figure = f"{statistics.median(ratios):.2f}x ({min(ratios):.2f} to {max(ratios):.2f})"
+    return what, figure, f"{mine:,.0f} against {other:,.0f} images/s, {rounds} rounds"
+
+
 def training_speed(data: Path, rounds: int = 5, count: int = 9_600) -> list[Row]:
-    """One epoch over `count` pictures by plain Keras' fit and by our loop, in turn, float32, batches of 64."""
-    sys.path.insert(0, str(HERE))
-    import keras
+    """One epoch over `count` pictures by plain Keras' fit and by our loop, in turn, float32, batches of 64.
+
+    Each in a process of its own, as its user would start it: Onsight asks TensorFlow for oneDNN's kernels, the plain
+    script takes what TensorFlow takes by itself.
+    """
     import numpy as np
 
-    import plain_keras
     from onsight.datasets import load_dataset
     from onsight.fitting import Examples, Loop
     from onsight.progress import Reporter
@@ -87,12 +135,8 @@ def training_speed(data: Path, rounds: int = 5, count: int = 9_600) -> list[Row]
 
     dataset = load_dataset("cifar10", data)
     assert dataset.images is not None
-    images, one_hot = plain_keras.read(data / "cifar-10-batches-bin", ["data_batch_1.bin"])
-    images, one_hot = images[:count], one_hot[:count]
-    plain = plain_keras.build()
-    plain.compile("adam", "categorical_crossentropy", metrics=["accuracy"])
 
-    def ours(augmentation: str) -> Callable[[], None]:
+    def ours(augmentation: str) -> Callable[[], float]:
         spec = TrainSpec(preset="tutorial", augmentation=augmentation, precision="float32", checkpoint_seconds=600)
         spec, _ = resolve(spec, pictures=50_000, given=("train", "test"), side=32, flips=True)
         record = {"spec": spec.model_dump(mode="json")}
@@ -100,31 +144,25 @@ def training_speed(data: Path, rounds: int = 5, count: int = 9_600) -> list[Row]
         run = Run.create("speed", record, members)
         training = Examples(dataset.images, np.arange(count), dataset.labels[:count])
         none = Examples(dataset.images, np.arange(0), dataset.labels[:0])
-        return Loop(run, spec, training, none, Reporter(), [], []).epoch
+        loop = Loop(run, spec, training, none, Reporter(), [], [])
 
-    with tempfile.TemporaryDirectory() as runs:
+        def rate() -> float:
+            started = time.perf_counter()
+            loop.epoch()
+            return count / (time.perf_counter() - started)
+
+        rate()  # compile
+        return rate
+
+    with (
+        tempfile.TemporaryDirectory() as runs,
+        contender(sys.executable, "-c", PLAIN, str(data), str(count)) as plain,
+    ):
         os.environ["ONSIGHT_RUNS"] = runs
-        contenders = {
-            "plain": lambda: plain.fit(images, one_hot, epochs=1, batch_size=64, verbose=0),
-            "ours": ours("none"),
-            "ours, augmented": ours("flip_shift"),
-        }
-        for epoch in contenders.values():  # compile
-            epoch()
-        seconds: dict[str, list[float]] = {name: [] for name in contenders}
-        for _ in range(rounds):
-            for name, epoch in contenders.items():
-                started = time.perf_counter()
-                epoch()
-                seconds[name].append(time.perf_counter() - started)
-    rows = []
-    plain_rate = count / statistics.median(seconds["plain"])
-    for name, what in (("ours", "without augmentation"), ("ours, augmented", "with flips and shifts")):
-        ratios = [theirs / mine for theirs, mine in zip(seconds["plain"], seconds[name], strict=True)]
-        figure = f"{statistics.median(ratios):.2f}x ({min(ratios):.2f} to {max(ratios):.2f})"
-        how = f"{count / statistics.median(seconds[name]):,.0f} against {plain_rate:,.0f} images/s, {rounds} rounds"
-        rows.append((f"`tutorial` {what} against plain_keras.py", figure, f"{how}, Keras {keras.__version__}"))
-    return rows
+        return [
+            compared(f"`tutorial` {what} against plain_keras.py", ours(augmentation), plain, rounds)
+            for what, augmentation in (("without augmentation", "none"), ("with flips and shifts", "flip_shift"))
+        ]
 
 
 def predict_speed(data: Path, rounds: int = 3) -> list[Row]:
@@ -147,15 +185,98 @@ def predict_speed(data: Path, rounds: int = 3) -> list[Row]:
     return [("`predict`, cnn, 10,000 JPEG files", f"{statistics.median(rates):,.0f} a second", f"median of {rounds}")]
 
 
-BENCHMARKS = [help_time, first_start, memory, training_speed, predict_speed]
+def step_rate(model: str, batch_size: int, size: int = 32, optimizer: str = "sgd") -> Callable[[], float]:
+    """Return a function that trains on 2,048 random pictures, in float32, and returns images a second."""
+    import numpy as np
+
+    from onsight.models import build_model
+    from onsight.steps import make_optimizer, make_step
+
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (2048, size, size, 3), np.uint8)
+    labels = rng.integers(0, 10, 2048).astype(np.int32)
+    step = make_step(build_model(model, size, 10), make_optimizer(optimizer, 1e-3, 0.0), 0.0)
+    count = max(2, 2048 * 32**2 // size**2 // batch_size)
+
+    def rate() -> float:
+        started = time.perf_counter()
+        for i in range(count):
+            first = i * batch_size % (2048 - batch_size + 1)
+            loss, _ = step.train(images[first : first + batch_size], labels[first : first + batch_size], 1e-3)
+        float(loss)
+        return count * batch_size / (time.perf_counter() - started)
+
+    rate()  # compile
+    return rate
+
+
+def against_torch(data: Path, rounds: int = 5) -> list[Row]:
+    """Our training steps and plain PyTorch's, in turn. ONSIGHT_TORCH names a Python that has torch."""
+    python = os.environ.get("ONSIGHT_TORCH")
+    if not python:
+        print("against_torch is left out: ONSIGHT_TORCH does not name a Python that has torch")
+        return []
+    rows = []
+    for theirs, ours, batch_size in (("small", "cnn", 64), ("wide", "whitened", 256)):
+        with contender(python, str(HERE / "torch_step.py"), theirs, "float32", str(batch_size)) as torch:
+            what = f"training step of `{ours}`, batch {batch_size}, float32, against plain PyTorch"
+            rows.append(compared(what, step_rate(ours, batch_size), torch, rounds))
+    return rows
+
+
+def scaling(data: Path) -> list[Row]:
+    """Images a second of a training step against image size and batch, and seconds of an epoch against its pictures."""
+    import matplotlib.pyplot as plt
+
+    sizes, batches = (32, 48, 64, 96), (32, 64, 128, 256, 512)
+    figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
+    rows: list[Row] = []
+    for model in ("cnn_compact", "whitened"):
+        by_size = [1e3 / step_rate(model, 64, size)() for size in sizes]
+        by_batch = [1e3 / step_rate(model, batch)() for batch in batches]
+        axes[0].plot([size**2 / 1024 for size in sizes], by_size, "o-", label=model)
+        axes[1].plot(batches, by_batch, "o-", label=model)
+        growth = by_size[-1] / by_size[0] / (sizes[-1] / sizes[0]) ** 2
+        rows.append((f"`{model}`, time a pixel at 96 px against 32 px", f"{growth:.2f}x", "batch 64, one round each"))
+    import numpy as np
+
+    from onsight.pipeline import training_batches
+
+    images = np.random.default_rng(0).integers(0, 256, (50_000, 32, 32, 3), np.uint8)
+    rate = step_rate("cnn_compact", 128)
+    seconds = []
+    counts = (5_000, 10_000, 20_000, 50_000)
+    for count in counts:
+        started = time.perf_counter()
+        made = training_batches(
+            images, np.arange(count), np.zeros(count), batch_size=128, augmentation="flip_shift", seed=0, epoch=0
+        )
+        pictures = sum(len(labels) for _, labels in made)
+        seconds.append(time.perf_counter() - started + pictures / rate())
+    axes[2].plot(counts, seconds, "o-", label="cnn_compact, batches and steps")
+    titles = (
+        ("pixels a picture, in 32 x 32", "ms a picture, batch 64"),
+        ("batch", "ms a picture, 32 px"),
+        ("pictures", "s an epoch"),
+    )
+    for axis, (x, y) in zip(axes, titles, strict=True):
+        axis.set(xlabel=x, ylabel=y, ylim=(0, None))
+        axis.legend()
+    figure.savefig(HERE / "scaling.png", dpi=110)
+    growth = seconds[-1] / seconds[0] / (counts[-1] / counts[0])
+    return [*rows, ("an epoch of 50,000 pictures against ten of 5,000", f"{growth:.2f}x", "scaling.png")]
+
+
+BENCHMARKS = [help_time, first_start, memory, training_speed, against_torch, scaling, predict_speed]
 
 
 def main() -> None:
     if len(sys.argv) < 2:
         sys.exit(__doc__)
     data, names = Path(sys.argv[1]).resolve(), sys.argv[2:]
-    from onsight.backend import environment
+    from onsight.backend import environment, use_backend
 
+    use_backend()  # as the commands do: Keras would not ask for oneDNN's kernels by itself
     rows: list[Row] = []
     for benchmark in BENCHMARKS:
         if not names or benchmark.__name__ in names:

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from onsight.backend import choose_backend, environment
+from onsight.backend import choose_backend, choose_precision, environment, without_lines
 from onsight.errors import SpecError
 
 pytestmark = pytest.mark.backend
@@ -56,3 +56,23 @@ def test_environment_names_what_a_figure_depends_on():
     assert found["backend"] in ("tensorflow", "jax")
     assert all(found.values())
     assert "cores" in found["machine"]
+
+
+def test_starting_keras_prints_nothing():
+    code = "from onsight.backend import use_backend; use_backend(); import os; os.write(2, b'mine')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "mine"
+
+
+def test_only_unwanted_lines_are_kept_back(capfd):
+    with without_lines("chatter"):
+        os.write(2, b"a problem\nsome chatter of no use\nanother problem\n")
+    assert capfd.readouterr().err == "a problem\nanother problem\n"
+
+
+@pytest.mark.parametrize(("flags", "precision"), [({"avx2"}, "float32"), ({"avx2", "amx_bf16"}, "bfloat16")])
+def test_precision_follows_the_processor(monkeypatch, flags, precision):
+    monkeypatch.setattr("onsight.backend.processor_flags", lambda: flags)
+    choice = choose_precision("tensorflow")
+    assert choice.value == precision
+    assert "processor" in choice.reason

@@ -35,9 +35,34 @@ def test_the_pictures_and_the_report_are_there(toy_run):
         with Image.open(toy_run.evaluation_folder() / name) as picture:
             assert min(picture.size) > 300
     page = toy_run.report.read_text()
-    assert "data:image/png;base64," in page
+    assert "data:image/jpeg;base64," in page
     assert "http://" not in page
     assert "https://" not in page
+
+
+def test_slices_thumbnails_and_heat_maps_are_written(toy_run, tmp_path):
+    import shutil
+
+    copy = onsight.Run(shutil.copytree(toy_run.folder, tmp_path / "copy"))
+    names = copy.dataset["split"]["test"]
+    lines = [f"{name},{'left' if i % 2 else 'right'}" for i, name in enumerate(names)]
+    (tmp_path / "mine.csv").write_text("path,shelf\n" + "\n".join(lines) + "\n")
+    result = onsight.evaluate(copy, slices_file=tmp_path / "mine.csv", reporter=QUIET)
+    rows = json.loads((result.folder / "slices.json").read_text())["slices"]
+    assert {row["by"] for row in rows} == {"class", "brightness", "shelf"}  # arrays have no file type or size
+    for by in ("class", "shelf"):
+        assert sum(row["n"] for row in rows if row["by"] == by) == 60
+        assert sum(row["correct"] for row in rows if row["by"] == by) == result.metrics["correct"]
+    index = json.loads((result.folder / "thumbnails.json").read_text())
+    assert set(index["path"]) <= set(names)
+    mistakes = json.loads((result.folder / "heatmaps" / "index.json").read_text())["mistakes"]
+    assert len(mistakes) == min(24, 60 - result.metrics["correct"])
+    assert "left" in copy.report.read_text()
+    (tmp_path / "mine.csv").write_text("path,shelf\nother.png,left\n")
+    uses = (copy.folder / "test_uses.jsonl").read_text()
+    with pytest.raises(DataError, match="names none of the 60 pictures"):
+        onsight.evaluate(copy, slices_file=tmp_path / "mine.csv", reporter=QUIET)
+    assert (copy.folder / "test_uses.jsonl").read_text() == uses  # refused before anything was scored
 
 
 def test_each_opening_of_the_test_set_is_logged(toy_run, tmp_path):

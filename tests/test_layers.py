@@ -6,18 +6,19 @@ from onsight.backend import to_numpy
 pytestmark = pytest.mark.backend
 
 
+@pytest.mark.parametrize("scale", [True, False])
 @pytest.mark.parametrize("shape", [(8, 5, 5, 3), (4, 1, 1, 7), (2, 9, 4, 16)])
-def test_batch_norm_equals_keras(shape):
+def test_batch_norm_equals_keras(shape, scale):
     import keras
 
     from onsight.layers import BatchNormalization
 
     rng = np.random.default_rng(0)
     x = (rng.standard_normal(shape) * 3 + 1).astype(np.float32)
-    ours, theirs = BatchNormalization(momentum=0.8), keras.layers.BatchNormalization(momentum=0.8)
+    ours, theirs = (kind(momentum=0.8, scale=scale) for kind in (BatchNormalization, keras.layers.BatchNormalization))
     for layer in (ours, theirs):
         layer.build(shape)
-    start = [rng.standard_normal(shape[-1:]).astype(np.float32) for _ in range(2)]
+    start = [rng.standard_normal(shape[-1:]).astype(np.float32) for _ in range(1 + scale)]
     for layer in (ours, theirs):
         layer.set_weights([*start, np.zeros(shape[-1], np.float32), np.ones(shape[-1], np.float32)])
     for training in (True, True, False):

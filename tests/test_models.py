@@ -3,8 +3,9 @@ import json
 import numpy as np
 import pytest
 
+from onsight.backend import to_numpy
 from onsight.errors import SpecError
-from onsight.models import MODELS, build_model, classifier, layer_table
+from onsight.models import MODELS, build_model, classifier, layer_table, prepare_model
 
 pytestmark = pytest.mark.backend
 
@@ -53,6 +54,29 @@ def test_the_tutorial_cnn_is_the_161098_parameter_table():
     assert build_model("cnn", 32, 10).count_params() == 161_098
 
 
+def test_multiply_adds_are_those_counted_by_hand():
+    rows = {row["name"]: row["multiply_adds"] for row in layer_table(build_model("cnn", 32, 10))}
+    assert {name: count for name, count in rows.items() if count} == {
+        "conv1": 30 * 30 * 27 * 32,
+        "conv2": 13 * 13 * 9 * 32 * 64,
+        "conv3": 4 * 4 * 9 * 64 * 128,
+        "dense": 512 * 128,
+        "logits": 128 * 10,
+    }
+    # By hand: the stem, then 6, 1 + 5 and 1 + 5 convolutions of 3x3, those that halve the picture at half the cost.
+    assert sum(row["multiply_adds"] for row in layer_table(build_model("resnet20", 32, 10))) == 40_551_040
+
+
+def test_multiply_adds_of_depthwise_and_separable_convolutions():
+    import keras
+
+    inputs = keras.Input((8, 8, 4))
+    x = keras.layers.DepthwiseConv2D(3, padding="same", depth_multiplier=2)(inputs)
+    outputs = keras.layers.SeparableConv2D(16, 3, strides=2, padding="same")(x)
+    rows = layer_table(keras.Model(inputs, outputs))
+    assert [row["multiply_adds"] for row in rows] == [0, 8 * 8 * 9 * 4 * 2, 4 * 4 * (9 * 8 + 8 * 16)]
+
+
 def test_resnet20_has_the_papers_parameters():
     model = build_model("resnet20", 32, 10)
     trainable = sum(int(np.prod(w.shape)) for w in model.trainable_weights)
@@ -79,3 +103,47 @@ def test_errors_say_what_would_fit():
         build_model("cnn", 21, 10)
     with pytest.raises(SpecError, match="at least two classes"):
         build_model("cnn", 32, 1)
+
+
+def test_whitened_has_the_papers_parameters():
+    model = build_model("whitened", 32, 10)
+    weights = sum(int(np.prod(w.shape)) for w in model.trainable_weights) + 2 * 2 * 3 * 24
+    assert weights == 1_971_640  # "1.97M" in Jordan 2024, which counts the whitening too
+    assert [layer.output.shape[1] for layer in model.layers if layer.name.startswith("pool")][:3] == [15, 7, 3]
+
+
+def test_whitening_makes_the_patches_uncorrelated():
+    import keras
+
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (400, 20, 20, 3))
+    images[..., 1:] = (images[..., 1:] + images[..., :1]) // 2  # correlated channels
+    images = images.astype(np.uint8)
+    model = build_model("whitened", 20, 4)
+    prepare_model(model, images, rng.permutation(400))
+    layer = model.get_layer("whitening")
+    assert [w.path for w in layer.trainable_weights] == ["whitening/bias"]
+    outputs = keras.Model(model.input, layer.output).predict_on_batch(images)[..., :12].reshape(-1, 12)
+    spread = np.diag(outputs.T @ outputs / len(outputs))
+    assert spread.min() > 0.98
+    assert np.abs(outputs.T @ outputs / len(outputs) - np.diag(spread)).max() < 0.01
+    np.testing.assert_allclose(to_numpy(layer.kernel)[..., 12:], -to_numpy(layer.kernel)[..., :12])
+
+
+def test_a_dirac_kernel_passes_its_inputs_on():
+    from onsight.models.whitened import dirac
+
+    kernel = to_numpy(dirac((3, 3, 4, 6)))
+    np.testing.assert_array_equal(kernel[1, 1, :, :4], np.eye(4))
+    assert np.count_nonzero(kernel[..., :4]) == 4
+    assert np.abs(kernel[..., 4:]).max() <= 1 / 6
+    assert np.abs(kernel[..., 4:]).max() > 0.1
+    assert dirac((3, 3, 6, 4)).shape == (3, 3, 6, 4)
+
+
+def test_networks_without_preparation_are_left_alone():
+    model = build_model("mlp", 8, 2)
+    before = [to_numpy(weight) for weight in model.weights]
+    prepare_model(model, np.zeros((4, 8, 8, 3), np.uint8), np.arange(4))
+    for old, weight in zip(before, model.weights, strict=True):
+        np.testing.assert_array_equal(old, to_numpy(weight))

@@ -1,6 +1,7 @@
 """The report tells the truth in every state of a run, and runs nothing that a run says."""
 
 import base64
+import hashlib
 import json
 import re
 import shutil
@@ -9,15 +10,17 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from onsight import sections
 from onsight.errors import RunError
-from onsight.metrics import score
-from onsight.reporting import report, train_command, verdict
+from onsight.metrics import score, write_predictions
+from onsight.reporting import TEMPLATES, report, train_command, verdict
 from onsight.runs import Run
 
-# The smallest PNG there is; the report embeds whatever evaluate drew, byte for byte.
+# The smallest PNG there is.
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
+JPEG = b"\xff\xd8\xff"  # the report looks no further
 OFFICIAL = "official CIFAR-10 (checksums match)"
 HOSTILE = ["<script>alert(1)</script>", "\"'><img src=https://evil.example/x onerror=alert(1)>", "$x$", "{{ 7 * 7 }}",
            "</style><svg/onload=alert(1)>", "a\x1b[31m\nb", "\u202edrow", "javascript:alert(1)", "&lt;b&gt;",
@@ -26,8 +29,9 @@ HOSTILE = ["<script>alert(1)</script>", "\"'><img src=https://evil.example/x one
 
 TAGS = re.findall(  # all that the template itself writes
     r"\w+",
-    """html head meta title style body header p h1 h2 h3 nav a section aside ul li div pre span b i bdi figure img
-    figcaption svg path text rect table thead tbody tfoot tr th td dl dt dd details summary footer""",
+    """html head meta title style body header p h1 h2 h3 nav a section aside ul ol li div pre span b i br bdi code
+    figure img figcaption svg defs image use path text rect circle table thead tbody th tr td dl dt dd details
+    summary footer script""",
 )
 
 
@@ -154,12 +158,12 @@ class Page(HTMLParser):
         self.words.append(" " * (tag in ("th", "td", "tr")))
 
     def handle_data(self, data):
-        if self.open and self.open[-1] != "style":
+        if self.open and self.open[-1] not in ("style", "script"):
             self.words.append(data)
 
     def embedded(self):
-        sources = [value for name, value in self.attributes if name == "src"]
-        return [base64.b64decode(source.removeprefix("data:image/png;base64,")) for source in sources]
+        sources = [value for name, value in self.attributes if name == "src" or (name == "href" and value[0] != "#")]
+        return [base64.b64decode(source.partition(";base64,")[2]) for source in sources]
 
 
 def test_the_page_of_an_evaluated_run(make):
@@ -170,30 +174,118 @@ def test_the_page_of_an_evaluated_run(make):
     for words in (
         "cifar10-cnn-0001", "80.0 % of 1,000 test pictures right (95 %: 77.4 to 82.4)", OFFICIAL,
         "161,098 parameters", "conv1", "32 × 32 × 16", "preset balanced", "asked for", "backend version 2.21",
-        "The test set was opened once", "2026-11-21 09:00 UTC (evaluate)", "all 3 classes 4,500 1,500 1,200", "f00d",
+        "The test set was opened once", "2026-11-21 09:00 UTC (evaluate)", "f00d",
+        "In all 3 classes: train 4,500, validation 1,500, test 1,200",
         "4 epochs in 48 s, 4,000 pictures a second", "onsight train cifar10", "Brier score",
     ):  # fmt: skip
         assert words in page.text, words
-    order = ["Learning curves", "Which classes it confuses", "Mistakes", "Predictions", "Sample pictures",
-             "Class by class", "Data", "Network", "Recipe", "Environment"]  # fmt: skip
-    headings = re.findall(r"<h2>(.*?)</h2>", page.source)
-    assert [heading for heading in headings if heading in order] == order
+    assert re.findall(r"<h2>(.*?)</h2>", page.source) == [
+        "Learning curves", "Which classes it confuses", "Robustness", "Data", "Network", "Recipe",
+    ]  # fmt: skip
+    assert page.text.count("onsight evaluate runs/cifar10-cnn_compact") == 0
+    for missing in ("evaluate runs/cifar10-cnn-0001 --robustness", "onsight check cifar10"):
+        assert missing in page.text
 
 
-def test_evaluates_own_figures_are_embedded_unchanged(make):
-    embedded = Page(report(make())).embedded()
-    assert embedded == [
-        PNG + tail for tail in (b"curves", b"test-confusion", b"test-mistakes", b"test-predictions", b"test-samples")
-    ]
+def test_every_section_in_its_order(make):
+    folder = make()
+    add_everything(folder)
+    page = Page(report(folder))
+    assert re.findall(r"<h2>(.*?)</h2>", page.source) == [
+        "Learning curves", "Which classes it confuses", "Worst errors", "Suspected label errors", "How sure to be",
+        "Robustness", "Slices", "Data", "Network", "Recipe",
+    ]  # fmt: skip
+    for words in (
+        "The 1 mistakes it was surest of", "(Grad-CAM: the brighter, the more)", "dog 90.0 %, in truth cat 5.0 %",
+        "1 of 1,000 labels look wrong to the model (confident joint)", "labelled cat (5.0 %), looks like dog (90.0 %)",
+        "before its probabilities were tempered on validation pictures (temperature 1.500)", "it says “unsure”",
+        "60.0 % right on altered pictures", "Worst: gaussian noise at strength 5, 40.0 %", "CIFAR-10-C style",
+        "camera nikon 400 50.0 %", "Below the rest, beyond chance: camera “nikon” (50.0 %).",
+        "in test and in train", "123,456 multiply-adds a picture",
+        "Test pictures by chance, with their labels:",
+    ):  # fmt: skip
+        assert words in page.text, words
+    assert page.embedded() == [JPEG + b"thumbnails", JPEG + b"heat"]
+    assert page.text.index("in test and in train") < page.text.index("12 grey pictures")  # errors first
+    assert 'class="worse"' in page.source
+
+
+def add_everything(folder, classes=("cat", "dog", "ship"), path="test/1.jpg", n=1000):
+    """Add what evaluate, check and the rest leave in a run, as they write it."""
+    test = folder / "evaluations" / "test"
+    labels, probabilities = predicted(classes, n=n)
+    write_predictions(test / "predictions.csv", [f"{path}{i}" for i in range(n)], labels, probabilities, classes)
+    write = lambda at, value: at.write_text(json.dumps(value))  # noqa: E731
+    (test / "thumbnails.jpg").write_bytes(JPEG + b"thumbnails")
+    cells = [(i, j) for i in range(len(classes)) for j in (i, (i + 1) % len(classes))]
+    write(test / "thumbnails.json", {
+        "side": 32, "columns": 2, "cells": len(cells), "path": [f"{path}{i}" for i in range(len(cells) + 1)],
+        "label": [i for i, _ in cells] + [0], "predicted": [j for _, j in cells] + [0],
+        "probability": [0.75] * (len(cells) + 1), "samples": [0, 2],
+    })  # fmt: skip
+    (test / "heatmaps").mkdir()
+    (test / "heatmaps" / "01.jpg").write_bytes(JPEG + b"heat")
+    mistake = {"path": path, "label": 0, "predicted": 1, "probability": 0.9, "probability_of_label": 0.05}
+    write(test / "heatmaps" / "index.json", {"method": "Grad-CAM", "mistakes": [mistake | {"file": "01.jpg"}]})
+    suspect = {"path": f"{path}0", "part": "test", "label": classes[0], "suggested": classes[1],
+               "probability_of_label": 0.05, "probability_of_suggested": 0.9}  # fmt: skip
+    write(test / "label_errors.json", {"method": "confident joint", "checked": n, "suspects": [suspect]})
+    corruptions = {"gaussian_noise": [0.8, 0.7, 0.6, 0.5, 0.4], "fog": [0.6] * 5}
+    write(test / "robustness.json", {
+        "title": "CIFAR-10-C style", "n": n, "quick": False, "clean": 0.8, "mean": 0.6, "corruptions": corruptions,
+        "worst": ["gaussian_noise", 5, 0.4], "notes": ["regenerated"],
+    })  # fmt: skip
+    bad = {"by": "camera", "value": "nikon", "n": 400, "correct": 200, "accuracy": 0.5, "low": 0.45, "high": 0.55}
+    write(test / "slices.json", {"slices": [bad | {"worse": True}, bad | {"value": "sony", "worse": False}]})
+    found = [("note", "12 grey pictures"), ("error", "5 pictures are in test and in train")]
+    listed = [{"kind": "x", "severity": severity, "count": 1, "text": text} for severity, text in found]
+    write(folder / "check.json", {"counts": {}, "findings": listed})
+    model = json.loads((folder / "model" / "model.json").read_text()) | {"temperature": 1.5, "threshold": 0.7}
+    model["layers"][0]["multiply_adds"] = 123456
+    write(folder / "model" / "model.json", model)
 
 
 def test_what_is_no_picture_is_left_out(make):
     folder = make()
-    (folder / "evaluations" / "test" / "mistakes.png").write_text("root:x:0:0")
-    (folder / "evaluations" / "test" / "samples.png").unlink()
+    add_everything(folder)
+    test = folder / "evaluations" / "test"
+    (test / "thumbnails.jpg").write_text("root:x:0:0")
+    index = json.loads((test / "heatmaps" / "index.json").read_text())
+    (folder / "secret.jpg").write_bytes(JPEG)
+    index["mistakes"][0]["file"] = "../../../secret.jpg"
+    (test / "heatmaps" / "index.json").write_text(json.dumps(index))
+    suspects = json.loads((test / "label_errors.json").read_text())
+    suspects["suspects"][0]["thumbnail"] = "../../../secret.jpg"
+    (test / "label_errors.json").write_text(json.dumps(suspects))
     page = Page(report(folder))
-    assert len(page.embedded()) == 3
-    assert "Mistakes" not in page.text
+    assert page.embedded() == []
+    assert "Worst errors" not in page.text
+    assert "this evaluation stored none. To make them: onsight evaluate runs/cifar10-cnn-0001" in page.text
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("slices.json", "{}"), ("slices.json", "[1"), ("thumbnails.json", '{"side": 32}'), ("robustness.json", '{"n": 1}'),
+     ("heatmaps/index.json", '{"mistakes": [{}]}'), ("label_errors.json", '{"suspects": [3]}')],
+)  # fmt: skip
+def test_a_damaged_file_is_named_with_its_remedy(make, name, content):
+    folder = make()
+    add_everything(folder)
+    (folder / "evaluations" / "test" / name).write_text(content)
+    with pytest.raises(RunError, match="damaged"):
+        report(folder)
+
+
+def test_coverage_and_calibration_are_counted_right():
+    probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.2, 0.8], [0.6, 0.4]])
+    labels = np.array([0, 0, 0, 1])
+    assert sections.coverage_curve(probabilities, labels) == [
+        {"coverage": 0.25, "accuracy": 1.0, "threshold": 0.9},
+        {"coverage": 0.75, "accuracy": 2 / 3, "threshold": 0.8},  # both of 0.8 or none
+        {"coverage": 1.0, "accuracy": 0.5, "threshold": 0.6},
+    ]
+    bins = sections.reliability(probabilities, labels)
+    assert sections.expected_error(bins, 4) == pytest.approx(score(labels, probabilities, ["a", "b"])["ece"])
 
 
 @pytest.mark.parametrize(
@@ -220,13 +312,13 @@ def test_every_state_of_a_run(make, state, history, words, command):
     assert ("Learning curves" in page.text) == (history != [])
 
 
-def test_a_run_that_trains_gets_its_curves_drawn(make):
+def test_curves_are_drawn_from_the_history(make):
     folder = make("training", history=epochs(2))
-    (folder / "curves.png").write_bytes(PNG + b"of an earlier epoch")
-    (drawn,) = Page(report(folder)).embedded()
-    assert drawn.startswith(b"\x89PNG")
-    assert len(drawn) > 10_000
-    assert (folder / "curves.png").read_bytes() == PNG + b"of an earlier epoch"
+    page = Page(report(folder))
+    assert page.source.count('<figure class="chart">') == 3
+    assert "65 %" in page.text  # the best validation accuracy, ringed
+    assert page.embedded() == []
+    assert len(Page(report(make("training", history=epochs(2, validated=False)))).source) < len(page.source)
 
 
 def test_nothing_foreign_runs_and_nothing_is_fetched(make):
@@ -235,18 +327,23 @@ def test_nothing_foreign_runs_and_nothing_is_fetched(make):
         asked={"data": "$(reboot)"}, name="run 'x'",
     )  # fmt: skip
     add_evaluation(folder, "<em>", HOSTILE, "<script>")
+    add_everything(folder, HOSTILE, path="</script><img src=x onerror=alert(1)>")
     page = Page(report(folder))  # its parser also checks that every tag is closed
-    assert not {"script", "iframe", "link", "object", "embed", "form", "base"} & set(page.tags)
+    assert not {"iframe", "link", "object", "embed", "form", "base"} & set(page.tags)
     assert set(page.tags) <= set(TAGS)
     for name, value in page.attributes:
         assert not name.startswith("on"), name
         if name in ("src", "href"):
-            assert value.startswith(("data:image/png;base64,", "#")), value
+            assert value.startswith(("data:image/jpeg;base64,", "#")), value
         if name == "style":
-            assert re.fullmatch(r"left:[\d.]+%(;right:calc\(100% - [\d.]+%\))?", value), value
+            assert re.fullmatch(r"left:[\d.]+%(;right:calc\(100% - [\d.]+%\))?|--s:\d+", value), value
     assert "url(" not in page.source
     assert "@import" not in page.source
-    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    island, script = re.findall(r"<script.*?>(.*?)</script>", page.source, re.S)
+    assert script == (TEMPLATES / "report.js").read_text()
+    assert not set("<>&") & set(island)
+    known = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{known}'"
     assert policy in [value for name, value in page.attributes if name == "content"]
     assert page.source.index("Content-Security-Policy") < page.source.index("<style>")
     for name in ("<script>alert(1)</script>", "$x$", "{{ 7 * 7 }}", "&lt;b&gt;", "onsight train '$(reboot)'"):
@@ -387,7 +484,7 @@ def test_other_evaluations_follow(make):
     page = Page(report(folder))
     assert "Also evaluated: attic" in page.text
     assert page.text.index("80.0 % of 1,000") < page.text.index("Also evaluated")
-    assert PNG + b"attic-confusion" in page.embedded()
+    assert page.source.count('<table class="matrix') == 2
     assert verdict(folder, "attic")[0].startswith("50.0 % of 200 pictures in 'attic' right")
     with pytest.raises(RunError, match=r"no evaluation 'cellar'\. It has: test, attic"):
         verdict(folder, "cellar")
@@ -407,7 +504,7 @@ def test_many_classes_and_two(make):
 def test_classes_without_pictures(make):
     labels, probabilities = np.zeros(10, int), np.tile([0.6, 0.3, 0.1], (10, 1))
     folder = make(result=(labels, probabilities))
-    assert Page(report(folder)).text.count("ship") == 2  # in the class table and the counts
+    assert Page(report(folder)).text.count("ship") == 4  # twice in the matrix, in the class table and the counts
     assert verdict(folder)[1] == "No mistakes."
 
 

@@ -50,6 +50,16 @@ def test_round_trip(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "weights.safetensors"]
 
 
+def test_a_model_from_before_multiply_adds_were_recorded_loads(folder):
+    rows = [row.copy() for row in read_description(folder).layers]
+    assert sum(row.pop("multiply_adds") for row in rows) > 0
+    edit(folder, layers=rows)
+    assert load_model(folder).output_shape == (None, 3)
+    edit(folder, layers=[rows[0] | {"multiply_adds": 1}, *rows[1:]])
+    with pytest.raises(ModelFileError, match="describes other layers"):
+        load_model(folder)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

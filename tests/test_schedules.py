@@ -10,6 +10,7 @@ from onsight.schedules import judge_epoch, new_judge, rate_factor
         ("cosine", 0, 1),
         ("cosine", 0.5, 0.5),
         ("cosine", 1, 0),
+        ("linear", 0.25, 0.75),
         ("one_cycle", 0, 0.04),
         ("one_cycle", 0.1, 0.5),
         ("one_cycle", 0.2, 1),

@@ -94,3 +94,10 @@ def test_a_path_is_data(tmp_path):
 def test_round_trip():
     spec, _ = resolved(data_dir="/x")
     assert TrainSpec(**spec.model_dump(mode="json")) == spec
+
+
+def test_a_large_batch_shrinks_where_an_epoch_would_have_few_steps():
+    spec, reasons = resolved(preset="fast", pictures=6_000)
+    assert spec.batch_size == 6_000 * 0.95 // 20
+    assert "20 steps an epoch" in reasons["batch_size"]
+    assert resolved(preset="fast", batch_size=2000, pictures=6_000).spec.batch_size == 2000

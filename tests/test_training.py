@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -109,3 +110,57 @@ def test_wrong_input_says_so(tmp_path):
     with pytest.raises(DataError, match="empty"):
         onsight.train(onsight.TrainSpec(data=str(tmp_path / "empty")), reporter=QUIET)
     assert not (tmp_path / "runs").exists()
+
+
+def test_seeds_share_a_split_and_each_is_the_run_it_would_be_alone(photos):
+    from onsight.files import sha256
+
+    notes = []
+
+    class Spy(Reporter):
+        def note(self, text):
+            notes.append(text)
+
+    spec = onsight.TrainSpec(data=photos, model="mlp", epochs=1, batch_size=8, seed=3)
+    runs = onsight.train_seeds(spec, 2, reporter=Spy())
+    assert [run.spec["seed"] for run in runs] == [3, 4]
+    assert runs[0].dataset["split"] == runs[1].dataset["split"]
+    weights = [sha256(run.model_folder / "weights.safetensors") for run in runs]
+    assert weights[0] != weights[1]
+    again = onsight.train(spec.model_copy(update={"seed": 4, "split_seed": 3}), reporter=QUIET)
+    assert sha256(again.model_folder / "weights.safetensors") == weights[1]
+    shares = [run.history()[-1]["val_accuracy"] for run in runs]
+    table = notes[-1]
+    assert f"seed 4           {runs[1].folder}   validation {100 * shares[1]:.1f} %" in table
+    assert f"2 seeds          validation {100 * np.mean(shares):.1f} % ± {100 * np.std(shares, ddof=1):.1f}" in table
+    other = onsight.train(spec.model_copy(update={"seed": 4}), reporter=QUIET)  # without: another test set
+    assert other.dataset["split"]["test"] != runs[1].dataset["split"]["test"]
+
+
+def test_ctrl_c_leaves_finished_seeds_and_says_how_to_go_on(photos):
+    import os
+    import signal
+
+    from onsight.errors import Interrupted
+
+    class Stopper(Reporter):
+        def epoch(self, row):
+            if len(list(Path("runs").iterdir())) == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    spec = onsight.TrainSpec(data=photos, model="mlp", epochs=3, batch_size=8, seed=7)
+    with pytest.raises(Interrupted) as stop:
+        onsight.train_seeds(spec, 4, reporter=Stopper())
+    first, second = onsight.list_runs()
+    assert first.is_trained
+    assert not second.is_trained
+    assert f"onsight train --resume {second.folder}" in str(stop.value)
+    commands = str(stop.value).splitlines()[-1]
+    assert commands.endswith("--seeds 2")
+    assert "--seed 9 --split-seed 7" in commands
+    assert onsight.resume(second, reporter=QUIET).is_trained
+
+
+def test_a_number_of_seeds_that_trains_nothing_is_refused():
+    with pytest.raises(SpecError, match="seeds=0 trains nothing"):
+        onsight.train_seeds(onsight.TrainSpec(data="toy"), 0, reporter=QUIET)

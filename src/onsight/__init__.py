@@ -14,6 +14,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .comparing import Comparison as Comparison
+    from .comparing import compare as compare
     from .datasets import Dataset as Dataset
     from .datasets import load_dataset as load_dataset
     from .errors import OnsightError as OnsightError
@@ -29,10 +31,13 @@ if TYPE_CHECKING:
     from .spec import TrainSpec as TrainSpec
     from .training import resume as resume
     from .training import train as train
+    from .training import train_seeds as train_seeds
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Comparison": "comparing",
+    "compare": "comparing",
     "Dataset": "datasets",
     "load_dataset": "datasets",
     "OnsightError": "errors",
@@ -48,6 +53,7 @@ _HOMES = {
     "TrainSpec": "spec",
     "resume": "training",
     "train": "training",
+    "train_seeds": "training",
 }
 __all__ = ["__version__", *_HOMES]
 

@@ -92,7 +92,7 @@ LAYOUTS = {
 }
 
 
-def load_cifar(name: str, data_dir: Path | None, progress: Progress | None = None) -> Dataset:
+def load_cifar(name: str, data_dir: Path | None, progress: Progress | None = None, *, download: bool = True) -> Dataset:
     """Return "cifar10" or "cifar100" from `data_dir`, else from the cache, else from its home.
 
     `data_dir` may be the archive, the folder of its .bin files, or a folder that holds either. Files of the right
@@ -100,12 +100,15 @@ def load_cifar(name: str, data_dir: Path | None, progress: Progress | None = Non
 
     Raises:
         DataError: `data_dir` does not exist or holds pickles only; a file is missing, has another size, or holds a
-            label out of range.
+            label out of range; or nothing was found and `download` is False.
         DownloadError: Nothing was found and it could not be fetched.
     """
     layout = LAYOUTS[name]
     source = _find(layout, data_dir) if data_dir else None
-    source = source or _find(layout, cache_folder() / "downloads") or _fetch(layout, progress)
+    source = source or _find(layout, cache_folder() / "downloads")
+    if source is None and not download:
+        raise DataError(f"{layout.title} is not on this machine, as far as can be seen from here.")
+    source = source or _fetch(layout, progress)
     official_archive = False
     if source.is_file():
         checksum = checksum_of(source, "sha256")

@@ -54,7 +54,9 @@ def evaluate(
     *,
     data: str | None = None,
     data_dir: DataDir = None,
+    folds: int = 0,
     engine: EngineChoice = "auto",
+    slices: Annotated[Path | None, Parameter(help="CSV with path and columns of yours: accuracy by each")] = None,
     format: Literal["text", "json"] = "text",  # noqa: A002 - the flag's name
     quiet: Quiet = False,
 ) -> None:
@@ -66,6 +68,8 @@ def evaluate(
         a run's folder, or runs/latest
     data
         score on this data instead (a name, folder, zip or CSV with classes that the run knows)
+    folds
+        look for wrong labels among the training pictures too: trains so many models (5, say), each without its share
     format
         text for people, or metrics.json as it is
     """
@@ -75,7 +79,15 @@ def evaluate(
     from .progress import make_reporter
     from .reporting import verdict
 
-    result = evaluation.evaluate(run, data=data, data_dir=data_dir, engine=engine, reporter=make_reporter(quiet))
+    result = evaluation.evaluate(
+        run,
+        data=data,
+        data_dir=data_dir,
+        folds=folds,
+        slices_file=slices,
+        engine=engine,
+        reporter=make_reporter(quiet),
+    )
     if format == "json":
         say(json.dumps(result.metrics))
         return
@@ -95,6 +107,7 @@ def predict(
     format: Literal["table", "csv", "json"] = "table",  # noqa: A002
     batch_size: Annotated[int, Parameter(help="pictures a step; changes speed only")] = 256,
     engine: EngineChoice = "auto",
+    explain: Annotated[Path | None, Parameter(help="draw where it looked into this .png or .svg")] = None,
 ) -> None:
     """Answer for pictures: files, folders, patterns, or - for a picture from standard input.
 
@@ -116,6 +129,8 @@ def predict(
         raise SpecError("No picture was given. For example: onsight predict runs/latest cat.jpg")
     if top < 1 or batch_size < 1:
         raise SpecError(f"--top {top} and --batch-size {batch_size} must be 1 or more.")
+    if explain is not None and "-" in pictures:
+        raise SpecError("--explain looks at the picture twice, and standard input can be read once: give a file.")
     answered = failed = 0
     write = {"table": table_lines, "csv": csv_lines, "json": json_lines}[format]
 
@@ -134,6 +149,11 @@ def predict(
         if not answered:
             raise DataError(f"None of the {failed} pictures could be read.")
         print(f"onsight: {failed} of {answered + failed} pictures could not be read.", file=sys.stderr)  # noqa: T201
+    if explain is not None:
+        from .explaining import explain as draw_explanation
+
+        method = draw_explanation(run, pictures, explain, top)
+        print(f"onsight: {explain} shows where it looked ({method}).", file=sys.stderr)  # noqa: T201
 
 
 @app.command
@@ -143,6 +163,45 @@ def report(run: str = "latest", /) -> None:
     from .runs import open_run
 
     say(str(write_report(open_run(run))))
+
+
+@app.command
+def compare(
+    *runs: str,
+    common: bool = False,
+    out: Path = Path("compare.html"),
+    format: Literal["table", "json"] = "table",  # noqa: A002
+) -> None:
+    """Tell which of several evaluated runs is better on the same pictures, by how much, and whether chance would do.
+
+    Parameters
+    ----------
+    runs
+        two or more runs' folders
+    common
+        where their test pictures differ, compare on those that all have
+    out
+        the HTML page to write
+    format
+        a table for people, or all of it as JSON
+    """
+    import json
+    from dataclasses import asdict
+
+    from .comparing import compare as compare_runs
+    from .comparing import table
+
+    found = compare_runs(runs, common=common, page=out)
+    if format == "json":
+        # A p-value that cannot be known is NaN, which is no JSON.
+        say(json.dumps(json.loads(json.dumps(asdict(found)), parse_constant=lambda _: None)))
+        return
+    for rows in table(found):
+        for line in columns(rows):
+            say(line)
+        say("")
+    say(one_line(found.verdict))
+    say(f"Page: {out}")
 
 
 @app.command

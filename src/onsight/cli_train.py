@@ -19,6 +19,7 @@ def train(
     *,
     spec: Annotated[TrainSpec | None, Parameter(name="*")] = None,
     resume: Path | None = None,
+    seeds: int = 1,
     quiet: Quiet = False,
 ) -> None:
     """Train a classifier on pictures and keep it as a run.
@@ -31,6 +32,8 @@ def train(
         every choice of the training
     resume
         go on with this run (or runs/latest); with --epochs N also one that has finished
+    seeds
+        train so many runs, with --seed, --seed + 1 and so on, on the same split: how much of a figure is luck?
     """
     from . import training
     from .progress import make_reporter
@@ -38,9 +41,16 @@ def train(
     spec = spec or TrainSpec()
     if resume is None:
         spec = TrainSpec(**{**spec.model_dump(include=spec.model_fields_set), "data": data})
+        if seeds != 1:
+            runs = training.train_seeds(spec, seeds, reporter=make_reporter(quiet))
+            print("\n".join(str(run.folder) for run in runs))  # noqa: T201
+            if not quiet:
+                folders = " ".join(str(run.folder) for run in runs)
+                print(f"Next: onsight evaluate each, then: onsight compare {folders}", file=sys.stderr)  # noqa: T201
+            return
         run = training.train(spec, reporter=make_reporter(quiet))
     else:
-        extra = spec.model_fields_set - {"epochs"}
+        extra = (spec.model_fields_set - {"epochs"}) | ({"seeds"} if seeds != 1 else set())
         if extra or data != "cifar10":
             given = ", ".join(sorted(extra)) or f"data {data}"
             raise SpecError(

@@ -70,7 +70,9 @@ class Dataset:
         return f"Dataset('{self.name}', {len(self):,} pictures, {len(self.classes):,} classes, {split})"
 
 
-def load_dataset(data: str | Path, data_dir: Path | None = None, progress: Progress | None = None) -> Dataset:
+def load_dataset(
+    data: str | Path, data_dir: Path | None = None, progress: Progress | None = None, *, download: bool = True
+) -> Dataset:
     """Load a known data set by its name, or list the one at a path.
 
     Args:
@@ -78,6 +80,7 @@ def load_dataset(data: str | Path, data_dir: Path | None = None, progress: Progr
             like a known set is meant by "./digits", or by a `Path`.
         data_dir: Where to look for CIFAR files before downloading; by default the environment variable ONSIGHT_DATA.
         progress: Called with (what, bytes so far, bytes in all) while something is downloaded.
+        download: Whether what is not on this machine may be fetched; else it is a DataError.
 
     Raises:
         SpecError: `data` is neither a known name nor an existing path.
@@ -86,7 +89,7 @@ def load_dataset(data: str | Path, data_dir: Path | None = None, progress: Progr
     """
     path = Path(data).expanduser()
     if str(data) in DATASETS and not (isinstance(data, Path) and path.exists()):
-        return _load_known(str(data), data_dir, progress)
+        return _load_known(str(data), data_dir, progress, download)
     if not path.exists():
         message = unknown_name("data set", str(data), DATASETS)
         raise SpecError(f"{message} Or give the path of a folder, a .zip or a .csv; '{data}' is none.")
@@ -103,7 +106,7 @@ def load_dataset(data: str | Path, data_dir: Path | None = None, progress: Progr
     raise DataError(f"'{path}' is none of what can be read: a folder, a .zip or a .csv")
 
 
-def _load_known(name: str, data_dir: Path | None, progress: Progress | None) -> Dataset:
+def _load_known(name: str, data_dir: Path | None, progress: Progress | None, download: bool) -> Dataset:
     if name == "digits":
         return load_digits()
     if name == "toy":
@@ -113,7 +116,7 @@ def _load_known(name: str, data_dir: Path | None, progress: Progress | None) -> 
 
     if data_dir is None and os.environ.get("ONSIGHT_DATA"):
         data_dir = Path(os.environ["ONSIGHT_DATA"])
-    return load_cifar(name, data_dir.expanduser() if data_dir else None, progress)
+    return load_cifar(name, data_dir.expanduser() if data_dir else None, progress, download=download)
 
 
 def load_digits() -> Dataset:

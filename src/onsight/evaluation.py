@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from . import figures, metrics
+from . import explaining, figures, label_errors, metrics, slices
 from .datasets import Dataset, load_dataset
 from .engines import EngineName, open_engine
-from .errors import DataError
+from .errors import DataError, SpecError
 from .files import write_json
 from .pixels import Pixels, load_pixels
 from .prediction import probabilities
@@ -20,6 +20,7 @@ from .reporting import report
 from .runs import Run, now, open_run
 from .spec import TrainSpec
 from .splits import recorded_parts
+from .thumbnails import write_thumbnails
 
 SHOWN = 32  # sample pictures
 EXAMPLES = 12  # predictions and mistakes shown with their probabilities
@@ -50,6 +51,8 @@ def evaluate(
     *,
     data: str | Path | None = None,
     data_dir: Path | None = None,
+    folds: int = 0,
+    slices_file: Path | None = None,
     batch_size: int = 256,
     engine: EngineName = "auto",
     reporter: Reporter | None = None,
@@ -61,16 +64,21 @@ def evaluate(
         data: other data, with (some of) the same classes: its test part, or all of it where it has none. Where it turns
             out to be the run's own, moved or renamed, only the run's test pictures count.
         data_dir: where the named data set lies, if it has moved.
+        folds: train so many models on the rest of the training pictures to look for wrong labels in these too; 0: not.
+        slices_file: a CSV with the column path and others of the user's, to report the accuracy by; see `slices`.
         batch_size: pictures a step; changes speed only.
         engine: what computes: "litert" (no framework is imported), "keras", or "auto": LiteRT where it can be had.
         reporter: where progress goes.
 
     Raises:
+        SpecError: one fold, or folds of other data.
         RunError: there is no such run, or it is not finished, or its test pictures are gone.
-        DataError: the other data has classes that the run does not know, or nothing to test on.
+        DataError: the other data has classes that the run does not know, or nothing to test on, or the CSV fits none.
     """
     run = open_run(run)
     run.require_trained()
+    if folds == 1 or folds < 0:
+        raise SpecError(f"folds={folds} leaves no picture out; expected 0, or 2 and more, such as 5.")
     with reporter or make_reporter() as show:
         spec = TrainSpec(**run.spec)
         dataset = load_dataset(data or spec.data, data_dir or (None if data else spec.data_dir), show.work)
@@ -84,13 +92,14 @@ def evaluate(
         index = np.setdiff1d(np.flatnonzero(parts == "test"), list(pixels.broken))
         if not len(index):
             raise DataError(f"{dataset.name} has no readable test pictures.")
+        names = [dataset.names[i] for i in index.tolist()]
+        columns = slices.read_columns(slices_file, names) if slices_file else {}
         answering = open_engine(run, engine)
         show.note(f"answering        {answering.name}  ({answering.reason})")
         run.log_test_use(f"evaluate on {dataset.provenance}")
         scores = probabilities(answering, pixels.images, index, batch_size, show)
         folder = run.evaluation_folder(name)
         folder.mkdir(parents=True, exist_ok=True)
-        names = [dataset.names[i] for i in index.tolist()]
         metrics.write_predictions(folder / "predictions.csv", names, labels[index], scores, run.classes)
         found = metrics.score(labels[index], scores, run.classes) | {
             "data": dataset.name,
@@ -99,9 +108,47 @@ def evaluate(
             "evaluated_at": now(),
         }
         write_json(folder / "metrics.json", found)
+        look_for_label_errors(run, folder, dataset, pixels, folds, batch_size, show)
         draw(run, folder, found, pixels.images, index, labels[index], scores)
+        truth = [run.classes[i] for i in labels[index].tolist()]
+        columns = slices.describe(dataset, index, truth, pixels.images) | columns
+        write_json(folder / "slices.json", slices.measure(scores.argmax(axis=1) == labels[index], columns))
+        write_thumbnails(folder, pixels.images, index, labels[index], scores, names)
+        show.note("explaining       the mistakes it was surest of")
+        worst = surest_mistakes(labels[index], scores)[: explaining.WORST]
+        own, shown, right = [names[i] for i in worst.tolist()], pixels.images[index[worst]], labels[index[worst]]
+        model = explaining.keras_model(run)
+        explaining.explain_mistakes(folder, shown, right, scores[worst], own, answering.probabilities, model)
         report(run)
     return Evaluation(folder, found)
+
+
+def look_for_label_errors(
+    run: Run, folder: Path, dataset: Dataset, pixels: Pixels, folds: int, batch_size: int, show: Reporter
+) -> None:
+    """Write label_errors.json: suspects among what was scored, and among training pictures that folds have scored."""
+    if folds:
+        if folder.name != "test":
+            raise SpecError("--folds looks at the run's own training pictures, and --data names others: leave one out.")
+        from .folds import predict_out_of_fold  # here: it trains
+
+        predict_out_of_fold(run, dataset, pixels, folds, batch_size, show)
+    scored = metrics.read_predictions(folder / "predictions.csv")
+    tables = [(scored, ["test"] * len(scored.names))]
+    kept = run.evaluation_folder("folds") / "predictions.csv"  # perhaps of an earlier evaluation
+    if folder.name == "test" and kept.exists():
+        scored = metrics.read_predictions(kept)
+        validation = set(run.dataset["split"]["validation"])
+        tables.append((scored, ["validation" if name in validation else "train" for name in scored.names]))
+    count = label_errors.write(folder, tables, dataset.names, pixels.images)
+    if count:
+        show.note(f"label errors     {count:,} labels to look at, the likeliest first: {folder / 'label_errors.json'}")
+
+
+def surest_mistakes(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Return which answers are wrong, the surest first."""
+    wrong = np.flatnonzero(scores.argmax(axis=1) != labels)
+    return wrong[np.argsort(-scores[wrong].max(axis=1), kind="stable")]
 
 
 def own_parts(run: Run, dataset: Dataset, pixels: Pixels, *, required: bool) -> np.ndarray | None:
@@ -140,8 +187,7 @@ def draw(
     shown = pictures[index[chosen]]
     figures.save(figures.sample_pictures(shown, [run.classes[i] for i in labels[chosen]]), folder / "samples.png")
     figures.save(figures.confusion_matrix(np.array(found["confusion"]), run.classes), folder / "confusion.png")
-    wrong = np.flatnonzero(scores.argmax(axis=1) != labels)
-    surest = wrong[np.argsort(-scores[wrong].max(axis=1), kind="stable")][:EXAMPLES]
+    surest = surest_mistakes(labels, scores)[:EXAMPLES]
     for name, picked in (("predictions", chosen[:EXAMPLES]), ("mistakes", surest)):
         if len(picked):
             truth = [run.classes[i] for i in labels[picked]]

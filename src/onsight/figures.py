@@ -271,6 +271,46 @@ def predictions(
     return figure
 
 
+@_style()
+def explanations(
+    pictures: Sequence[np.ndarray],
+    overlays: Sequence[np.ndarray],
+    names: Sequence[str],
+    probabilities: np.ndarray,
+    classes: Sequence[str],
+    heading: tuple[str, str],
+    top: int = 3,
+) -> Figure:
+    """Draw a row a picture: itself, itself under its heat map, and the likeliest classes as bars.
+
+    `pictures` and `overlays` n of (S, S, 3) uint8, `names` n texts, `probabilities` (n, C), `heading` two lines.
+    """
+    from matplotlib.patches import Rectangle
+
+    side, line, room = 1.75, 0.34, 0.24
+    rows = min(top, len(classes), 4)
+    left = 2 * side + 0.28
+    width = WIDTH - left - 0.08
+    above = _heading_height(heading)
+    figure, axes = _sheet(above + len(pictures) * (side + room))
+    _heading(figure, heading)
+    for i, (picture, heat, row) in enumerate(zip(pictures, overlays, probabilities, strict=True)):
+        y = above + i * (side + room) + 0.06
+        _picture(axes, picture, 0.06, y, side)
+        _picture(axes, heat, side + 0.12, y, side)
+        _write(axes, left, y + 0.12, fit(names[i], width, 9.5), 9.5, color=GREY)
+        for k, index in enumerate(np.argsort(-row, kind="stable")[:rows]):
+            y_bar = y + 0.32 + k * line
+            share, look = float(row[index]), ({"weight": "bold"} if k == 0 else {})
+            axes.add_patch(Rectangle((left, y_bar), width, line - 0.06, color="#f2f4f7", linewidth=0))
+            tint = BLUE if k == 0 else GREY
+            axes.add_patch(Rectangle((left, y_bar), width * share, line - 0.06, color=tint, alpha=0.28, linewidth=0))
+            middle = y_bar + (line - 0.06) / 2
+            _write(axes, left + 0.07, middle, fit(classes[index], width - 0.7, 10 * BOLD), 10, **look)
+            _write(axes, left + width - 0.07, middle, _whole_percent(share), 10, ha="right", **look)
+    return figure
+
+
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG or SVG, as the suffix says; atomically, and the same figure is the same bytes.
 

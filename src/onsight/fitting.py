@@ -20,7 +20,7 @@ from .errors import Interrupted, RunError, TrainingError
 from .events import EventLog
 from .files import is_disk_full, sync_folder
 from .litert import add_litert
-from .models import build_model
+from .models import build_model, prepare_model
 from .parity import spread
 from .pipeline import full_batches, steps_per_epoch, training_batches
 from .progress import Reporter
@@ -95,6 +95,7 @@ class Loop:
         self.batch_size = min(spec.batch_size, len(training.labels))
         self.steps = steps_per_epoch(len(training.labels), self.batch_size)
         self.model = build(spec, len(run.classes))
+        prepare_model(self.model, training.images, np.random.default_rng([spec.seed, 3]).permutation(training.chosen))
         optimizer = make_optimizer(spec.optimizer, spec.learning_rate, spec.weight_decay)
         self.model.optimizer, self.model.stop_training = optimizer, False  # where Keras callbacks look
         self.step = make_step(self.model, optimizer, spec.label_smoothing)

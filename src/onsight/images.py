@@ -150,6 +150,17 @@ def load(source: str | os.PathLike[str] | bytes | Image.Image | np.ndarray, size
     return resize(image, size)
 
 
+def thumbnail(image: np.ndarray, size: int = 96) -> bytes:
+    """Return a small WebP file of an (H, W, 3) uint8 picture for a page: its centre square, never enlarged.
+
+    Up to 64 px it is lossless: a lossy WebP halves the resolution of colour, and that shows in pictures so small.
+    """
+    file = io.BytesIO()
+    side = min(size, *image.shape[:2])
+    Image.fromarray(resize(image, side)).save(file, "WEBP", lossless=side <= 64, quality=80, method=4)
+    return file.getvalue()
+
+
 def _read(path: str | os.PathLike[str]) -> bytes:
     """Return the content of a file that the user named."""
     try:

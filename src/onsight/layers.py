@@ -24,14 +24,14 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Return the normalised inputs, of the same shape (batch, H, W, channels) and dtype."""
-        plain = len(inputs.shape) == 4 and self.axis in (-1, 3) and self.scale and self.center and mask is None
+        plain = len(inputs.shape) == 4 and self.axis in (-1, 3) and self.center and mask is None
         if not (plain and training and self.trainable and keras.config.backend() == "tensorflow"):
             return super().call(inputs, training=training, mask=mask)
         import tensorflow as tf
 
         outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
             x=inputs,
-            scale=self.gamma.value,
+            scale=self.gamma.value if self.scale else tf.ones_like(self.beta.value),
             offset=self.beta.value,
             mean=[],
             variance=[],

@@ -167,7 +167,9 @@ def load_model(folder: Path) -> keras.Model:
             model = build_model(description.model, description.image_size, len(description.classes))
     except OnsightError as error:
         raise ModelFileError(f"{folder / 'model.json'}: {error}") from None
-    if (description.parameters, description.layers) != (model.count_params(), layer_table(model)):
+    rows = layer_table(model)
+    older = [{key: value for key, value in row.items() if key != "multiply_adds"} for row in rows]  # before 0.2
+    if description.parameters != model.count_params() or description.layers not in (rows, older):
         raise ModelFileError(
             f"{folder / 'model.json'} describes other layers than this version's {description.model} has: it was "
             "damaged, or made by another version."

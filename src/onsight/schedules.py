@@ -13,12 +13,14 @@ def rate_factor(schedule: str, done: float, judge: dict[str, Any]) -> float:
     """Return the learning rate as a share of its highest value.
 
     Args:
-        schedule: constant, cosine, one_cycle (linear up over 20 %, then linear to 0) or plateau.
+        schedule: constant, cosine, linear (to 0), one_cycle (linear up over 20 %, then linear to 0) or plateau.
         done: share of all steps that were taken, 0 to 1.
         judge: as from `new_judge`; only plateau looks at it.
     """
     if schedule == "cosine":
         return (1 + math.cos(math.pi * done)) / 2
+    if schedule == "linear":
+        return 1 - done
     if schedule == "one_cycle":
         return max(0.04, done / WARM_UP) if done < WARM_UP else (1 - done) / (1 - WARM_UP)
     if schedule == "plateau":

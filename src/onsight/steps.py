@@ -44,6 +44,10 @@ def make_optimizer(name: str, learning_rate: float, weight_decay: float) -> kera
 
     if name == "sgd":
         optimizer = keras.optimizers.SGD(learning_rate, momentum=0.9, nesterov=True, weight_decay=weight_decay or None)
+    elif name == "muon":
+        from .optimizers import Muon
+
+        optimizer = Muon(learning_rate, adam_weight_decay=weight_decay or None)
     elif name == "adamw":
         optimizer = keras.optimizers.AdamW(learning_rate, weight_decay=weight_decay)
     else:

@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import figures
-from .backend import choose_backend, environment, use_backend
+from .backend import choose_backend, choose_precision, environment, use_backend
 from .checkpoints import load_checkpoint
 from .datasets import DATASETS, Dataset, load_dataset
-from .errors import RunError
+from .differences import deviation, mean, points
+from .errors import Interrupted, RunError, SpecError
 from .fitting import Examples, fit
+from .metrics import percent
 from .pixels import Pixels, load_pixels, median_side
 from .progress import Reporter, make_reporter
-from .reporting import report
+from .reporting import command_for, report
 from .runs import Run, open_run
 from .spec import TrainSpec, resolve
 from .splits import membership, recorded_parts, split
@@ -75,6 +77,65 @@ def train(
         run = Run.create(f"{dataset.name}-{spec.model}", record, members)
         show.note(f"run              {run.folder}")
         return fit_and_report(run, spec, dataset, pixels, parts, show, callbacks)
+
+
+def train_seeds(
+    spec: TrainSpec | None = None,
+    seeds: int = 5,
+    *,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    reporter: Reporter | None = None,
+) -> list[Run]:
+    """Train `spec` with its seed, the next, and so on, and return the runs: how much of a figure is luck?
+
+    The pictures are split alike for all of them, by the first seed: else each would be validated, and where the data
+    set has no test pictures of its own also tested, on others, and figures would differ for that too.
+
+    Args:
+        spec: what to train; the default is the default preset on CIFAR-10.
+        seeds: how many runs.
+        callbacks: as `train` takes them; the same ones for every run.
+        reporter: where progress goes; by default to standard error.
+
+    Raises:
+        SpecError: `seeds` is below 1, or the last seed too large.
+        Interrupted: Ctrl-C or SIGTERM came. Runs that have finished stay, the one at work can be resumed, and the
+            message has the command for the seeds that were not begun.
+        OnsightError: as `train` raises them.
+    """
+    spec = spec or TrainSpec()
+    if seeds < 1:
+        raise SpecError(f"seeds={seeds} trains nothing; expected 1 or more.")
+    split_seed = spec.seed if spec.split_seed is None else spec.split_seed
+    asked = spec.model_dump(exclude_unset=True)
+    specs = [TrainSpec(**{**asked, "seed": spec.seed + i, "split_seed": split_seed}) for i in range(seeds)]
+    show = reporter or make_reporter()
+    runs = []
+    for done, each in enumerate(specs, start=1):
+        show.note(f"seed             {each.seed}  ({done} of {seeds})")
+        try:
+            runs.append(train(each, callbacks=callbacks, reporter=show))
+        except Interrupted as stop:
+            if done == seeds:
+                raise
+            rest = {"data": spec.data} | specs[done].model_dump(mode="json", exclude_unset=True)
+            command = f"{command_for(rest)} --seeds {seeds - done}"
+            raise Interrupted(f"{stop}\nThen the seeds that were not begun: {command}", stop.exit_code) from None
+    show.note(seed_table(runs))
+    return runs
+
+
+def seed_table(runs: Sequence[Run]) -> str:
+    """Return the runs of `train_seeds` with their validation accuracy, its mean and sample standard deviation."""
+    lines, shares = [], []
+    for run in runs:
+        share = (run.model_epoch() or {}).get("val_accuracy")
+        lines.append(f"seed {run.spec['seed']:<11} {run.folder}   validation {percent(share)}")
+        shares += [] if share is None else [share]
+    if len(shares) > 1:
+        spread = f"{percent(mean(shares))} ± {points(deviation(shares) or 0.0)}"
+        lines.append(f"{len(shares)} seeds          validation {spread} (mean, sample standard deviation)")
+    return "\n".join(lines)
 
 
 def resume(
@@ -136,8 +197,7 @@ def settle(spec: TrainSpec, reasons: dict[str, str], backend: str, reason: str) 
     update: dict[str, Any] = {"backend": backend}
     reasons = reasons | ({} if spec.backend else {"backend": reason})
     if spec.precision is None:
-        update["precision"] = "float32"
-        reasons["precision"] = "exact; bfloat16 pays only on processors that have AMX or avx512_bf16"
+        update["precision"], reasons["precision"] = choose_precision(backend)
     if spec.data not in DATASETS:
         update["data"] = str(Path(spec.data).resolve())
     data_dir = spec.data_dir or os.environ.get("ONSIGHT_DATA")
@@ -159,7 +219,7 @@ def split_readable(dataset: Dataset, pixels: Pixels, spec: TrainSpec) -> np.ndar
         ),
         pixels.hashes[readable],
         validation=spec.validation,
-        seed=spec.seed,
+        seed=spec.split_seed,
         allow_tiny=spec.allow_tiny,
     )
     return parts

@@ -7,6 +7,8 @@ Listing the registry imports no Keras.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,6 +16,7 @@ from ..errors import SpecError, unknown_name
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
 
 
 class Entry(NamedTuple):
@@ -24,6 +27,7 @@ class Entry(NamedTuple):
     smallest: int  # image size in pixels
     largest: int  # beyond it, its dense layers would take gigabytes
     default_size: int  # pictures are not enlarged beyond it unless the user says so
+    prepare: str = ""  # "module:function" of `prepare_model`'s arguments: sets weights from data
 
 
 MODELS: dict[str, Entry] = {
@@ -34,6 +38,12 @@ MODELS: dict[str, Entry] = {
         "cnn:cnn_compact", "three stages that pool early: the most accuracy for the time on a CPU", 8, 1024, 96
     ),
     "resnet20": Entry("resnet:resnet20", "He et al. 2015 for CIFAR: 0.27 million parameters", 16, 1024, 96),
+    "whitened": Entry(
+        "whitened:whitened", "the fastest published recipe's: 1.97 million parameters", 17, 1024, 96, "whitened:whiten"
+    ),
+    "whitened_wide": Entry(
+        "whitened:whitened_wide", "the same, wider: more accuracy for more time", 17, 1024, 96, "whitened:whiten"
+    ),
 }
 
 
@@ -58,8 +68,25 @@ def build_model(name: str, image_size: int, num_classes: int) -> keras.Model:
     check_size(name, image_size)
     if num_classes < 2:
         raise SpecError(f"A classifier needs at least two classes, and num_classes is {num_classes}.")
-    module, function = MODELS[name].function.split(":")
-    return getattr(import_module(f".{module}", __name__), function)(image_size, num_classes)
+    return _function(MODELS[name].function)(image_size, num_classes)
+
+
+def prepare_model(model: keras.Model, images: np.ndarray, order: np.ndarray) -> None:
+    """Set the weights that a network takes from data before it trains, if it has such.
+
+    Args:
+        model: new, from `build_model`.
+        images: (all, H, W, 3) uint8, may be memory-mapped.
+        order: indices of the training pictures among them, shuffled: as many of the first as are needed are read.
+    """
+    if MODELS[model.name].prepare:
+        _function(MODELS[model.name].prepare)(model, images, order)
+
+
+def _function(reference: str) -> Callable[..., Any]:
+    module, function = reference.split(":")
+    found: Callable[..., Any] = getattr(import_module(f".{module}", __name__), function)
+    return found
 
 
 def classifier(model: keras.Model, temperature: float = 1.0) -> keras.Model:
@@ -72,13 +99,23 @@ def classifier(model: keras.Model, temperature: float = 1.0) -> keras.Model:
 
 
 def layer_table(model: keras.Model) -> list[dict[str, Any]]:
-    """Return one row a layer: name, type, output_shape (without the batch), parameters."""
-    return [
-        {
-            "name": layer.name,
-            "type": type(layer).__name__,
-            "output_shape": list(layer.output.shape[1:]),
-            "parameters": layer.count_params(),
-        }
-        for layer in model.layers
-    ]
+    """Return one row a layer: name, type, output_shape (without the batch), parameters, multiply_adds (for a picture).
+
+    Of the multiply-adds those of the kernels are counted, as papers do: each number of a convolution's or a dense
+    layer's kernel takes part once at each position of the output. Biases, norms and activations are left out.
+    """
+    rows = []
+    for layer in model.layers:
+        shape = list(layer.output.shape[1:])
+        # "kernel" of Conv2D, DepthwiseConv2D and Dense; SeparableConv2D has two.
+        kernels = sum(math.prod(weight.shape) for weight in layer.weights if weight.name.endswith("kernel"))
+        rows.append(
+            {
+                "name": layer.name,
+                "type": type(layer).__name__,
+                "output_shape": shape,
+                "parameters": layer.count_params(),
+                "multiply_adds": math.prod(shape[:-1]) * kernels,
+            }
+        )
+    return rows

@@ -1,0 +1,206 @@
+"""Numbers -> SVG for the report: small charts that follow the page's colours, light or dark, and print.
+
+Each function returns markup in which every text is escaped. Shapes carry classes, and the page's style gives them their
+colours; a dash or a place tells apart what colours do. A chart is 300 units wide; its texts are 12.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from markupsafe import Markup, escape
+
+WIDTH, HEIGHT = 300.0, 210.0
+
+
+class Frame(NamedTuple):
+    """Where the numbers of a chart lie on its sheet."""
+
+    x_low: float
+    x_high: float
+    y_low: float
+    y_high: float
+    left: float = 42
+    right: float = WIDTH - 14
+    top: float = 14
+    bottom: float = HEIGHT - 40
+
+    def x(self, value: float) -> float:
+        """Return the place of a number along the horizontal axis."""
+        return self.left + (value - self.x_low) / ((self.x_high - self.x_low) or 1) * (self.right - self.left)
+
+    def y(self, value: float) -> float:
+        """Return the place of a number along the vertical axis."""
+        return self.bottom - (value - self.y_low) / ((self.y_high - self.y_low) or 1) * (self.bottom - self.top)
+
+
+def curves(epochs: Sequence[float], series: Sequence[dict[str, Any]], title: str, percents: bool = False) -> Markup:
+    """Draw figures over the epochs.
+
+    Each of `series` has name, values (one an epoch, None where there is none), look (a class of the style) and, for
+    the figure whose best is worth a ring, best (`max` or `min`). Shares are drawn as percent where `percents`.
+    """
+    scale = 100.0 if percents else 1.0
+    drawn = [{**each, "values": [None if v is None else scale * v for v in each["values"]]} for each in series]
+    values = [value for each in drawn for value in each["values"] if value is not None]
+    if not values:
+        return Markup("")
+    y_ticks = ticks(min(values), max(values))
+    frame = Frame(min(epochs), max(epochs), min(y_ticks[0], *values), max(y_ticks[-1], *values))
+    x_ticks = [
+        tick
+        for tick in ticks(frame.x_low, frame.x_high, 5)
+        if tick == int(tick) and frame.x_low <= tick <= frame.x_high
+    ]
+    parts = [_grid(frame, x_ticks, y_ticks, "epoch", "")]
+    for each in drawn:
+        known = [(x, value) for x, value in zip(epochs, each["values"], strict=True) if value is not None]
+        parts.append(_line(frame, known, each["look"]))
+        if len(known) == 1:
+            parts.append(_dot(frame, *known[0], each["look"]))
+        if known and each.get("best"):
+            at, value = each["best"](known, key=lambda point: point[1])
+            parts.append(_ring(frame, at, value, f"{_number(value)}{' %' if percents else ''}", above=not percents))
+    legend = [(each["name"], each["look"]) for each in drawn if any(v is not None for v in each["values"])]
+    return _sheet(parts, title, legend if len(legend) > 1 else [])
+
+
+def reliability(bins: Sequence[dict[str, Any]], n: int, title: str) -> Markup:
+    """Draw how often answers of each probability are right: bars, against marks where they should end.
+
+    `bins` as `metrics.calibration` returns them, of `n` pictures in all; bars that hold fewer are paler.
+    """
+    frame = Frame(0, 100, 0, 100)
+    parts = [_grid(frame, range(0, 101, 20), range(0, 101, 20), "probability of the answer (%)", "right (%)")]
+    for each in bins:
+        if not each["count"]:
+            continue
+        left, wide = frame.x(100 * each["low"]) + 1, frame.x(100 * each["high"]) - frame.x(100 * each["low"]) - 2
+        top, mark = frame.y(100 * each["accuracy"]), frame.y(100 * each["confidence"])
+        told = (
+            f"{each['count']:,} pictures: {100 * each['confidence']:.1f} % sure, {100 * each['accuracy']:.1f} % right"
+        )
+        parts.append(
+            Markup(
+                '<rect class="bar" x="{:.2f}" y="{:.2f}" width="{:.2f}" height="{:.2f}" fill-opacity="{:.2f}">'
+                '<title>{}</title></rect><path class="mark" d="M{:.2f} {:.2f}h{:.2f}"/>'
+            ).format(
+                left, top, wide, frame.bottom - top, 0.3 + 0.7 * (each["count"] / n) ** 0.5, told, left, mark, wide
+            )
+        )
+    parts.append(_line(frame, [(0, 0), (100, 100)], "ideal"))
+    return _sheet(parts, title)
+
+
+def coverage(points: Sequence[dict[str, float]], title: str, threshold: float | None = None) -> Markup:
+    """Draw the accuracy of the surest pictures over how many of them are answered; a ring where `threshold` cuts.
+
+    `points` as `reporting.coverage_curve` returns them.
+    """
+    shown = [(100 * each["coverage"], 100 * each["accuracy"]) for each in points]
+    y_ticks = ticks(min(y for _, y in shown), 100)
+    frame = Frame(0, 100, min(y_ticks[0], *(y for _, y in shown)), 100)
+    parts = [
+        _grid(frame, range(0, 101, 20), y_ticks, "pictures answered, surest first (%)", "right (%)"),
+        _line(frame, shown, "first"),
+    ]
+    if threshold is not None:
+        answered = [each for each in points if each["threshold"] >= threshold]
+        if answered:
+            x, y = 100 * answered[-1]["coverage"], 100 * answered[-1]["accuracy"]
+            parts.append(_ring(frame, x, y, f"{y:.1f} % of {x:.0f} %", above=False))
+    return _sheet(parts, title)
+
+
+def severities(values: Sequence[float], clean: float, title: str) -> Markup:
+    """Draw the accuracy at the five severities of a corruption, against that on clean pictures, in a small frame."""
+    frame = Frame(0, len(values), 0, 100, left=4, right=146, top=6, bottom=86)
+    points = list(enumerate([100 * clean, *(100 * value for value in values)]))
+    parts = [
+        Markup('<path class="grid" d="M4 86h142"/>'),
+        _line(frame, [(0, 100 * clean), (len(values), 100 * clean)], "ideal"),
+        _line(frame, points, "first"),
+        *(_dot(frame, x, y, "first", 2) for x, y in points),
+    ]
+    return _sheet(parts, title, size=(150, 90))
+
+
+def ticks(low: float, high: float, most: int = 5) -> list[float]:
+    """Return round numbers from at or below `low` to at or above `high`, at most two more than `most`.
+
+    >>> ticks(0.31, 1.7), ticks(40, 86)
+    ([0.0, 0.5, 1.0, 1.5, 2.0], [40.0, 50.0, 60.0, 70.0, 80.0, 90.0])
+    """
+    span = (high - low) or abs(high) or 1.0
+    power = 10 ** math.floor(math.log10(span / most))
+    step = next(factor * power for factor in (1, 2, 5, 10) if span / (factor * power) <= most)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(step * index, 10) for index in range(first, max(last, first + 1) + 1)]
+
+
+def _grid(frame: Frame, x_ticks: Any, y_ticks: Any, x_title: str, y_title: str) -> Markup:
+    """Return the lines behind a chart with the numbers and the names of its axes."""
+    line = Markup('<path class="grid" d="M{:.1f} {:.2f}H{:.1f}"/><text x="{:.1f}" y="{:.2f}" class="end">{}</text>')
+    below = Markup('<text x="{:.2f}" y="{:.1f}" class="middle">{}</text>')
+    parts = [
+        line.format(frame.left, frame.y(tick), frame.right, frame.left - 6, frame.y(tick) + 4, _number(tick))
+        for tick in y_ticks
+    ]
+    parts += [below.format(frame.x(tick), frame.bottom + 16, _number(tick)) for tick in x_ticks]
+    parts.append(below.format((frame.left + frame.right) / 2, frame.bottom + 34, x_title))
+    if y_title:
+        middle = (frame.top + frame.bottom) / 2
+        parts.append(
+            Markup('<text x="11" y="{:.1f}" class="middle" transform="rotate(-90 11 {:.1f})">{}</text>').format(
+                middle, middle, y_title
+            )
+        )
+    return Markup("").join(parts)
+
+
+def _line(frame: Frame, points: Sequence[tuple[float, float]], look: str) -> Markup:
+    path = "L".join(f"{frame.x(x):.2f} {frame.y(y):.2f}" for x, y in points)
+    return Markup('<path class="line {}" d="M{}"/>').format(look, path) if points else Markup("")
+
+
+def _dot(frame: Frame, x: float, y: float, look: str, radius: float = 3) -> Markup:
+    return Markup('<circle class="dot {}" cx="{:.2f}" cy="{:.2f}" r="{}"/>').format(
+        look, frame.x(x), frame.y(y), radius
+    )
+
+
+def _ring(frame: Frame, x: float, y: float, text: str, above: bool = True) -> Markup:
+    """Return a ring with a text beside it that stays inside the frame."""
+    at, high = frame.x(x), frame.y(y)
+    late = at > (frame.left + frame.right) / 2
+    label = high - 10 if above and high > frame.top + 16 else high + 19
+    return Markup(
+        '<circle class="ring" cx="{:.2f}" cy="{:.2f}" r="4.5"/><text x="{:.2f}" y="{:.2f}" class="told {}">{}</text>'
+    ).format(at, high, at + (4 if late else -4), min(label, frame.bottom - 4), "end" if late else "start", text)
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}" if abs(value) < 100 else f"{value:,.0f}"
+
+
+def _sheet(
+    parts: Sequence[Markup],
+    title: str,
+    legend: Sequence[tuple[str, str]] = (),
+    size: tuple[float, float] = (WIDTH, HEIGHT),
+) -> Markup:
+    """Return the whole chart; the legend stands above the sheet, as text of the page."""
+    head = Markup("").join(
+        Markup('<span><svg viewBox="0 0 22 8" class="key"><path class="line {}" d="M0 4H22"/></svg>{}</span>').format(
+            look, name
+        )
+        for name, look in legend
+    )
+    return (
+        (Markup('<div class="legend">{}</div>').format(head) if legend else Markup(""))
+        + Markup('<svg viewBox="0 0 {:g} {:g}" role="img" aria-label="{}">').format(*size, escape(title))
+        + Markup("").join(parts)
+        + Markup("</svg>")
+    )

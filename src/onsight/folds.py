@@ -1,0 +1,101 @@
+"""Out-of-fold predictions: what models that were not trained on a training picture say about it."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+import numpy as np
+
+from . import metrics
+from .datasets import Dataset
+from .errors import Interrupted
+from .files import write_json
+from .fitting import Examples, fit
+from .pixels import Pixels
+from .prediction import probabilities
+from .progress import Reporter, duration
+from .runs import SCHEMA, Run, now
+from .spec import TrainSpec
+from .splits import recorded_parts, uniform
+
+AS_FOLDS = 2**63  # added to the seed: no seed of a split is as large, so folds are drawn apart from the split
+
+
+def predict_out_of_fold(
+    run: Run, dataset: Dataset, pixels: Pixels, folds: int, batch_size: int, show: Reporter
+) -> None:
+    """Write evaluations/folds/predictions.csv: held-out probabilities of a run's training and validation pictures.
+
+    The training pictures are divided in `folds`; for each a model is trained by the run's own spec on the others, and
+    validated as the run's was. The validation pictures are answered by the run's own model, which never trained on
+    them. That costs about folds - 1 times the run's training. The models lie in folds/ while they are made, each a run
+    of its own, so that after an interruption the same command goes on; they are removed in the end.
+
+    Raises:
+        DataError: the pictures are gone or have changed.
+        TrainingError, Interrupted: as training raises them.
+    """
+    spec = TrainSpec(**run.spec)
+    parts = recorded_parts(run.dataset, dataset, pixels.hashes, ("train", "validation"))
+    training, validation = (np.flatnonzero(parts == part) for part in ("train", "validation"))
+    fold = assign(pixels.hashes[training], dataset.labels[training], folds, spec.seed)
+    spent = sum(row.get("seconds") or 0.0 for row in run.history())
+    show.note(
+        f"folds            {folds} trainings on {round(100 - 100 / folds)} % of {len(training):,} pictures each: about "
+        f"{folds - 1} times the run's own training, {duration((folds - 1) * spent)} at its speed"
+    )
+    scores = np.zeros((len(dataset), len(run.classes)), np.float32)
+    workshop = run.folder / "folds"
+    for number in range(folds):
+        inside, outside = training[fold == number], training[fold != number]
+        model_run = fold_run(run, number, folds)
+        if not model_run.is_trained:
+            show.note(f"fold             {number + 1} of {folds}")
+            learned, judged = (Examples(pixels.images, index, dataset.labels[index]) for index in (outside, validation))
+            try:
+                fit(model_run, spec, learned, judged, show)
+            except Interrupted as stop:
+                command = f"onsight evaluate {run.folder} --folds {folds}"
+                raise Interrupted(
+                    f"Stopped in fold {number + 1} of {folds}. Everything is saved. Go on with: {command}",
+                    stop.exit_code,
+                ) from None
+        scores[inside] = probabilities(model_run.load_model(), pixels.images, inside, batch_size, show)
+    if len(validation):
+        scores[validation] = probabilities(run.load_model(), pixels.images, validation, batch_size, show)
+    held_out = np.sort(np.concatenate([training, validation]))
+    folder = run.evaluation_folder("folds")
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [dataset.names[i] for i in held_out.tolist()]
+    metrics.write_predictions(
+        folder / "predictions.csv", names, dataset.labels[held_out], scores[held_out], run.classes
+    )
+    shutil.rmtree(workshop)
+
+
+def assign(hashes: np.ndarray, labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """Return (n,) the fold of each picture: by content, so that copies stay together, and each class dealt out evenly.
+
+    A copy in another fold would be learned with its label, and a wrong label on both would look right.
+    """
+    contents, first, content = np.unique(hashes, return_index=True, return_inverse=True)
+    order = np.lexsort((uniform(contents, seed + AS_FOLDS), labels[first]))
+    fold = np.empty(len(contents), np.int64)
+    fold[order] = np.arange(len(contents)) % folds
+    return fold[content]
+
+
+def fold_run(run: Run, number: int, folds: int) -> Run:
+    """Return the run of one fold, made anew where its folder is of other folds or another training of `run`."""
+    folder = run.folder / "folds" / f"{number + 1}-of-{folds}"
+    record: dict[str, Any] = {"schema": SCHEMA, "spec": run.spec, "environment": run.record.get("environment", {})}
+    if folder.exists():
+        before = Run(folder)
+        if all(before.record.get(key) == value for key, value in record.items()):
+            return before
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    write_json(folder / "dataset.json", {"name": run.dataset["name"], "classes": list(run.classes)})
+    write_json(folder / "spec.json", record | {"created": now()})
+    return Run(folder)

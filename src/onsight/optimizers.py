@@ -1,0 +1,51 @@
+"""Optimizers that Keras lacks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="onsight")
+class Muon(keras.optimizers.Muon):  # type: ignore[misc]  # Keras exports it untyped
+    """Muon for convolutions: the update of a kernel is made orthogonal, so every direction moves alike.
+
+    Keras' own Muon takes matrices only and would leave every convolution to AdamW. Here a kernel (height, width,
+    inputs, outputs) is updated as the matrix (height x width x inputs, outputs), after it was brought to the Frobenius
+    norm sqrt(outputs), and hidden dense kernels as they are. All else, the head `logits` too, is AdamW's at
+    `adam_lr_ratio` of the rate.
+
+    The kernel part is that of Jordan 2024 (github.com/KellerJordan/cifar10-airbench): Nesterov momentum 0.6, three
+    Newton-Schulz steps. It rescales kernels, so it is meant for convolutions that a batch norm follows.
+    """
+
+    def __init__(self, learning_rate: Any = 0.24, **kwargs: Any) -> None:
+        defaults: dict[str, Any] = {
+            "weight_decay": None,
+            "adam_weight_decay": None,
+            "adam_lr_ratio": 0.05,
+            "adam_beta_1": 0.85,
+            "adam_beta_2": 0.95,
+            "momentum": 0.6,
+            "ns_steps": 3,
+            "rms_rate": None,
+            "exclude_layers": ["logits"],
+        }
+        super().__init__(learning_rate, **(defaults | kwargs))
+
+    def _should_use_adamw(self, variable: Any) -> bool:
+        return len(variable.shape) not in (2, 4) or any(name in variable.path for name in self.exclude_layers)
+
+    def _muon_update_step(self, gradient: Any, variable: Any, lr: Any, m: Any) -> None:
+        self.assign(m, m * self.momentum + gradient)
+        update = gradient + m * self.momentum if self.nesterov else m
+        outputs = variable.shape[-1]
+        # In float32 whatever trains: a norm taken in bfloat16 is so coarse that the iteration diverges.
+        update = ops.reshape(ops.cast(update, "float32"), (-1, outputs))
+        update = ops.reshape(self.zeropower_via_newtonschulz5(update, self.ns_steps), variable.shape)
+        scale = 1.0
+        if len(variable.shape) == 4:
+            scale = outputs**0.5 / (ops.norm(ops.reshape(variable, (-1, outputs))) + 1e-7)
+        self.assign(variable, variable * ops.cast(scale, variable.dtype) - ops.cast(lr * update, variable.dtype))

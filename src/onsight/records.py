@@ -1,0 +1,87 @@
+"""What a run's files say, read leniently where a crash may have torn them, and worded safely for page and terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import shlex
+from pathlib import Path
+from typing import Any
+
+from .errors import RunError
+from .runs import Run
+
+
+def read_evaluations(run: Run) -> dict[str, dict[str, Any]]:
+    """Return every finished evaluation's metrics by name, `test` first."""
+    folders = sorted(run.evaluation_folder().parent.glob("*/metrics.json"), key=lambda path: path.parent.name)
+    found = {path.parent.name: read_object(path) for path in folders}
+    for name, metrics in found.items():
+        if not isinstance(metrics, dict) or "accuracy" not in metrics:
+            raise RunError(
+                f"{run.evaluation_folder(name) / 'metrics.json'} is damaged. Mend it: onsight evaluate {place(run)}"
+            )
+    return {name: metrics for name, metrics in sorted(found.items(), key=lambda item: item[0] != "test") if metrics}
+
+
+def read_history(run: Run) -> list[dict[str, Any]]:
+    """Return the epochs in order; of one that was repeated after a crash, the last. Not-finite figures become None."""
+    rows = {}
+    for line in read_lines(run.folder / "history.jsonl"):
+        if line.get("event") == "epoch" and isinstance(line.get("epoch"), int):
+            rows[line["epoch"]] = {
+                key: None if isinstance(value, float) and not math.isfinite(value) else value
+                for key, value in line.items()
+            }
+    return [rows[epoch] for epoch in sorted(rows)]
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the objects of a JSON-lines file; a line that a crash tore is left out."""
+    lines = []
+    with contextlib.suppress(FileNotFoundError):
+        for line in path.read_bytes().split(b"\n"):
+            with contextlib.suppress(ValueError, RecursionError):
+                value = json.loads(line)
+                if isinstance(value, dict):
+                    lines.append(value)
+    return lines
+
+
+def read_object(path: Path) -> dict[str, Any] | None:
+    """Return a JSON object, None where there is no file. Raises RunError where the file is damaged."""
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except OSError:
+        return None
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"{path} is damaged: {error}.") from None
+    return value if isinstance(value, dict) else None
+
+
+def place(run: Run) -> str:
+    """Return how a command names the run: below `runs/`, never with the writer's own folders."""
+    name = run.folder.resolve()
+    return plain(shlex.quote(f"runs/{name.name}" if name.parent.name == "runs" else name.name))
+
+
+def plain(text: str) -> str:
+    """Return `text` without what a terminal would obey: escapes, newlines, marks that turn the reading direction."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
+
+
+def short(name: Any, most: int = 40) -> str:
+    """Return a stranger's name for a sentence: plain, and cut with an ellipsis."""
+    text = plain(str(name))
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def times(n: int) -> str:
+    """Return how often: never, once, twice, 3 times."""
+    return {0: "never", 1: "once", 2: "twice"}.get(n, f"{n:,} times")
+
+
+def count(n: int, one: str) -> str:
+    """Return a number with its noun: 1 picture, 2 pictures."""
+    return f"{n:,} {one}{'' if n == 1 else 's'}"
