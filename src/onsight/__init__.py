@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from .errors import OnsightError as OnsightError
     from .evaluation import Evaluation as Evaluation
     from .evaluation import evaluate as evaluate
+    from .exporting import check_export as check_export
+    from .exporting import export as export
     from .prediction import Prediction as Prediction
     from .prediction import Predictor as Predictor
     from .prediction import predict as predict
@@ -43,6 +45,8 @@ _HOMES = {
     "OnsightError": "errors",
     "Evaluation": "evaluation",
     "evaluate": "evaluation",
+    "check_export": "exporting",
+    "export": "exporting",
     "Prediction": "prediction",
     "Predictor": "prediction",
     "predict": "prediction",

@@ -157,6 +157,49 @@ def predict(
 
 
 @app.command
+def export(
+    run: str,
+    /,
+    *formats: str,
+    precision: Literal["float32", "float16", "int8"] = "float32",
+    max_drop: float = 0.5,
+    check: Annotated[bool, Parameter(negative="", help="open what was exported again and compare")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a run for other runtimes, each file proven to answer as Keras does, or not written (exit code 3).
+
+    Parameters
+    ----------
+    run
+        a run's folder, or runs/latest
+    formats
+        litert, onnx, saved_model, keras, openvino
+    precision
+        of litert; int8 learns the ranges of its values from training pictures
+    max_drop
+        points of validation accuracy that int8 may cost
+    """
+    from . import exporting
+    from .progress import make_reporter
+
+    if check:
+        for name, difference in exporting.check_export(run, make_reporter(quiet)):
+            say(f"{name}: as when it was written (largest difference {difference:.1e})")
+        return
+    table = exporting.export(run, formats, precision=precision, max_drop=max_drop, reporter=make_reporter(quiet))
+    for line in columns(exporting.table_rows(table)):
+        say(line)
+    for row in table:
+        if "drop" in row:
+            low, high = row["drop_interval"]
+            hurt = ", ".join(f"{one_line(each['class'])} {each['drop'] * 100:.1f}" for each in row["hurt_most"])
+            say(
+                f"{row['file']}: {row['drop'] * 100:.2f} points less accurate on validation (95 %: {low * 100:.2f} to "
+                f"{high * 100:.2f}; n = {row['validation_n']:,}). Hurt most, in points: {hurt or 'none'}."
+            )
+
+
+@app.command
 def report(run: str = "latest", /) -> None:
     """Write a run's report.html anew, from what the run holds by now."""
     from .reporting import report as write_report

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -77,14 +78,24 @@ def open_engine(run: Run, engine: EngineName = "auto") -> Engine:
         raise SpecError(f"LiteRT cannot answer: {missing}. Take --engine keras, or auto.")
     if engine == "keras" or missing:
         return KerasEngine(run, description, missing or "asked for")
-    path = run.model_folder / "model.tflite"
+    content = read_litert(run.model_folder, description)
+    return LitertEngine(content, description, "asked for" if engine == "litert" else "it needs no framework")
+
+
+def read_litert(folder: Path, description: ModelDescription) -> bytes:
+    """Return the content of a model folder's model.tflite.
+
+    Raises:
+        ModelFileError: it is not the file that model.json names.
+    """
+    path = folder / "model.tflite"
     try:
         content = path.read_bytes()
     except OSError as error:
         raise ModelFileError(f"{path}, which model.json names, cannot be read: {error.strerror}.") from None
     if hashlib.sha256(content).hexdigest() != description.litert_sha256:
         raise ModelFileError(f"{path} does not have the SHA-256 that model.json names: it was damaged or exchanged.")
-    return LitertEngine(content, description, "asked for" if engine == "litert" else "it needs no framework")
+    return content
 
 
 class LitertEngine:

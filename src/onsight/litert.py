@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import keras
 
 FILE = "model.tflite"
-BATCH = 3  # that JAX traces with; no channel, kernel or number of classes can be taken for it where it is looked for
+BATCH = 3  # while converting; `free_batch` replaces it
 
 
 def add_litert(folder: Path, pictures: np.ndarray) -> str | None:
@@ -70,33 +70,27 @@ def convert(model: keras.Model) -> bytes:
         return from_tensorflow(folded) if keras.config.backend() == "tensorflow" else from_jax(folded)
 
 
-def frozen_function(model: keras.Model) -> Any:
-    """Return a TensorFlow function of `model` with the weights as constants.
+def from_tensorflow(model: keras.Model) -> bytes:
+    """Return the .tflite file by TensorFlow's own converter, its batch fixed while converting and freed in the file.
 
-    A function that still holds variables converts without a word to a file that answers NaN.
+    With a batch of unknown size a flatten becomes four operations that no quantizer takes.
     """
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8, name="image")]
-    function = tf.function(lambda image: model(image, training=False), input_signature=signature)
-    return convert_variables_to_constants_v2(function.get_concrete_function())
-
-
-def from_tensorflow(model: keras.Model) -> bytes:
-    """Return the .tflite file by TensorFlow's own converter."""
-    import tensorflow as tf
-
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen_function(model)], trackable_obj=model)
+    signature = [tf.TensorSpec((BATCH, *model.input_shape[1:]), tf.uint8, name="image")]
+    function = tf.function(lambda image: {"probabilities": model(image, training=False)}, input_signature=signature)
+    # A function that still holds variables converts without a word to a file that answers NaN.
+    frozen = convert_variables_to_constants_v2(function.get_concrete_function())
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen], trackable_obj=model)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    return bytes(converter.convert())
+    return free_batch(bytes(converter.convert()))
 
 
 def from_jax(model: keras.Model) -> bytes:
     """Return the .tflite file from StableHLO, by litert-converter, whose Python entry is private: so it is pinned.
 
-    With a batch of unknown size it computes every shape anew and fuses nothing: ten times slower. So the batch is
-    fixed while converting and freed in the file.
+    With a batch of unknown size it computes every shape anew and fuses nothing: ten times slower.
     """
     if not find_spec("litert_converter"):
         raise ExportError(
@@ -141,6 +135,9 @@ def free_batch(content: bytes) -> bytes:
             if shape[0] == BATCH:
                 shape[0] = -1
                 buffer.data = np.frombuffer(shape.tobytes(), np.uint8)
+    (signature,) = model.signatureDefs  # TensorFlow names by its own rules
+    for value, name in ((signature.inputs[0], b"image"), (signature.outputs[0], b"probabilities")):
+        value.name = graph.tensors[value.tensorIndex].name = name
     builder = flatbuffers.Builder(len(content))
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
@@ -178,5 +175,5 @@ def failures_named(format_: str) -> Iterator[None]:
     except ExportError:
         raise
     except Exception as error:
-        first = str(error).strip().partition("\n")[0][:300]
-        raise ExportError(f"The converter to {format_} failed: {type(error).__name__}: {first}") from error
+        what = " ".join(str(error).split())[:300]
+        raise ExportError(f"The converter to {format_} failed: {type(error).__name__}: {what}") from error

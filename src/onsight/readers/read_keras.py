@@ -1,0 +1,24 @@
+"""Answers of a .keras file, by Keras."""
+
+import os
+from collections.abc import Callable
+
+import numpy as np
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+import keras
+
+
+def open_model(path: str, threads: int | None = None) -> Callable[[np.ndarray], np.ndarray]:
+    """Return what gives (n, classes) float32 probabilities for (n, H, W, 3) uint8 pictures."""
+    if threads and keras.config.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+    model = keras.models.load_model(path, compile=False)
+
+    def answer(pictures: np.ndarray) -> np.ndarray:
+        return np.asarray(model.predict_on_batch(pictures))
+
+    return answer
