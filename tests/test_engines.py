@@ -89,7 +89,7 @@ print([m for m in ("keras", "tensorflow", "jax", "torch") if m in sys.modules], 
 """
     for words in (
         ("predict", toy_run.folder, tmp_path / "a.png"),
-        ("evaluate", toy_run.folder, "--quiet"),
+        ("evaluate", toy_run.folder, "--engine", "litert", "--quiet"),
         ("report", toy_run.folder),
     ):
         words = [sys.executable, "-c", code, *map(str, words)]

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from keras import layers
 
+from onsight.backend import to_numpy
 from onsight.folding import fold_batch_norms
 from onsight.layers import BatchNormalization
 from onsight.models import MODELS, build_model
@@ -38,12 +39,12 @@ def same(model, folded):
 @pytest.mark.parametrize("name", list(MODELS))
 def test_every_network_of_the_registry_is_folded_whole(name):
     model = stir(build_model(name, 32, 3))
-    before = [np.asarray(weight) for weight in model.get_weights()]
+    before = [to_numpy(weight) for weight in model.weights]
     folded = fold_batch_norms(model)
     assert norms(folded) == []
     same(model, folded)
-    for old, new in zip(before, model.get_weights(), strict=True):
-        np.testing.assert_array_equal(old, new)
+    for old, new in zip(before, model.weights, strict=True):
+        np.testing.assert_array_equal(old, to_numpy(new))
 
 
 def network(*between, scale=True, center=True):

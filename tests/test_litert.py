@@ -16,7 +16,7 @@ from onsight.saving import read_description, save_model
 pytestmark = pytest.mark.backend
 ALLOWED = {
     "CAST", "MUL", "ADD", "CONV_2D", "MAX_POOL_2D", "FULLY_CONNECTED", "SOFTMAX", "RESHAPE", "SHAPE", "STRIDED_SLICE",
-    "PACK", "MEAN", "REDUCE_MAX", "PAD", "TRANSPOSE", "DELEGATE",
+    "PACK", "MEAN", "LOGISTIC", "REDUCE_MAX", "PAD", "TRANSPOSE", "DELEGATE",
 }  # fmt: skip
 
 

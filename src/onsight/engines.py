@@ -158,16 +158,16 @@ class LitertEngine:
             try:
                 interpreter = Interpreter(model_content=self.content, num_threads=1)
                 (given,), (answered,) = interpreter.get_input_details(), interpreter.get_output_details()
+                found = [f"{value['dtype'].__name__} {value['shape'][1:].tolist()}" for value in (given, answered)]
+                expected = [f"uint8 {[self.size, self.size, 3]}", f"float32 {[len(self.classes)]}"]
+                if found != expected:
+                    raise ModelFileError(
+                        f"model.tflite takes {found[0]} and gives {found[1]}; model.json says {' and '.join(expected)}."
+                    )
                 self.own.input, self.own.output = given["index"], answered["index"]
                 self._resize(interpreter, 1)
             except (ValueError, RuntimeError) as error:
                 raise ModelFileError(f"model.tflite is no file that LiteRT can run: {error}") from error
-            found = [f"{value['dtype'].__name__} {value['shape'][1:].tolist()}" for value in (given, answered)]
-            expected = [f"uint8 {[self.size, self.size, 3]}", f"float32 {[len(self.classes)]}"]
-            if found != expected:
-                raise ModelFileError(
-                    f"model.tflite takes {found[0]} and gives {found[1]}; model.json says {' and '.join(expected)}."
-                )
             self.own.interpreter = interpreter
         return self.own.interpreter
 

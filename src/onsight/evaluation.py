@@ -117,7 +117,7 @@ def evaluate(
         show.note("explaining       the mistakes it was surest of")
         worst = surest_mistakes(labels[index], scores)[: explaining.WORST]
         own, shown, right = [names[i] for i in worst.tolist()], pixels.images[index[worst]], labels[index[worst]]
-        model = explaining.keras_model(run)
+        model = None if engine == "litert" else explaining.keras_model(run)
         explaining.explain_mistakes(folder, shown, right, scores[worst], own, answering.probabilities, model)
         report(run)
     return Evaluation(folder, found)

@@ -49,7 +49,7 @@ def fold_batch_norms(model: keras.Model) -> keras.Model:
             folded.add(layer.name)
 
     def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
-        config = layer.get_config()
+        config = plain_config(layer)
         if layer.name in weights:
             config["use_bias"] = True
         return type(layer).from_config(config)
@@ -64,6 +64,12 @@ def fold_batch_norms(model: keras.Model) -> keras.Model:
         elif layer.weights:
             layer.set_weights([to_numpy(weight) for weight in model.get_layer(layer.name).weights])
     return result
+
+
+def plain_config(layer: Any) -> dict[str, Any]:
+    """Return the configuration of a layer whose weights will be set: without initializers, of which some are ours."""
+    config: dict[str, Any] = layer.get_config()
+    return config | {name: "zeros" for name in config if name.endswith("_initializer")}
 
 
 def affine(layer: Any) -> tuple[np.ndarray, np.ndarray]:

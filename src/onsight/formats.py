@@ -260,11 +260,12 @@ def write_keras(model_folder: Path, path: Path, precision: Precision, pictures: 
     import keras
 
     from .backend import to_numpy
+    from .folding import plain_config
     from .saving import load_model
 
     def standard(layer: keras.layers.Layer) -> keras.layers.Layer:
         kind = keras.layers.BatchNormalization if isinstance(layer, keras.layers.BatchNormalization) else type(layer)
-        return kind.from_config(layer.get_config())
+        return kind.from_config(plain_config(layer))
 
     model = load_model(model_folder)
     plain = keras.models.clone_model(model, clone_function=standard)
