@@ -1,7 +1,18 @@
 import numpy as np
 import pytest
 
-from onsight.augmentation import AUGMENTATIONS, Draws, augment, draw
+from onsight.augmentation import (
+    AUGMENTATIONS,
+    BRIGHTNESS,
+    CONTRAST,
+    DISTORTED,
+    NOISE,
+    Draws,
+    augment,
+    blur,
+    distort,
+    draw,
+)
 
 
 @pytest.fixture
@@ -19,7 +30,7 @@ def test_contract(name, pictures):
     assert np.array_equal(changed, augment(pictures, again))
     # A picture's change does not depend on the batch that it is in.
     some = np.array([7, 2])
-    assert np.array_equal(changed[some], augment(pictures[some], Draws(draws.mirrored[some], draws.shifts[some])))
+    assert np.array_equal(changed[some], augment(pictures[some], draws.of(some)))
 
 
 def test_none_changes_nothing(pictures):
@@ -34,7 +45,7 @@ def test_flip_alternates():
 
 def test_shift_moves_and_reflects():
     picture = np.arange(16 * 16 * 3, dtype=np.uint8).reshape(1, 16, 16, 3)
-    moved = augment(picture, Draws(np.array([False]), np.array([[2, -1]], np.int16)))
+    moved = augment(picture, Draws(np.array([False]), np.array([[2, -1]], np.int16), np.zeros(1, np.uint64)))
     assert np.array_equal(moved[0, 2:, :-1], picture[0, :-2, 1:])
     assert np.array_equal(moved[0, 0, :-1], picture[0, 2, 1:])  # row 0 shows row -2, reflected: row 2
 
@@ -44,3 +55,46 @@ def test_shift_reaches_an_eighth_in_each_direction():
     assert shifts.min() == -4
     assert shifts.max() == 4
     assert not np.array_equal(shifts, draw("flip_shift", 2000, 32, seed=0, epoch=1).shifts)
+
+
+def test_robust_distorts_half_of_the_pictures_and_moves_all():
+    draws = draw("robust", 2000, 32, seed=0, epoch=0)
+    assert np.count_nonzero(draws.distortions) / 2000 == pytest.approx(DISTORTED, abs=0.04)
+    assert draws.shifts.any()
+    assert draws.mirrored.any()
+    assert not draw("robust_shift", 2000, 32, 0, 0).mirrored.any()
+    assert not np.array_equal(draws.distortions, draw("robust", 2000, 32, seed=0, epoch=1).distortions)
+
+
+def test_distortions_do_what_they_say():
+    """On plain grey: the spread of the values is the noise, the mean the brightness; most of it is mild."""
+    grey = np.full((600, 32, 32, 3), 128, np.uint8)
+    changed = distort(grey, np.arange(1, 601, dtype=np.uint64)).astype(float)
+    spread, mean = changed.std(axis=(1, 2, 3)), changed.mean(axis=(1, 2, 3))
+    assert (spread == 0).mean() == pytest.approx(0.5, abs=0.06)
+    assert 0.8 * NOISE < spread.max() < 1.05 * NOISE
+    assert 0.5 * BRIGHTNESS < np.abs(mean - 128).max() < BRIGHTNESS
+    bars = np.zeros((600, 32, 32, 3), np.uint8)
+    bars[:, :, 16:] = 255
+    edges = distort(bars, np.arange(1, 601, dtype=np.uint64)).astype(int)
+    step = edges[:, :, 17:19].mean(axis=(1, 2, 3)) - edges[:, :, 13:15].mean(axis=(1, 2, 3))
+    assert step.min() < 255 * (1 - 0.6 * CONTRAST)
+
+
+def test_blur_is_a_gaussian():
+    from scipy.ndimage import gaussian_filter
+
+    pictures = np.random.default_rng(0).random((3, 24, 24, 3)).astype(np.float32)
+    blurred = blur(pictures, np.array([0.5, 1, 2], np.float32))
+    for picture, result, sd in zip(pictures, blurred, (0.5, 1, 2), strict=True):
+        np.testing.assert_allclose(result, gaussian_filter(picture, (sd, sd, 0), truncate=6 / sd), atol=0.01)
+    np.testing.assert_allclose(blur(pictures, np.zeros(3, np.float32)), pictures, atol=1e-6)
+
+
+def test_the_callers_pictures_stay_as_they_are(pictures):
+    before = pictures.copy()
+    still = Draws(np.zeros(20, bool), np.zeros((20, 2), np.int16), np.arange(20, dtype=np.uint64))
+    changed = augment(pictures, still)
+    assert np.array_equal(pictures, before)
+    assert np.array_equal(changed[0], pictures[0])
+    assert not np.array_equal(changed, pictures)

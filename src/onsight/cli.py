@@ -51,6 +51,8 @@ def evaluate(
     *,
     data: str | None = None,
     data_dir: DataDir = None,
+    robustness: Annotated[bool, Parameter(negative="")] = False,
+    quick: Annotated[bool, Parameter(negative="")] = False,
     format: Literal["text", "json"] = "text",  # noqa: A002 - the flag's name
     quiet: Quiet = False,
 ) -> None:
@@ -62,6 +64,10 @@ def evaluate(
         a run's folder, or runs/latest
     data
         score on this data instead (a name, folder, zip or CSV with classes that the run knows)
+    robustness
+        measure the accuracy under 15 corruptions at 5 severities too (75 times the work)
+    quick
+        of that, on a tenth of the pictures
     format
         text for people, or metrics.json as it is
     """
@@ -71,12 +77,16 @@ def evaluate(
     from .progress import make_reporter
     from .reporting import verdict
 
-    result = evaluation.evaluate(run, data=data, data_dir=data_dir, reporter=make_reporter(quiet))
+    result = evaluation.evaluate(
+        run, data=data, data_dir=data_dir, robustness=robustness, quick=quick, reporter=make_reporter(quiet)
+    )
     if format == "json":
         say(json.dumps(result.metrics))
         return
     folder = result.folder.parent.parent
     for sentence in verdict(folder, result.folder.name):
+        say(sentence)
+    for sentence in evaluation.findings(result):
         say(sentence)
     say(f"Pictures and predictions: {result.folder}")
     say(f"Report: {folder / 'report.html'}")
