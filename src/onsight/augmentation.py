@@ -20,9 +20,9 @@ AUGMENTATIONS = {
 UNFLIPPED = {"flip": "none", "flip_shift": "shift", "robust": "robust_shift"}  # where a mirror changes the label
 # Of `robust`, chosen with speckle noise, Gaussian blur and saturation, never with the corruptions of the score.
 DISTORTED = 0.5  # share of the pictures
-BLUR = 1.2  # pixels of standard deviation, in a picture of 32
-CONTRAST, BRIGHTNESS = 0.8, 64  # less contrast by up to this share; other brightness by up to so many of 255
-NOISE = 30  # of 255
+BLUR = 1.6  # pixels of standard deviation, in a picture of 32
+CONTRAST, BRIGHTNESS = 0.9, 64  # less contrast by up to this share; other brightness by up to so many of 255
+NOISE, GRAINS = 30, (1, 1, 1, 2, 4, 8)  # of 255; pixels, in a picture of 32
 
 
 class Draws(NamedTuple):
@@ -91,44 +91,59 @@ def move(images: np.ndarray, draws: Draws) -> np.ndarray:
 def distort(images: np.ndarray, seeds: np.ndarray) -> np.ndarray:
     """Return `images` (n, H, W, 3) uint8 blurred, then of less contrast and other brightness, then noisy.
 
-    Each of the three happens to half of the pictures, as strong as the square of a uniform draw says, up to the
-    constants above: more often weak than strong.
-    What happens to a picture is drawn from its own seed, (n,) uint64, and does not depend on the others.
+    Each of the three happens to half of the pictures. The blur is drawn for rows and columns apart; the noise is grey
+    or coloured, its grain 1, 2, 4 or 8 pixels, and stronger by the root of that. Blur and noise are more often weak
+    than strong. What happens to a picture is drawn from its own seed, (n,) uint64, and does not depend on the others.
     """
     import numpy as np
 
-    coins = np.empty((len(images), 7), np.float32)
-    noise = np.empty(images.shape, np.float32)
-    for coin, field, seed in zip(coins, noise, seeds.tolist(), strict=True):
-        rng = np.random.Generator(np.random.SFC64(seed))  # the fastest of NumPy's to start and to draw
-        rng.random(out=coin, dtype=np.float32)
-        rng.standard_normal(out=field, dtype=np.float32)
-    blurs, tones, noises = np.where(coins[:, :3] < 0.5, coins[:, 3:6] ** 2, 0).T  # each (n,), in 0..1
+    unit = max(1, images.shape[1] // 32)
+    coins = np.empty((len(images), 10), np.float32)
     changed = images.astype(np.float32)
-    blurred = np.flatnonzero(blurs)
-    changed[blurred] = blur(changed[blurred], blurs[blurred] * np.float32(BLUR * images.shape[1] / 32))
+    noise = np.zeros_like(changed)
+    for i, seed in enumerate(seeds.tolist()):
+        rng = np.random.Generator(np.random.SFC64(seed))  # the fastest of NumPy's to start and to draw
+        coins[i] = rng.random(10, np.float32)
+        if coins[i, 2] < 0.5:
+            grain = GRAINS[int(coins[i, 8] * len(GRAINS))]
+            noise[i] = grainy(rng, images.shape[1:3], grain * unit if grain > 1 else 1, 1 if coins[i, 9] < 0.5 else 3)
+            noise[i] *= NOISE * coins[i, 5] ** 2 * grain**0.5
+    blurred = np.flatnonzero(coins[:, 0] < 0.5)
+    changed[blurred] = blur(changed[blurred], coins[blurred, 3:7:3] ** 2 * np.float32(BLUR * images.shape[1] / 32))
+    tones = np.where(coins[:, 1] < 0.5, coins[:, 4], 0)
     means = changed.mean(axis=(1, 2), keepdims=True)  # (n, 1, 1, 3)
     changed -= means
     changed *= _column(1 - tones * CONTRAST)
-    changed += means + _column(tones * (coins[:, 6] * 2 - 1) * BRIGHTNESS)
-    noise *= _column(noises * NOISE)
+    changed += means + _column(tones * (coins[:, 7] * 2 - 1) * BRIGHTNESS)
     changed += noise
     np.rint(changed, out=changed)
     return changed.clip(0, 255, out=changed).astype(np.uint8)
 
 
+def grainy(rng: np.random.Generator, shape: tuple[int, ...], grain: int, channels: int) -> np.ndarray:
+    """Return normal noise, (H, W, channels) float32, in squares of `grain` pixels that begin anywhere."""
+    import numpy as np
+
+    height, width = shape
+    cells = rng.standard_normal((height // grain + 2, width // grain + 2, channels), np.float32)
+    if grain > 1:
+        top, left = rng.integers(0, grain, 2).tolist()
+        cells = cells.repeat(grain, 0).repeat(grain, 1)[top:, left:]
+    return cells[:height, :width]
+
+
 def blur(images: np.ndarray, sds: np.ndarray) -> np.ndarray:
-    """Return `images` (n, H, W, C) float32 under Gaussians of these standard deviations, (n,) in pixels.
+    """Return `images` (n, H, W, C) float32 under Gaussians of these standard deviations, (n, 2) pixels down and across.
 
     The border is mirrored; the kernel ends at 3 standard deviations.
     """
     import numpy as np
 
-    reach = int(np.ceil(3 * sds.max(initial=0)))
-    offsets = np.arange(reach + 1, dtype=np.float32)
-    weights = np.exp(-0.5 * (offsets / np.maximum(sds, 0.05)[:, None]) ** 2)  # (n, reach + 1)
-    weights /= weights[:, :1] + 2 * weights[:, 1:].sum(axis=1, keepdims=True)
-    for axis in (1, 2):
+    for axis, along in zip((1, 2), sds.T, strict=True):
+        reach = int(np.ceil(3 * along.max(initial=0)))
+        offsets = np.arange(reach + 1, dtype=np.float32)
+        weights = np.exp(-0.5 * (offsets / np.maximum(along, 0.05)[:, None]) ** 2)  # (n, reach + 1)
+        weights /= weights[:, :1] + 2 * weights[:, 1:].sum(axis=1, keepdims=True)
         length = images.shape[axis]
         padded = np.pad(images, [(reach, reach) if each == axis else (0, 0) for each in range(4)], "symmetric")
         images = images * _column(weights[:, 0])

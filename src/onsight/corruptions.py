@@ -105,7 +105,7 @@ def _replace(images: np.ndarray, table: np.ndarray, rng: np.random.Generator) ->
 
 def gaussian_blur(images: np.ndarray, sd: float, rng: np.random.Generator) -> np.ndarray:
     """Blur by a Gaussian of this standard deviation in pixels."""
-    return _bytes(blur(images.astype(np.float32), np.full(len(images), sd * _scale(images), np.float32)))
+    return _bytes(blur(images.astype(np.float32), np.full((len(images), 2), sd * _scale(images), np.float32)))
 
 
 def defocus_blur(images: np.ndarray, lens: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
@@ -383,7 +383,7 @@ def elastic_transform(images: np.ndarray, rubber: tuple[float, float, float], rn
     stretched = _sample(images.astype(np.float32), places[:, 0], places[:, 1])
     if strength:
         jolts = rng.random((n, side, side, 2), np.float32) * 2 - 1
-        jolts = blur(jolts, np.full(n, sd, np.float32)) * np.float32(strength)
+        jolts = blur(jolts, np.full((n, 2), sd, np.float32)) * np.float32(strength)
         stretched = _sample(stretched, rows + jolts[..., 0], columns + jolts[..., 1])
     return _bytes(stretched)
 
