@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .backend import dtype_policy
+from .backend import dtype_policy, to_numpy
 from .checkpoints import load_checkpoint, numbered, save_checkpoint
 from .errors import Interrupted, RunError, TrainingError
 from .events import EventLog
@@ -315,7 +315,8 @@ class Loop:
         answer = self.step.logits
         if self.spec.precision != "float32":  # of the network that answers later, which computes in float32
             model = build(self.spec.model_copy(update={"precision": "float32"}), len(self.run.classes))
-            model.set_weights(self.model.get_weights())
+            for weight, trained in zip(model.weights, self.model.weights, strict=True):
+                weight.assign(to_numpy(trained))
             answer = model.predict_on_batch
         logits = self.validation_logits(answer)
         right = logits.argmax(axis=1) == labels
