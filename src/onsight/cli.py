@@ -57,6 +57,9 @@ def evaluate(
     folds: int = 0,
     engine: EngineChoice = "auto",
     slices: Annotated[Path | None, Parameter(help="CSV with path and columns of yours: accuracy by each")] = None,
+    robustness: Annotated[bool, Parameter(negative="")] = False,
+    quick: Annotated[bool, Parameter(negative="")] = False,
+    tta: Annotated[bool, Parameter(negative="", help="score with test-time augmentation too")] = False,
     format: Literal["text", "json"] = "text",  # noqa: A002 - the flag's name
     quiet: Quiet = False,
 ) -> None:
@@ -70,6 +73,10 @@ def evaluate(
         score on this data instead (a name, folder, zip or CSV with classes that the run knows)
     folds
         look for wrong labels among the training pictures too: trains so many models (5, say), each without its share
+    robustness
+        measure the accuracy under 15 corruptions at 5 severities too (75 times the work)
+    quick
+        of that, on a tenth of the pictures
     format
         text for people, or metrics.json as it is
     """
@@ -85,6 +92,9 @@ def evaluate(
         data_dir=data_dir,
         folds=folds,
         slices_file=slices,
+        robustness=robustness,
+        quick=quick,
+        tta=tta,
         engine=engine,
         reporter=make_reporter(quiet),
     )
@@ -93,6 +103,8 @@ def evaluate(
         return
     folder = result.folder.parent.parent
     for sentence in verdict(folder, result.folder.name):
+        say(sentence)
+    for sentence in evaluation.findings(result):
         say(sentence)
     say(f"Pictures and predictions: {result.folder}")
     say(f"Report: {folder / 'report.html'}")
@@ -107,6 +119,7 @@ def predict(
     format: Literal["table", "csv", "json"] = "table",  # noqa: A002
     batch_size: Annotated[int, Parameter(help="pictures a step; changes speed only")] = 256,
     engine: EngineChoice = "auto",
+    tta: Annotated[bool, Parameter(negative="", help="test-time augmentation: six views, six times the work")] = False,
     explain: Annotated[Path | None, Parameter(help="draw where it looked into this .png or .svg")] = None,
 ) -> None:
     """Answer for pictures: files, folders, patterns, or - for a picture from standard input.
@@ -140,7 +153,7 @@ def predict(
             answered, failed = answered + (prediction.error is None), failed + (prediction.error is not None)
             yield prediction
 
-    predictor = Predictor(run, batch_size, engine)
+    predictor = Predictor(run, batch_size, engine, tta)
     if engine == "auto" and predictor.engine.name != "litert":
         print(f"onsight: answering with {predictor.engine.name}: {predictor.engine.reason}.", file=sys.stderr)  # noqa: T201
     for line in write(counted(predictor.stream(pictures, top=top)), top):

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-
-Answer = Callable[[np.ndarray], np.ndarray]  # uint8 (n, H, W, 3) to float32 probabilities (n, classes)
 
 TOLERANCE = 1e-5  # of float32 probabilities
 TIE = 1e-5  # two classes that are closer may change places

@@ -41,15 +41,21 @@ class ModelDescription(BaseModel):
         "centre square, scaled to image_size (antialiased)"
     )
     temperature: float = Field(1.0, gt=0, le=1000, allow_inf_nan=False)
+    threshold: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)  # below it a prediction is unsure
     parameters: int = Field(ge=0)
     layers: list[dict[str, Any]] = Field(max_length=10_000)
     weights_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    threshold: float | None = Field(None, ge=0, le=1)
     litert_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")  # of model.tflite, where there is one
 
 
-def save_model(folder: Path, model: keras.Model, classes: tuple[str, ...], temperature: float = 1.0) -> None:
-    """Write `model` (to logits) into `folder`, which must exist."""
+def save_model(
+    folder: Path,
+    model: keras.Model,
+    classes: tuple[str, ...],
+    temperature: float = 1.0,
+    threshold: float | None = None,
+) -> None:
+    """Write `model` (to logits) into `folder`, which must exist; below `threshold` its predictions are unsure."""
     from safetensors.numpy import save
 
     content = save({weight.path: to_numpy(weight) for weight in model.weights})
@@ -60,10 +66,10 @@ def save_model(folder: Path, model: keras.Model, classes: tuple[str, ...], tempe
         image_size=model.input_shape[1],
         classes=list(classes),
         temperature=temperature,
+        threshold=threshold,
         parameters=model.count_params(),
         layers=layer_table(model),
         weights_sha256=hashlib.sha256(content).hexdigest(),
-        threshold=None,
     )
     write_json(folder / "model.json", description.model_dump(by_alias=True))
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar
 from cyclopts import Parameter
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from .augmentation import AUGMENTATIONS
+from .augmentation import AUGMENTATIONS, UNFLIPPED
 from .backend import BACKENDS
 from .errors import SpecError, unknown_name
 from .models import MODELS, check_size
@@ -36,6 +36,12 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
         {"model": "cnn_compact", "epochs": 12, "batch_size": 128, "optimizer": "sgd", "learning_rate": 0.1,
          "schedule": "one_cycle", "weight_decay": 5e-4, "label_smoothing": 0.0, "patience": 0,
          "augmentation": "flip_shift"},
+    ),
+    "robust": (
+        "the default, with pictures made worse in training: for noise, blur, weak contrast",
+        {"model": "cnn_compact", "epochs": 12, "batch_size": 128, "optimizer": "sgd", "learning_rate": 0.1,
+         "schedule": "one_cycle", "weight_decay": 5e-4, "label_smoothing": 0.0, "patience": 0,
+         "augmentation": "robust"},
     ),
     "tutorial": (
         "what the tutorials teach: the small CNN, Adam, early stopping, learning-rate reduction",
@@ -90,6 +96,9 @@ class TrainSpec(BaseModel):
     augmentation: Later[str] = Field(UNSET, description=f"of training pictures: {', '.join(AUGMENTATIONS)}")
     validation: Later[float] = Field(
         UNSET, ge=0, lt=0.8, description="share held out to choose by; 0 trains on all, with no selection"
+    )
+    min_precision: float | None = Field(
+        None, gt=0, lt=1, description="say unsure below the probability at which validation is right so often"
     )
     seed: int = Field(0, ge=0, lt=2**63, description="of split, initial weights, order, augmentation and dropout")
     split_seed: Later[int] = Field(UNSET, ge=0, lt=2**63, description="of the split alone (default: the seed)")
@@ -209,8 +218,8 @@ def resolve(spec: TrainSpec, *, pictures: int, given: Collection[str], side: int
     else:
         reason = f"the pictures' median side is {side} px, and {model} is meant for up to {default_size} px"
     choose("image_size", size, reason)
-    if not flips and "flip" in chosen.get("augmentation", ""):
-        chosen["augmentation"] = chosen["augmentation"].removeprefix("flip").removeprefix("_") or "none"
+    if not flips and chosen.get("augmentation") in UNFLIPPED:
+        chosen["augmentation"] = UNFLIPPED[chosen["augmentation"]]
         reasons["augmentation"] = "a mirrored digit is another sign"
     resolved = spec.model_copy(update=chosen)
     if not judged and (resolved.schedule == "plateau" or resolved.patience):
@@ -218,6 +227,11 @@ def resolve(spec: TrainSpec, *, pictures: int, given: Collection[str], side: int
             f"validation=0 leaves nothing to judge by, but schedule={resolved.schedule} and "
             f"patience={resolved.patience} need validation pictures. "
             "Take --schedule cosine --patience 0, or a --validation above 0."
+        )
+    if not judged and spec.min_precision is not None:
+        raise SpecError(
+            f"min_precision={spec.min_precision:g} is reached by a threshold chosen on validation pictures, and "
+            "validation=0 leaves none. Take a --validation above 0, or leave --min-precision out."
         )
     check_size(model, resolved.image_size)
     return Resolved(resolved, reasons)
