@@ -31,8 +31,8 @@ DISTANCE = 18  # bits of 63 in which candidates may differ; pictures that have n
 ALIKE = 0.72  # least correlation of the coefficients for pixels to be compared
 DETAILS, WHOLE = 0.9, 0.9  # least correlation of the aligned details, and of the aligned pictures
 FLAT = 4.0  # grey levels of standard deviation; a picture below it has nothing to compare
-STEPS, REACH = 4, 4.0  # of the alignment; pixels that a border may move
-CHUNK, BATCH = 4096, 512  # pictures read at a time; pairs aligned at a time
+STEPS, REACH = 2, 4.0  # of the alignment, twice; pixels that a border may move
+CHUNK, BATCH = 4096, 128  # pictures read at a time; pairs aligned at a time
 
 VARIANTS = (  # what makes the first picture of a pair the second; the number is 4 x transposed + 2 x flipped + mirrored
     "", "mirrored", "upside down", "turned by 180°",
@@ -122,19 +122,20 @@ def _neighbours(
 
     `codes` and `keys`, their picked bits, are sorted by the keys; `order` tells where they were before.
     """
+    own = _pick(query, bits)
+    turn = np.argsort(own)  # asked for in order, memory is read in order: three times as fast for a million
+    query, place = query[turn], np.searchsorted(keys, own[turn])
     asking, found = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    for start in range(0, len(query), 16 * CHUNK):  # so that what is worked on stays in the processor's cache
-        part = query[start : start + 16 * CHUNK]
-        place = np.searchsorted(keys, _pick(part, bits))
+    for start in range(0, len(query), 16 * CHUNK):
+        part = slice(start, start + 16 * CHUNK)
         for step in range(-WINDOW, WINDOW):
-            near = place + step
+            near = place[part] + step
             inside = (near >= 0) & (near < len(codes))
             near[~inside] = 0
-            close = np.flatnonzero(inside & (np.bitwise_count(codes[near] ^ part) <= DISTANCE))
-            other = order[near[close]]
-            close += start
-            asking.append(close[close != other])
-            found.append(other[close != other])
+            close = np.flatnonzero(inside & (np.bitwise_count(codes[near] ^ query[part]) <= DISTANCE))
+            one, other = turn[start + close], order[near[close]]
+            asking.append(one[one != other])
+            found.append(other[one != other])
     return np.concatenate(asking), np.concatenate(found)
 
 
@@ -225,27 +226,34 @@ def _compare(
     progress: Progress | None,
 ) -> Floats:
     """Return (m,) correlations of the details of aligned pairs, 0 where the pictures as a whole do not fit."""
-    scores = np.empty(len(first), np.float32)
+    scores = np.zeros(len(first), np.float32)
     for start in range(0, len(first), BATCH):
         part = slice(start, start + BATCH)
-        upper = _turn_pictures(_grey(pictures[first[part]]), variant[part])
+        upper = _binomial(_turn_pictures(_grey(pictures[first[part]]), variant[part]))
         lower = _binomial(_grey(pictures[second[part]]))
-        laid, seen = _align(_binomial(upper), lower, zoom[part])
+        cut, none = -zoom[part], np.zeros_like(zoom[part])
+        laid, seen, moves = _align(upper, lower, np.stack([none, cut, none, cut], axis=1))
+        # One in ten is worth going on with: pairs that end above the limits are above it here already.
+        near = np.flatnonzero(_correlation(laid, lower, seen) >= WHOLE)
+        lower = lower[near]
+        laid, seen, _ = _align(upper[near], lower, moves[near])
         details = _correlation(laid - _mean5(laid), lower - _mean5(lower), seen)
-        scores[part] = np.where(_correlation(laid, lower, seen) >= WHOLE, details, 0)
+        scores[start + near] = np.where(_correlation(laid, lower, seen) >= WHOLE, details, 0)
         if progress:
             progress("comparing pixels", min(start + BATCH, len(first)), len(first))
     return scores
 
 
-def _align(upper: Floats, lower: Floats, zoom: Floats) -> tuple[Floats, Floats]:
-    """Lay `upper` over `lower`, (m, 32, 32) each: return it moved and stretched, and a mask of where it lies.
+def _align(upper: Floats, lower: Floats, moves: Floats) -> tuple[Floats, Floats, Floats]:
+    """Lay `upper` over `lower`, (m, 32, 32) each, by least squares in brightness, contrast, place and size.
 
-    By least squares in brightness, contrast, place and size, starting with `zoom` pixels cut off at each border.
+    `moves` is (m, 4): shift and stretch of the rows, then of the columns, in pixels of the border.
+
+    Returns:
+        `upper` moved and stretched, a mask of where it lies, and the moves that do it.
     """
     pixels = np.arange(SIDE, dtype=np.float32)
-    centred = (pixels - (SIDE - 1) / 2) / ((SIDE - 1) / 2)  # -1 to 1: a stretch counts in pixels of the border
-    moves = np.stack([0 * zoom, -zoom, 0 * zoom, -zoom], axis=1)  # shift and stretch of rows, then of columns
+    centred = (pixels - (SIDE - 1) / 2) / ((SIDE - 1) / 2)  # -1 to 1
     for step in range(STEPS + 1):
         rows = pixels + moves[:, :1] + moves[:, 1:2] * centred
         columns = pixels + moves[:, 2:3] + moves[:, 3:] * centred
@@ -254,16 +262,18 @@ def _align(upper: Floats, lower: Floats, zoom: Floats) -> tuple[Floats, Floats]:
         if step == STEPS:
             break
         down, right = np.gradient(laid, axis=(1, 2))
-        terms = np.stack([laid, np.ones_like(laid), down, down * centred[:, np.newaxis], right, right * centred], -1)
-        terms = terms.reshape(len(laid), SIDE * SIDE, 6)
-        weighed = (terms * seen.reshape(len(laid), SIDE * SIDE, 1)).transpose(0, 2, 1)
-        normal = weighed @ terms
+        terms = np.empty((len(laid), 6, SIDE, SIDE), np.float32)
+        terms[:, 0], terms[:, 1] = laid, 1
+        terms[:, 2], terms[:, 3] = down, down * centred[:, np.newaxis]
+        terms[:, 4], terms[:, 5] = right, right * centred
+        weighed = (terms * seen[:, np.newaxis]).reshape(len(laid), 6, SIDE * SIDE)
+        normal = weighed @ terms.reshape(len(laid), 6, SIDE * SIDE).transpose(0, 2, 1)
         diagonal = np.einsum("nii->ni", normal)  # a view
         diagonal += 1e-3 * diagonal + 1e-3  # an edge along one direction leaves the other open
         solved = np.linalg.solve(normal, weighed @ lower.reshape(len(laid), SIDE * SIDE, 1))[:, :, 0]
         contrast = np.maximum(solved[:, :1], 0.2)  # a negative one is no copy, and must only not move far
         moves = np.clip(moves + np.clip(solved[:, 2:] / contrast, -1.5, 1.5), -REACH, REACH)
-    return laid, seen
+    return laid, seen, moves
 
 
 def _sample(pictures: Floats, rows: Floats) -> Floats:
