@@ -14,6 +14,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .checks import Check as Check
+    from .checks import check as check
     from .datasets import Dataset as Dataset
     from .datasets import load_dataset as load_dataset
     from .errors import OnsightError as OnsightError
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Check": "checks",
+    "check": "checks",
     "Dataset": "datasets",
     "load_dataset": "datasets",
     "OnsightError": "errors",

@@ -70,7 +70,9 @@ class Dataset:
         return f"Dataset('{self.name}', {len(self):,} pictures, {len(self.classes):,} classes, {split})"
 
 
-def load_dataset(data: str | Path, data_dir: Path | None = None, progress: Progress | None = None) -> Dataset:
+def load_dataset(
+    data: str | Path, data_dir: Path | None = None, progress: Progress | None = None, *, complete: bool = True
+) -> Dataset:
     """Load a known data set by its name, or list the one at a path.
 
     Args:
@@ -78,6 +80,7 @@ def load_dataset(data: str | Path, data_dir: Path | None = None, progress: Progr
             like a known set is meant by "./digits", or by a `Path`.
         data_dir: Where to look for CIFAR files before downloading; by default the environment variable ONSIGHT_DATA.
         progress: Called with (what, bytes so far, bytes in all) while something is downloaded.
+        complete: Refuse a class that has no pictures, or none in one of the parts.
 
     Raises:
         SpecError: `data` is neither a known name nor an existing path.
@@ -95,11 +98,11 @@ def load_dataset(data: str | Path, data_dir: Path | None = None, progress: Progr
     from .zips import read_zip
 
     if path.is_dir():
-        return read_folder(path)
+        return read_folder(path, complete)
     if path.suffix.lower() == ".zip":
-        return read_zip(path)
+        return read_zip(path, complete)
     if path.suffix.lower() == ".csv":
-        return read_csv(path)
+        return read_csv(path, complete)
     raise DataError(f"'{path}' is none of what can be read: a folder, a .zip or a .csv")
 
 

@@ -53,14 +53,18 @@ class Pairs(NamedTuple):
     score: Floats  # (m,) correlation of the aligned details, at most 1
 
 
-def find_pairs(pictures: np.ndarray, progress: Progress | None = None) -> Pairs:
+def find_pairs(
+    pictures: np.ndarray, chosen: NDArray[np.int64] | None = None, progress: Progress | None = None
+) -> Pairs:
     """Return the near duplicates among `pictures`, (n, S, S, 3) uint8 RGB with S a multiple of 32, surest first.
 
-    Pictures without texture, with a standard deviation below 4 grey levels, are in no pair.
+    Only `chosen` ones, (k,) indices, are looked at where they are given. Pictures without texture, with a standard
+    deviation below 4 grey levels, are in no pair.
     """
-    plain, zoomed, deviation = _coefficients(pictures, progress)
-    textured = np.flatnonzero(deviation >= FLAT)
-    bases = plain[textured], zoomed[textured]
+    chosen = np.arange(len(pictures)) if chosen is None else chosen
+    plain, zoomed, deviation = _coefficients(pictures, chosen, progress)
+    textured = chosen[deviation >= FLAT]
+    bases = plain[deviation >= FLAT], zoomed[deviation >= FLAT]
     queries = [(base, variant) for base in bases for variant in range(len(VARIANTS))]
     codes = [_codes(_turn_coefficients(base, variant)) for base, variant in queries]
     proposed = [(np.empty(0, np.int64),) * 3 + (np.empty(0, np.float32),)]
@@ -74,9 +78,9 @@ def find_pairs(pictures: np.ndarray, progress: Progress | None = None) -> Pairs:
     # Of one pair that was found in several ways, the most alike.
     pair = np.minimum(first, second) * len(textured) + np.maximum(first, second)
     order = np.lexsort((-alike, pair))
-    chosen = order[np.unique(pair[order], return_index=True)[1]]
-    zoom, turns = np.divmod(ways[chosen], len(VARIANTS))
-    first, second = textured[first[chosen]], textured[second[chosen]]
+    best = order[np.unique(pair[order], return_index=True)[1]]
+    zoom, turns = np.divmod(ways[best], len(VARIANTS))
+    first, second = textured[first[best]], textured[second[best]]
     score = _compare(pictures, first, second, turns, ZOOM * zoom.astype(np.float32), progress)
     best = np.argsort(-score, kind="stable")[: np.count_nonzero(score >= DETAILS)]
     return Pairs(first[best], second[best], turns[best], score[best])
@@ -160,24 +164,26 @@ def _basis(cut: float) -> Floats:
     return np.asarray(cosines @ stretch, np.float32)
 
 
-def _coefficients(pictures: np.ndarray, progress: Progress | None) -> tuple[Floats, Floats, Floats]:
-    """Return (n, 64) of the pictures, (n, 64) of their middles, as vectors of length 1, and (n,) standard deviations.
+def _coefficients(
+    pictures: np.ndarray, chosen: NDArray[np.int64], progress: Progress | None
+) -> tuple[Floats, Floats, Floats]:
+    """Return (k, 64) of the pictures, (k, 64) of their middles, as vectors of length 1, and (k,) standard deviations.
 
     In pictures of things a coefficient falls with its frequency; weighted by the root of that they tell most.
     """
     frequency = np.hypot(*np.mgrid[:LOW, :LOW])
     weights = np.sqrt(frequency).astype(np.float32).ravel()
-    plain, zoomed = (np.empty((len(pictures), LOW * LOW), np.float32) for _ in range(2))
-    deviation = np.empty(len(pictures), np.float32)
-    for start in range(0, len(pictures), CHUNK):
+    plain, zoomed = (np.empty((len(chosen), LOW * LOW), np.float32) for _ in range(2))
+    deviation = np.empty(len(chosen), np.float32)
+    for start in range(0, len(chosen), CHUNK):
         part = slice(start, start + CHUNK)
-        grey = _grey(pictures[part])
+        grey = _grey(pictures[chosen[part]])
         deviation[part] = grey.std(axis=(1, 2))
         for vectors, basis in ((plain, _basis(0)), (zoomed, _basis(ZOOM))):
             vectors[part] = (basis @ grey @ basis.T).reshape(-1, LOW * LOW) * weights
             vectors[part] /= np.maximum(np.linalg.norm(vectors[part], axis=1, keepdims=True), 1e-6)
         if progress:
-            progress("hashing pictures", min(start + CHUNK, len(pictures)), len(pictures))
+            progress("hashing pictures", min(start + CHUNK, len(chosen)), len(chosen))
     return plain, zoomed, deviation
 
 
