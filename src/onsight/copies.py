@@ -79,6 +79,6 @@ def links(dataset: Dataset, facts: Facts, copies: Copies) -> list[tuple[int, int
         found += [(one, other, IDENTICAL) for one, other in sorted(pairs)]
     for one, other, variant, score in zip(*(column.tolist() for column in facts.pairs), strict=True):
         if one in copies.groups and other in copies.groups:
-            how = f"{VARIANTS[variant]}, {score:.2f} alike" if variant else f"{score:.2f} alike"
+            how = f"{VARIANTS[variant]}, " * bool(variant) + f"{min(score, 0.999):.1%} alike"
             found += [(min(pair), max(pair), how) for pair in product(shown[one], shown[other])]
     return found

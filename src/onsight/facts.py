@@ -101,12 +101,12 @@ def measure(dataset: Dataset, pixels: Pixels, progress: Progress | None = None) 
 def load_facts(dataset: Dataset) -> Facts | None:
     """Return what `measure` found out about exactly these pictures, or None."""
     try:
-        with np.load(_path(dataset), allow_pickle=False) as kept:
+        with np.load(io.BytesIO(_path(dataset).read_bytes()), allow_pickle=False) as kept:
             table = {name: kept[name] for name in kept.files}
         broken = {int(index): reason for index, reason in json.loads(table.pop("broken").tobytes()).items()}
         pairs = Pairs(**{name: table.pop(f"pairs_{name}") for name in Pairs._fields})
         facts = Facts(pairs=pairs, broken=broken, **table)
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
         return None
     return facts if len(facts.content) == len(dataset) else None
 
