@@ -30,6 +30,7 @@ TABLES, WINDOW = 12, 4  # sorted tables; neighbours looked at on either side of 
 DISTANCE = 18  # bits of 63 in which candidates may differ; pictures that have nothing to do with each other: 31
 ALIKE = 0.72  # least correlation of the coefficients for pixels to be compared
 DETAILS, WHOLE = 0.9, 0.9  # least correlation of the aligned details, and of the aligned pictures
+TURNED = 0.95  # least correlation of the details where a picture was turned: silhouettes in the sky fit in some way
 FLAT = 4.0  # grey levels of standard deviation; a picture below it has nothing to compare
 STEPS, REACH = 2, 4.0  # of the alignment, twice; pixels that a border may move
 CHUNK, BATCH = 4096, 128  # pictures read at a time; pairs aligned at a time
@@ -82,7 +83,8 @@ def find_pairs(
     zoom, turns = np.divmod(ways[best], len(VARIANTS))
     first, second = textured[first[best]], textured[second[best]]
     score = _compare(pictures, first, second, turns, ZOOM * zoom.astype(np.float32), progress)
-    best = np.argsort(-score, kind="stable")[: np.count_nonzero(score >= DETAILS)]
+    sure = np.flatnonzero(score >= np.where(turns > 1, TURNED, DETAILS))
+    best = sure[np.argsort(-score[sure], kind="stable")]
     return Pairs(first[best], second[best], turns[best], score[best])
 
 
