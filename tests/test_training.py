@@ -31,7 +31,9 @@ def test_a_run_says_what_was_asked_and_what_it_became(toy_run, toy_spec):
     assert record["schema"] == 1
     assert record["asked"] == toy_spec.model_dump(mode="json", exclude_unset=True)
     unset = [
-        field for field, value in record["spec"].items() if value is None and field not in ("data_dir", "min_precision")
+        field
+        for field, value in record["spec"].items()
+        if value is None and field not in ("data_dir", "keep_list", "min_precision")
     ]
     assert not unset
     assert set(record["reasons"]).isdisjoint(record["asked"])

@@ -48,6 +48,53 @@ app.command("onsight.cli_train:train", name="train", help="Train a classifier on
 
 
 @app.command
+def check(
+    data: str,
+    /,
+    *,
+    out: Path | None = None,
+    keep_list: Path | None = None,
+    strict: Annotated[bool, Parameter(negative="")] = False,
+    data_dir: DataDir = None,
+    format: Literal["text", "json"] = "text",  # noqa: A002 - the flag's name
+    quiet: Quiet = False,
+) -> None:
+    """Look for what is wrong with pictures before training: broken, duplicated, leaking, under two labels.
+
+    Parameters
+    ----------
+    data
+        a data set's name (`onsight datasets`), or a folder, zip or CSV of pictures
+    out
+        folder for check.json and check.html (default: checks/ and the data set's name)
+    keep_list
+        file to write the names of the pictures to that are worth keeping, for train --keep-list
+    strict
+        exit with 1 where there are errors
+    format
+        text for people, or check.json as it is
+    """
+    import json
+    import sys
+
+    from . import checks
+    from .progress import make_reporter
+
+    found = checks.check(data, data_dir=data_dir, out=out, keep_list=keep_list, reporter=make_reporter(quiet))
+    if format == "json":
+        say(json.dumps(found.record, ensure_ascii=False))
+    else:
+        for line in checks.lines(found.record):
+            say(one_line(line))
+        say("")
+        say(f"Pictures: {found.folder / 'check.html'}")
+        if keep_list is not None:
+            say(f"{found.record['kept']:,} pictures to keep: {keep_list}")
+    if strict and found.has_errors:
+        sys.exit(1)
+
+
+@app.command
 def evaluate(
     run: str = "latest",
     /,

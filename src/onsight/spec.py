@@ -101,6 +101,9 @@ class TrainSpec(BaseModel):
     precision: Later[Literal["float32", "bfloat16"]] = Field(UNSET, description="of training; the rest is float32")
     checkpoint_seconds: float = Field(60, gt=0, description="at most so long between two checkpoints")
     allow_tiny: bool = Field(False, description="send classes too small for a split to training only")
+    keep_list: Path | None = Field(
+        None, description="use only the pictures that this file names (onsight check --keep-list)"
+    )
     data_dir: Path | None = Field(None, description="folder with a copy of a named data set (or set ONSIGHT_DATA)")
 
     def __init__(self, **fields: Any) -> None:
