@@ -33,15 +33,20 @@ $(VENV)/.installed-%: requirements/%.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	case $* in dev|jax) $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+		-r requirements/litert-converter.txt;; esac
 	touch $@
 
 # Writes the pins anew; needs `uv`.
 COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --upgrade --quiet \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links --group build
 pins:
-	$(COMPILE) --extra tensorflow --extra jax --group dev -o requirements/dev.txt
+	$(COMPILE) --extra tensorflow --extra jax --extra export --group dev -o requirements/dev.txt
 	$(COMPILE) --extra tensorflow -c requirements/dev.txt -o requirements/tensorflow.txt
 	$(COMPILE) --extra jax -c requirements/dev.txt -o requirements/jax.txt
+	# Apart and without what it asks for: that excludes pydantic, and it imports none of it.
+	echo litert-converter==0.5.0 | $(subst pyproject.toml,-,$(subst --group build,,$(COMPILE))) --no-deps \
+		-o requirements/litert-converter.txt
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -88,6 +88,14 @@ def test_a_model_from_before_multiply_adds_were_recorded_loads(folder):
         ({"threshold": 1.1}, "threshold"),
         ({"threshold": float("nan")}, "threshold"),
         ({"weights_sha256": "0" * 64}, "SHA-256"),
+        ({"weights_sha256": "0" * 65}, "weights_sha256"),
+        ({"litert_sha256": 5}, "litert_sha256"),
+        ({"threshold": 1.5}, "threshold"),
+        ({"image_size": True}, "image_size"),
+        ({"geometry": "other"}, "geometry"),
+        ({"layers": [1]}, "layers"),
+        ({"schema": 0}, "schema"),
+        ({"schema": True}, "schema"),
     ],
 )
 def test_a_model_json_out_of_bounds_is_refused(folder, changes, message):

@@ -47,17 +47,16 @@ class Engine(Protocol):
     classes: tuple[str, ...]
     threshold: float | None
 
-    def probabilities(self, pictures: np.ndarray) -> np.ndarray:
-        """Return (n, classes) float32 for (n, size, size, 3) uint8."""
+    def probabilities(self, pictures: np.ndarray, threads: int | None = None) -> np.ndarray:
+        """Return (n, classes) float32 for (n, size, size, 3) uint8; on `threads` where it can, else one a core."""
 
 
-def open_engine(run: Run, engine: EngineName = "auto", threads: int | None = None) -> Engine:
+def open_engine(run: Run, engine: EngineName = "auto") -> Engine:
     """Return what answers for a finished run; `auto` takes LiteRT where the run and the machine have it, else Keras.
 
     Args:
         run: a finished run.
         engine: "litert" or "keras" to insist.
-        threads: of LiteRT; None for one a core.
 
     Raises:
         RunError: the run is not finished.
@@ -86,7 +85,7 @@ def open_engine(run: Run, engine: EngineName = "auto", threads: int | None = Non
         raise ModelFileError(f"{path}, which model.json names, cannot be read: {error.strerror}.") from None
     if hashlib.sha256(content).hexdigest() != description.litert_sha256:
         raise ModelFileError(f"{path} does not have the SHA-256 that model.json names: it was damaged or exchanged.")
-    return LitertEngine(content, description, threads, "asked for" if engine == "litert" else "it needs no framework")
+    return LitertEngine(content, description, "asked for" if engine == "litert" else "it needs no framework")
 
 
 class LitertEngine:
@@ -97,23 +96,20 @@ class LitertEngine:
 
     name = "litert"
 
-    def __init__(
-        self, content: bytes, description: ModelDescription, threads: int | None = None, reason: str = "asked for"
-    ) -> None:
+    def __init__(self, content: bytes, description: ModelDescription, reason: str = "asked for") -> None:
         self.reason = reason
         self.size = description.image_size
         self.classes = tuple(description.classes)
         self.threshold = description.threshold
         self.content = content
-        self.threads = threads or os.cpu_count() or 1
         self.step = max(1, PIXELS // self.size**2)
         self.own = threading.local()
         self.pool: ThreadPoolExecutor | None = None
         with hushed():
             self._interpreter()  # a file that cannot be read says so now
 
-    def probabilities(self, pictures: np.ndarray) -> np.ndarray:
-        """Return (n, classes) float32 for (n, size, size, 3) uint8."""
+    def probabilities(self, pictures: np.ndarray, threads: int | None = None) -> np.ndarray:
+        """Return (n, classes) float32 for (n, size, size, 3) uint8; on so many threads, else one a core."""
         answers = np.empty((len(pictures), len(self.classes)), np.float32)
         starts = range(0, len(pictures), self.step)
 
@@ -121,11 +117,12 @@ class LitertEngine:
             for start in starts:
                 self._answer(pictures[start : start + self.step], answers[start : start + self.step])
 
-        threads = min(self.threads, len(starts))
+        cores = os.cpu_count() or 1
+        threads = min(threads or cores, len(starts))
         if threads <= 1:
             work(starts)
         else:
-            self.pool = self.pool or ThreadPoolExecutor(self.threads)
+            self.pool = self.pool or ThreadPoolExecutor(cores)
             # Every n-th step each, so that none waits for another's share.
             list(self.pool.map(work, [starts[first::threads] for first in range(threads)]))
         return answers
@@ -200,8 +197,8 @@ class KerasEngine:
         self.threshold = description.threshold
         self.batch_size = 1
 
-    def probabilities(self, pictures: np.ndarray) -> np.ndarray:
-        """Return (n, classes) float32 for (n, size, size, 3) uint8."""
+    def probabilities(self, pictures: np.ndarray, threads: int | None = None) -> np.ndarray:
+        """Return (n, classes) float32 for (n, size, size, 3) uint8; the backend has threads of its own."""
         from .pipeline import full_batches
 
         # The first batch's size, at most 256, stays that of all: one shape, one compiled program.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +17,10 @@ import numpy as np
 
 from .engines import LitertEngine
 from .errors import ExportError, ModelFileError
-from .files import write_atomic, write_json
+from .files import write_atomic
 from .folding import fold_batch_norms
 from .parity import TOLERANCE, compare, edge_pictures
-from .saving import load_model, read_description
+from .saving import load_model, read_description, write_description
 
 if TYPE_CHECKING:
     import keras
@@ -45,15 +46,14 @@ def add_litert(folder: Path, pictures: np.ndarray) -> str | None:
     description = read_description(folder)
     try:
         content = convert(model)
-        found = LitertEngine(content, description, threads=1).probabilities(pictures)
+        found = LitertEngine(content, description).probabilities(pictures)
     except (ExportError, ModelFileError) as error:
         return str(error)
     largest = compare(found, np.asarray(model.predict_on_batch(pictures))).largest
     if not largest <= TOLERANCE:
         return f"the converted model's probabilities differ from Keras' by {largest:.2g}, more than {TOLERANCE:g}"
     write_atomic(folder / FILE, content)
-    named = description.model_copy(update={"litert_sha256": hashlib.sha256(content).hexdigest()})
-    write_json(folder / "model.json", named.model_dump(by_alias=True))
+    write_description(folder, replace(description, litert_sha256=hashlib.sha256(content).hexdigest()))
     return None
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import glob
 import itertools
 import os
+import stat
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,9 +90,8 @@ class Predictor:
         self, run: str | Path | Run, batch_size: int = 256, engine: EngineName = "auto", tta: bool = False
     ) -> None:
         self.run = open_run(run)
-        # One core decodes the next batch meanwhile.
-        self.engine = open_engine(self.run, engine, threads=max(1, (os.cpu_count() or 1) - 1))
-        self.answer = with_views(self.engine.probabilities, mirrors(self.run)) if tta else self.engine.probabilities
+        self.engine = open_engine(self.run, engine)
+        self.tta = tta
         self.batch_size = batch_size
 
     def stream(self, pictures: Picture | Iterable[Picture], *, top: int = 3) -> Iterator[Prediction]:
@@ -99,13 +100,18 @@ class Predictor:
             pictures = [pictures]  # type: ignore[list-item]
         sources = expand(pictures)
         batch = list(itertools.islice(sources, self.batch_size))
+        decoded = bool(batch) and not isinstance(batch[0][1], np.ndarray)
+        threads = max(1, (os.cpu_count() or 1) - decoded)  # a core decodes meanwhile
+        answer: Answer = partial(self.engine.probabilities, threads=threads)
+        if self.tta:
+            answer = with_views(answer, mirrors(self.run))
         with ThreadPoolExecutor(1) as reader:  # the next batch is read while the network works on this one
             waiting = reader.submit(self._read, batch)
             while batch:
                 pixels, errors = waiting.result()
                 following = list(itertools.islice(sources, self.batch_size)) if len(batch) == self.batch_size else []
                 waiting = reader.submit(self._read, following)
-                yield from self._answers(batch, errors, self.answer(pixels), top)
+                yield from self._answers(batch, errors, answer(pixels), top)
                 batch = following
 
     def _read(self, batch: Sequence[tuple[str, Picture]]) -> tuple[np.ndarray, list[str | None]]:
@@ -161,12 +167,17 @@ def expand(pictures: Iterable[Picture]) -> Iterator[tuple[str, Picture]]:
         path = os.fspath(picture)
         if path == "-":
             yield "standard input", sys.stdin.buffer.read()
-        elif os.path.isdir(path):
+            continue
+        try:
+            mode = os.stat(path).st_mode
+        except (OSError, ValueError):  # ValueError: a path with a NUL
+            mode = 0
+        if stat.S_ISDIR(mode):
             found = sorted(str(file) for file in Path(path).rglob("*") if file.suffix.lower() in images.SUFFIXES)
             if not found:
                 raise DataError(f"The folder '{path}' holds no pictures ({', '.join(sorted(images.SUFFIXES))}).")
             yield from ((file, file) for file in found)
-        elif os.path.exists(path):
+        elif mode:
             yield path, path
         else:
             found = sorted(glob.glob(path, recursive=True)) if glob.has_magic(path) else []

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .backend import dtype_policy, to_numpy
 from .errors import ModelFileError, OnsightError
@@ -25,27 +27,66 @@ if TYPE_CHECKING:
 SCHEMA = 1
 JSON_LIMIT = 4 * 2**20  # bytes
 
-ClassName = Annotated[str, Field(min_length=1, max_length=128)]
 
+@dataclass(frozen=True, kw_only=True)
+class ModelDescription:
+    """What model.json holds, beside its schema; unknown keys are refused.
 
-class ModelDescription(BaseModel):
-    """What model.json holds; unknown keys are refused."""
+    Checked by hand: importing pydantic takes a third of the time in which one prediction is answered.
+    """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    schema_: Literal[1] = Field(1, alias="schema")
     model: str
-    image_size: int = Field(ge=8, le=1024)
-    classes: list[ClassName] = Field(min_length=2, max_length=10_000)
-    geometry: Literal["centre square, scaled to image_size (antialiased)"] = (
-        "centre square, scaled to image_size (antialiased)"
-    )
-    temperature: float = Field(1.0, gt=0, le=1000, allow_inf_nan=False)
-    threshold: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)  # below it a prediction is unsure
-    parameters: int = Field(ge=0)
-    layers: list[dict[str, Any]] = Field(max_length=10_000)
-    weights_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    litert_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")  # of model.tflite, where there is one
+    image_size: int
+    classes: list[str]
+    geometry: str = "centre square, scaled to image_size (antialiased)"
+    temperature: float = 1.0
+    threshold: float | None = None  # below it a prediction is unsure
+    parameters: int
+    layers: list[dict[str, Any]]
+    weights_sha256: str
+    litert_sha256: str | None = None  # of model.tflite, where there is one
+
+    def __post_init__(self) -> None:
+        for name, (fits, expected) in RULES.items():
+            if not fits(getattr(self, name)):
+                raise ValueError(f"{name}: expected {expected}, not {str(getattr(self, name))[:80]!r}")
+
+
+def is_number(value: Any, low: float, high: float) -> bool:
+    """Return whether a value from JSON is a number from `low` to `high`; NaN is not."""
+    return type(value) in (int, float) and low <= value <= high
+
+
+def is_sha256(value: Any) -> bool:
+    """Return whether a value is 64 hexadecimal digits."""
+    return type(value) is str and re.fullmatch("[0-9a-f]{64}", value) is not None
+
+
+RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "model": (lambda value: type(value) is str, "a name"),
+    "image_size": (lambda value: type(value) is int and 8 <= value <= 1024, "a whole number from 8 to 1024"),
+    "classes": (
+        lambda value: (
+            type(value) is list
+            and 2 <= len(value) <= 10_000
+            and all(type(name) is str and 1 <= len(name) <= 128 for name in value)
+        ),
+        "2 to 10,000 names of 1 to 128 characters",
+    ),
+    "geometry": (
+        lambda value: value == ModelDescription.geometry,
+        "'centre square, scaled to image_size (antialiased)'",
+    ),
+    "temperature": (lambda value: is_number(value, 1e-9, 1000), "a number above 0, at most 1000"),
+    "threshold": (lambda value: value is None or is_number(value, 0, 1), "a number from 0 to 1, or null"),
+    "parameters": (lambda value: type(value) is int and value >= 0, "a whole number from 0"),
+    "layers": (
+        lambda value: type(value) is list and len(value) <= 10_000 and all(type(row) is dict for row in value),
+        "at most 10,000 objects",
+    ),
+    "weights_sha256": (is_sha256, "64 hexadecimal digits"),
+    "litert_sha256": (lambda value: value is None or is_sha256(value), "64 hexadecimal digits, or null"),
+}
 
 
 def save_model(
@@ -61,7 +102,6 @@ def save_model(
     content = save({weight.path: to_numpy(weight) for weight in model.weights})
     write_atomic(folder / "weights.safetensors", content)
     description = ModelDescription(
-        schema=1,
         model=model.name,
         image_size=model.input_shape[1],
         classes=list(classes),
@@ -71,7 +111,12 @@ def save_model(
         layers=layer_table(model),
         weights_sha256=hashlib.sha256(content).hexdigest(),
     )
-    write_json(folder / "model.json", description.model_dump(by_alias=True))
+    write_description(folder, description)
+
+
+def write_description(folder: Path, description: ModelDescription) -> None:
+    """Write model.json."""
+    write_json(folder / "model.json", {"schema": SCHEMA, **vars(description)})
 
 
 def read_description(folder: Path) -> ModelDescription:
@@ -95,11 +140,12 @@ def read_description(folder: Path) -> ModelDescription:
             f"{path} has schema {schema}, and this Onsight reads up to {SCHEMA}. Take a newer Onsight."
         )
     try:
-        description = ModelDescription.model_validate(value)
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in problem["loc"])
-        raise ModelFileError(f"{path}: {where}: {problem['msg']}. It was damaged, or not written by Onsight.") from None
+        if type(schema) is not int or schema < 1:
+            raise ValueError(f"schema: expected {SCHEMA}, not {str(schema)[:80]!r}")
+        description = ModelDescription(**{name: field for name, field in value.items() if name != "schema"})
+    except (TypeError, ValueError) as error:  # TypeError: a key is unknown or missing
+        problem = str(error).removeprefix("ModelDescription.__init__() ")
+        raise ModelFileError(f"{path}: {problem}. It was damaged, or not written by Onsight.") from None
     if not all(name.isprintable() for name in description.classes) or len(set(description.classes)) < len(
         description.classes
     ):
