@@ -267,7 +267,45 @@ def scaling(data: Path) -> list[Row]:
     return [*rows, ("an epoch of 50,000 pictures against ten of 5,000", f"{growth:.2f}x", "scaling.png")]
 
 
-BENCHMARKS = [help_time, first_start, memory, training_speed, against_torch, scaling, predict_speed]
+def check_time(data: Path) -> list[Row]:
+    """`onsight check cifar10`, nothing in the cache, a new process."""
+    with tempfile.TemporaryDirectory() as cache, tempfile.TemporaryDirectory() as out:
+        seconds, peak = child(
+            *ONSIGHT, "check", "cifar10", "--quiet", "--out", out, ONSIGHT_DATA=str(data), ONSIGHT_CACHE=cache
+        )
+    what = "`onsight check` on CIFAR-10's 60,000 pictures"
+    return [(what, f"{seconds:.0f} s, {peak:,.0f} MB", "whole process, nothing cached, n = 1")]
+
+
+def hash_scaling(data: Path) -> list[Row]:
+    """Candidates among random hashes in 16 variants; one in a hundred is a copy with four bits flipped."""
+    import numpy as np
+
+    from onsight.duplicates import candidates
+
+    rows = []
+    for count in (10_000, 100_000, 1_000_000):
+        rng = np.random.default_rng(0)
+        codes = rng.integers(0, 2**63, count, np.uint64)
+        copies = count // 100
+        codes[:copies] = codes[-copies:]
+        for _ in range(4):
+            codes[:copies] ^= np.uint64(1) << rng.integers(0, 63, copies, np.uint64)
+        queries = [codes, *(rng.permutation(codes) for _ in range(15))]
+        found = np.zeros(copies, bool)
+        started = time.perf_counter()
+        for query, one, other in candidates(codes, queries):
+            hit = (query == 0) & (one < copies) & (other == one + count - copies)
+            found[one[hit]] = True
+        seconds = time.perf_counter() - started
+        how = f"{found.mean():.1%} of copies proposed, n = 1"
+        rows.append((f"duplicates among {count:,} hashes", f"{seconds:.1f} s", how))
+    return rows
+
+
+BENCHMARKS = [
+    help_time, first_start, memory, training_speed, against_torch, scaling, predict_speed, check_time, hash_scaling,
+]  # fmt: skip
 
 
 def main() -> None:

@@ -1,7 +1,19 @@
 import numpy as np
 import pytest
 
-from onsight.augmentation import AUGMENTATIONS, Draws, augment, draw, with_views
+from onsight.augmentation import (
+    AUGMENTATIONS,
+    BRIGHTNESS,
+    CONTRAST,
+    DISTORTED,
+    NOISE,
+    Draws,
+    augment,
+    blur,
+    distort,
+    draw,
+    grainy,
+)
 
 
 @pytest.fixture
@@ -19,7 +31,7 @@ def test_contract(name, pictures):
     assert np.array_equal(changed, augment(pictures, again))
     # A picture's change does not depend on the batch that it is in.
     some = np.array([7, 2])
-    assert np.array_equal(changed[some], augment(pictures[some], Draws(draws.mirrored[some], draws.shifts[some])))
+    assert np.array_equal(changed[some], augment(pictures[some], draws.of(some)))
 
 
 def test_none_changes_nothing(pictures):
@@ -34,7 +46,7 @@ def test_flip_alternates():
 
 def test_shift_moves_and_reflects():
     picture = np.arange(16 * 16 * 3, dtype=np.uint8).reshape(1, 16, 16, 3)
-    moved = augment(picture, Draws(np.array([False]), np.array([[2, -1]], np.int16)))
+    moved = augment(picture, Draws(np.array([False]), np.array([[2, -1]], np.int16), np.zeros(1, np.uint64)))
     assert np.array_equal(moved[0, 2:, :-1], picture[0, :-2, 1:])
     assert np.array_equal(moved[0, 0, :-1], picture[0, 2, 1:])  # row 0 shows row -2, reflected: row 2
 
@@ -51,31 +63,55 @@ def test_shifts_differ_from_epoch_to_epoch():
     assert not np.array_equal(shifts, draw("flip_shift", 2000, 32, seed=0, epoch=1).shifts)
 
 
-def test_views_are_weighted_and_normalised():
-    picture = np.arange(16, dtype=np.uint8).reshape(1, 4, 4, 1).repeat(3, axis=3)
-    seen = []
-
-    def answer(pictures):
-        seen.append(pictures[0, :, :, 0])
-        corner = pictures[:, :1, 0, 0] / 40 + 0.1
-        return np.concatenate([corner, 1 - corner], axis=1)
-
-    found = with_views(answer)(picture)
-    plain = picture[0, :, :, 0]
-    assert len(seen) == 6
-    assert np.array_equal(seen[0], plain)
-    assert np.array_equal(seen[1], plain[:, ::-1])
-    assert np.array_equal(seen[2][1:, 1:], plain[:-1, :-1])
-    assert np.array_equal(seen[4][:-1, :-1], plain[1:, 1:])
-    p = np.array([view[0, 0] / 40 + 0.1 for view in seen])
-    logs = np.array([0.25, 0.25, 0.125, 0.125, 0.125, 0.125]) @ np.log(np.stack([p, 1 - p], axis=1))
-    np.testing.assert_allclose(found[0], np.exp(logs) / np.exp(logs).sum(), rtol=1e-5)
+def test_robust_distorts_half_of_the_pictures_and_moves_all():
+    draws = draw("robust", 2000, 32, seed=0, epoch=0)
+    assert np.count_nonzero(draws.distortions) / 2000 == pytest.approx(DISTORTED, abs=0.04)
+    assert draws.shifts.any()
+    assert draws.mirrored.any()
+    assert not draw("robust_shift", 2000, 32, 0, 0).mirrored.any()
+    assert not np.array_equal(draws.distortions, draw("robust", 2000, 32, seed=0, epoch=1).distortions)
 
 
-def test_views_without_mirrors_leave_a_sure_answer_alone():
-    def answer(pictures):
-        return np.tile(np.array([[1, 0, 0]], np.float32), (len(pictures), 1))
+def test_distortions_do_what_they_say():
+    """On plain grey the spread of the values is the noise and the mean the brightness."""
+    grey = np.full((600, 32, 32, 3), 128, np.uint8)
+    changed = distort(grey, np.arange(1, 601, dtype=np.uint64)).astype(float)
+    spread, mean = changed.std(axis=(1, 2, 3)), changed.mean(axis=(1, 2, 3))
+    assert (spread == 0).mean() == pytest.approx(0.5, abs=0.06)
+    assert 0.7 * NOISE < spread.max() < 3 * NOISE
+    assert np.median(spread[spread > 0]) < 0.5 * NOISE
+    assert 0.7 * BRIGHTNESS < np.abs(np.where(spread == 0, mean, 128) - 128).max() <= BRIGHTNESS
+    bars = np.zeros((600, 32, 32, 3), np.uint8)
+    bars[:, :, 16:] = 255
+    edges = distort(bars, np.arange(1, 601, dtype=np.uint64)).astype(int)
+    step = edges[:, :, 24:].mean(axis=(1, 2, 3)) - edges[:, :, :8].mean(axis=(1, 2, 3))
+    assert step.min() < 255 * (1 - 0.9 * CONTRAST)
+    assert 0.2 < (step == 255).mean() < 0.35  # neither tones nor noise
 
-    np.testing.assert_allclose(
-        with_views(answer, flips=False)(np.zeros((5, 8, 8, 3), np.uint8)), answer(range(5)), atol=1e-7
-    )
+
+def test_noise_comes_in_grains():
+    noise = grainy(np.random.default_rng(0), (64, 64), 8, 3)
+    assert noise.shape == (64, 64, 3)
+    assert len(np.unique(noise[..., 0])) in (64, 72, 81)
+    fine = grainy(np.random.default_rng(0), (64, 64), 1, 1)
+    assert fine.shape == (64, 64, 1)
+    assert fine.std() == pytest.approx(1, abs=0.05)
+
+
+def test_blur_is_a_gaussian():
+    from scipy.ndimage import gaussian_filter
+
+    pictures = np.random.default_rng(0).random((3, 24, 24, 3)).astype(np.float32)
+    sds = np.array([[0.5, 1], [1, 0], [2, 1.5]], np.float32)
+    for picture, result, (down, across) in zip(pictures, blur(pictures, sds), sds.tolist(), strict=True):
+        np.testing.assert_allclose(result, gaussian_filter(picture, (down, across, 0)), atol=0.01)
+    np.testing.assert_allclose(blur(pictures, np.zeros((3, 2), np.float32)), pictures, atol=1e-6)
+
+
+def test_the_callers_pictures_stay_as_they_are(pictures):
+    before = pictures.copy()
+    still = Draws(np.zeros(20, bool), np.zeros((20, 2), np.int16), np.arange(20, dtype=np.uint64))
+    changed = augment(pictures, still)
+    assert np.array_equal(pictures, before)
+    assert np.array_equal(changed[0], pictures[0])
+    assert not np.array_equal(changed, pictures)

@@ -51,6 +51,10 @@ def test_train_evaluate_predict_report_runs(onsight, tmp_path):
     assert "report.html" in out
     code, out, _ = onsight("evaluate", run, "--format", "json", "--quiet")
     assert json.loads(out)["n"] == 60
+    code, out, _ = onsight("evaluate", run, "--robustness", "--quick", "--quiet")
+    assert code == 0
+    assert "Under corruptions (CIFAR-10-C style, 60 pictures)" in out
+    assert (tmp_path / run / "evaluations/test/robustness.json").exists()
 
     toy = load_dataset("toy")
     red = next(i for i, label in enumerate(toy.labels) if toy.classes[label] == "red" and toy.parts[i] == "test")
@@ -116,6 +120,8 @@ def test_help_names_every_setting(onsight):
         (["train", "--resume", "runs/latest"], "no unfinished run"),
         (["train", "--resume", "runs/latest", "--model", "cnn"], "keeps its own settings"),
         (["evaluate", "nowhere"], "no run at nowhere"),
+        (["evaluate", "nowhere", "--quick"], "ask for --robustness --quick"),
+        (["train", "toy", "--min-precision", "1.5"], "min_precision=1.5 cannot be used"),
         (["predict", "latest"], "No picture was given"),
         (["predict", "latest", "x.jpg"], "no finished run"),
         (["predict", "latest", "x.jpg", "--top", "0"], "--top 0"),

@@ -6,6 +6,7 @@ import pytest
 import onsight
 from onsight import metrics
 from onsight.errors import DataError
+from onsight.evaluation import far_off, findings
 from onsight.progress import Reporter
 
 pytestmark = pytest.mark.backend
@@ -136,5 +137,79 @@ def test_batch_size_changes_no_answer(toy_run):
 
     images = load_pixels(load_dataset("toy"), 32).images
     engine = open_engine(toy_run)
-    whole, pieces = (probabilities(engine, images, np.arange(50), size) for size in (50, 7))
+    whole, pieces = (probabilities(engine.probabilities, images, np.arange(50), size) for size in (50, 7))
     np.testing.assert_allclose(whole, pieces, atol=1e-6)
+
+
+def copy_of(run, folder):
+    import shutil
+
+    return onsight.Run(shutil.copytree(run.folder, folder / "copy"))
+
+
+def describe(run, **changes):
+    """Change a run's model.json."""
+    path = run.model_folder / "model.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_calibration_before_and_after_is_told(toy_run, tmp_path):
+    copy = copy_of(toy_run, tmp_path)
+    plain = onsight.evaluate(copy, reporter=QUIET).metrics
+    assert plain["temperature"] == 1
+    assert plain["before_temperature"]["ece"] == pytest.approx(plain["ece"])
+    assert plain["threshold"] is None
+    assert "far_off" not in plain
+    describe(copy, temperature=3.0)
+    flat = onsight.evaluate(copy, reporter=QUIET).metrics
+    assert flat["temperature"] == 3
+    assert flat["confidence"] < plain["confidence"]
+    assert flat["before_temperature"]["ece"] == pytest.approx(plain["ece"], abs=1e-5)
+    assert flat["before_temperature"]["confidence"] == pytest.approx(plain["confidence"], abs=1e-5)
+    assert flat["correct"] == plain["correct"]
+    assert [row["coverage"] for row in flat["coverage"]] == sorted(row["coverage"] for row in flat["coverage"])
+    assert flat["coverage"][-1]["accuracy"] == flat["accuracy"]
+
+
+def test_a_threshold_is_measured_on_test_and_on_pictures_of_something_else(toy_run, tmp_path):
+    copy = copy_of(toy_run, tmp_path)
+    describe(copy, threshold=0.9, temperature=2.0)
+    result = onsight.evaluate(copy, reporter=QUIET)
+    confidence = metrics.read_predictions(result.folder / "predictions.csv").probabilities.max(axis=1)
+    limit, far = result.metrics["threshold"], result.metrics["far_off"]
+    assert limit["value"] == 0.9
+    assert limit["answered"] == int((confidence >= 0.9).sum())
+    assert (far["data"], far["n"]) == ("digits", 1797)
+    assert 0 <= far["unsure"] <= 1
+    sentences = findings(result)
+    assert sentences[0].startswith("Below a probability of 0.900 it says unsure. It answers ")
+    assert "only partly caught: of 1,797 digits pictures" in sentences[1]
+    with pytest.raises(onsight.OnsightError, match="ask for --robustness --quick"):
+        onsight.evaluate(copy, quick=True, reporter=QUIET)
+
+
+def test_what_is_far_off_is_no_class_of_the_run(toy_run):
+    class Digits:
+        classes = tuple("0123456789")
+
+    def answer(pictures):
+        return np.tile([0.4, 0.6], (len(pictures), 1))
+
+    assert far_off(answer, Digits(), 32, 0.5, QUIET) == {"data": "toy", "n": 240, "unsure": 0.0}
+    assert far_off(answer, toy_run, 32, 0.7, QUIET) == {"data": "digits", "n": 1797, "unsure": 1.0}
+
+
+def test_robustness_is_written_and_forgotten_with_the_weights(toy_run, tmp_path):
+    copy = copy_of(toy_run, tmp_path)
+    result = onsight.evaluate(copy, robustness=True, quick=True, reporter=QUIET)
+    path = result.folder / "robustness.json"
+    found = json.loads(path.read_text())
+    assert (found["n"], found["quick"], found["clean"]) == (60, True, result.metrics["accuracy"])
+    assert len(found["corruptions"]) == 15
+    assert 0.3 < found["mean"] <= found["clean"]
+    assert any("Under corruptions (CIFAR-10-C style, 60 pictures)" in sentence for sentence in findings(result))
+    onsight.evaluate(copy, reporter=QUIET)
+    assert path.exists()  # it is still true
+    path.write_text(json.dumps(found | {"weights_sha256": "0" * 64}))
+    onsight.evaluate(copy, reporter=QUIET)
+    assert not path.exists()

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 import onsight
-from onsight import fitting
+from onsight import fitting, metrics
 from onsight.checkpoints import load_checkpoint, numbered
 from onsight.errors import Interrupted, TrainingError
 from onsight.files import sha256
 from onsight.progress import Reporter
 from onsight.runs import Run, open_run
+from onsight.saving import read_description
 
 pytestmark = pytest.mark.backend
 
@@ -51,10 +52,10 @@ def _listen_to_signals():
 
 
 def outcome(run):
-    """What must be equal, bit for bit: weights, and history without the clock."""
+    """What must be equal, bit for bit: weights, temperature, and history without the clock."""
     clock = ("seconds", "images_per_second")
     history = [{key: value for key, value in row.items() if key not in clock} for row in run.history()]
-    return sha256(run.model_folder / "weights.safetensors"), history
+    return (run.model_folder / "model.json").read_text(), history  # it holds the weights' checksum
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -86,7 +87,7 @@ def test_a_stopped_training_goes_on_bit_for_bit(toy_spec, signum, code):
 @pytest.mark.parametrize("count", [0, 8, 9, 18, 19])
 def test_a_stop_at_any_step_can_be_resumed(toy_spec, monkeypatch, count):
     """The last step of an epoch included (8 and 18): then nothing is left of it but to validate (9 and 19)."""
-    spec = toy_spec.model_copy(update={"epochs": 2, "model": "mlp"})
+    spec = toy_spec.model_copy(update={"epochs": 2, "model": "mlp", "augmentation": "robust", "min_precision": 0.4})
     unbroken = onsight.train(spec, reporter=Spy())
     steps = []
     learning_rate = fitting.Loop.learning_rate
@@ -190,7 +191,9 @@ def test_early_stopping_keeps_the_best_epoch(toy_spec):
     from onsight.pixels import load_pixels
     from onsight.prediction import probabilities
 
-    found = probabilities(run.load_model(), load_pixels(dataset, 32).images, np.array(index), 16).argmax(axis=1)
+    found = probabilities(
+        run.load_model().predict_on_batch, load_pixels(dataset, 32).images, np.array(index), 16
+    ).argmax(axis=1)
     assert (found == dataset.labels[index]).mean() == pytest.approx(best["val_accuracy"])
 
 
@@ -273,3 +276,58 @@ def test_ticks_say_where_training_is(toy_spec):
     assert all(0 <= tick["accuracy"] <= 1 and tick["seconds_left"] >= 0 for tick in spy.ticks)
     assert [row["epoch"] for row in spy.rows] == [1, 2, 3, 4, 5, 6, 7, 8]
     assert {"epoch", "tick"} == {line["event"] for line in run.history_lines()}
+
+
+def validation_answers(run):
+    from onsight.pixels import load_pixels
+    from onsight.prediction import probabilities
+
+    dataset = onsight.load_dataset("toy")
+    index = np.array([dataset.names.index(name) for name in run.dataset["split"]["validation"]])
+    return probabilities(run.load_model().predict_on_batch, load_pixels(dataset, 32).images, index, 16), dataset.labels[
+        index
+    ]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_temperature_is_the_one_that_fits_validation(toy_spec, precision):
+    spec = toy_spec.model_copy(update={"epochs": 1, "validation": 0.4, "precision": precision})
+    spy = Spy()
+    run = onsight.train(spec, reporter=spy)
+    temperature = read_description(run.model_folder).temperature
+    assert any(f"temperature      {temperature:.4g}  (calibration error on" in note for note in spy.notes)
+    answers, labels = validation_answers(run)
+    assert 0 < (answers.argmax(axis=1) == labels).mean() < 1
+    logits = np.log(metrics.with_temperature(answers, 1 / temperature))
+    assert metrics.fit_temperature(logits, labels) == pytest.approx(temperature, rel=1e-3)
+    assert temperature != 1
+
+
+def test_where_nothing_can_be_known_the_temperature_is_one(toy_spec, toy_run):
+    answers, labels = validation_answers(toy_run)
+    assert (answers.argmax(axis=1) == labels).all()
+    spy = Spy()
+    onsight.train(toy_spec, reporter=spy)
+    count = len(labels)
+    assert any(note.startswith(f"temperature      1  (all {count} validation pictures are right") for note in spy.notes)
+    run = onsight.train(toy_spec.model_copy(update={"validation": 0.0, "epochs": 1}), reporter=spy)
+    assert read_description(run.model_folder).temperature == 1
+    assert "temperature      1  (no validation pictures to fit it on)" in spy.notes
+
+
+def test_a_threshold_keeps_the_precision_on_validation(toy_spec):
+    spec = toy_spec.model_copy(update={"epochs": 3, "validation": 0.5, "min_precision": 0.75})
+    spy = Spy()
+    run = onsight.train(spec, reporter=spy)
+    threshold = read_description(run.model_folder).threshold
+    answers, labels = validation_answers(run)
+    confidence, right = answers.max(axis=1), answers.argmax(axis=1) == labels
+    assert metrics.at_threshold(confidence, right, threshold)["accuracy_interval"][0] >= 0.75
+    assert any(note.startswith(f"threshold        {threshold:.4f}  (on validation") for note in spy.notes)
+
+
+def test_a_precision_that_cannot_be_shown_gives_no_threshold(toy_spec):
+    spy = Spy()
+    run = onsight.train(toy_spec.model_copy(update={"min_precision": 0.95}), reporter=spy)
+    assert read_description(run.model_folder).threshold is None  # all right, but too few to tell
+    assert any("are not surely 95.0 % right" in note and "Take a lower --min-precision" in note for note in spy.notes)

@@ -45,6 +45,23 @@ def test_one_folder_a_class(photos):
     assert [dataset.read(index) for index in range(3)] == [name.encode() for name in FLAT]
 
 
+def test_an_incomplete_set_can_be_listed_where_that_is_asked(photos):
+    make(photos, *DIVIDED, "train/bird/1.jpg")
+    (photos / "test" / "cow").mkdir()
+    dataset = load_dataset(photos, complete=False)
+    assert dataset.classes == ("bird", "cat", "cow", "dog")
+    assert dataset.names == (
+        "test/cat/2.jpg",
+        "test/dog/2.jpg",
+        "train/bird/1.jpg",
+        "train/cat/1.jpg",
+        "train/dog/1.jpg",
+    )
+    assert dataset.labels.tolist() == [1, 3, 0, 1, 3]
+    with pytest.raises(DataError, match="cow"):
+        load_dataset(photos)
+
+
 @pytest.mark.parametrize(
     ("spelled", "part"),
     [

@@ -799,3 +799,13 @@ def test_the_shorter_side_is_in_the_header(kind):
     assert images.shorter_side(content.getvalue()) == 30
     with pytest.raises(PictureError):
         images.shorter_side(content.getvalue()[:12])
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WebP", "TIFF"])
+def test_the_header_tells_the_stored_size_and_the_orientation(kind):
+    exif = Image.Exif()
+    exif[0x112] = 6
+    content = io.BytesIO()
+    Image.new("RGB", (50, 30)).save(content, kind, exif=exif)
+    assert images.header(content.getvalue()) == (50, 30, 6)
+    assert images.decode(content.getvalue()).shape == (50, 30, 3)

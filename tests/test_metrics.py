@@ -13,7 +13,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onsight.errors import DataError
-from onsight.metrics import calibration, percent, read_predictions, score, wilson, write_predictions
+from onsight.metrics import (
+    at_threshold,
+    calibration,
+    calibration_error,
+    choose_threshold,
+    coverage_curve,
+    fit_temperature,
+    percent,
+    read_predictions,
+    score,
+    wilson,
+    with_temperature,
+    write_predictions,
+)
 
 CLASSES = ["cat", "dog", "bird"]
 
@@ -247,3 +260,89 @@ def test_missing_predictions_and_wrong_lengths(tmp_path):
     with pytest.raises(ValueError, match="no fit"):
         write_predictions(tmp_path / "p.csv", ["a"], np.array([0]), np.ones((2, 1)), ["x"])
     assert not list(tmp_path.iterdir())
+
+
+def softmax(logits):
+    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return odds / odds.sum(axis=1, keepdims=True)
+
+
+def test_the_temperature_of_drawn_labels_is_found():
+    """Labels drawn from softmax(logits / 2.5) have the temperature 2.5, where cross entropy is least."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(20_000, 5)) * 4
+    labels = (softmax(logits / 2.5).cumsum(axis=1) < rng.random((20_000, 1))).sum(axis=1)
+    found = fit_temperature(logits.astype(np.float32), labels)
+    assert found == pytest.approx(2.5, rel=0.03)
+
+    def loss(temperature):
+        return -np.log(softmax(logits / temperature)[np.arange(20_000), labels]).mean()
+
+    assert loss(found) < min(loss(found * 1.01), loss(found / 1.01))
+    right = logits.argmax(axis=1) == labels
+    errors = [calibration_error(calibration(softmax(logits / each).max(axis=1), right)) for each in (1, found)]
+    assert errors[0] > 0.1
+    assert errors[1] < 0.015
+
+
+def test_a_temperature_stays_in_its_bounds():
+    logits = np.array([[2.0, 0.0], [0.0, 2.0]])
+    assert fit_temperature(logits, np.array([0, 1])) == pytest.approx(0.05, rel=0.2)  # all right: never sure enough
+    assert fit_temperature(logits, np.array([1, 0])) == pytest.approx(20, rel=0.2)  # all wrong: never unsure enough
+    assert fit_temperature(1e4 * logits, np.array([0, 1])) > 0  # no overflow
+
+
+def test_what_a_temperature_did_can_be_undone():
+    logits = np.random.default_rng(0).normal(size=(50, 4)) * 3
+    calibrated = softmax(logits / 1.7)
+    np.testing.assert_allclose(with_temperature(calibrated, 1 / 1.7), softmax(logits), atol=1e-12)
+    np.testing.assert_allclose(with_temperature(softmax(logits), 1.7), calibrated, atol=1e-12)
+    stored = with_temperature(calibrated.astype(np.float32), 1 / 1.7)
+    np.testing.assert_allclose(stored, softmax(logits), atol=1e-6)
+    assert with_temperature(np.array([[1.0, 0.0]]), 3).tolist() == [[1, 0]]
+
+
+def test_coverage_curve_by_hand():
+    confidence = np.array([0.9, 0.6, 0.8, 0.6])
+    right = np.array([True, False, True, True])
+    assert coverage_curve(confidence, right) == [
+        {"threshold": 0.9, "coverage": 0.25, "accuracy": 1.0},
+        {"threshold": 0.8, "coverage": 0.5, "accuracy": 1.0},
+        {"threshold": 0.6, "coverage": 1.0, "accuracy": 0.75},  # equals together
+    ]
+    rng = np.random.default_rng(0)
+    sure = rng.random(5000)
+    curve = coverage_curve(sure, rng.random(5000) < sure)
+    assert len(curve) == 100
+    assert (curve[0]["coverage"], curve[-1]["coverage"]) == (0.01, 1)
+    for row in curve[::9]:
+        assert row["coverage"] == pytest.approx((sure >= row["threshold"]).mean())
+
+
+def test_the_threshold_is_the_lowest_that_keeps_the_promise():
+    rng = np.random.default_rng(1)
+    sure = rng.random(4000).round(3).astype(np.float32)
+    right = rng.random(4000) < sure
+    threshold = choose_threshold(sure, right, 0.9)
+    facts = at_threshold(sure, right, threshold)
+    assert facts["accuracy_interval"][0] >= 0.9
+    assert facts["accuracy"] == facts["correct"] / facts["answered"]
+    lower = [each for each in np.unique(sure) if each < threshold]  # every lower one breaks it
+    assert len(lower) > 100
+    for each in lower[-50:]:
+        answered = sure >= each
+        assert wilson(int(right[answered].sum()), int(answered.sum()))[0] < 0.9
+
+
+def test_a_threshold_needs_enough_pictures():
+    assert choose_threshold(np.full(72, 0.99), np.ones(72, bool), 0.95) is None
+    assert choose_threshold(np.full(73, 0.99), np.ones(73, bool), 0.95) == pytest.approx(0.99, abs=1e-5)
+    assert choose_threshold(np.array([]), np.array([], bool), 0.5) is None
+    assert choose_threshold(np.linspace(0.5, 1, 500), np.zeros(500, bool), 0.1) is None
+    half_way = choose_threshold(np.array([0.9] * 200 + [0.5] * 100), np.array([True] * 200 + [False] * 100), 0.95)
+    assert half_way == pytest.approx(0.7)  # no prediction lies near it
+
+
+def test_at_a_threshold_that_nothing_reaches():
+    facts = at_threshold(np.array([0.5, 0.6]), np.array([True, False]), 0.9)
+    assert (facts["answered"], facts["coverage"], facts["accuracy"], facts["accuracy_interval"]) == (0, 0, None, None)

@@ -66,6 +66,7 @@ def test_broken_pictures_are_passed_over_up_to_a_limit(photos):
     with pytest.raises(DataError, match=r"4 of 40 pictures of photos cannot be read[\s\S]*cat/0.png: "):
         load_pixels(load_dataset(photos), 16)
     assert (photos / "dog" / "0.png").read_bytes() == b"nonsense"
+    assert len(load_pixels(load_dataset(photos), 16, pass_over_all=True).broken) == 4
 
 
 def test_an_interrupted_fill_leaves_nothing(photos, tmp_path, monkeypatch):

@@ -40,6 +40,12 @@ def tensors(folder):
     return load_file(folder / "weights.safetensors")
 
 
+def test_a_threshold_may_be_absent(folder, tmp_path):
+    assert read_description(folder).threshold is None
+    edit(folder, threshold=0.75)
+    assert read_description(folder).threshold == 0.75
+
+
 def test_round_trip(tmp_path):
     model = build_model("cnn", 24, 3)
     save_model(tmp_path, model, CLASSES, temperature=1.5)
@@ -78,6 +84,9 @@ def test_a_model_from_before_multiply_adds_were_recorded_loads(folder):
         ({"classes": ["a", "b"]}, "other layers"),
         ({"temperature": 0}, "temperature"),
         ({"temperature": float("nan")}, "temperature"),
+        ({"threshold": -0.1}, "threshold"),
+        ({"threshold": 1.1}, "threshold"),
+        ({"threshold": float("nan")}, "threshold"),
         ({"weights_sha256": "0" * 64}, "SHA-256"),
         ({"weights_sha256": "0" * 65}, "weights_sha256"),
         ({"litert_sha256": 5}, "litert_sha256"),

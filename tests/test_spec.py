@@ -11,7 +11,8 @@ def resolved(pictures=50_000, given=("train", "test"), side=32, flips=True, **fi
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_resolves_to_a_whole_spec(preset):
     spec, reasons = resolved(preset=preset)
-    for field, value in spec.model_dump(exclude={"backend", "precision", "data_dir"}).items():
+    optional = {"backend", "precision", "data_dir", "keep_list", "min_precision"}
+    for field, value in spec.model_dump(exclude=optional).items():
         assert value is not None, field
     assert PRESETS[preset][1].items() <= spec.model_dump().items()
     assert set(PRESETS[preset][1]) <= set(reasons)
@@ -45,6 +46,21 @@ def test_image_size(side, size):
 
 def test_digits_are_not_mirrored():
     assert resolved(flips=False)[0].augmentation == "shift"
+    assert resolved(flips=False, preset="robust")[0].augmentation == "robust_shift"
+
+
+def test_robust_is_the_default_preset_with_its_augmentation():
+    default, robust = (PRESETS[name][1] for name in ("balanced", "robust"))
+    assert robust == default | {"augmentation": "robust"}
+
+
+def test_a_precision_needs_validation_pictures():
+    assert resolved(min_precision=0.9)[0].min_precision == 0.9
+    assert resolved(validation=0, given=("train", "validation", "test"), min_precision=0.9)
+    with pytest.raises(SpecError, match=r"min_precision=0.9 is reached by a threshold .* validation=0 leaves none"):
+        resolved(validation=0, min_precision=0.9)
+    with pytest.raises(SpecError, match="min_precision=1"):
+        TrainSpec(min_precision=1)
 
 
 def test_without_validation_nothing_is_judged():

@@ -14,6 +14,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .checks import Check as Check
+    from .checks import check as check
     from .comparing import Comparison as Comparison
     from .comparing import compare as compare
     from .datasets import Dataset as Dataset
@@ -40,6 +42,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "Comparison": "comparing",
     "compare": "comparing",
+    "Check": "checks",
+    "check": "checks",
     "Dataset": "datasets",
     "load_dataset": "datasets",
     "OnsightError": "errors",

@@ -71,7 +71,12 @@ class Dataset:
 
 
 def load_dataset(
-    data: str | Path, data_dir: Path | None = None, progress: Progress | None = None, *, download: bool = True
+    data: str | Path,
+    data_dir: Path | None = None,
+    progress: Progress | None = None,
+    *,
+    complete: bool = True,
+    download: bool = True,
 ) -> Dataset:
     """Load a known data set by its name, or list the one at a path.
 
@@ -80,6 +85,7 @@ def load_dataset(
             like a known set is meant by "./digits", or by a `Path`.
         data_dir: Where to look for CIFAR files before downloading; by default the environment variable ONSIGHT_DATA.
         progress: Called with (what, bytes so far, bytes in all) while something is downloaded.
+        complete: Refuse a class that has no pictures, or none in one of the parts.
         download: Whether what is not on this machine may be fetched; else it is a DataError.
 
     Raises:
@@ -98,11 +104,11 @@ def load_dataset(
     from .zips import read_zip
 
     if path.is_dir():
-        return read_folder(path)
+        return read_folder(path, complete)
     if path.suffix.lower() == ".zip":
-        return read_zip(path)
+        return read_zip(path, complete)
     if path.suffix.lower() == ".csv":
-        return read_csv(path)
+        return read_csv(path, complete)
     raise DataError(f"'{path}' is none of what can be read: a folder, a .zip or a .csv")
 
 

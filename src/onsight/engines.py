@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .runs import Run
     from .saving import ModelDescription
 
+Answer = Callable[[np.ndarray], np.ndarray]  # uint8 (n, H, W, 3), any n, to float32 probabilities (n, classes)
 EngineName = Literal["auto", "litert", "keras"]
 
 # Pixels that one call of the interpreter takes: 16 pictures of 32 px. More leave the cache (5,200 instead of 6,700

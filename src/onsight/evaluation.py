@@ -2,28 +2,51 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from . import explaining, figures, label_errors, metrics, slices
 from .datasets import Dataset, load_dataset
-from .engines import EngineName, open_engine
+from .engines import Answer, EngineName, open_engine
 from .errors import DataError, SpecError
 from .files import write_json
 from .pixels import Pixels, load_pixels
 from .prediction import probabilities
 from .progress import Reporter, make_reporter
 from .reporting import report
+from .robustness import measure
 from .runs import Run, now, open_run
+from .saving import ModelDescription, read_description
 from .spec import TrainSpec
 from .splits import recorded_parts
 from .thumbnails import write_thumbnails
+from .views import mirrors, with_views
 
 SHOWN = 32  # sample pictures
 EXAMPLES = 12  # predictions and mistakes shown with their probabilities
+FAR_OFF = ("digits", "toy")  # pictures of other things, always at hand: the first whose classes the run does not know
+
+
+class Scored(NamedTuple):
+    """What was scored, and how it was answered."""
+
+    folder: Path  # of the evaluation
+    names: list[str]  # n paths
+    images: np.ndarray  # (all, side, side, 3) uint8
+    chosen: np.ndarray  # (n,) which of them
+    labels: np.ndarray  # (n,) integers
+    scores: np.ndarray  # (n, classes) float32 probabilities
+    classes: tuple[str, ...]
+
+    def mistakes(self, most: int) -> np.ndarray:
+        """Return the places of the wrong answers, the surest first."""
+        wrong = np.flatnonzero(self.scores.argmax(axis=1) != self.labels)
+        return wrong[np.argsort(-self.scores[wrong].max(axis=1), kind="stable")][:most]
 
 
 @dataclass(frozen=True)
@@ -53,11 +76,16 @@ def evaluate(
     data_dir: Path | None = None,
     folds: int = 0,
     slices_file: Path | None = None,
+    robustness: bool = False,
+    quick: bool = False,
+    tta: bool = False,
     batch_size: int = 256,
     engine: EngineName = "auto",
     reporter: Reporter | None = None,
 ) -> Evaluation:
     """Score a finished run on its test pictures, or on other data, and write predictions, metrics, pictures, report.
+
+    Where the model has a threshold, metrics.json says too how many far-off pictures it catches.
 
     Args:
         run: the run, its folder, or `latest`.
@@ -66,15 +94,20 @@ def evaluate(
         data_dir: where the named data set lies, if it has moved.
         folds: train so many models on the rest of the training pictures to look for wrong labels in these too; 0: not.
         slices_file: a CSV with the column path and others of the user's, to report the accuracy by; see `slices`.
+        robustness: measure the accuracy on corrupted pictures too, for robustness.json: 75 times the work.
+        quick: of that, on a tenth of the pictures.
+        tta: score with test-time augmentation too, six views of each picture: a figure of its own beside the others.
         batch_size: pictures a step; changes speed only.
         engine: what computes: "litert" (no framework is imported), "keras", or "auto": LiteRT where it can be had.
         reporter: where progress goes.
 
     Raises:
-        SpecError: one fold, or folds of other data.
+        SpecError: one fold, or folds of other data, or `quick` without `robustness`.
         RunError: there is no such run, or it is not finished, or its test pictures are gone.
         DataError: the other data has classes that the run does not know, or nothing to test on, or the CSV fits none.
     """
+    if quick and not robustness:
+        raise SpecError("quick is a tenth of the robustness measurement: ask for --robustness --quick.")
     run = open_run(run)
     run.require_trained()
     if folds == 1 or folds < 0:
@@ -94,31 +127,52 @@ def evaluate(
             raise DataError(f"{dataset.name} has no readable test pictures.")
         names = [dataset.names[i] for i in index.tolist()]
         columns = slices.read_columns(slices_file, names) if slices_file else {}
-        answering = open_engine(run, engine)
-        show.note(f"answering        {answering.name}  ({answering.reason})")
+        engine_ = open_engine(run, engine)
+        show.note(f"answering        {engine_.name}  ({engine_.reason})")
         run.log_test_use(f"evaluate on {dataset.provenance}")
-        scores = probabilities(answering, pixels.images, index, batch_size, show)
         folder = run.evaluation_folder(name)
         folder.mkdir(parents=True, exist_ok=True)
-        metrics.write_predictions(folder / "predictions.csv", names, labels[index], scores, run.classes)
-        found = metrics.score(labels[index], scores, run.classes) | {
+        scores = probabilities(engine_.probabilities, pixels.images, index, batch_size, show)
+        scored = Scored(folder, names, pixels.images, index, labels[index], scores, run.classes)
+        metrics.write_predictions(folder / "predictions.csv", names, scored.labels, scores, run.classes)
+        description = read_description(run.model_folder)
+        found = metrics.score(scored.labels, scores, run.classes) | trust(scored.labels, scores, description)
+        if description.threshold is not None:
+            found["far_off"] = far_off(engine_.probabilities, run, spec.image_size, description.threshold, show)
+        if tta:
+            answer = with_views(engine_.probabilities, flips=mirrors(run))
+            found["tta"] = share(scored.labels, probabilities(answer, pixels.images, index, batch_size, show))
+        found |= {
             "data": dataset.name,
             "provenance": dataset.provenance,
-            "engine": answering.name,
+            "engine": engine_.name,
             "evaluated_at": now(),
         }
         write_json(folder / "metrics.json", found)
         look_for_label_errors(run, folder, dataset, pixels, folds, batch_size, show)
-        draw(run, folder, found, pixels.images, index, labels[index], scores)
-        truth = [run.classes[i] for i in labels[index].tolist()]
+        if robustness:
+            measured = measure(engine_.probabilities, pixels.images, index, scored.labels, quick=quick, show=show)
+            if dataset.images is None and any(name.lower().endswith((".jpg", ".jpeg")) for name in names):
+                measured["notes"].append("The files are JPEG: jpeg_compression compresses them a second time.")
+            write_json(folder / "robustness.json", measured | {"weights_sha256": description.weights_sha256})
+        else:
+            forget(folder / "robustness.json", description)
+        draw(scored, found)
+        truth = [run.classes[label] for label in scored.labels.tolist()]
         columns = slices.describe(dataset, index, truth, pixels.images) | columns
-        write_json(folder / "slices.json", slices.measure(scores.argmax(axis=1) == labels[index], columns))
-        write_thumbnails(folder, pixels.images, index, labels[index], scores, names)
+        write_json(folder / "slices.json", slices.measure(scores.argmax(axis=1) == scored.labels, columns))
+        write_thumbnails(folder, pixels.images, index, scored.labels, scores, names)
         show.note("explaining       the mistakes it was surest of")
-        worst = surest_mistakes(labels[index], scores)[: explaining.WORST]
-        own, shown, right = [names[i] for i in worst.tolist()], pixels.images[index[worst]], labels[index[worst]]
-        model = None if engine == "litert" else explaining.keras_model(run)
-        explaining.explain_mistakes(folder, shown, right, scores[worst], own, answering.probabilities, model)
+        worst = scored.mistakes(explaining.WORST)
+        explaining.explain_mistakes(
+            folder,
+            pixels.images[index[worst]],
+            scored.labels[worst],
+            scores[worst],
+            [names[i] for i in worst.tolist()],
+            engine_.probabilities,
+            None if engine == "litert" else explaining.keras_model(run),
+        )
         report(run)
     return Evaluation(folder, found)
 
@@ -145,10 +199,36 @@ def look_for_label_errors(
         show.note(f"label errors     {count:,} labels to look at, the likeliest first: {folder / 'label_errors.json'}")
 
 
-def surest_mistakes(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Return which answers are wrong, the surest first."""
-    wrong = np.flatnonzero(scores.argmax(axis=1) != labels)
-    return wrong[np.argsort(-scores[wrong].max(axis=1), kind="stable")]
+def findings(evaluation: Evaluation) -> list[str]:
+    """Return in plain sentences what an evaluation found about the threshold and about corrupted pictures."""
+    found, sentences, percent = evaluation.metrics, [], metrics.percent
+    if tta := found.get("tta"):
+        low, high = (metrics.percent_number(end) for end in tta["accuracy_interval"])
+        sentences.append(
+            f"With test-time augmentation it gets {percent(tta['accuracy'])} right (95 %: {low} to {high}), for six "
+            "times the work."
+        )
+    if limit := found["threshold"]:
+        low, high = (metrics.percent_number(end) for end in limit["accuracy_interval"] or (0, 1))
+        sentences.append(
+            f"Below a probability of {limit['value']:.3f} it says unsure. It answers "
+            f"{percent(limit['coverage'])} of the pictures, {percent(limit['accuracy'])} of those right "
+            f"(95 %: {low} to {high})."
+        )
+        if far := found.get("far_off"):
+            sentences.append(
+                f"Pictures of something else are only partly caught: of {far['n']:,} {far['data']} pictures, none of "
+                f"which it can know, {percent(far['unsure'])} are called unsure."
+            )
+    with contextlib.suppress(FileNotFoundError):
+        robust = json.loads((evaluation.folder / "robustness.json").read_text("utf-8"))
+        name, severity, accuracy = robust["worst"]
+        sentences.append(
+            f"Under corruptions ({robust['title']}, {robust['n']:,} pictures) {percent(robust['mean'])} right on "
+            f"average, against {percent(robust['clean'])} of the same pictures as they are; worst is "
+            f"{name.replace('_', ' ')} at severity {severity} with {percent(accuracy)}."
+        )
+    return sentences
 
 
 def own_parts(run: Run, dataset: Dataset, pixels: Pixels, *, required: bool) -> np.ndarray | None:
@@ -172,27 +252,69 @@ def map_classes(dataset: Dataset, run: Run) -> np.ndarray:
     return np.array([run.classes.index(name) for name in dataset.classes])[dataset.labels]
 
 
-def draw(
-    run: Run,
-    folder: Path,
-    found: dict[str, Any],
-    pictures: np.ndarray,
-    index: np.ndarray,
-    labels: np.ndarray,
-    scores: np.ndarray,
-) -> None:
+def share(labels: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
+    """Return accuracy, correct, n and accuracy_interval."""
+    correct, n = int((scores.argmax(axis=1) == labels).sum()), len(labels)
+    return {"accuracy": correct / n, "correct": correct, "n": n, "accuracy_interval": list(metrics.wilson(correct, n))}
+
+
+def trust(labels: np.ndarray, scores: np.ndarray, description: ModelDescription) -> dict[str, Any]:
+    """Return what metrics.json says of the model's temperature and threshold, on these predictions.
+
+    - temperature; before_temperature: ece, confidence and calibration as they would be without it
+    - coverage: `metrics.coverage_curve`
+    - threshold: `metrics.at_threshold`, None where the model has none
+    """
+    confidence, right = scores.max(axis=1), scores.argmax(axis=1) == labels
+    before = metrics.with_temperature(scores, 1 / description.temperature).max(axis=1)
+    bins = metrics.calibration(before, right)
+    return {
+        "temperature": description.temperature,
+        "before_temperature": {
+            "ece": metrics.calibration_error(bins),
+            "confidence": float(before.mean()),
+            "calibration": bins,
+        },
+        "coverage": metrics.coverage_curve(confidence, right),
+        "threshold": None
+        if description.threshold is None
+        else metrics.at_threshold(confidence, right, description.threshold),
+    }
+
+
+def far_off(answer: Answer, run: Run, image_size: int, threshold: float, show: Reporter) -> dict[str, Any] | None:
+    """Return which share of pictures of something else the model calls unsure: data, n, unsure.
+
+    It should be all of them. It is not: a network can be sure of a picture that is unlike all that it has seen.
+    """
+    for name in FAR_OFF:
+        other = load_dataset(name)
+        if set(other.classes).isdisjoint(run.classes):
+            confidence = answer(load_pixels(other, image_size, show.work).images).max(axis=1)
+            return {"data": name, "n": len(other), "unsure": int((confidence < threshold).sum()) / len(other)}
+    return None
+
+
+def forget(path: Path, description: ModelDescription) -> None:
+    """Remove a robustness.json that was measured with other weights than the model has by now."""
+    with contextlib.suppress(OSError, ValueError):
+        if json.loads(path.read_text("utf-8")).get("weights_sha256") == description.weights_sha256:
+            return
+    path.unlink(missing_ok=True)
+
+
+def draw(scored: Scored, found: dict[str, Any]) -> None:
     """Write the pictures of an evaluation: samples, confusion matrix, predictions, and the surest mistakes."""
-    rng = np.random.default_rng(0)
-    chosen = rng.permutation(len(index))[:SHOWN]
-    shown = pictures[index[chosen]]
-    figures.save(figures.sample_pictures(shown, [run.classes[i] for i in labels[chosen]]), folder / "samples.png")
-    figures.save(figures.confusion_matrix(np.array(found["confusion"]), run.classes), folder / "confusion.png")
-    surest = surest_mistakes(labels, scores)[:EXAMPLES]
-    for name, picked in (("predictions", chosen[:EXAMPLES]), ("mistakes", surest)):
+    folder, _, images, index, labels, scores, classes = scored
+    chosen = np.random.default_rng(0).permutation(len(index))[:SHOWN]
+    shown = images[index[chosen]]
+    figures.save(figures.sample_pictures(shown, [classes[i] for i in labels[chosen]]), folder / "samples.png")
+    figures.save(figures.confusion_matrix(np.array(found["confusion"]), classes), folder / "confusion.png")
+    for name, picked in (("predictions", chosen[:EXAMPLES]), ("mistakes", scored.mistakes(EXAMPLES))):
         if len(picked):
-            truth = [run.classes[i] for i in labels[picked]]
+            truth = [classes[i] for i in labels[picked]]
             title = f"The {len(picked)} mistakes it was surest of" if name == "mistakes" else None
-            figure = figures.predictions(pictures[index[picked]], truth, scores[picked], run.classes, title=title)
+            figure = figures.predictions(images[index[picked]], truth, scores[picked], classes, title=title)
             figures.save(figure, folder / f"{name}.png")
         else:
             (folder / f"{name}.png").unlink(missing_ok=True)  # of an earlier evaluation

@@ -21,9 +21,8 @@ from .thumbnails import jpeg
 if TYPE_CHECKING:
     import keras
 
+    from .engines import Answer
     from .runs import Run
-
-    Answer = Callable[[np.ndarray], np.ndarray]  # (n, H, W, 3) uint8 -> (n, classes) probabilities
 
 GRID = 8  # occlusion: so many places a side
 CHUNK = 64  # pictures a step of Grad-CAM; answers a step of occlusion are 8 times as many

@@ -9,17 +9,18 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .backend import dtype_policy
+from .backend import dtype_policy, to_numpy
 from .checkpoints import load_checkpoint, numbered, save_checkpoint
 from .errors import Interrupted, RunError, TrainingError
 from .events import EventLog
 from .files import is_disk_full, sync_folder
 from .litert import add_litert
+from .metrics import at_threshold, calibration, calibration_error, choose_threshold, fit_temperature, percent
 from .models import build_model, prepare_model
 from .parity import spread
 from .pipeline import full_batches, steps_per_epoch, training_batches
@@ -201,19 +202,18 @@ class Loop:
 
     def validate(self) -> tuple[float, float]:
         """Return the mean cross entropy and the accuracy on the validation pictures."""
-        loss = correct = 0.0
-        start = 0
-        for images, count in full_batches(self.validation.images, self.validation.chosen, max(self.batch_size, 256)):
-            logits = self.step.logits(images)[:count].astype(np.float64)
-            labels = self.validation.labels[start : start + count]
-            start += count
-            shifted = logits - logits.max(axis=1, keepdims=True)
-            log_sums = np.log(np.exp(shifted).sum(axis=1))
-            loss += float((log_sums - shifted[np.arange(count), labels]).sum())
-            correct += int((logits.argmax(axis=1) == labels).sum())
+        logits, labels = self.validation_logits(self.step.logits), self.validation.labels
+        shifted = logits - logits.max(axis=1, keepdims=True)
+        log_sums = np.log(np.exp(shifted).sum(axis=1))
+        loss = float((log_sums - shifted[np.arange(len(labels)), labels]).mean())
         if not math.isfinite(loss):
             raise self.diverged(f"The validation loss became {loss}")
-        return loss / start, correct / start
+        return loss, int((logits.argmax(axis=1) == labels).sum()) / len(labels)
+
+    def validation_logits(self, answer: Callable[[np.ndarray], Any]) -> np.ndarray:
+        """Return (n, classes) float64 of the validation pictures; `answer` is from pictures to their logits."""
+        batches = full_batches(self.validation.images, self.validation.chosen, max(self.batch_size, 256))
+        return np.concatenate([np.asarray(answer(images), np.float64)[:count] for images, count in batches])
 
     def tick(self, now: float) -> None:
         """Show how far the epoch is."""
@@ -290,7 +290,7 @@ class Loop:
         )
 
     def finish(self) -> None:
-        """Write `model/`: the best weights where early stopping judged, else the last. Renamed into place."""
+        """Calibrate and write `model/`: the best weights where early stopping judged, else the last; renamed last."""
         if self.best and self.spec.patience:
             self.step.restore(self.step.arrays() | self.best)
             best = self.state["judge"]["best_epoch"]
@@ -300,7 +300,7 @@ class Loop:
         for leftover in (partial, old):
             shutil.rmtree(leftover, ignore_errors=True)
         partial.mkdir()
-        save_model(partial, self.model, self.run.classes)
+        save_model(partial, self.model, self.run.classes, *self.calibrate())
         chosen = self.training.chosen[spread(len(self.training.chosen), 64)]
         if why := add_litert(partial, self.training.images[chosen]):
             self.show.note(f"model.tflite     none: {why}. `onsight predict` takes Keras for this run")
@@ -309,6 +309,57 @@ class Loop:
         partial.rename(folder)
         sync_folder(self.run.folder)
         shutil.rmtree(old, ignore_errors=True)
+
+    def calibrate(self) -> tuple[float, float | None]:
+        """Return the temperature and the threshold of the final weights, both chosen on validation alone."""
+        from scipy.special import softmax
+
+        labels = self.validation.labels
+        if not len(labels):
+            self.show.note("temperature      1  (no validation pictures to fit it on)")
+            return 1.0, None
+        answer = self.step.logits
+        if self.spec.precision != "float32":  # of the network that answers later, which computes in float32
+            model = build(self.spec.model_copy(update={"precision": "float32"}), len(self.run.classes))
+            for weight, trained in zip(model.weights, self.model.weights, strict=True):
+                weight.assign(to_numpy(trained))
+            answer = model.predict_on_batch
+        logits = self.validation_logits(answer)
+        right = logits.argmax(axis=1) == labels
+        if right.all():  # the cross entropy would be least where it is infinitely sure
+            temperature, reason = (
+                1.0,
+                f"all {len(labels):,} validation pictures are right, so nothing is known of doubt",
+            )
+        else:
+            temperature = fit_temperature(logits, labels)
+            before, after = (
+                100 * calibration_error(calibration(softmax(logits / each, axis=1).max(axis=1), right))
+                for each in (1, temperature)
+            )
+            reason = f"calibration error on validation {before:.1f} points before, {after:.1f} after"
+        self.show.note(f"temperature      {temperature:.4g}  ({reason})")
+        return temperature, self.threshold(softmax(logits / temperature, axis=1).max(axis=1), right)
+
+    def threshold(self, confidence: np.ndarray, right: np.ndarray) -> float | None:
+        """Return the threshold for `min_precision`, where one is wanted and can be had, and say what it does."""
+        wanted = self.spec.min_precision
+        if wanted is None:
+            return None
+        threshold = choose_threshold(confidence, right, wanted)
+        if threshold is None:
+            self.show.note(
+                f"threshold        none: however sure, its answers on the {len(right):,} validation pictures are not "
+                f"surely {percent(wanted)} right (lower end of the 95 % interval), so nothing will be called unsure. "
+                "Take a lower --min-precision, more validation pictures, or train longer."
+            )
+            return None
+        facts = at_threshold(confidence, right, threshold)
+        self.show.note(
+            f"threshold        {threshold:.4f}  (on validation {percent(facts['coverage'])} reach it, "
+            f"{percent(facts['accuracy'])} of those right; the others are unsure)"
+        )
+        return threshold
 
 
 def build(spec: TrainSpec, num_classes: int) -> keras.Model:

@@ -34,7 +34,7 @@ class Row(NamedTuple):
     part: str
 
 
-def read_folder(path: Path) -> Dataset:
+def read_folder(path: Path, complete: bool = True) -> Dataset:
     """List the pictures below `path`: one sub-folder a class, or train/, validation/ and test/ that hold such.
 
     Folders below a class folder count to the class. Links are followed, but not in circles. What is hidden, or has
@@ -45,10 +45,10 @@ def read_folder(path: Path) -> Dataset:
     """
     root = path.resolve()
     stamps, folders = _walk(root)
-    return arrange("folder", root.name or "root", stamps, folders, partial(read_file, root))
+    return arrange("folder", root.name or "root", stamps, folders, partial(read_file, root), complete)
 
 
-def read_csv(path: Path) -> Dataset:
+def read_csv(path: Path, complete: bool = True) -> Dataset:
     """List the pictures that the CSV at `path` names: columns path and label, and split where the parts are given.
 
     Paths are relative to the CSV's folder, or absolute. UTF-8, with or without a byte order mark.
@@ -69,7 +69,7 @@ def read_csv(path: Path) -> Dataset:
         rows.append(row)
     if not rows:
         raise DataError(f"{path.name} names no pictures: one line a picture is expected below the header")
-    return to_dataset("CSV", path.stem, rows, partial(read_file, folder))
+    return to_dataset("CSV", path.stem, rows, partial(read_file, folder), complete)
 
 
 def read_file(root: Path, name: str) -> bytes:
@@ -132,7 +132,14 @@ def _identity(folder: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def arrange(kind: str, name: str, stamps: dict[str, str], folders: set[str], reader: Callable[[str], bytes]) -> Dataset:
+def arrange(
+    kind: str,
+    name: str,
+    stamps: dict[str, str],
+    folders: set[str],
+    reader: Callable[[str], bytes],
+    complete: bool = True,
+) -> Dataset:
     """Make classes and parts of the relative paths of pictures and folders.
 
     Raises:
@@ -152,9 +159,9 @@ def arrange(kind: str, name: str, stamps: dict[str, str], folders: set[str], rea
         if len(pieces) > depth:  # pictures above the class folders have no label and are passed over
             rows.append(Row(path, stamp, pieces[depth - 1], PARTS[pieces[0].lower()] if parts else ""))
     empty = classes - {"/".join(row.name.split("/", depth)[:depth]) for row in rows}
-    if empty:
+    if empty and complete:
         raise DataError(f"{where}: the class folder {_listed(empty)} is empty: put pictures in, or remove it")
-    return to_dataset(kind, name, rows, reader)
+    return to_dataset(kind, name, rows, reader, complete, {path.rpartition("/")[2] for path in empty})
 
 
 def _part_folders(where: str, stamps: dict[str, str], folders: set[str]) -> set[str]:
@@ -177,11 +184,21 @@ def _top(path: str) -> str:
     return path.partition("/")[0]
 
 
-def to_dataset(kind: str, name: str, rows: list[Row], reader: Callable[[str], bytes]) -> Dataset:
+def to_dataset(
+    kind: str,
+    name: str,
+    rows: list[Row],
+    reader: Callable[[str], bytes],
+    complete: bool = True,
+    more_classes: Iterable[str] = (),
+) -> Dataset:
     """Make a `Dataset` of `rows`, sorted by name, after the checks that all kinds of files share.
 
+    `more_classes` are such as have no pictures.
+
     Raises:
-        DataError: A class or file name is unusable, there is one class only, or a part lacks a class.
+        DataError: A class or file name is unusable, there is one class only, or a part lacks a class and the set must
+            be `complete`.
     """
     where = f"The {kind} '{name}'"
     rows = sorted(rows)
@@ -190,7 +207,7 @@ def to_dataset(kind: str, name: str, rows: list[Row], reader: Callable[[str], by
         if not file.isascii() and not _is_unicode(file):
             raise DataError(f"{where}: the file name {file!a} is not valid UTF-8: rename it")
     # One spelling of é: a Mac writes it as two characters, and the same class must not count as two.
-    spelled = {label: unicodedata.normalize("NFC", label) for label in {row.label for row in rows}}
+    spelled = {label: unicodedata.normalize("NFC", label) for label in {row.label for row in rows} | {*more_classes}}
     classes = tuple(sorted(set(spelled.values())))
     check_classes(classes, where)
     index = {label: classes.index(spelled[label]) for label in spelled}
@@ -198,7 +215,7 @@ def to_dataset(kind: str, name: str, rows: list[Row], reader: Callable[[str], by
     parts = np.array([row.part for row in rows], dtype="<U10")
     for part in np.unique(parts):
         lacking = set(range(len(classes))) - set(labels[parts == part].tolist())
-        if lacking:
+        if lacking and complete:
             absent = _listed(classes[position] for position in lacking)
             raise DataError(
                 f"{where}: {part} lacks the class {absent}, which another part has: add pictures or remove it"

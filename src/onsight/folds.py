@@ -9,6 +9,7 @@ import numpy as np
 
 from . import metrics
 from .datasets import Dataset
+from .engines import open_engine
 from .errors import Interrupted
 from .files import write_json
 from .fitting import Examples, fit
@@ -61,9 +62,9 @@ def predict_out_of_fold(
                     f"Stopped in fold {number + 1} of {folds}. Everything is saved. Go on with: {command}",
                     stop.exit_code,
                 ) from None
-        scores[inside] = probabilities(model_run.load_model(), pixels.images, inside, batch_size, show)
+        scores[inside] = probabilities(open_engine(model_run).probabilities, pixels.images, inside, batch_size, show)
     if len(validation):
-        scores[validation] = probabilities(run.load_model(), pixels.images, validation, batch_size, show)
+        scores[validation] = probabilities(open_engine(run).probabilities, pixels.images, validation, batch_size, show)
     held_out = np.sort(np.concatenate([training, validation]))
     folder = run.evaluation_folder("folds")
     folder.mkdir(parents=True, exist_ok=True)

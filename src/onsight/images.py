@@ -81,14 +81,23 @@ def decode(data: bytes, at_least: int | None = None) -> np.ndarray:
 
 
 def shorter_side(data: bytes) -> int:
-    """Return the shorter side in pixels that the header of a picture file tells, without decoding it.
+    """Return the shorter side in pixels that the header of a picture file tells, as `header`."""
+    return min(header(data)[:2])
+
+
+def header(data: bytes) -> tuple[int, int, int]:
+    """Return the width and height in pixels as stored, and the EXIF orientation (1 is upright), without decoding.
 
     Raises:
         PictureError: as `decode`, as far as the header shows it.
     """
     kind = _format(data)
     try:
-        return min(_jpeg_header(data)[:2] if kind == "JPEG" else _OPENERS[kind](data)[0].size)
+        if kind == "JPEG":
+            width, height, _, exif = _jpeg_header(data)
+            return width, height, _orientation(exif)
+        image, orientation = _OPENERS[kind](data)
+        return *image.size, orientation
     except PictureError:
         raise
     except Exception as error:

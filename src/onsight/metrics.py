@@ -18,6 +18,7 @@ from .errors import DataError
 from .files import write_atomic
 
 CALIBRATION_BINS = 15
+TEMPERATURES = (0.05, 20.0)  # between which one is sought
 # A spreadsheet runs a cell that starts with one of these (OWASP, "CSV Injection"; the full-width forms count too).
 # The apostrophe itself is among them, so that reading takes exactly one away.
 GUARDED = tuple("=+-@\t\r\n＝＋－＠'")
@@ -124,7 +125,7 @@ def score(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str],
             for i, name in enumerate(classes)
         ],
         "confusion": confusion.tolist(),
-        "ece": sum(each["count"] * abs(each["accuracy"] - each["confidence"]) for each in bins if each["count"]) / n,
+        "ece": calibration_error(bins),
         "calibration": bins,
         "brier": float(((probabilities - np.eye(count)[labels]) ** 2).sum(axis=1).mean()),
     }
@@ -156,6 +157,101 @@ def calibration(confidence: np.ndarray, right: np.ndarray, bins: int = CALIBRATI
         }
         for i, n in enumerate(counts)
     ]
+
+
+def calibration_error(bins: Sequence[dict[str, Any]]) -> float:
+    """Return the expected calibration error of the bins of `calibration` (Guo et al. 2017), 0..1."""
+    n = sum(each["count"] for each in bins)
+    return float(sum(each["count"] * abs(each["accuracy"] - each["confidence"]) for each in bins if each["count"]) / n)
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Return the temperature by which `logits` (n, C) must be divided to give `labels` (n,) the least cross entropy.
+
+    Guo et al. 2017, "On Calibration of Modern Neural Networks". In float64; the cross entropy is convex in 1 / T, and
+    the search is bounded by TEMPERATURES: where every answer is right, being ever surer would never end.
+    """
+    from scipy.optimize import minimize_scalar
+    from scipy.special import log_softmax
+
+    logits = np.asarray(logits, np.float64)
+    rows = np.arange(len(labels))
+
+    def loss(log_temperature: float) -> float:
+        return -float(log_softmax(logits / np.exp(log_temperature), axis=1)[rows, labels].mean())
+
+    found = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded", options={"xatol": 1e-6})
+    return float(np.exp(found.x))
+
+
+def with_temperature(probabilities: np.ndarray, ratio: float) -> np.ndarray:
+    """Return what `probabilities` (n, C) would be at `ratio` times the temperature, (n, C) float64.
+
+    A model that divides its logits by T gives softmax(logits / T), and the logarithm of that is logits / T but for a
+    constant a row; so with ratio 1 / T these are the probabilities as they were before calibration.
+    """
+    from scipy.special import softmax
+
+    with np.errstate(divide="ignore"):  # a probability of 0 stays one
+        return np.asarray(softmax(np.log(np.asarray(probabilities, np.float64)) / ratio, axis=1))
+
+
+def coverage_curve(confidence: np.ndarray, right: np.ndarray, points: int = 100) -> list[dict[str, float]]:
+    """Return how many predictions a threshold leaves, and how many of those are right: threshold, coverage, accuracy.
+
+    `confidence` (n,) of the predicted classes, `right` (n,) bool. At most about `points` rows, from the surest
+    hundredth of the predictions to all of them; equal confidences are taken or left together.
+    """
+    order = np.argsort(-confidence, kind="stable")
+    sure, hits = confidence[order], np.cumsum(right[order])
+    last = np.append(np.flatnonzero(sure[1:] < sure[:-1]), len(sure) - 1)  # of each group of equals
+    wanted = np.ceil(np.arange(1, points + 1) * len(sure) / points).astype(int) - 1
+    chosen = np.unique(last[np.searchsorted(last, wanted)])
+    return [
+        {"threshold": float(sure[i]), "coverage": (i + 1) / len(sure), "accuracy": int(hits[i]) / (i + 1)}
+        for i in chosen.tolist()
+    ]
+
+
+def choose_threshold(confidence: np.ndarray, right: np.ndarray, min_precision: float) -> float | None:
+    """Return the lowest threshold at which the predictions that reach it are right often enough; None if there is none.
+
+    Often enough: the lower end of the 95 % Wilson interval of their precision is at least `min_precision`. The share
+    alone would not do, for the lowest of many thresholds is the luckiest: a few sure and right answers reach any share.
+    So at least z² p / (1 - p) right ones are needed, 73 for a precision of 0.95. It lies half-way to the next
+    prediction below, so that rounding moves none across it, and never below the least sure of all: of less sure
+    predictions nothing is known. `confidence` (n,) of the predicted classes, `right` (n,) bool.
+    """
+    order = np.argsort(-confidence, kind="stable")
+    sure, hits = confidence[order].astype(np.float64), np.cumsum(right[order])
+    last = np.append(np.flatnonzero(sure[1:] < sure[:-1]), len(sure) - 1) if len(sure) else np.zeros(0, int)
+    enough = last[_wilson_low(hits[last], last + 1) >= min_precision]
+    if not len(enough):
+        return None
+    lowest = int(enough[-1])
+    return float(sure[lowest : lowest + 2].mean() if lowest + 1 < len(sure) else sure[lowest] - 1e-6)
+
+
+def _wilson_low(successes: np.ndarray, n: np.ndarray) -> np.ndarray:
+    """Return the lower ends of the 95 % intervals of `wilson`, for arrays."""
+    z2 = 1.959963984540054**2
+    share = successes / n
+    return np.asarray((share + z2 / (2 * n) - np.sqrt(z2 * (share * (1 - share) + z2 / (4 * n)) / n)) / (1 + z2 / n))
+
+
+def at_threshold(confidence: np.ndarray, right: np.ndarray, threshold: float) -> dict[str, Any]:
+    """Return what a threshold does: value, n, answered, coverage, correct, accuracy and its 95 % interval, or None."""
+    answered = confidence >= threshold
+    count, correct = int(answered.sum()), int((right & answered).sum())
+    return {
+        "value": threshold,
+        "n": len(right),
+        "answered": count,
+        "coverage": count / len(right),
+        "correct": correct,
+        "accuracy": correct / count if count else None,
+        "accuracy_interval": list(wilson(correct, count)) if count else None,
+    }
 
 
 def write_predictions(

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .augmentation import Draws, augment, draw
+from .augmentation import augment, draw
 
 
 def training_batches(
@@ -44,7 +44,7 @@ def training_batches(
     draws = draw(augmentation, count, size, seed, epoch)
     for step in range(start, steps_per_epoch(count, batch_size)):
         chosen = order[step * batch_size : (step + 1) * batch_size]
-        changed = augment(images[index[chosen]], Draws(draws.mirrored[chosen], draws.shifts[chosen]))
+        changed = augment(images[index[chosen]], draws.of(chosen))
         yield changed, labels[chosen].astype(np.int32)
 
 

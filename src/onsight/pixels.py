@@ -43,13 +43,16 @@ class Pixels:
     broken: dict[int, str]
 
 
-def load_pixels(dataset: Dataset, size: int, progress: Progress | None = None) -> Pixels:
+def load_pixels(
+    dataset: Dataset, size: int, progress: Progress | None = None, *, pass_over_all: bool = False
+) -> Pixels:
     """Return the pictures of `dataset` at `size` x `size`, from the cache where they are in it.
 
     Two processes that ask for the same pictures do the work once: the second waits for the first.
 
     Raises:
-        DataError: more pictures are unreadable than can be passed over (1 %, at least 3), with the first of them.
+        DataError: more pictures are unreadable than can be passed over (1 %, at least 3), with the first of them;
+            never with `pass_over_all`.
     """
     from filelock import FileLock  # here, for it would be a tenth of the time of one prediction
 
@@ -63,7 +66,7 @@ def load_pixels(dataset: Dataset, size: int, progress: Progress | None = None) -
             if not folder.exists():  # another process may have made it while we waited
                 _fill(folder, dataset, size, progress)
     broken = {int(index): reason for index, reason in json.loads((folder / "broken.json").read_text("utf-8")).items()}
-    if len(broken) > max(BROKEN_COUNT, BROKEN_SHARE * len(dataset)):
+    if len(broken) > max(BROKEN_COUNT, BROKEN_SHARE * len(dataset)) and not pass_over_all:
         # Forgotten, for the next start to look again: what failed may have been the disk or the network.
         shutil.rmtree(folder, ignore_errors=True)
         shown = "\n".join(f"  {dataset.names[index]}: {reason}" for index, reason in list(broken.items())[:5])

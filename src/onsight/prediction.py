@@ -10,16 +10,18 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from . import images
-from .engines import Engine, EngineName, open_engine
+from .engines import Answer, EngineName, open_engine
 from .errors import DataError, PictureError
 from .pixels import each
 from .runs import Run, open_run
+from .views import mirrors, with_views
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -63,6 +65,7 @@ def predict(
     top: int = 3,
     batch_size: int = 256,
     engine: EngineName = "auto",
+    tta: bool = False,
 ) -> list[Prediction]:
     """Return one prediction for each picture, in order; a folder or a pattern counts for all pictures that it names.
 
@@ -72,19 +75,23 @@ def predict(
         top: how many classes each answer names.
         batch_size: pictures a step; changes speed only.
         engine: what computes: "litert" (no framework is imported), "keras", or "auto": LiteRT where it can be had.
+        tta: test-time augmentation: answer from six views of each picture, for six times the work.
 
     Raises:
         DataError: a path names nothing. An unreadable picture is not an error but a prediction with its reason.
     """
-    return list(Predictor(run, batch_size, engine).stream(pictures, top=top))
+    return list(Predictor(run, batch_size, engine, tta).stream(pictures, top=top))
 
 
 class Predictor:
     """A run's model, loaded once for many pictures."""
 
-    def __init__(self, run: str | Path | Run, batch_size: int = 256, engine: EngineName = "auto") -> None:
+    def __init__(
+        self, run: str | Path | Run, batch_size: int = 256, engine: EngineName = "auto", tta: bool = False
+    ) -> None:
         self.run = open_run(run)
         self.engine = open_engine(self.run, engine)
+        self.tta = tta
         self.batch_size = batch_size
 
     def stream(self, pictures: Picture | Iterable[Picture], *, top: int = 3) -> Iterator[Prediction]:
@@ -95,13 +102,16 @@ class Predictor:
         batch = list(itertools.islice(sources, self.batch_size))
         decoded = bool(batch) and not isinstance(batch[0][1], np.ndarray)
         threads = max(1, (os.cpu_count() or 1) - decoded)  # a core decodes meanwhile
+        answer: Answer = partial(self.engine.probabilities, threads=threads)
+        if self.tta:
+            answer = with_views(answer, mirrors(self.run))
         with ThreadPoolExecutor(1) as reader:  # the next batch is read while the network works on this one
             waiting = reader.submit(self._read, batch)
             while batch:
                 pixels, errors = waiting.result()
                 following = list(itertools.islice(sources, self.batch_size)) if len(batch) == self.batch_size else []
                 waiting = reader.submit(self._read, following)
-                yield from self._answers(batch, errors, self.engine.probabilities(pixels, threads), top)
+                yield from self._answers(batch, errors, answer(pixels), top)
                 batch = following
 
     def _read(self, batch: Sequence[tuple[str, Picture]]) -> tuple[np.ndarray, list[str | None]]:
@@ -132,16 +142,16 @@ class Predictor:
 
 
 def probabilities(
-    engine: Engine, pictures: np.ndarray, index: np.ndarray, batch_size: int, show: Reporter | None = None
+    answer: Answer, pictures: np.ndarray, index: np.ndarray, batch_size: int, show: Reporter | None = None
 ) -> np.ndarray:
     """Return (len(index), classes) float32 probabilities of pictures (all, H, W, 3) uint8, those in `index`."""
-    outputs = np.empty((len(index), len(engine.classes)), np.float32)
+    outputs = []
     for start in range(0, len(index), batch_size):
         chosen = index[start : start + batch_size]
-        outputs[start : start + batch_size] = engine.probabilities(pictures[chosen])
+        outputs.append(answer(pictures[chosen]))
         if show:
             show.work("evaluating", start + len(chosen), len(index))
-    return outputs
+    return np.concatenate(outputs)
 
 
 def expand(pictures: Iterable[Picture]) -> Iterator[tuple[str, Picture]]:

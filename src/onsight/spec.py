@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar
 from cyclopts import Parameter
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from .augmentation import AUGMENTATIONS
+from .augmentation import AUGMENTATIONS, UNFLIPPED
 from .backend import BACKENDS
 from .errors import SpecError, unknown_name
 from .models import MODELS, check_size
 
 IMAGE_SIZES = (32, 64, 96, 128, 160, 224)  # what a folder's pictures are brought to, where nobody says
 # Learning rate and weight decay.
-USUAL = {"adam": (1e-3, 0.0), "adamw": (1e-3, 1e-2), "sgd": (0.05, 5e-4), "muon": (0.24, 0.0)}
+USUAL = {"adam": (1e-3, 0.0), "adamw": (1e-3, 1e-2), "sgd": (0.05, 5e-4), "muon": (0.12, 0.0)}
 SMALL_SET = 10_000  # a preset's epochs are meant for at least so many training pictures
 
 # A field that the preset or the data decides where the user does not: `resolve` fills it in, so no reader of a spec has
@@ -30,12 +30,19 @@ UNSET: Any = None
 
 # One-line descriptions first, then plain overrides of TrainSpec's fields. How each figure in the README
 # was measured, with its command: benchmarks/README.md.
+BALANCED: dict[str, Any] = {
+    "model": "cnn_compact", "epochs": 12, "batch_size": 128, "optimizer": "muon", "learning_rate": 0.12,
+    "schedule": "linear", "weight_decay": 0.0, "label_smoothing": 0.0, "patience": 0, "augmentation": "flip_shift",
+}  # fmt: skip
 PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
-    "balanced": (
-        "the default: a compact CNN, one-cycle SGD, flips and shifts",
-        {"model": "cnn_compact", "epochs": 12, "batch_size": 128, "optimizer": "sgd", "learning_rate": 0.1,
-         "schedule": "one_cycle", "weight_decay": 5e-4, "label_smoothing": 0.0, "patience": 0,
-         "augmentation": "flip_shift"},
+    "balanced": ("the default: a compact CNN, Muon, flips and shifts", BALANCED),
+    "quick": (
+        "a first answer in a few minutes: two epochs of the default, flips",
+        BALANCED | {"epochs": 2, "augmentation": "flip"},
+    ),
+    "robust": (
+        "the default, with pictures made worse in training: for noise, blur, weak contrast",
+        BALANCED | {"augmentation": "robust"},
     ),
     "tutorial": (
         "what the tutorials teach: the small CNN, Adam, early stopping, learning-rate reduction",
@@ -48,12 +55,6 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
         {"model": "whitened", "epochs": 8, "batch_size": 2000, "optimizer": "muon", "learning_rate": 0.24,
          "schedule": "linear", "weight_decay": 0.0, "label_smoothing": 0.2, "patience": 0,
          "augmentation": "flip_nudge", "validation": 0.05},
-    ),
-    "quick": (
-        "a first answer in a few minutes: the compact CNN, two epochs of one-cycle SGD, flips",
-        {"model": "cnn_compact", "epochs": 2, "batch_size": 64, "optimizer": "sgd", "learning_rate": 0.05,
-         "schedule": "one_cycle", "weight_decay": 5e-4, "label_smoothing": 0.0, "patience": 0,
-         "augmentation": "flip"},
     ),
 }  # fmt: skip
 
@@ -91,12 +92,18 @@ class TrainSpec(BaseModel):
     validation: Later[float] = Field(
         UNSET, ge=0, lt=0.8, description="share held out to choose by; 0 trains on all, with no selection"
     )
+    min_precision: float | None = Field(
+        None, gt=0, lt=1, description="say unsure below the probability at which validation is right so often"
+    )
     seed: int = Field(0, ge=0, lt=2**63, description="of split, initial weights, order, augmentation and dropout")
     split_seed: Later[int] = Field(UNSET, ge=0, lt=2**63, description="of the split alone (default: the seed)")
     backend: Later[str] = Field(UNSET, description="tensorflow or jax")
     precision: Later[Literal["float32", "bfloat16"]] = Field(UNSET, description="of training; the rest is float32")
     checkpoint_seconds: float = Field(60, gt=0, description="at most so long between two checkpoints")
     allow_tiny: bool = Field(False, description="send classes too small for a split to training only")
+    keep_list: Path | None = Field(
+        None, description="use only the pictures that this file names (onsight check --keep-list)"
+    )
     data_dir: Path | None = Field(None, description="folder with a copy of a named data set (or set ONSIGHT_DATA)")
 
     def __init__(self, **fields: Any) -> None:
@@ -209,8 +216,8 @@ def resolve(spec: TrainSpec, *, pictures: int, given: Collection[str], side: int
     else:
         reason = f"the pictures' median side is {side} px, and {model} is meant for up to {default_size} px"
     choose("image_size", size, reason)
-    if not flips and "flip" in chosen.get("augmentation", ""):
-        chosen["augmentation"] = chosen["augmentation"].removeprefix("flip").removeprefix("_") or "none"
+    if not flips and chosen.get("augmentation") in UNFLIPPED:
+        chosen["augmentation"] = UNFLIPPED[chosen["augmentation"]]
         reasons["augmentation"] = "a mirrored digit is another sign"
     resolved = spec.model_copy(update=chosen)
     if not judged and (resolved.schedule == "plateau" or resolved.patience):
@@ -218,6 +225,11 @@ def resolve(spec: TrainSpec, *, pictures: int, given: Collection[str], side: int
             f"validation=0 leaves nothing to judge by, but schedule={resolved.schedule} and "
             f"patience={resolved.patience} need validation pictures. "
             "Take --schedule cosine --patience 0, or a --validation above 0."
+        )
+    if not judged and spec.min_precision is not None:
+        raise SpecError(
+            f"min_precision={spec.min_precision:g} is reached by a threshold chosen on validation pictures, and "
+            "validation=0 leaves none. Take a --validation above 0, or leave --min-precision out."
         )
     check_size(model, resolved.image_size)
     return Resolved(resolved, reasons)

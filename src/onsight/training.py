@@ -13,10 +13,13 @@ import numpy as np
 from . import figures
 from .backend import choose_backend, choose_precision, environment, use_backend
 from .checkpoints import load_checkpoint
+from .checks import findings_for_training, summary
 from .datasets import DATASETS, Dataset, load_dataset
 from .differences import deviation, mean, points
 from .errors import Interrupted, RunError, SpecError
+from .files import sha256, write_json
 from .fitting import Examples, fit
+from .keep_lists import read_keep_list
 from .metrics import percent
 from .pixels import Pixels, load_pixels, median_side
 from .progress import Reporter, make_reporter
@@ -54,18 +57,23 @@ def train(
         backend = choose_backend(spec.backend)
         dataset = load_dataset(spec.data, spec.data_dir, show.work)
         show.note(f"data             {dataset.provenance}, {len(dataset.classes)} classes")
+        used = read_keep_list(spec.keep_list, dataset) if spec.keep_list else np.ones(len(dataset), bool)
         spec, reasons = resolve(
             spec,
-            pictures=int(np.count_nonzero(dataset.parts != "test")),
+            pictures=int(np.count_nonzero(used & (dataset.parts != "test"))),
             given=set(dataset.parts.tolist()),
             side=median_side(dataset) if spec.image_size is None else spec.image_size,
             flips=dataset.name != "digits",
         )
         spec, reasons = settle(spec, reasons, backend.value, backend.reason)
         pixels = load_pixels(dataset, spec.image_size, show.work)
-        parts = split_readable(dataset, pixels, spec)
-        show_choices(show, spec, reasons, dataset, parts)
+        parts = split_readable(dataset, pixels, spec, used)
+        show_choices(show, spec, reasons, dataset, parts, pixels)
+        check = summary(*findings_for_training(dataset, pixels, used))
+        show_findings(show, check, spec.data)
         members = describe(dataset, parts, pixels)
+        if spec.keep_list:
+            members["keep_list"] = {"sha256": sha256(spec.keep_list), "kept": int(used.sum()), "of": len(dataset)}
         show.note(f"starting         Keras on {spec.backend}")
         use_backend(spec.backend)
         record = {
@@ -75,6 +83,7 @@ def train(
             "environment": {**environment(), "precision": spec.precision},
         }
         run = Run.create(f"{dataset.name}-{spec.model}", record, members)
+        write_json(run.folder / "check.json", check)
         show.note(f"run              {run.folder}")
         return fit_and_report(run, spec, dataset, pixels, parts, show, callbacks)
 
@@ -203,12 +212,14 @@ def settle(spec: TrainSpec, reasons: dict[str, str], backend: str, reason: str) 
     data_dir = spec.data_dir or os.environ.get("ONSIGHT_DATA")
     if data_dir and "data" not in update:
         update["data_dir"] = Path(data_dir).expanduser().resolve()
+    if spec.keep_list:
+        update["keep_list"] = spec.keep_list.resolve()
     return spec.model_copy(update=update), reasons
 
 
-def split_readable(dataset: Dataset, pixels: Pixels, spec: TrainSpec) -> np.ndarray:
-    """Return (n,) of train, validation, test, or "" for a picture that could not be read."""
-    readable = np.setdiff1d(np.arange(len(dataset)), list(pixels.broken))
+def split_readable(dataset: Dataset, pixels: Pixels, spec: TrainSpec, used: np.ndarray) -> np.ndarray:
+    """Return (n,) of train, validation, test, or "" for a picture that is not `used` or could not be read."""
+    readable = np.setdiff1d(np.flatnonzero(used), list(pixels.broken))
     parts = np.full(len(dataset), "", dtype="<U10")
     parts[readable] = split(
         replace(
@@ -237,12 +248,24 @@ def describe(dataset: Dataset, parts: np.ndarray, pixels: Pixels) -> dict[str, A
     }
 
 
-def show_choices(show: Reporter, spec: TrainSpec, reasons: dict[str, str], dataset: Dataset, parts: np.ndarray) -> None:
+def show_choices(
+    show: Reporter, spec: TrainSpec, reasons: dict[str, str], dataset: Dataset, parts: np.ndarray, pixels: Pixels
+) -> None:
     """Say what will be trained on what, and why each choice was made that the user did not make."""
     counts = {part: int(np.count_nonzero(parts == part)) for part in ("train", "validation", "test")}
     show.note("split            " + ", ".join(f"{part} {count:,}" for part, count in counts.items()))
-    broken = np.count_nonzero(parts == "")
-    if broken:
-        show.note(f"passed over {broken} unreadable pictures; dataset.json in the run names them")
+    if spec.keep_list:
+        show.note(f"keep-list        {np.count_nonzero(parts != ''):,} of {len(dataset):,} pictures are used")
+    if pixels.broken:
+        show.note(f"passed over {len(pixels.broken)} unreadable pictures; dataset.json in the run names them")
     for field, reason in reasons.items():
         show.note(f"{field:<16} {getattr(spec, field)}  ({reason})")
+
+
+def show_findings(show: Reporter, check: dict[str, Any], data: str) -> None:
+    """Say what is wrong with the pictures, as far as it is known, and how to know more."""
+    for each in check["findings"]:
+        if each["severity"] != "note":
+            show.note(f"{each['severity']:<16} {each['text']}")
+    if not check["complete"]:
+        show.note(f"not checked      for near-copies and more: onsight check {data}")

@@ -40,7 +40,7 @@ class Member(NamedTuple):
     crc: int
 
 
-def read_zip(path: Path) -> Dataset:
+def read_zip(path: Path, complete: bool = True) -> Dataset:
     """List the pictures in the zip at `path`, made of a folder that `read_folder` accepts or of what is in one.
 
     Raises:
@@ -52,7 +52,7 @@ def read_zip(path: Path) -> Dataset:
     members = {name.removeprefix(top): member for name, member in members.items()}
     folders = {name.removeprefix(top) for name in folders if name.startswith(top)}
     stamps = {name: f"{member.size} {member.crc}" for name, member in members.items()}
-    return arrange("zip", path.stem, stamps, folders, partial(read_member, path, members))
+    return arrange("zip", path.stem, stamps, folders, partial(read_member, path, members), complete)
 
 
 def read_member(path: Path, members: dict[str, Member], name: str) -> bytes:

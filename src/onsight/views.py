@@ -1,0 +1,39 @@
+"""Test-time augmentation: several views of each picture, one answer."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .augmentation import UNFLIPPED
+from .engines import Answer
+from .runs import Run
+
+
+def with_views(answer: Answer, flips: bool = True) -> Answer:
+    """Return an answer function that looks at each picture several times: test-time augmentation.
+
+    The picture as it is counts a half, two shifts by one pixel, down right and up left, a quarter each; where `flips`,
+    each is shared evenly with its mirror image. So does Jordan 2024, averaging logits; the mean of log probabilities
+    is the same but for a constant that softmax removes.
+
+    Args:
+        answer: uint8 pictures (n, H, W, 3) to probabilities (n, classes).
+        flips: whether a mirrored picture keeps its label.
+    """
+
+    def answer_with_views(pictures: np.ndarray) -> np.ndarray:
+        padded = np.pad(pictures, ((0, 0), (1, 1), (1, 1), (0, 0)), "reflect")
+        total = np.zeros(())
+        for weight, view in ((0.5, pictures), (0.25, padded[:, :-2, :-2]), (0.25, padded[:, 2:, 2:])):
+            for seen in (view, view[:, :, ::-1]) if flips else (view,):
+                logs = np.log(np.maximum(answer(np.ascontiguousarray(seen)), 1e-30))
+                total = total + logs * (weight / 2 if flips else weight)
+        likelihood = np.exp(total - total.max(axis=1, keepdims=True))
+        return np.asarray(likelihood / likelihood.sum(axis=1, keepdims=True), np.float32)
+
+    return answer_with_views
+
+
+def mirrors(run: Run) -> bool:
+    """Return whether the run was trained on mirrored pictures, so that they keep their labels."""
+    return run.spec["augmentation"] in UNFLIPPED
