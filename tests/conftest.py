@@ -10,6 +10,7 @@ import pytest
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as `use_backend` does: some tests import Keras by themselves
 BACKEND = os.environ["KERAS_BACKEND"]
 
 
