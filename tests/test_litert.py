@@ -52,6 +52,7 @@ def test_every_network_answers_as_keras_does_at_any_batch(name, tmp_path):
     assert given["shape_signature"].tolist() == [-1, 32, 32, 3]
     pictures = np.concatenate([edge_pictures(32)] * 3)
     expected = np.asarray(answering.predict_on_batch(pictures))
+    assert convert(answering) == content  # the same bytes each time, as a resumed training promises
     engine = LitertEngine(content, read_description(tmp_path))
     for count in (1, 7, 36, 2):
         np.testing.assert_allclose(engine.probabilities(pictures[:count]), expected[:count], atol=1e-5)

@@ -82,7 +82,7 @@ def from_tensorflow(model: keras.Model) -> bytes:
     function = tf.function(lambda image: {"probabilities": model(image, training=False)}, input_signature=signature)
     # A function that still holds variables converts without a word to a file that answers NaN.
     frozen = convert_variables_to_constants_v2(function.get_concrete_function())
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen], trackable_obj=model)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen], trackable_obj=tf.Module())
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     return free_batch(bytes(converter.convert()))
 
@@ -135,9 +135,17 @@ def free_batch(content: bytes) -> bytes:
             if shape[0] == BATCH:
                 shape[0] = -1
                 buffer.data = np.frombuffer(shape.tobytes(), np.uint8)
-    (signature,) = model.signatureDefs  # TensorFlow names by its own rules
-    for value, name in ((signature.inputs[0], b"image"), (signature.outputs[0], b"probabilities")):
-        value.name = graph.tensors[value.tensorIndex].name = name
+    # TensorFlow's names tell how often the process has converted: the same model would give other bytes.
+    for index, tensor in enumerate(graph.tensors):
+        tensor.name = f"value{index}"
+    signature = schema.SignatureDefT(signatureKey="serving_default", inputs=[], outputs=[])
+    for values, (index,), name in (
+        (signature.inputs, graph.inputs, "image"),
+        (signature.outputs, graph.outputs, "probabilities"),
+    ):
+        graph.tensors[index].name = name
+        values.append(schema.TensorMapT(name=name, tensorIndex=index))
+    model.signatureDefs = [signature]
     builder = flatbuffers.Builder(len(content))
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
