@@ -259,6 +259,46 @@ def export(
             )
 
 
+# As `train`, with every setting a flag.
+app.command("onsight.cli_train:distill", name="distill", help="Train a network on a run's answers, a small one say.")
+
+
+@app.command
+def prune(
+    run: str,
+    /,
+    *,
+    sparsity: float = 0.0,
+    channels: float = 0.0,
+    epochs: int | None = None,
+    learning_rate: float | None = None,
+    quiet: Quiet = False,
+) -> None:
+    """Make a run's network smaller and train what is left, as a new run; compare both on the validation pictures.
+
+    Parameters
+    ----------
+    run
+        a run's folder, or runs/latest; it stays as it is
+    sparsity
+        share of the weights that become zero (0.8, say): shrinks compressed files alone
+    channels
+        share of the channels to remove (0.5, say): shrinks the file and the time of an answer
+    epochs
+        of training (default: as many as the run had)
+    learning_rate
+        its highest value (default: half of the run's)
+    """
+    from .progress import make_reporter
+    from .shrinking import prune as prune_run
+
+    show = make_reporter(quiet)
+    made = prune_run(
+        run, sparsity=sparsity, channels=channels, epochs=epochs, learning_rate=learning_rate, reporter=show
+    )
+    say(str(made.folder))
+
+
 @app.command
 def report(run: str = "latest", /) -> None:
     """Write a run's report.html anew, from what the run holds by now."""

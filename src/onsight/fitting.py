@@ -28,8 +28,10 @@ from .progress import Reporter
 from .runs import Run
 from .saving import save_model
 from .schedules import judge_epoch, new_judge, rate_factor
+from .sparsity import UPDATES, scheduled, smallest_masked
 from .spec import TrainSpec
 from .steps import make_optimizer, make_step
+from .teachers import inherit_weights, open_teacher
 
 if TYPE_CHECKING:
     import keras
@@ -96,7 +98,13 @@ class Loop:
         self.batch_size = min(spec.batch_size, len(training.labels))
         self.steps = steps_per_epoch(len(training.labels), self.batch_size)
         self.model = build(spec, len(run.classes))
-        prepare_model(self.model, training.images, np.random.default_rng([spec.seed, 3]).permutation(training.chosen))
+        order = np.random.default_rng([spec.seed, 3]).permutation(training.chosen)
+        self.teacher = open_teacher(run, spec.teacher) if spec.teacher else None
+        self.masks: list[Any] | None = None  # for each trainable variable: which of its numbers are not pruned
+        if self.teacher and (spec.sparsity or spec.channels):
+            inherit_weights(self.model, self.teacher[0])
+        else:
+            prepare_model(self.model, training.images, order)
         optimizer = make_optimizer(spec.optimizer, spec.learning_rate, spec.weight_decay)
         self.model.optimizer, self.model.stop_training = optimizer, False  # where Keras callbacks look
         self.step = make_step(self.model, optimizer, spec.label_smoothing)
@@ -135,7 +143,10 @@ class Loop:
         )
         pending: tuple[Any, Any] | None = None
         for images, labels in batches:
-            outcome = self.step.train(images, labels, self.learning_rate(state["step"]))
+            if spec.sparsity:
+                self.prune(state["step"])
+            taught = self.teacher[1](images) if self.teacher else None
+            outcome = self.step.train(images, labels, self.learning_rate(state["step"]), taught, self.masks)
             if pending:  # read one step late, so that the device never waits for us
                 self.count(*pending)
             pending = outcome
@@ -158,6 +169,27 @@ class Loop:
         taken = self.state["epoch"] * self.steps + step
         factor = rate_factor(self.spec.schedule, taken / (self.spec.epochs * self.steps), self.state["judge"])
         return self.spec.learning_rate * factor
+
+    def prune(self, step: int) -> None:
+        """Choose, every so many steps, which numbers of the kernels are zero from this step of the epoch on."""
+        taken, every = self.state["epoch"] * self.steps + step, self.spec.epochs * self.steps
+        if taken % max(1, every // UPDATES):
+            return
+        self.step.sync()
+        kernels = {
+            number: to_numpy(variable)
+            for number, variable in enumerate(self.model.trainable_variables)
+            if variable.name.endswith("kernel")
+        }
+        masks = smallest_masked(list(kernels.values()), scheduled(self.spec.sparsity, taken / every))
+        self.set_masks(dict(zip(kernels, masks, strict=True)))
+
+    def set_masks(self, masks: dict[int, np.ndarray]) -> None:
+        """Keep masks, by the number of their trainable variable, where the step reads them."""
+        from keras import ops
+
+        placed = {number: ops.convert_to_tensor(mask) for number, mask in masks.items()}
+        self.masks = [placed.get(number) for number in range(len(self.model.trainable_variables))]
 
     def count(self, loss: Any, correct: Any) -> None:
         """Add one batch to the epoch's totals; a loss that is not finite ends the training."""
@@ -247,7 +279,10 @@ class Loop:
             if not np.isfinite(array).all():
                 raise self.diverged("A weight is no longer finite")
         best = {f"best.{name}": array for name, array in self.best.items()}
-        save_checkpoint(self.run.checkpoints, arrays | best, self.state)
+        masks = {
+            f"mask.{number:05d}": to_numpy(mask) for number, mask in enumerate(self.masks or ()) if mask is not None
+        }
+        save_checkpoint(self.run.checkpoints, arrays | best | masks, self.state)
         self.saved = time.perf_counter()
 
     def restore(self) -> None:
@@ -257,6 +292,13 @@ class Loop:
         self.best = {
             name.removeprefix("best."): array for name, array in checkpoint.arrays.items() if name.startswith("best.")
         }
+        masks = {
+            int(name.removeprefix("mask.")): array
+            for name, array in checkpoint.arrays.items()
+            if name.startswith("mask.")
+        }
+        if masks:
+            self.set_masks(masks)
         try:
             self.step.restore(checkpoint.arrays)
         except (KeyError, ValueError) as error:
@@ -300,7 +342,7 @@ class Loop:
         for leftover in (partial, old):
             shutil.rmtree(leftover, ignore_errors=True)
         partial.mkdir()
-        save_model(partial, self.model, self.run.classes, *self.calibrate())
+        save_model(partial, self.model, self.run.classes, *self.calibrate(), channels=self.spec.channels)
         chosen = self.training.chosen[spread(len(self.training.chosen), 64)]
         if why := add_litert(partial, self.training.images[chosen]):
             self.show.note(f"model.tflite     none: {why}. `onsight predict` takes Keras for this run")
@@ -368,7 +410,7 @@ def build(spec: TrainSpec, num_classes: int) -> keras.Model:
 
     keras.utils.set_random_seed(spec.seed % 2**32)
     with dtype_policy(spec.precision):
-        return build_model(spec.model, spec.image_size, num_classes)
+        return build_model(spec.model, spec.image_size, num_classes, spec.channels)
 
 
 @contextlib.contextmanager

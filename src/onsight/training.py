@@ -27,6 +27,7 @@ from .reporting import command_for, report
 from .runs import Run, open_run
 from .spec import TrainSpec, resolve
 from .splits import membership, recorded_parts, split
+from .teachers import named, say_difference
 
 if TYPE_CHECKING:
     import keras
@@ -82,6 +83,8 @@ def train(
             "reasons": reasons,
             "environment": {**environment(), "precision": spec.precision},
         }
+        if spec.teacher:
+            record["teacher"] = named(spec.teacher)
         run = Run.create(f"{dataset.name}-{spec.model}", record, members)
         write_json(run.folder / "check.json", check)
         show.note(f"run              {run.folder}")
@@ -196,6 +199,8 @@ def fit_and_report(
     chosen = [np.flatnonzero(parts == part) for part in ("train", "validation")]
     training, validation = (Examples(pixels.images, index, dataset.labels[index]) for index in chosen)
     fit(run, spec, training, validation, show, callbacks)
+    if spec.teacher:
+        say_difference(run, spec.teacher, *validation, show)
     figures.save(figures.curves(run.history()), run.folder / "curves.png")
     report(run)
     return run
@@ -214,6 +219,8 @@ def settle(spec: TrainSpec, reasons: dict[str, str], backend: str, reason: str) 
         update["data_dir"] = Path(data_dir).expanduser().resolve()
     if spec.keep_list:
         update["keep_list"] = spec.keep_list.resolve()
+    if spec.teacher:
+        update["teacher"] = spec.teacher.resolve()
     return spec.model_copy(update=update), reasons
 
 

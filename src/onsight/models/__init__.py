@@ -59,16 +59,28 @@ def check_size(name: str, image_size: int) -> None:
         )
 
 
-def build_model(name: str, image_size: int, num_classes: int) -> keras.Model:
+def build_model(name: str, image_size: int, num_classes: int, channels: float = 0.0) -> keras.Model:
     """Return a new network: uint8 RGB (batch, image_size, image_size, 3) in, float32 logits (batch, num_classes) out.
 
+    Args:
+        name: of the registry.
+        image_size: pixels a side.
+        num_classes: at least two.
+        channels: share of the channels to leave out, where that can be.
+
     Raises:
-        SpecError: the name is unknown, the pictures are too small for it, or there are fewer than two classes.
+        SpecError: the name is unknown, the pictures are too small for it, there are fewer than two classes, or it has
+            no channels that can be left out.
     """
     check_size(name, image_size)
     if num_classes < 2:
         raise SpecError(f"A classifier needs at least two classes, and num_classes is {num_classes}.")
-    return _function(MODELS[name].function)(image_size, num_classes)
+    model = _function(MODELS[name].function)(image_size, num_classes)
+    if channels:
+        from ..narrowing import narrowed
+
+        model = narrowed(model, channels)
+    return model
 
 
 def prepare_model(model: keras.Model, images: np.ndarray, order: np.ndarray) -> None:
