@@ -25,7 +25,17 @@ from .engines import open_engine
 from .errors import ExportError, ParityError, RunError, SpecError
 from .files import sync_folder, temporary_sibling, write_atomic, write_json
 from .formats import FORMATS, READERS, check_formats, file_name, write
-from .parity import MAX_DROP, TOLERANCE, Precision, Questions, compare, edge_pictures, judge, spread
+from .parity import (
+    MAX_DROP,
+    TOLERANCE,
+    Precision,
+    Questions,
+    compare,
+    edge_pictures,
+    judge,
+    spread,
+    why_no_probabilities,
+)
 from .progress import Reporter, make_reporter
 from .runs import Run, now, open_run
 from .saving import read_description
@@ -238,6 +248,9 @@ def check_file(path: Path, entry: dict[str, Any], vectors: Path) -> float:
     with tempfile.TemporaryDirectory() as scratch:
         read(entry["format"], path, vectors / "pictures.npy", Path(scratch), threads=1)
         answers = [np.load(Path(scratch) / f"answers-{size}.npy", allow_pickle=False) for size in BATCHES]
+    for rows in answers:
+        if why := why_no_probabilities(rows):
+            raise ParityError(f"{path.name} gives no probabilities: {why}.")
     expected = np.load(vectors / "probabilities.npy", allow_pickle=False)
     largest = max(compare(rows, expected[: len(rows)]).largest for rows in answers)
     # Quantized kernels round by their processor: twice what was found on the first.

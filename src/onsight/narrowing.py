@@ -92,9 +92,7 @@ def following(layer: Any, users: dict[str, list[Any]]) -> list[Any] | None:
         for user in using:
             if is_weighted(user):
                 followers.append(user)
-            elif isinstance(user, kinds.BatchNormalization) or (
-                type(user) is kinds.DepthwiseConv2D and user.depth_multiplier == 1
-            ):
+            elif isinstance(user, kinds.BatchNormalization) or is_depthwise(user):
                 followers.append(user)
                 waiting.append(user)
             elif isinstance(user, passing):
@@ -102,6 +100,13 @@ def following(layer: Any, users: dict[str, list[Any]]) -> list[Any] | None:
             else:
                 return None
     return followers
+
+
+def is_depthwise(layer: Any) -> bool:
+    """Return whether the layer filters each channel alone, once."""
+    import keras
+
+    return type(layer) is keras.layers.DepthwiseConv2D and bool(layer.depth_multiplier == 1)
 
 
 def inherit(model: keras.Model, source: keras.Model) -> None:
@@ -147,4 +152,5 @@ def taken(array: np.ndarray, kept: np.ndarray, count: int, axis: int) -> np.ndar
     """Return `array` with only `kept` of every `count` along an axis: behind a flatten channels come once a pixel."""
     length = array.shape[axis]
     index = (np.arange(length // count)[:, None] * count + kept).ravel()
-    return np.take(array, index, axis=axis)
+    found: np.ndarray = np.take(array, index, axis=axis)
+    return found

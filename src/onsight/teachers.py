@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,7 +104,7 @@ def facts(run: Run) -> dict[str, Any]:
     }
 
 
-def latencies(answers: list[Callable[[np.ndarray], np.ndarray]], picture: np.ndarray) -> list[float]:
+def latencies(answers: Sequence[Callable[[np.ndarray], np.ndarray]], picture: np.ndarray) -> list[float]:
     """Return the milliseconds of processor time that each needs for one picture, asked in turn; the median of 20."""
     spent: list[list[float]] = [[] for _ in answers]
     for _ in range(20):
@@ -132,10 +132,11 @@ def lines(found: dict[str, Any]) -> list[str]:
             "memory, and to the processor, a zero is a number like any other. --channels makes both smaller"
         )
     if apart := found.get("difference"):
+        shares = [percent(side["validation_accuracy"]) for side in found["runs"]]
         said.append(
-            f"validation       {percent(before['validation_accuracy'])} before, {percent(after['validation_accuracy'])} "
-            f"after, on the same {found['validation_n']:,} pictures: {points(apart['value'])} points (95 %: "
-            f"{points(apart['low'])} to {points(apart['high'])}; {chance(apart['p'])})"
+            f"validation       {shares[0]} before, {shares[1]} after, on the same {found['validation_n']:,} pictures: "
+            f"{points(apart['value'])} points (95 %: {points(apart['low'])} to {points(apart['high'])}; "
+            f"{chance(apart['p'])})"
         )
     else:
         said.append("validation       no pictures to compare on: the teacher was trained with --validation 0")

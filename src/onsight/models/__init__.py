@@ -37,6 +37,7 @@ MODELS: dict[str, Entry] = {
     "cnn_compact": Entry(
         "cnn:cnn_compact", "three stages that pool early: the most accuracy for the time on a CPU", 8, 1024, 96
     ),
+    "micro": Entry("cnn:micro", "the same, narrower, for microcontrollers: less than 100 kB as int8", 8, 1024, 96),
     "resnet20": Entry("resnet:resnet20", "He et al. 2015 for CIFAR: 0.27 million parameters", 16, 1024, 96),
     "whitened": Entry(
         "whitened:whitened", "the fastest published recipe's: 1.97 million parameters", 17, 1024, 96, "whitened:whiten"
