@@ -233,9 +233,9 @@ def export(
     run
         a run's folder, or runs/latest
     formats
-        litert, onnx, saved_model, keras, openvino
+        litert, onnx, saved_model, keras, openvino, web
     precision
-        of litert; int8 learns the ranges of its values from training pictures
+        of litert and web; int8 learns the ranges of its values from training pictures
     max_drop
         points of validation accuracy that int8 may cost
     """

@@ -161,8 +161,8 @@ class LitertEngine:
                 inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
                 if (len(inputs), len(outputs)) != (1, 1):
                     raise ModelFileError(
-                        f"model.tflite has {len(inputs)} inputs and {len(outputs)} outputs; expected one picture in and "
-                        "its probabilities out."
+                        f"model.tflite has {len(inputs)} inputs and {len(outputs)} outputs; expected one of each: "
+                        "pictures in, probabilities out."
                     )
                 given, answered = inputs[0], outputs[0]
                 found = [f"{value['dtype'].__name__} {value['shape'][1:].tolist()}" for value in (given, answered)]

@@ -153,6 +153,19 @@ def free_batch(content: bytes) -> bytes:
     return bytes(builder.Output())
 
 
+def fix_batch(content: bytes) -> bytes:
+    """Return a .tflite file of a batch of any size as one of a single picture, all that LiteRT.js can take."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    for tensor in model.subgraphs[0].tensors:
+        tensor.shapeSignature = None
+    builder = flatbuffers.Builder(len(content))
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
 def len_or_zero(data: Any) -> int:
     """Return the length of a buffer, which is None where it is empty."""
     return 0 if data is None else len(data)
