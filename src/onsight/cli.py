@@ -240,6 +240,7 @@ def export(
         points of validation accuracy that int8 may cost
     """
     from . import exporting
+    from .contracts import HEADING, table_rows
     from .progress import make_reporter
 
     if check:
@@ -247,7 +248,7 @@ def export(
             say(f"{name}: as when it was written (largest difference {difference:.1e})")
         return
     table = exporting.export(run, formats, precision=precision, max_drop=max_drop, reporter=make_reporter(quiet))
-    for line in columns(exporting.table_rows(table)):
+    for line in columns([HEADING, *table_rows(table)]):
         say(line)
     for row in table:
         if "drop" in row:

@@ -37,12 +37,14 @@ from .parity import (
     why_no_probabilities,
 )
 from .progress import Reporter, make_reporter
+from .reporting import report
 from .runs import Run, now, open_run
 from .saving import read_description
 
 BATCHES = (1, 7, 32)  # that every file is asked in; those of readers/run.py
 GATE = 256  # real and edge pictures that come first
 CALIBRATION = 512  # training pictures that int8 learns its ranges from
+SPEEDS = ("latency_ms", "latency_p95_ms", "images_per_second")  # measured on one thread and on all
 PATIENCE = 1800  # seconds that a reader may take
 
 
@@ -90,6 +92,7 @@ def export(
             replace_folder(staged, run.folder / "export")
         finally:
             shutil.rmtree(staged, ignore_errors=True)
+        report(run)
     return table
 
 
@@ -147,11 +150,9 @@ def make(
         "precision": precision,
         "bytes": size_of(path),
         **row,
-        "latency_ms": alone["latency_ms"],
-        "latency_p95_ms": alone["latency_p95_ms"],
-        "images_per_second": alone["images_per_second"],
+        **{figure: alone[figure] for figure in SPEEDS},
         "threads": os.cpu_count() or 1,
-        "images_per_second_all": together["images_per_second"],
+        **{f"{figure}_all": together[figure] for figure in SPEEDS},
         "peak_mb": alone["peak_mb"],
         "first_answer_seconds": alone["first_answer_seconds"],
         "made": now(),
@@ -270,27 +271,3 @@ def replace_folder(new: Path, folder: Path) -> None:
     new.rename(folder)
     sync_folder(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def table_rows(table: list[dict[str, Any]]) -> list[tuple[str, ...]]:
-    """Return the table for people: a heading, then a row for each file."""
-    heading = ("file", "kB", "validation", "max |dp|", "same top-1", "ms, 1 picture", "p95", "images/s, 1 thread",
-               f"{os.cpu_count()} threads", "MB", "first answer")  # fmt: skip
-    return [heading, *(table_row(row) for row in table)]
-
-
-def table_row(row: dict[str, Any]) -> tuple[str, ...]:
-    """Return the cells of one file."""
-    return (
-        row["file"],
-        f"{row['bytes'] / 1000:,.0f}",
-        "" if row["validation_accuracy"] is None else f"{row['validation_accuracy']:.2%}",
-        f"{row['max_difference']:.1e}",
-        f"{row['agreement']:.2%}",
-        f"{row['latency_ms']:.2f}",
-        f"{row['latency_p95_ms']:.2f}",
-        f"{row['images_per_second']:,.0f}",
-        f"{row['images_per_second_all']:,.0f}",
-        "" if row["peak_mb"] is None else f"{row['peak_mb']:,.0f}",
-        f"{row['first_answer_seconds']:.2f} s",
-    )

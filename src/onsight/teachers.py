@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .differences import chance, paired, points
+from .differences import paired
 from .engines import Answer, open_engine
 from .errors import RunError
 from .files import write_json
-from .metrics import percent
 from .prediction import probabilities
 from .progress import Reporter
+from .records import comparison_lines
 from .runs import Run, open_run
 from .saving import read_description
 from .sparsity import zero_share
@@ -81,7 +81,7 @@ def say_difference(
         apart = paired(int((teacher & ~own).sum()), int((own & ~teacher).sum()), len(labels))
         found |= {"validation_n": len(labels), "difference": apart._asdict()}
     write_json(run.folder / "teacher.json", found)
-    for line in lines(found):
+    for line in comparison_lines(found):
         show.note(line)
 
 
@@ -115,29 +115,3 @@ def latencies(answers: Sequence[Callable[[np.ndarray], np.ndarray]], picture: np
                 answer(picture)
             times.append((time.process_time() - started) / 5 * 1e3)
     return [float(np.median(times)) for times in spent]
-
-
-def lines(found: dict[str, Any]) -> list[str]:
-    """Return a comparison for people, a line a fact."""
-    before, after = found["runs"]
-    said = [
-        f"parameters       {before['parameters']:,} before, {after['parameters']:,} after",
-        f"{after['file']:<16} {before['bytes']:,} bytes before, {after['bytes']:,} after; compressed "
-        f"{before['bytes_compressed']:,} and {after['bytes_compressed']:,}",
-        f"one picture      {before['latency_ms']:.2f} ms before, {after['latency_ms']:.2f} ms after",
-    ]
-    if after["zeros"] > 0.05:
-        said.append(
-            f"zeros            {after['zeros']:.1%} of the kernels' numbers. They shrink compressed files alone: in "
-            "memory, and to the processor, a zero is a number like any other. --channels makes both smaller"
-        )
-    if apart := found.get("difference"):
-        shares = [percent(side["validation_accuracy"]) for side in found["runs"]]
-        said.append(
-            f"validation       {shares[0]} before, {shares[1]} after, on the same {found['validation_n']:,} pictures: "
-            f"{points(apart['value'])} points (95 %: {points(apart['low'])} to {points(apart['high'])}; "
-            f"{chance(apart['p'])})"
-        )
-    else:
-        said.append("validation       no pictures to compare on: the teacher was trained with --validation 0")
-    return said
