@@ -7,7 +7,7 @@ import pytest
 
 from onsight import fitting
 from onsight.engines import open_engine
-from onsight.errors import Interrupted, RunError, SpecError
+from onsight.errors import DataError, Interrupted, RunError, SpecError
 from onsight.files import sha256
 from onsight.progress import Reporter
 from onsight.runs import open_run
@@ -142,6 +142,18 @@ def test_what_cannot_be_asked_for(toy_run, toy_spec, tmp_path):
             prune(toy_run, reporter=Spy(), **options)
     with pytest.raises(SpecError, match="leave out: image_size, validation"):
         distill(toy_run, TrainSpec(validation=0.5, image_size=64), reporter=Spy())
+
+
+def test_pictures_that_were_exchanged_are_told(toy_run, tmp_path):
+    import shutil
+
+    shutil.copytree(toy_run.folder, tmp_path / "teacher-0001")
+    path = tmp_path / "teacher-0001" / "dataset.json"
+    value = json.loads(path.read_text())
+    value["split"]["train"].append(value["split"]["validation"].pop())
+    path.write_text(json.dumps(value))
+    with pytest.raises(DataError, match="have changed since it was trained"):
+        distill(tmp_path / "teacher-0001", TrainSpec(model="mlp", epochs=1), reporter=Spy())
 
 
 def test_a_teacher_that_has_changed_is_told(toy_run, tmp_path):

@@ -12,7 +12,7 @@ import numpy as np
 
 from .differences import paired
 from .engines import Answer, open_engine
-from .errors import RunError
+from .errors import DataError, RunError
 from .files import write_json
 from .prediction import probabilities
 from .progress import Reporter
@@ -25,9 +25,18 @@ if TYPE_CHECKING:
     import keras
 
 
-def named(teacher: Path) -> dict[str, str]:
-    """Return what a run's spec.json says of the run that it learns from."""
+def named(teacher: Path, split: dict[str, Any] | None = None) -> dict[str, str]:
+    """Return what a run's spec.json says of the run that it learns from.
+
+    Raises:
+        DataError: the pictures are no longer divided as in `split`: some would be validated on that it learned from.
+    """
     run = open_run(teacher)
+    if split is not None and split != run.dataset["split"]:
+        raise DataError(
+            f"The pictures of {run.name} have changed since it was trained, so that other ones would be held out now. "
+            "Put them back, or train it anew."
+        )
     return {"run": run.name, "weights_sha256": read_description(run.model_folder).weights_sha256}
 
 

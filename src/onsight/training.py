@@ -84,7 +84,7 @@ def train(
             "environment": {**environment(), "precision": spec.precision},
         }
         if spec.teacher:
-            record["teacher"] = named(spec.teacher)
+            record["teacher"] = named(spec.teacher, members["split"])
         run = Run.create(f"{dataset.name}-{spec.model}", record, members)
         write_json(run.folder / "check.json", check)
         show.note(f"run              {run.folder}")
