@@ -3,6 +3,8 @@
 import base64
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -212,3 +214,35 @@ def test_what_npm_brings_is_pinned_by_its_checksum_without_an_address():
         assert each["integrity"].startswith("sha512-")
         assert "resolved" not in each
         assert each["license"] == "Apache-2.0"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("data", ["hymenoptera", "cifar10-folders"])
+def test_real_pictures_in_every_format(litert, browser, real_data, data, tmp_path, monkeypatch):
+    """Train briefly, export everything, and let each file's own runtime answer in a process without Onsight."""
+    import onsight
+    from onsight.formats import FORMATS
+    from onsight.progress import Reporter
+
+    monkeypatch.setenv("ONSIGHT_RUNS", str(tmp_path / "runs"))
+    spec = onsight.TrainSpec(data=real_data / data, model="cnn_compact", epochs=1, augmentation="flip")
+    run = onsight.train(spec, reporter=Reporter())
+    rows = exporting.export(run, list(FORMATS), reporter=Reporter())
+    assert {row["format"] for row in rows} == set(FORMATS)
+    for row in rows:
+        assert row["agreement"] == 1, row
+        assert row["max_difference"] <= 1e-5, row
+    folder = run.folder / "export"
+    scripts = dict(re.findall(r"^## (\S+)\n.*?```python\n(.*?)```", (folder / "README.md").read_text(), re.S | re.M))
+    assert set(scripts) == {row["file"] for row in rows}
+    for name, script in scripts.items():
+        words = [sys.executable, "-I", "-c", "import sys\nsys.modules['onsight'] = None\n" + script]
+        done = subprocess.run(words, capture_output=True, text=True, cwd=folder)
+        assert done.returncode == 0, (name, done.stderr)
+    pictures, expected = (np.load(folder / "vectors" / f"{name}.npy") for name in ("pictures", "probabilities"))
+    for page in opened(browser, folder / "model.html"):
+        for picture, answer in zip(pictures, expected, strict=True):
+            found = ask(page, picture)[1]
+            assert np.abs(found - answer).max() < 1e-3
+            assert answer[found.argmax()] > answer.max() - 1e-5
