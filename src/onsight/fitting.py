@@ -55,6 +55,7 @@ def fit(
     """
     with run.locked(), explained(run, spec), signals() as received:
         loop = Loop(run, spec, training, validation, show, received, callbacks)
+        show.note("compiling        the training step, once")
         loop.callbacks.on_train_begin()
         while loop.state["epoch"] < spec.epochs and not loop.state["stopped"]:
             loop.epoch()
