@@ -28,6 +28,7 @@ class Entry(NamedTuple):
     largest: int  # beyond it, its dense layers would take gigabytes
     default_size: int  # pictures are not enlarged beyond it unless the user says so
     prepare: str = ""  # "module:function" of `prepare_model`'s arguments: sets weights from data
+    normed: bool = False  # whether a batch norm follows each convolution, so that Muon may rescale their kernels
 
 
 MODELS: dict[str, Entry] = {
@@ -35,15 +36,30 @@ MODELS: dict[str, Entry] = {
     "cnn": Entry("cnn:cnn", "the tutorials' small CNN: 161,098 parameters at 32 px and 10 classes", 22, 256, 64),
     "cnn_dropout": Entry("cnn:cnn_dropout", "conv-conv-pool stages with batch norm, dropout and L2", 16, 256, 96),
     "cnn_compact": Entry(
-        "cnn:cnn_compact", "three stages that pool early: the most accuracy for the time on a CPU", 8, 1024, 96
+        "cnn:cnn_compact",
+        "three stages that pool early: the most accuracy for the time on a CPU",
+        8,
+        1024,
+        96,
+        normed=True,
     ),
-    "micro": Entry("cnn:micro", "the same, narrower, for microcontrollers: less than 100 kB as int8", 8, 1024, 96),
-    "resnet20": Entry("resnet:resnet20", "He et al. 2015 for CIFAR: 0.27 million parameters", 16, 1024, 96),
+    "micro": Entry(
+        "cnn:micro", "the same, narrower, for microcontrollers: less than 100 kB as int8", 8, 1024, 96, normed=True
+    ),
+    "resnet20": Entry(
+        "resnet:resnet20", "He et al. 2015 for CIFAR: 0.27 million parameters", 16, 1024, 96, normed=True
+    ),
     "whitened": Entry(
-        "whitened:whitened", "the fastest published recipe's: 1.97 million parameters", 17, 1024, 96, "whitened:whiten"
+        "whitened:whitened",
+        "the fastest published recipe's: 1.97 million parameters",
+        17,
+        1024,
+        96,
+        "whitened:whiten",
+        True,
     ),
     "whitened_wide": Entry(
-        "whitened:whitened_wide", "the same, wider: more accuracy for more time", 17, 1024, 96, "whitened:whiten"
+        "whitened:whitened_wide", "the same, wider: more accuracy for more time", 17, 1024, 96, "whitened:whiten", True
     ),
 }
 
