@@ -14,7 +14,7 @@ from . import figures
 from .backend import choose_backend, choose_precision, environment, use_backend
 from .checkpoints import load_checkpoint
 from .checks import findings_for_training, summary
-from .datasets import DATASETS, Dataset, load_dataset
+from .datasets import DATASETS, UNMIRRORED, Dataset, load_dataset
 from .differences import deviation, mean, points
 from .errors import Interrupted, RunError, SpecError
 from .files import sha256, write_json
@@ -64,7 +64,7 @@ def train(
             pictures=int(np.count_nonzero(used & (dataset.parts != "test"))),
             given=set(dataset.parts.tolist()),
             side=median_side(dataset) if spec.image_size is None else spec.image_size,
-            flips=dataset.name != "digits",
+            flips=dataset.name not in UNMIRRORED,
         )
         spec, reasons = settle(spec, reasons, backend.value, backend.reason)
         pixels = load_pixels(dataset, spec.image_size, show.work)
