@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     Picture = str | os.PathLike[str] | bytes | PIL.Image.Image | np.ndarray
 
 
+SHOWN = 24  # pictures that a list of predictions keeps to be shown in a notebook
+
+
 @dataclass(frozen=True)
 class Prediction:
     """The answer for one picture.
@@ -57,6 +60,28 @@ class Prediction:
         """The likeliest class's probability."""
         return self.top[0][1] if self.top else None
 
+    def _repr_html_(self) -> str:
+        from . import displays
+
+        return displays.prediction(self)
+
+
+class PredictionList(list[Prediction]):
+    """Predictions in the order of their pictures; a notebook shows the first ones beside their pictures.
+
+    Attributes:
+        pictures: the first 24 that were asked, as they were given.
+    """
+
+    def __init__(self, predictions: Iterable[Prediction], pictures: Sequence[Picture]) -> None:
+        super().__init__(predictions)
+        self.pictures = pictures
+
+    def _repr_html_(self) -> str:
+        from . import displays
+
+        return displays.predictions(self, self.pictures)
+
 
 def predict(
     run: str | Path | Run,
@@ -66,7 +91,7 @@ def predict(
     batch_size: int = 256,
     engine: EngineName = "auto",
     tta: bool = False,
-) -> list[Prediction]:
+) -> PredictionList:
     """Return one prediction for each picture, in order; a folder or a pattern counts for all pictures that it names.
 
     Args:
@@ -80,7 +105,11 @@ def predict(
     Raises:
         DataError: a path names nothing. An unreadable picture is not an error but a prediction with its reason.
     """
-    return list(Predictor(run, batch_size, engine, tta).stream(pictures, top=top))
+    predictor = Predictor(run, batch_size, engine, tta)
+    sources = expand(as_many(pictures))
+    first = list(itertools.islice(sources, SHOWN))
+    answers = predictor.answers(itertools.chain(first, sources), top)
+    return PredictionList(answers, [picture for _, picture in first])
 
 
 class Predictor:
@@ -96,9 +125,10 @@ class Predictor:
 
     def stream(self, pictures: Picture | Iterable[Picture], *, top: int = 3) -> Iterator[Prediction]:
         """Yield one prediction for each picture as soon as its batch is done."""
-        if isinstance(pictures, str | os.PathLike | bytes | np.ndarray) or hasattr(pictures, "getexif"):
-            pictures = [pictures]  # type: ignore[list-item]
-        sources = expand(pictures)
+        yield from self.answers(expand(as_many(pictures)), top)
+
+    def answers(self, sources: Iterator[tuple[str, Picture]], top: int) -> Iterator[Prediction]:
+        """Yield one prediction for each of what `expand` yields."""
         batch = list(itertools.islice(sources, self.batch_size))
         decoded = bool(batch) and not isinstance(batch[0][1], np.ndarray)
         threads = max(1, (os.cpu_count() or 1) - decoded)  # a core decodes meanwhile
@@ -111,7 +141,7 @@ class Predictor:
                 pixels, errors = waiting.result()
                 following = list(itertools.islice(sources, self.batch_size)) if len(batch) == self.batch_size else []
                 waiting = reader.submit(self._read, following)
-                yield from self._answers(batch, errors, answer(pixels), top)
+                yield from self._named(batch, errors, answer(pixels), top)
                 batch = following
 
     def _read(self, batch: Sequence[tuple[str, Picture]]) -> tuple[np.ndarray, list[str | None]]:
@@ -129,7 +159,7 @@ class Predictor:
             pass
         return pixels, errors
 
-    def _answers(
+    def _named(
         self, batch: Sequence[tuple[str, Picture]], errors: list[str | None], scores: np.ndarray, top: int
     ) -> Iterator[Prediction]:
         classes, threshold = self.engine.classes, self.engine.threshold or 0.0
@@ -152,6 +182,12 @@ def probabilities(
         if show:
             show.work("evaluating", start + len(chosen), len(index))
     return np.concatenate(outputs)
+
+
+def as_many(pictures: Picture | Iterable[Picture]) -> Iterable[Picture]:
+    """Return pictures as they are, and a single one as a list of it."""
+    single = isinstance(pictures, str | os.PathLike | bytes | np.ndarray) or hasattr(pictures, "getexif")
+    return [pictures] if single else pictures  # type: ignore[list-item, return-value]
 
 
 def expand(pictures: Iterable[Picture]) -> Iterator[tuple[str, Picture]]:
