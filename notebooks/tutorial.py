@@ -82,9 +82,9 @@ print("pictures, height, width, channels:", data.images.shape)
 data.images[0, :6, :8, 0]
 
 # %% [markdown]
-# Many tutorials divide by 255 first. You could forget to do the same later, for your own picture, and would get nonsense
-# without any error. So in Onsight the division is the first layer of every model, and what you hand over is always the
-# picture as it is.
+# Many tutorials divide by 255 first. You could forget to do the same later, for your own picture, and would get
+# nonsense without any error. So in Onsight the division is the first layer of every model, and what you hand over is
+# always the picture as it is.
 
 # %% [markdown]
 # ## 2. Labels are numbers, and why one-hot
@@ -105,9 +105,9 @@ one_hot = np.eye(len(data.classes), dtype=int)[data.labels[some[:3]]]
 one_hot
 
 # %% [markdown]
-# The *loss* says how wrong a probability vector $p$ is: $-\sum_i y_i \log p_i$ with the one-hot label $y$. All terms but
-# one are zero, so it is simply $-\log$ of the probability that the right class got. Saying 1 % for the truth costs far
-# more than saying 50 %, and that is what makes a network careful.
+# The *loss* says how wrong a probability vector $p$ is: $-\sum_i y_i \log p_i$ with the one-hot label $y$. All terms
+# but one are zero, so it is simply $-\log$ of the probability that the right class got. Saying 1 % for the truth costs
+# far more than saying 50 %, and that is what makes a network careful.
 
 # %%
 for probability in (0.01, 0.1, 0.5, 0.9, 0.99):
@@ -121,8 +121,8 @@ print(f"guessing evenly among {len(data.classes)} classes  ->  loss {np.log(len(
 # %% [markdown]
 # ## 3. A baseline: the plain network (ANN)
 #
-# Before anything clever, train something simple. Its accuracy is what a better idea has to beat, and if the clever model
-# is no better, you have learned something too.
+# Before anything clever, train something simple. Its accuracy is what a better idea has to beat, and if the clever
+# model is no better, you have learned something too.
 #
 # The baseline throws the picture's numbers into one long row and lets two dense layers work on it: every number is
 # connected with every neuron. It has no idea that neighbouring pixels belong together.
@@ -130,8 +130,8 @@ print(f"guessing evenly among {len(data.classes)} classes  ->  loss {np.log(len(
 # While it trains, the output below shows it live. The pictures are divided into three parts first:
 #
 # - **training**: what the network learns from.
-# - **validation**: held back. It shows during training whether what was learned holds for other pictures, and it is what
-#   choices such as "when to stop" are made by.
+# - **validation**: held back. It shows during training whether what was learned holds for other pictures, and it is
+#   what choices such as "when to stop" are made by.
 # - **test**: held back from *you* too, until the end. Whoever looks at the test result and then changes something, has
 #   chosen by luck.
 
@@ -139,8 +139,8 @@ print(f"guessing evenly among {len(data.classes)} classes  ->  loss {np.log(len(
 ann = onsight.train(onsight.TrainSpec(data=data.name, preset="tutorial", model="mlp", epochs=ANN_EPOCHS))
 
 # %% [markdown]
-# Open "What was chosen, and why" above: each choice that you did not make was made for you, with its reason. `preset=
-# "tutorial"` stands for what most courses teach: the Adam optimizer, a learning rate that is lowered when the validation
+# Open "What was chosen, and why" above: each choice that you did not make was made for you, with its reason. The preset
+# `tutorial` stands for what most courses teach: the Adam optimizer, a learning rate that is lowered when the validation
 # loss stalls, and early stopping.
 
 # %% [markdown]
@@ -155,10 +155,12 @@ ann = onsight.train(onsight.TrainSpec(data=data.name, preset="tutorial", model="
 cnn = onsight.train(onsight.TrainSpec(data=data.name, preset="tutorial", model="cnn", epochs=CNN_EPOCHS))
 
 # %% [markdown]
-# These are its layers. Follow the shapes: the picture becomes smaller and gains channels, until a dense layer turns what
-# is left into one number for each class. Most parameters sit in the dense layer, not in the convolutions.
+# These are its layers. Follow the shapes: the picture becomes smaller and gains channels, until a dense layer turns
+# what is left into one number for each class. The last column counts the parameters, the numbers that are learned.
+# Compare their sum with that of the ANN: its shared weights make the CNN much the smaller of the two.
 
 # %%
+print(f"the ANN has {ann.load_model().count_params():,} parameters")
 cnn.load_model().summary()
 
 # %% [markdown]
@@ -166,8 +168,9 @@ cnn.load_model().summary()
 #
 # Two lines tell most of the story. Both rise: it is still learning, and more epochs would help. Training goes on rising
 # while validation stays or falls: it begins to learn its training pictures by heart, which is called *over-fitting*.
-# Validation may lie above training here, because training pictures are shifted and mirrored at random, which makes them
-# harder (and more of them).
+# Validation may lie above training here, because training pictures are shifted at random (and mirrored, unless that
+# would change their meaning). That makes them harder, and no picture is ever seen twice alike, which delays
+# over-fitting.
 
 # %%
 figures.curves(cnn.history())
@@ -176,8 +179,8 @@ figures.curves(cnn.history())
 # ## 6. The test
 #
 # Now, once, the pictures that neither the network nor you have seen. The figure comes with an interval: other test
-# pictures would have given another figure, and with few pictures quite another one. Differences smaller than the
-# interval mean nothing.
+# pictures would have given another figure, and with few pictures quite another one. So a model that is ahead by less
+# than the interval's width may be ahead by luck alone.
 
 # %%
 test_of_ann = onsight.evaluate(ann)
@@ -194,8 +197,9 @@ test_of_cnn
 # - **precision**: of all that it called a cat, how many were cats?
 # - **F1**: one number of both, high only where both are.
 #
-# A model that calls everything a cat recognises every cat, with a miserable precision. So look at both. Is the CNN really
-# better, or was that luck? Both have seen the same pictures, so only those count that one of the two alone has right.
+# A model that calls everything a cat recognises every cat, with a miserable precision. So look at both. Is the CNN
+# really better, or was that luck? Both have seen the same pictures, so only those count that one of the two alone has
+# right.
 
 # %%
 onsight.compare([ann, cnn])
@@ -203,8 +207,8 @@ onsight.compare([ann, cnn])
 # %% [markdown]
 # ## 7. What does it confuse?
 #
-# The confusion matrix has a row for each true class and a column for each answer. The diagonal is right; everything else
-# is a kind of mistake, and says far more than the accuracy. Classes that look alike are confused most, in both
+# The confusion matrix has a row for each true class and a column for each answer. The diagonal is right; everything
+# else is a kind of mistake, and says far more than the accuracy. Classes that look alike are confused most, in both
 # directions. That is a sign of health: a network that took frogs for trucks would be using a short cut.
 
 # %%
@@ -229,8 +233,8 @@ figures.predictions(pictures, truth, test.probabilities[surest], test.classes) i
 # Put the path of a photo into `MY_PICTURES` in the settings (on Colab, upload it first with the folder symbol on the
 # left). Any size and format will do: the centre square is cut out and scaled. Until you do, two test pictures stand in.
 #
-# The network must choose among its classes. Show it your breakfast, and it will still say "ship" or "dog", sometimes with
-# a high probability. `understand.ipynb` shows what can be done about that.
+# The network must choose among its classes. Show it your breakfast, and it will still say "ship" or "dog", sometimes
+# with a high probability. `understand.ipynb` shows what can be done about that.
 
 # %%
 if not MY_PICTURES:
@@ -242,9 +246,9 @@ onsight.predict(cnn, MY_PICTURES)
 # %% [markdown]
 # ## 9. Keep it
 #
-# Nothing has to be saved: it has been all along. A *run* is one folder with the model, every choice and why it was made,
-# the history, the evaluation, and a report. Move it, zip it, mail it. Training that was cut off goes on from there with
-# `onsight.resume`.
+# Nothing has to be saved: it has been all along. A *run* is one folder with the model, every choice and why it was
+# made, the history, the evaluation, and a report. Move it, zip it, mail it. Training that was cut off goes on from
+# there with `onsight.resume`.
 
 # %%
 print(cnn.folder, *sorted(path.name for path in cnn.folder.iterdir()), sep="\n  ")
@@ -259,8 +263,8 @@ print("the same answers:", [each.top for each in before] == [each.top for each i
 again
 
 # %% [markdown]
-# `report.html` in that folder is the whole story on one page: open it in a browser, click into the confusion matrix, and
-# see where the network looked when it was wrong.
+# `report.html` in that folder is the whole story on one page: open it in a browser, click into the confusion matrix,
+# and see where the network looked when it was wrong.
 #
 # **Where to go from here.** More epochs: the curves say whether they would help. Other networks: `onsight models` in a
 # terminal lists them. Your own photos: `your_own_photos.ipynb`. Whether a probability can be believed, and what the

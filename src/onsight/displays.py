@@ -207,8 +207,10 @@ def work(
         training_curves(history),
         _table(titles, rows) if rows else "",
         *(Markup("<p>{}</p>").format(plain(" ".join(note.split()))) for note in loud),
-        Markup("<details{}><summary>What was chosen, and why</summary><pre>{}</pre></details>").format(
-            Markup("" if history or ended else " open"), "\n".join(map(plain, notes))
+        Markup("<details{}><summary>{}</summary><pre>{}</pre></details>").format(
+            Markup("" if history or ended else " open"),
+            "What was chosen, and why" if history else "Notes",
+            "\n".join(map(plain, notes)),
         )
         if notes
         else "",
@@ -283,7 +285,9 @@ def _thumbnail(picture: Picture | None, side: int = THUMBNAIL) -> Markup:
     if picture is None:
         return Markup("")
     try:
-        content = images.thumbnail(images.load(picture, side), side)
+        if not isinstance(picture, np.ndarray):  # an array as it is: enlarging it would cost bytes and show no more
+            picture = images.load(picture, side)
+        content = images.thumbnail(picture, side)
     except (PictureError, OSError):
         return Markup("")
     source = base64.b64encode(content).decode()
