@@ -31,6 +31,7 @@ except ModuleNotFoundError:
 
 # %matplotlib inline
 import json
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -40,13 +41,15 @@ from onsight import explaining, figures
 from onsight.corruptions import corrupt
 from onsight.errors import DataError
 from onsight.evaluation import findings
+from onsight.keep_lists import write_keep_list
 from onsight.metrics import read_predictions
 from onsight.pixels import load_pixels
 
 # %% tags=["parameters"]
 DATA = "cifar10"  # digits where it cannot be had; or a folder of your photos
-EPOCHS = 2
-MIN_PRECISION = 0.9  # of the answers that are not "unsure", so many shall be right
+PICTURES = 6000  # of the data set, drawn at random: enough for this, and soon trained; None takes all
+EPOCHS = 5
+MIN_PRECISION = 0.8  # of the answers that are not "unsure", so many shall be right
 
 # %%
 try:
@@ -54,7 +57,15 @@ try:
 except DataError as error:
     print(f"{error}\n\nTaking digits instead.")
     DATA, data = "digits", onsight.load_dataset("digits")
-common = {"data": DATA, "preset": "quick", "epochs": EPOCHS, "min_precision": MIN_PRECISION}
+chosen = np.sort(np.random.default_rng(0).permutation(len(data))[:PICTURES])
+write_keep_list(Path("keep.txt"), [data.names[i] for i in chosen])
+common = {
+    "data": DATA,
+    "keep_list": "keep.txt",
+    "preset": "quick",
+    "epochs": EPOCHS,
+    "min_precision": MIN_PRECISION,
+}
 plain = onsight.train(onsight.TrainSpec(**common))
 
 # %%
@@ -87,17 +98,18 @@ scored_robust
 def draw_calibration(axes, bins, title):
     """Draw how often answers of each probability are right."""
     filled = [each for each in bins if each["count"]]
-    axes.bar([(each["low"] + each["high"]) / 2 for each in filled], [each["accuracy"] for each in filled], 0.06)
+    middles = [(each["low"] + each["high"]) / 2 for each in filled]
+    axes.bar(middles, [each["accuracy"] for each in filled], width=0.06)
     axes.plot([0, 1], [0, 1], "--", color="grey")
-    axes.set(title=title, xlabel="probability of the answer", ylabel="share that is right", xlim=(0, 1), ylim=(0, 1))
+    axes.set(title=title, xlim=(0, 1), ylim=(0, 1))
+    axes.set(xlabel="probability of the answer", ylabel="share that is right")
 
 
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-before = scored.metrics["before_temperature"]
-draw_calibration(axes[0], before["calibration"], f"without temperature: error {100 * before['ece']:.1f} points")
-draw_calibration(
-    axes[1], scored.metrics["calibration"], f"as it answers: error {100 * scored.metrics['ece']:.1f} points"
-)
+now, before = scored.metrics, scored.metrics["before_temperature"]
+errors = [f"error {100 * each['ece']:.1f} points" for each in (before, now)]
+draw_calibration(axes[0], before["calibration"], f"without temperature: {errors[0]}")
+draw_calibration(axes[1], now["calibration"], f"as it answers: {errors[1]}")
 print(f"temperature {scored.metrics['temperature']:.3f} (above 1: it was made less sure)")
 
 # %% [markdown]
@@ -138,12 +150,14 @@ Markdown("\n".join(f"- {sentence}" for sentence in findings(scored)))
 # %%
 test = read_predictions(scored.folder / "predictions.csv")
 place = {name: index for index, name in enumerate(data.names)}
-pixels = load_pixels(data, plain.spec["image_size"]).images  # every picture, at the size that the network takes
+pixels = load_pixels(data, plain.spec["image_size"]).images  # at the size that the network takes
 one = pixels[place[test.names[0]]][np.newaxis]
-some = ("gaussian_noise", "glass_blur", "motion_blur", "snow", "fog", "contrast", "pixelate", "jpeg_compression")
+some = ["gaussian_noise", "glass_blur", "motion_blur", "snow"]
+some += ["fog", "contrast", "pixelate", "jpeg_compression"]
 changed = [corrupt(np.asarray(one), name, 3, np.random.default_rng(0))[0] for name in some]
 names = [name.replace("_", " ") for name in some]
-figures.sample_pictures(np.stack(changed), names, columns=4, title=f"One picture: {test.classes[test.labels[0]]}")
+title = f"One picture: {test.classes[test.labels[0]]}"
+figures.sample_pictures(np.stack(changed), names, columns=4, title=title)
 
 # %% [markdown]
 # And this is how many of the answers remain right, averaged over the strengths. People hardly notice most of these
@@ -155,13 +169,12 @@ kinds = sorted(found[0]["corruptions"], key=lambda kind: np.mean(found[0]["corru
 figure, axes = plt.subplots(figsize=(8, 4.8), layout="constrained")
 for each, label, mark in zip(found, ("plain", "robust"), ("o", "s"), strict=True):
     means = [np.mean(each["corruptions"][kind]) for kind in kinds]
-    axes.plot(
-        means, range(len(kinds)), mark, label=f"{label}: {each['mean']:.1%} on average, {each['clean']:.1%} clean"
-    )
+    label = f"{label}: {each['mean']:.1%} on average, {each['clean']:.1%} clean"
+    axes.plot(means, range(len(kinds)), mark, label=label)
 axes.set_yticks(range(len(kinds)), [kind.replace("_", " ") for kind in kinds])
 axes.set(xlabel=f"share that is right, of {found[0]['n']:,} pictures at five strengths")
-axes.grid(alpha=0.3)
 axes.legend()
+axes.grid(alpha=0.3)
 
 # %% [markdown]
 # The robust model was trained with blur, noise and weak contrast of its own kind, so its gain on those is partly
@@ -201,7 +214,8 @@ figures.predictions(
 # answer depends on, and not that the reason was a good one.
 
 # %%
-figure, method = explaining.draw(plain, [np.asarray(pixels[place[name]]) for name in test.names[:4]])
+four = [np.asarray(pixels[place[name]]) for name in test.names[:4]]
+figure, method = explaining.draw(plain, four)
 figure
 
 # %% [markdown]

@@ -58,9 +58,9 @@ from onsight.reporting import verdict
 # %% tags=["parameters"]
 PHOTOS = ""  # such as "photos" or "photos.zip"
 NEW_PHOTOS = []  # paths of pictures to ask about at the end
-STAND_IN = "cifar10"  # the data set that pictures are taken from where PHOTOS is empty
-PICTURES = 250  # of each of its last three classes
-EPOCHS = None  # None: as many as fit the number of pictures
+STAND_IN = "cifar10"  # where PHOTOS is empty, pictures are taken from this data set,
+PICTURES = 250  # so many of each of its last three classes
+EPOCHS = 15  # more take longer and are better; None: as many as fit the number of pictures
 
 # %%
 if not PHOTOS:

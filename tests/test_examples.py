@@ -48,6 +48,7 @@ def test_folder(photos, monkeypatch, capsys):
     assert str(report) in said
 
 
+@pytest.mark.slow
 def test_table(monkeypatch, capsys):
     run("table.py", monkeypatch)
     said = capsys.readouterr().out

@@ -15,10 +15,11 @@ pytest.importorskip("ipykernel")
 
 HERE = Path(__file__).resolve().parents[1] / "notebooks"
 build = SimpleNamespace(**runpy.run_path(str(HERE / "build.py")))
+THREE = "measure.__kwdefaults__['names'] = ('contrast', 'fog', 'pixelate')"  # corruptions stand for fifteen
 TINY = {
-    "tutorial": 'DATA = "digits"\nANN_EPOCHS = CNN_EPOCHS = 1',
-    "your_own_photos": 'STAND_IN = "toy"\nEPOCHS = 1',
-    "understand": 'DATA = "toy"\nEPOCHS = 1',
+    "tutorial": 'DATA = "toy"\nANN_EPOCHS = CNN_EPOCHS = 1',
+    "your_own_photos": 'STAND_IN = "toy"\nPICTURES = 40\nEPOCHS = 1',
+    "understand": f'DATA = "toy"\nEPOCHS = 1\nfrom onsight.robustness import measure\n{THREE}',
 }
 
 each = pytest.mark.parametrize("name", build.NAMES)
