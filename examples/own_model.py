@@ -26,6 +26,6 @@ def mine(image_size, num_classes):
 
 
 if __name__ == "__main__":
-    spec = onsight.TrainSpec(data="digits", model="mine", epochs=15, optimizer="adam", schedule="cosine")
+    spec = onsight.TrainSpec(data="digits", model="mine", epochs=15, optimizer="adam", augmentation="none")
     run = onsight.train(spec)
     print(onsight.evaluate(run))

@@ -201,14 +201,15 @@ def work(
         )
         for row in history[-EPOCHS:]
     ]
-    loud = [note for note in notes if note.startswith(("error ", "warning "))]
+    folded = bool(history) or ended
+    loud = [note for note in notes if folded and note.startswith(("error ", "warning "))]
     return _joined(
         head,
         training_curves(history),
         _table(titles, rows) if rows else "",
         *(Markup("<p>{}</p>").format(plain(" ".join(note.split()))) for note in loud),
         Markup("<details{}><summary>{}</summary><pre>{}</pre></details>").format(
-            Markup("" if history or ended else " open"),
+            Markup("" if folded else " open"),
             "What was chosen, and why" if history else "Notes",
             "\n".join(map(plain, notes)),
         )
