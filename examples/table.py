@@ -3,7 +3,7 @@
     python examples/table.py                  # writes scikit-learn's digits as files with such a table, and takes these
     python examples/table.py labels.csv       # yours: path,label and any other columns; paths relative to the CSV
 
-@TABLE@
+The digits: 99.7 % of 292 (95 %: 98.1 to 99.9) in 48 s of processor time, half a minute on two cores.
 """
 
 import csv

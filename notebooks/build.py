@@ -39,7 +39,9 @@ def read_script(name: str, parameters: str = "") -> nbformat.NotebookNode:
 def execute(notebook: nbformat.NotebookNode, folder: Path, **client: Any) -> None:
     """Run every cell in `folder`; raises CellExecutionError where one fails."""
     where = {"metadata": {"path": str(folder)}}
-    NotebookClient(notebook, timeout=3600, resources=where, record_timing=False, **client).execute()
+    NotebookClient(
+        notebook, timeout=3600, startup_timeout=300, resources=where, record_timing=False, **client
+    ).execute()
     notebook.metadata.pop("language_info", None)  # the version of this Python
 
 

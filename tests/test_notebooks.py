@@ -1,6 +1,5 @@
 """Each notebook is its script, was executed from top to bottom, and is executed here again with tiny settings."""
 
-import os
 import re
 import runpy
 from pathlib import Path
@@ -30,7 +29,7 @@ def kernel():
     """One kernel for all, because importing TensorFlow takes longer than the rest."""
     from jupyter_client import KernelManager
 
-    manager = KernelManager(kernel_name="python3", transport="ipc" if os.name == "posix" else "tcp")
+    manager = KernelManager(kernel_name="python3")
     manager.start_kernel()
     yield manager
     manager.shutdown_kernel(now=True)
