@@ -2,7 +2,7 @@
 
     python examples/own_model.py
 
-@OWN@
+On digits: 95.8 % of 264 (95 %: 92.7 to 97.7) in 32 s of processor time, under half a minute on two cores.
 A run of it can be opened wherever this file was imported: ONSIGHT_IMPORT=examples/own_model.py onsight predict …
 """
 

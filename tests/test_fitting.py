@@ -15,8 +15,6 @@ from onsight.progress import Reporter
 from onsight.runs import Run, open_run
 from onsight.saving import read_description
 
-pytestmark = pytest.mark.backend
-
 
 class Spy(Reporter):
     """Keeps what it is told, and calls `on_tick` at each tick."""
@@ -58,6 +56,7 @@ def outcome(run):
     return (run.model_folder / "model.json").read_text(), history  # it holds the weights' checksum
 
 
+@pytest.mark.backend
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_training_goes_on_bit_for_bit(toy_spec, signum, code):
     spec = toy_spec.model_copy(update={"model": "cnn_dropout", "patience": 2, "schedule": "plateau"})
@@ -84,6 +83,7 @@ def test_a_stopped_training_goes_on_bit_for_bit(toy_spec, signum, code):
     assert outcome(stopped) == outcome(unbroken)
 
 
+@pytest.mark.backend
 @pytest.mark.parametrize("count", [0, 8, 9, 18, 19])
 def test_a_stop_at_any_step_can_be_resumed(toy_spec, monkeypatch, count):
     """The last step of an epoch included (8 and 18): then nothing is left of it but to validate (9 and 19)."""
@@ -152,6 +152,7 @@ def test_an_ignored_signal_stays_ignored(toy_spec):
     assert run.is_trained
 
 
+@pytest.mark.backend
 def test_a_killed_training_goes_on_bit_for_bit(toy_spec, tmp_path):
     """SIGKILL, in another process, with a checkpoint at every step."""
     import subprocess
@@ -208,6 +209,7 @@ def test_a_finished_run_can_be_trained_longer(toy_spec):
         onsight.resume(run.folder, reporter=Spy())
 
 
+@pytest.mark.backend
 def test_a_loss_that_is_not_finite_keeps_the_last_good_state(toy_spec):
     spec = toy_spec.model_copy(
         update={"optimizer": "sgd", "learning_rate": 100.0, "schedule": "constant", "model": "mlp"}
@@ -246,6 +248,7 @@ def test_too_little_memory_suggests_a_smaller_batch(toy_spec, monkeypatch):
         onsight.train(toy_spec, reporter=Spy())
 
 
+@pytest.mark.backend
 def test_users_callbacks_are_called_and_can_stop(toy_spec):
     import keras
 
@@ -289,6 +292,7 @@ def validation_answers(run):
     ]
 
 
+@pytest.mark.backend
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_the_temperature_is_the_one_that_fits_validation(toy_spec, precision):
     spec = toy_spec.model_copy(update={"epochs": 1, "validation": 0.4, "precision": precision})

@@ -26,12 +26,16 @@ each = pytest.mark.parametrize("name", build.NAMES)
 
 @pytest.fixture(scope="module")
 def kernel():
-    """One kernel for all, because importing TensorFlow takes longer than the rest."""
+    """One kernel for all, because importing TensorFlow takes longer than the rest: its manager and client."""
     from jupyter_client import KernelManager
 
     manager = KernelManager(kernel_name="python3")
     manager.start_kernel()
-    yield manager
+    client = manager.client()
+    client.start_channels()
+    client.wait_for_ready(timeout=300)
+    yield {"km": manager, "kc": client}
+    client.stop_channels()
     manager.shutdown_kernel(now=True)
 
 
@@ -39,7 +43,7 @@ def kernel():
 def test_executes(name, kernel, tmp_path):
     notebook = build.read_script(name, f"import os\nos.chdir({str(tmp_path)!r})\n{TINY[name]}")
     notebook.cells.insert(0, nbformat.v4.new_code_cell("%reset -f"))
-    build.execute(notebook, tmp_path, km=kernel)
+    build.execute(notebook, tmp_path, **kernel)
     assert build.find_problems(notebook) == []
     assert any("text/html" in output.get("data", ()) for cell in notebook.cells for output in cell.get("outputs", ()))
 

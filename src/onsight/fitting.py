@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from .litert import add_litert
 from .metrics import at_threshold, calibration, calibration_error, choose_threshold, fit_temperature, percent
 from .models import build_model, prepare_model
 from .parity import spread
-from .pipeline import full_batches, steps_per_epoch, training_batches
+from .pipeline import Examples, full_batches, plan_epoch, steps_per_epoch
 from .progress import Reporter
 from .runs import Run
 from .saving import save_model
@@ -36,14 +36,6 @@ if TYPE_CHECKING:
 
 SHOWN_EVERY = 0.5  # seconds between two updates of the display
 LOGGED_EVERY = 2.0  # seconds between two tick lines of history.jsonl
-
-
-class Examples(NamedTuple):
-    """One part of a data set; its pictures stay where they are, in memory or mapped from the cache."""
-
-    images: np.ndarray  # (all, size, size, 3) uint8: of every part
-    chosen: np.ndarray  # (n,) indices of those that are meant
-    labels: np.ndarray  # (n,) integers, of those
 
 
 def fit(
@@ -63,6 +55,7 @@ def fit(
     """
     with run.locked(), explained(run, spec), signals() as received:
         loop = Loop(run, spec, training, validation, show, received, callbacks)
+        show.note("compiling        the training step, once")
         loop.callbacks.on_train_begin()
         while loop.state["epoch"] < spec.epochs and not loop.state["stopped"]:
             loop.epoch()
@@ -125,17 +118,10 @@ class Loop:
         state, spec = self.state, self.spec
         self.callbacks.on_epoch_begin(state["epoch"])
         self.started = time.perf_counter() - state["seconds"]
-        batches = training_batches(
-            *self.training,
-            batch_size=self.batch_size,
-            augmentation=spec.augmentation,
-            seed=spec.seed,
-            epoch=state["epoch"],
-            start=state["step"],
-        )
+        plan = plan_epoch(self.training, spec.augmentation, spec.seed, state["epoch"])
+        rates = np.array([self.learning_rate(step) for step in range(self.steps)], np.float32)
         pending: tuple[Any, Any] | None = None
-        for images, labels in batches:
-            outcome = self.step.train(images, labels, self.learning_rate(state["step"]))
+        for outcome in self.step.epoch(self.training, plan, rates, self.batch_size, state["step"]):
             if pending:  # read one step late, so that the device never waits for us
                 self.count(*pending)
             pending = outcome

@@ -18,9 +18,10 @@ from .datasets import DATASETS, Dataset, load_dataset
 from .differences import deviation, mean, points
 from .errors import Interrupted, RunError, SpecError
 from .files import sha256, write_json
-from .fitting import Examples, fit
+from .fitting import fit
 from .keep_lists import read_keep_list
 from .metrics import percent
+from .pipeline import Examples
 from .pixels import Pixels, load_pixels, median_side
 from .progress import Reporter, make_reporter
 from .reporting import command_for, report
