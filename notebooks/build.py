@@ -36,12 +36,18 @@ def read_script(name: str, parameters: str = "") -> nbformat.NotebookNode:
     return notebook
 
 
-def execute(notebook: nbformat.NotebookNode, folder: Path, **client: Any) -> None:
-    """Run every cell in `folder`; raises CellExecutionError where one fails."""
+def execute(notebook: nbformat.NotebookNode, folder: Path, manager: Any = None, client: Any = None) -> None:
+    """Run every cell in `folder`, on a new kernel or on that of a manager and its client.
+
+    Raises:
+        CellExecutionError: one fails.
+    """
     where = {"metadata": {"path": str(folder)}}
-    NotebookClient(
-        notebook, timeout=3600, startup_timeout=300, resources=where, record_timing=False, **client
-    ).execute()
+    runner = NotebookClient(
+        notebook, km=manager, timeout=3600, startup_timeout=300, resources=where, record_timing=False
+    )
+    runner.kc = client
+    runner.execute()
     notebook.metadata.pop("language_info", None)  # the version of this Python
 
 

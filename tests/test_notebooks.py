@@ -34,7 +34,7 @@ def kernel():
     client = manager.client()
     client.start_channels()
     client.wait_for_ready(timeout=300)
-    yield {"km": manager, "kc": client}
+    yield manager, client
     client.stop_channels()
     manager.shutdown_kernel(now=True)
 
@@ -43,7 +43,7 @@ def kernel():
 def test_executes(name, kernel, tmp_path):
     notebook = build.read_script(name, f"import os\nos.chdir({str(tmp_path)!r})\n{TINY[name]}")
     notebook.cells.insert(0, nbformat.v4.new_code_cell("%reset -f"))
-    build.execute(notebook, tmp_path, **kernel)
+    build.execute(notebook, tmp_path, *kernel)
     assert build.find_problems(notebook) == []
     assert any("text/html" in output.get("data", ()) for cell in notebook.cells for output in cell.get("outputs", ()))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 import tempfile
@@ -105,10 +106,16 @@ def use_backend(requested: str | None = None) -> Choice:
     # first step 1.7 instead of 8 to 14 (cnn_compact, two cores; most of it is compiling). Keyed by program and machine.
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder() / "jax"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    logging.getLogger("tensorflow").addFilter(not_of_retracing)
     with without_lines("oneDNN custom operations are on", "All log messages before absl::InitializeLog"):
         import keras  # noqa: F401
 
     return choice
+
+
+def not_of_retracing(record: logging.LogRecord) -> bool:
+    """Return whether a line of TensorFlow's log is none of its long warnings that several models were compiled."""
+    return "triggered tf.function retracing" not in record.getMessage()
 
 
 @contextlib.contextmanager
