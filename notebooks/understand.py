@@ -177,8 +177,10 @@ axes.legend()
 axes.grid(alpha=0.3)
 
 # %% [markdown]
-# The robust model was trained with blur, noise and weak contrast of its own kind, so its gain on those is partly
-# familiarity. Look at the corruptions that it has never met, such as snow, fog or pixelate.
+# The robust model was trained with blur, noise and weak contrast of its own kind. Where it gains on those, that is
+# partly familiarity: look at the corruptions that it has never met, such as snow, fog or pixelate. And worse pictures
+# are harder to learn from. With few pictures and few epochs, as in the settings above, that may cost more than it
+# brings; the gain comes with longer training.
 
 # %% [markdown]
 # ## 4. Are the labels right?
