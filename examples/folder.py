@@ -2,7 +2,8 @@
 
     python examples/folder.py photos/ new.jpg more/*.jpg
 
-@FOLDER@
+398 photos of ants and bees (hymenoptera), started from nothing: 64.1 % of 153 (95 %: 56.2 to 71.2) in 74 s of processor
+time, about 1 min on two cores. So few photos want more, or a pretrained network.
 """
 
 import sys
