@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from . import testing as testing
     from .checks import Check as Check
     from .checks import check as check
     from .comparing import Comparison as Comparison
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from .evaluation import evaluate as evaluate
     from .exporting import check_export as check_export
     from .exporting import export as export
+    from .models.own import model as model
     from .prediction import Prediction as Prediction
     from .prediction import Predictor as Predictor
     from .prediction import predict as predict
@@ -53,6 +55,7 @@ _HOMES = {
     "evaluate": "evaluation",
     "check_export": "exporting",
     "export": "exporting",
+    "model": "models.own",
     "Prediction": "prediction",
     "Predictor": "prediction",
     "predict": "prediction",
@@ -67,10 +70,12 @@ _HOMES = {
     "train": "training",
     "train_seeds": "training",
 }
-__all__ = ["__version__", *_HOMES]
+__all__ = ["__version__", "testing", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "testing":
+        return import_module(".testing", __name__)
     if name not in _HOMES:
         raise AttributeError(f"module 'onsight' has no attribute '{name}'. It has: {', '.join(__all__)}.")
     return getattr(import_module(f".{_HOMES[name]}", __name__), name)

@@ -381,12 +381,29 @@ def runs(folder: Path | None = None, /) -> None:
 
 
 @app.command
-def models() -> None:
-    """List the networks."""
+def models(name: str | None = None, /, *, image_size: int | None = None, classes: int = 10) -> None:
+    """List the networks; with a name, show that one: layers, shapes, parameters, multiply-adds, what it is good for.
+
+    Networks of your own are listed where ONSIGHT_IMPORT names their module.
+
+    Parameters
+    ----------
+    name
+        a network
+    image_size
+        side in pixels of the pictures that the table is for (default: 32, or the nearest that it takes)
+    classes
+        how many answers it gives
+    """
     from .models import MODELS
 
-    rows = [(name, f"from {entry.smallest} px", entry.description) for name, entry in MODELS.items()]
-    for line in columns(rows):
+    if name is None:
+        for line in columns([(each, f"from {entry.smallest} px", entry.description) for each, entry in MODELS.items()]):
+            say(line)
+        return
+    from .models.showing import model_lines
+
+    for line in model_lines(name, image_size, classes):
         say(line)
 
 

@@ -21,6 +21,7 @@ from .errors import DownloadError
 PAUSE = 0.5  # seconds before the second attempt, doubled before each further one
 CHUNK = 1 << 18  # bytes: the most that one read returns
 PROGRESS = 1 << 20  # bytes: an attempt that brought this much is not counted as failed
+HEADERS = {"User-Agent": "onsight", "Accept-Encoding": "identity"}
 WORTH_RETRYING = {408, 416, 425, 429, 500, 502, 503, 504}  # HTTP status codes
 
 
@@ -28,8 +29,8 @@ def download(
     url: str,
     target: Path,
     *,
-    sha256: str,
-    size: int,
+    sha256: str | None = None,
+    size: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     timeout: float = 5.0,
     attempts: int = 4,
@@ -42,8 +43,9 @@ def download(
     Args:
         url: An http or https address; up to 5 redirects are followed, never from https to http.
         target: Where the file goes; a file that is there with the right SHA-256 is kept and nothing is fetched.
-        sha256: Of the whole file, 64 hexadecimal digits.
-        size: Of the whole file, in bytes.
+        sha256: Of the whole file, 64 hexadecimal digits. Where nobody has published it, None: then that of the first
+            download is kept in `target` + ".sha256", and a later one must bring the same.
+        size: Of the whole file, in bytes; None where only the server knows it.
         progress: Called with (bytes so far, bytes in all).
         timeout: Seconds without a byte after which the server counts as stalled.
         attempts: How many in a row may fail without bringing 1 MiB.
@@ -57,21 +59,29 @@ def download(
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{target}.lock"):
-            if target.is_file() and files.sha256(target) == sha256:
+            note = target.with_name(target.name + ".sha256")
+            first = sha256 is None and not note.is_file()
+            expected = note.read_text() if sha256 is None and not first else sha256
+            if target.is_file() and files.sha256(target) == expected:
                 return target
+            if size is None:
+                size = _length(url, timeout)
             resumed = partial.exists()
             _fetch(url, partial, size, progress, timeout, attempts)
             found = files.sha256(partial)
-            if found != sha256 and resumed:
+            if found != expected and resumed and not first:
                 # The beginning was left by an earlier program: fetch all of it before blaming the server.
                 partial.unlink()
                 _fetch(url, partial, size, progress, timeout, attempts)
                 found = files.sha256(partial)
-            if found != sha256:
+            if found != expected and not first:
                 partial.unlink()
+                earlier = "" if sha256 else f" as at the first download (remove {note.name} to accept the new file)"
                 raise DownloadError(
-                    f"{url} sent other bytes: expected SHA-256 {sha256}, got {found}; they were removed."
+                    f"{url} sent other bytes: expected SHA-256 {expected}{earlier}, got {found}; they were removed."
                 )
+            if first:
+                files.write_atomic(note, found)
             os.replace(partial, target)
             files.sync_folder(target.parent)
             return target
@@ -79,6 +89,22 @@ def download(
         raise DownloadError(f"{error} {mend}") from error.__cause__
     except OSError as error:
         raise DownloadError(f"Could not write {target}: {error.strerror or error}. {mend}") from error
+
+
+def _length(url: str, timeout: float) -> int:
+    """Return how many bytes the server says that the file has."""
+    request = urllib.request.Request(url, headers=HEADERS)
+    try:
+        with urllib.request.build_opener(_Redirects).open(request, timeout=timeout) as response:
+            if response.length is None:
+                raise DownloadError(f"{url} does not say how long it is, so that a part could be taken for the whole.")
+            return int(response.length)
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise DownloadError(f"{url} answered {error.code} {error.reason}.") from error
+    except (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException) as error:
+        reason = _plain(getattr(error, "reason", error))
+        raise DownloadError(f"Could not reach {urlsplit(url).hostname}: {reason}.") from error
 
 
 def _fetch(
@@ -128,7 +154,7 @@ def _attempt(
 ) -> None:
     """Ask once for the bytes that `partial` lacks and append them as they come; it may end early without an error."""
     held = _size(partial)
-    headers = {"User-Agent": "onsight", "Accept-Encoding": "identity"}
+    headers = dict(HEADERS)
     if held:
         headers["Range"] = f"bytes={held}-"
         if version:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,7 +59,7 @@ class Evaluation:
     """
 
     folder: Path
-    metrics: dict[str, Any]
+    metrics: dict[str, Any] = field(repr=False)
 
     def __str__(self) -> str:
         low, high = self.metrics["accuracy_interval"]
@@ -67,6 +67,11 @@ class Evaluation:
             f"accuracy {self.metrics['accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%}, "
             f"n = {self.metrics['n']:,}) on {self.metrics['provenance']}"
         )
+
+    def _repr_html_(self) -> str:
+        from . import displays
+
+        return displays.evaluation(self)
 
 
 def evaluate(
@@ -113,7 +118,7 @@ def evaluate(
     if folds == 1 or folds < 0:
         raise SpecError(f"folds={folds} leaves no picture out; expected 0, or 2 and more, such as 5.")
     with reporter or make_reporter() as show:
-        spec = TrainSpec(**run.spec)
+        spec = TrainSpec.recorded(run.spec)
         dataset = load_dataset(data or spec.data, data_dir or (None if data else spec.data_dir), show.work)
         pixels = load_pixels(dataset, spec.image_size, show.work)
         parts = own_parts(run, dataset, pixels, required=data is None)

@@ -104,7 +104,7 @@ def ask_keras(run: Run, show: Reporter) -> Questions:
     from .spec import TrainSpec
     from .splits import recorded_parts
 
-    spec = TrainSpec(**run.spec)
+    spec = TrainSpec.recorded(run.spec)
     dataset = load_dataset(spec.data, spec.data_dir, show.work)
     pixels = load_pixels(dataset, spec.image_size, show.work)
     parts = recorded_parts(run.dataset, dataset, pixels.hashes, ["train", "validation", "test"])

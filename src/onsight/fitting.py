@@ -25,7 +25,7 @@ from .litert import add_litert
 from .metrics import at_threshold, calibration, calibration_error, choose_threshold, fit_temperature, percent
 from .models import build_model, prepare_model
 from .parity import spread
-from .pipeline import Examples, Plan, full_batches, plan_epoch, steps_per_epoch, training_batches
+from .pipeline import Examples, Plan, answered_at_once, full_batches, plan_epoch, steps_per_epoch, training_batches
 from .progress import Reporter
 from .runs import Run
 from .saving import save_model
@@ -240,7 +240,8 @@ class Loop:
 
     def validation_logits(self, answer: Callable[[np.ndarray], Any]) -> np.ndarray:
         """Return (n, classes) float64 of the validation pictures; `answer` is from pictures to their logits."""
-        batches = full_batches(self.validation.images, self.validation.chosen, max(self.batch_size, 256))
+        size = max(self.batch_size, answered_at_once(self.spec.image_size))
+        batches = full_batches(self.validation.images, self.validation.chosen, size)
         return np.concatenate([np.asarray(answer(images), np.float64)[:count] for images, count in batches])
 
     def tick(self, now: float) -> None:

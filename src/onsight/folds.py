@@ -39,6 +39,7 @@ def predict_out_of_fold(
         DataError: the pictures are gone or have changed.
         TrainingError, Interrupted: as training raises them.
     """
+    run.require_network()
     spec = TrainSpec(**run.spec)
     if spec.teacher:
         raise RunError(

@@ -25,6 +25,7 @@ import numpy as np
 
 from .errors import ExportError, SpecError, unknown_name
 from .files import write_atomic
+from .models import MODELS
 from .parity import Precision
 
 if TYPE_CHECKING:
@@ -158,11 +159,21 @@ def write_elsewhere(name: str, model_folder: Path, path: Path, backend: str) -> 
     if not find_spec(backend):
         raise ExportError(f"{name} is written by way of {backend}. Install: pip install 'onsight[{backend},export]'")
     words = [sys.executable, "-m", "onsight.formats", name, str(model_folder), str(path)]
-    environment = os.environ | {"KERAS_BACKEND": backend}
+    environment = os.environ | {"KERAS_BACKEND": backend} | own_network(model_folder)
     done = subprocess.run(words, env=environment, capture_output=True, text=True)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise ExportError(f"{name} could not be written by way of {backend}: {last}")
+
+
+def own_network(model_folder: Path) -> dict[str, str]:
+    """Return the settings by which a new process finds the user's own network that this one has; else nothing."""
+    from .saving import read_description
+
+    entry = MODELS.get(read_description(model_folder).model)
+    if entry is None or entry.build is None:
+        return {}
+    return {"ONSIGHT_IMPORT": entry.function.partition(":")[0], "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
 def write_litert(model_folder: Path, path: Path, precision: Precision, pictures: np.ndarray) -> None:
@@ -313,7 +324,9 @@ def main() -> None:
     """Write one format in this process: what `write_elsewhere` starts."""
     from .backend import use_backend
     from .litert import quiet
+    from .models.own import import_own
 
+    import_own()
     name, model_folder, path = sys.argv[1:]
     use_backend()
     with quiet():

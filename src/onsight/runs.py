@@ -131,6 +131,15 @@ class Run:
                 f"Go on with: onsight train --resume {self.folder}"
             )
 
+    def require_network(self) -> None:
+        """Raise RunError where the run's network is a user's own function that has not been registered here."""
+        from .models import MODELS
+        from .models.own import missing
+
+        name = str(self.spec.get("model"))
+        if name not in MODELS:
+            raise RunError(f"{self.folder}: {missing(name, self.record.get('model_import'))}")
+
     def load_model(self) -> keras.Model:
         """Return the trained classifier: uint8 RGB (batch, H, W, 3) to float32 probabilities (batch, classes)."""
         from .backend import use_backend
@@ -200,9 +209,9 @@ class Run:
         return f"Run({str(self.folder)!r}, {self.spec.get('model')} on {self.spec.get('data')}, {state})"
 
     def _repr_html_(self) -> str:
-        import html
+        from . import displays
 
-        return f"<code>{html.escape(repr(self))}</code>"
+        return displays.run(self)
 
 
 def open_run(path: str | Path | Run, *, finished: bool = True) -> Run:

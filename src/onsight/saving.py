@@ -20,6 +20,7 @@ from .backend import dtype_policy, to_numpy
 from .errors import ModelFileError, OnsightError
 from .files import write_atomic, write_json
 from .models import MODELS, build_model, classifier, layer_table
+from .models.own import NAME, missing
 
 if TYPE_CHECKING:
     import keras
@@ -46,6 +47,7 @@ class ModelDescription:
     layers: list[dict[str, Any]]
     weights_sha256: str
     litert_sha256: str | None = None  # of model.tflite, where there is one
+    model_import: str | None = None  # "module:function" of a user's own network, for whoever has to import it
 
     def __post_init__(self) -> None:
         for name, (fits, expected) in RULES.items():
@@ -64,7 +66,10 @@ def is_sha256(value: Any) -> bool:
 
 
 RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "model": (lambda value: type(value) is str, "a name"),
+    "model": (
+        lambda value: type(value) is str and re.fullmatch(NAME, value) is not None,
+        "1 to 64 letters, digits and underscores",
+    ),
     "image_size": (lambda value: type(value) is int and 8 <= value <= 1024, "a whole number from 8 to 1024"),
     "classes": (
         lambda value: (
@@ -88,6 +93,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "weights_sha256": (is_sha256, "64 hexadecimal digits"),
     "litert_sha256": (lambda value: value is None or is_sha256(value), "64 hexadecimal digits, or null"),
+    "model_import": (lambda value: value is None or (type(value) is str and len(value) <= 512), "a name, or null"),
 }
 
 
@@ -117,6 +123,7 @@ def save_model(
         parameters=model.count_params(),
         layers=layer_table(model),
         weights_sha256=hashlib.sha256(content).hexdigest(),
+        model_import=MODELS[model.name].function if MODELS[model.name].build else None,
     )
     write_description(folder, description)
 
@@ -157,8 +164,6 @@ def read_description(folder: Path) -> ModelDescription:
         description.classes
     ):
         raise ModelFileError(f"{path}: class names must be printable and unlike each other.")
-    if description.model not in MODELS:
-        raise ModelFileError(f"{path} needs the model '{description.model}', which is not one of: {', '.join(MODELS)}.")
     return description
 
 
@@ -169,6 +174,8 @@ def load_model(folder: Path) -> keras.Model:
         ModelFileError: anything in the folder is not what this version would have written for that network.
     """
     description = read_description(folder)
+    if description.model not in MODELS:
+        raise ModelFileError(f"{folder / 'model.json'}: {missing(description.model, description.model_import)}")
     try:
         with dtype_policy("float32"):
             model = build_model(

@@ -121,6 +121,14 @@ class TrainSpec(BaseModel):
         except ValidationError as error:
             raise SpecError(explain(error)) from None
 
+    @classmethod
+    def recorded(cls, values: dict[str, Any]) -> TrainSpec:
+        """Return the spec that a run recorded; only here the model may be one that is not registered, a user's own."""
+        name = values.get("model")
+        if not isinstance(name, str) or name in MODELS:
+            return cls(**values)
+        return cls(**{**values, "model": None}).model_copy(update={"model": name})
+
     @field_validator("data", mode="before")
     @classmethod
     def _path(cls, value: Any) -> Any:

@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import figures
-from .backend import choose_backend, choose_precision, environment, use_backend
+from .backend import choose_backend, choose_precision, dtype_policy, environment, use_backend
 from .checkpoints import load_checkpoint
 from .checks import findings_for_training, summary
-from .datasets import DATASETS, Dataset, load_dataset
+from .datasets import DATASETS, UNMIRRORED, Dataset, load_dataset
 from .differences import deviation, mean, points
 from .errors import Interrupted, RunError, SpecError
 from .files import sha256, write_json
 from .fitting import fit
 from .keep_lists import read_keep_list
 from .metrics import percent
+from .models import MODELS
+from .models.own import check_network
 from .pipeline import Examples
 from .pixels import Pixels, load_pixels, median_side
 from .progress import Reporter, make_reporter
@@ -65,7 +67,7 @@ def train(
             pictures=int(np.count_nonzero(used & (dataset.parts != "test"))),
             given=set(dataset.parts.tolist()),
             side=median_side(dataset) if spec.image_size is None else spec.image_size,
-            flips=dataset.name != "digits",
+            flips=dataset.name not in UNMIRRORED,
         )
         spec, reasons = settle(spec, reasons, backend.value, backend.reason)
         pixels = load_pixels(dataset, spec.image_size, show.work)
@@ -78,11 +80,16 @@ def train(
             members["keep_list"] = {"sha256": sha256(spec.keep_list), "kept": int(used.sum()), "of": len(dataset)}
         show.note(f"starting         Keras on {spec.backend}")
         use_backend(spec.backend)
+        own = MODELS[spec.model].build is not None
+        if own:  # before hours go into a network whose weights would fit no other process
+            with dtype_policy(spec.precision):
+                check_network(spec.model, spec.image_size, len(dataset.classes))
         record = {
             "asked": asked,
             "spec": spec.model_dump(mode="json"),
             "reasons": reasons,
             "environment": {**environment(), "precision": spec.precision},
+            **({"model_import": MODELS[spec.model].function} if own else {}),
         }
         if spec.teacher:
             record["teacher"] = named(spec.teacher, members["split"])
@@ -171,6 +178,7 @@ def resume(
         DataError: its pictures are gone or have changed.
     """
     run = open_run(run, finished=False)
+    run.require_network()
     state = load_checkpoint(run.checkpoints).state
     spec = TrainSpec(**(run.spec if epochs is None else {**run.spec, "epochs": epochs}))
     if epochs is not None and epochs <= state["epoch"]:
