@@ -126,6 +126,7 @@ def test_200_pictures_get_the_answers_that_they_get_in_python(page, toy_run):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_200_photos_get_the_answers_that_they_get_in_python(litert, browser, toy_run, real_data, tmp_path):
     path = write_page(toy_run, tmp_path / "model.html")
     engine = LitertEngine((toy_run.model_folder / "model.tflite").read_bytes(), read_description(toy_run.model_folder))
