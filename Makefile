@@ -48,7 +48,7 @@ $(VENV)/.installed-%: requirements/%.txt pyproject.toml
 LITERT := src/onsight/litertjs
 web: $(LITERT)/package.json
 $(LITERT)/package.json: web/package.json web/package-lock.json
-	npm ci --prefix web --ignore-scripts --no-audit --no-fund --loglevel error
+	npm ci --prefix web --ignore-scripts --fetch-retries 1 --no-audit --no-fund --loglevel error
 	mkdir -p $(LITERT)
 	cp LICENSE web/node_modules/@litertjs/core/dist/index.js $(LITERT)
 	cp web/node_modules/@litertjs/core/wasm/litert_wasm_compat_internal.* $(LITERT)
