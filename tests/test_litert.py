@@ -75,6 +75,14 @@ def test_a_file_that_answers_otherwise_is_not_kept(folder, monkeypatch):
         assert read_description(folder).litert_sha256 is None
 
 
+def test_a_file_without_softmax_is_not_kept(folder, monkeypatch):
+    """Its likeliest classes are right, and for a model that is unsure of everything its answers are near."""
+    model = build_model("cnn", 32, 3)
+    monkeypatch.setattr(litert, "convert", lambda _: convert(model))
+    assert "no probabilities" in add_litert(folder, edge_pictures(32))
+    assert not (folder / "model.tflite").exists()
+
+
 def test_a_converter_that_fails_costs_no_training(folder, monkeypatch):
     def fail(model):
         raise RuntimeError("out of\nluck")

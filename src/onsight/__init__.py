@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from .runs import Run as Run
     from .runs import list_runs as list_runs
     from .runs import open_run as open_run
+    from .shrinking import distill as distill
+    from .shrinking import prune as prune
     from .spec import TrainSpec as TrainSpec
     from .training import resume as resume
     from .training import train as train
@@ -61,6 +63,8 @@ _HOMES = {
     "Run": "runs",
     "list_runs": "runs",
     "open_run": "runs",
+    "distill": "shrinking",
+    "prune": "shrinking",
     "TrainSpec": "spec",
     "resume": "training",
     "train": "training",

@@ -233,13 +233,14 @@ def export(
     run
         a run's folder, or runs/latest
     formats
-        litert, onnx, saved_model, keras, openvino
+        litert, onnx, saved_model, keras, openvino, web
     precision
-        of litert; int8 learns the ranges of its values from training pictures
+        of litert and web; int8 learns the ranges of its values from training pictures
     max_drop
         points of validation accuracy that int8 may cost
     """
     from . import exporting
+    from .contracts import HEADING, table_rows
     from .progress import make_reporter
 
     if check:
@@ -247,7 +248,7 @@ def export(
             say(f"{name}: as when it was written (largest difference {difference:.1e})")
         return
     table = exporting.export(run, formats, precision=precision, max_drop=max_drop, reporter=make_reporter(quiet))
-    for line in columns(exporting.table_rows(table)):
+    for line in columns([HEADING, *table_rows(table)]):
         say(line)
     for row in table:
         if "drop" in row:
@@ -257,6 +258,46 @@ def export(
                 f"{row['file']}: {row['drop'] * 100:.2f} points less accurate on validation (95 %: {low * 100:.2f} to "
                 f"{high * 100:.2f}; n = {row['validation_n']:,}). Hurt most, in points: {hurt or 'none'}."
             )
+
+
+# As `train`, with every setting a flag.
+app.command("onsight.cli_train:distill", name="distill", help="Train a network on a run's answers, a small one say.")
+
+
+@app.command
+def prune(
+    run: str,
+    /,
+    *,
+    sparsity: float = 0.0,
+    channels: float = 0.0,
+    epochs: int | None = None,
+    learning_rate: float | None = None,
+    quiet: Quiet = False,
+) -> None:
+    """Make a run's network smaller and train what is left, as a new run; compare both on the validation pictures.
+
+    Parameters
+    ----------
+    run
+        a run's folder, or runs/latest; it stays as it is
+    sparsity
+        share of the weights that become zero (0.8, say): shrinks compressed files alone
+    channels
+        share of the channels to remove (0.5, say): shrinks the file and the time of an answer
+    epochs
+        of training (default: as many as the run had)
+    learning_rate
+        its highest value (default: half of the run's)
+    """
+    from .progress import make_reporter
+    from .shrinking import prune as prune_run
+
+    show = make_reporter(quiet)
+    made = prune_run(
+        run, sparsity=sparsity, channels=channels, epochs=epochs, learning_rate=learning_rate, reporter=show
+    )
+    say(str(made.folder))
 
 
 @app.command

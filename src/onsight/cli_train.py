@@ -1,4 +1,4 @@
-"""The `train` command, apart from the others because of TrainSpec: every setting of it is a flag here."""
+"""`train` and `distill`, apart from the other commands because of TrainSpec: every setting of it is a flag here."""
 
 from __future__ import annotations
 
@@ -57,6 +57,31 @@ def train(
                 f"A resumed run keeps its own settings; only --epochs can be given with --resume, not {given}."
             )
         run = training.resume(resume, epochs=spec.epochs, reporter=make_reporter(quiet))
+    print(run.folder)  # noqa: T201
+    if not quiet:
+        print(f"Next: onsight evaluate {run.folder}", file=sys.stderr)  # noqa: T201
+
+
+def distill(
+    teacher: str,
+    /,
+    *,
+    spec: Annotated[TrainSpec | None, Parameter(name="*")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train a network on a finished run's pictures, their labels and the run's answers for them.
+
+    Parameters
+    ----------
+    teacher
+        a run's folder, or runs/latest
+    spec
+        every choice of the training; data, split and image size are the teacher's
+    """
+    from .progress import make_reporter
+    from .shrinking import distill as distill_run
+
+    run = distill_run(teacher, spec, reporter=make_reporter(quiet))
     print(run.folder)  # noqa: T201
     if not quiet:
         print(f"Next: onsight evaluate {run.folder}", file=sys.stderr)  # noqa: T201

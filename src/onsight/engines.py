@@ -158,7 +158,13 @@ class LitertEngine:
 
             try:
                 interpreter = Interpreter(model_content=self.content, num_threads=1)
-                (given,), (answered,) = interpreter.get_input_details(), interpreter.get_output_details()
+                inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+                if (len(inputs), len(outputs)) != (1, 1):
+                    raise ModelFileError(
+                        f"model.tflite has {len(inputs)} inputs and {len(outputs)} outputs; expected one of each: "
+                        "pictures in, probabilities out."
+                    )
+                given, answered = inputs[0], outputs[0]
                 found = [f"{value['dtype'].__name__} {value['shape'][1:].tolist()}" for value in (given, answered)]
                 expected = [f"uint8 {[self.size, self.size, 3]}", f"float32 {[len(self.classes)]}"]
                 if found != expected:

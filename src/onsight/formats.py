@@ -88,6 +88,14 @@ FORMATS: dict[str, Format] = {
         {"openvino": EXPORT},
         opened="model.xml",
     ),
+    "web": Format(
+        "model.html",
+        "a page for browsers that needs no network: pictures from disk, clipboard or camera",
+        "web:write_web",
+        {"ai_edge_litert": "ai-edge-litert"},
+        {"ai_edge_litert": "ai-edge-litert"},
+        precisions=("float32", "float16", "int8"),
+    ),
 }
 
 
@@ -103,6 +111,10 @@ def check_formats(names: list[str], precision: Precision) -> None:
         if missing := [package for package in needed if not find_spec(package)]:
             wanted = " ".join(sorted({f"'{needed[package]}'" for package in missing}))
             raise ExportError(f"{name} needs {', '.join(missing)}. Install: pip install {wanted}")
+        if name == "web":
+            from .web import require_litert
+
+            require_litert()
     if not any(precision in FORMATS[name].precisions for name in names):
         able = ", ".join(name for name, format_ in FORMATS.items() if precision in format_.precisions)
         raise SpecError(f"--precision {precision} is for: {able}; not for {', '.join(names)}.")

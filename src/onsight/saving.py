@@ -39,6 +39,7 @@ class ModelDescription:
     model: str
     image_size: int
     classes: list[str]
+    channels: float = 0.0  # share that was removed from the network of that name
     geometry: str = "centre square, scaled to image_size (antialiased)"
     temperature: float = 1.0
     threshold: float | None = None  # below it a prediction is unsure
@@ -78,6 +79,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         ),
         "2 to 10,000 names of 1 to 128 characters",
     ),
+    "channels": (lambda value: is_number(value, 0, 0.99), "a number from 0 to 0.99"),
     "geometry": (
         lambda value: value == ModelDescription.geometry,
         "'centre square, scaled to image_size (antialiased)'",
@@ -101,8 +103,12 @@ def save_model(
     classes: tuple[str, ...],
     temperature: float = 1.0,
     threshold: float | None = None,
+    channels: float = 0.0,
 ) -> None:
-    """Write `model` (to logits) into `folder`, which must exist; below `threshold` its predictions are unsure."""
+    """Write `model` (to logits) into `folder`, which must exist; below `threshold` its predictions are unsure.
+
+    `channels` is the share of them that the network was built without.
+    """
     from safetensors.numpy import save
 
     content = save({weight.path: to_numpy(weight) for weight in model.weights})
@@ -110,6 +116,7 @@ def save_model(
     description = ModelDescription(
         model=model.name,
         image_size=model.input_shape[1],
+        channels=channels,
         classes=list(classes),
         temperature=temperature,
         threshold=threshold,
@@ -171,7 +178,9 @@ def load_model(folder: Path) -> keras.Model:
         raise ModelFileError(f"{folder / 'model.json'}: {missing(description.model, description.model_import)}")
     try:
         with dtype_policy("float32"):
-            model = build_model(description.model, description.image_size, len(description.classes))
+            model = build_model(
+                description.model, description.image_size, len(description.classes), description.channels
+            )
     except OnsightError as error:
         raise ModelFileError(f"{folder / 'model.json'}: {error}") from None
     rows = layer_table(model)

@@ -104,6 +104,15 @@ class TrainSpec(BaseModel):
     keep_list: Path | None = Field(
         None, description="use only the pictures that this file names (onsight check --keep-list)"
     )
+    teacher: Annotated[Path | None, Parameter(parse=False)] = Field(
+        None, description="a finished run whose answers are learned beside the labels (onsight distill, onsight prune)"
+    )
+    sparsity: Annotated[float, Parameter(parse=False)] = Field(
+        0.0, ge=0, le=0.99, description="share of the teacher's weights that become zero (onsight prune)"
+    )
+    channels: Annotated[float, Parameter(parse=False)] = Field(
+        0.0, ge=0, le=0.99, description="share of the teacher's channels that are removed (onsight prune)"
+    )
     data_dir: Path | None = Field(None, description="folder with a copy of a named data set (or set ONSIGHT_DATA)")
 
     def __init__(self, **fields: Any) -> None:

@@ -30,6 +30,7 @@ from .reporting import command_for, report
 from .runs import Run, open_run
 from .spec import TrainSpec, resolve
 from .splits import membership, recorded_parts, split
+from .teachers import named, say_difference
 
 if TYPE_CHECKING:
     import keras
@@ -90,6 +91,8 @@ def train(
             "environment": {**environment(), "precision": spec.precision},
             **({"model_import": MODELS[spec.model].function} if own else {}),
         }
+        if spec.teacher:
+            record["teacher"] = named(spec.teacher, members["split"])
         run = Run.create(f"{dataset.name}-{spec.model}", record, members)
         write_json(run.folder / "check.json", check)
         show.note(f"run              {run.folder}")
@@ -205,6 +208,8 @@ def fit_and_report(
     chosen = [np.flatnonzero(parts == part) for part in ("train", "validation")]
     training, validation = (Examples(pixels.images, index, dataset.labels[index]) for index in chosen)
     fit(run, spec, training, validation, show, callbacks)
+    if spec.teacher:
+        say_difference(run, spec.teacher, *validation, show)
     figures.save(figures.curves(run.history()), run.folder / "curves.png")
     report(run)
     return run
@@ -223,6 +228,8 @@ def settle(spec: TrainSpec, reasons: dict[str, str], backend: str, reason: str) 
         update["data_dir"] = Path(data_dir).expanduser().resolve()
     if spec.keep_list:
         update["keep_list"] = spec.keep_list.resolve()
+    if spec.teacher:
+        update["teacher"] = spec.teacher.resolve()
     return spec.model_copy(update=update), reasons
 
 
