@@ -11,7 +11,7 @@ def resolved(pictures=50_000, given=("train", "test"), side=32, flips=True, **fi
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_resolves_to_a_whole_spec(preset):
     spec, reasons = resolved(preset=preset)
-    optional = {"backend", "precision", "data_dir", "keep_list", "min_precision"}
+    optional = {"backend", "precision", "data_dir", "keep_list", "min_precision", "teacher"}
     for field, value in spec.model_dump(exclude=optional).items():
         assert value is not None, field
     assert PRESETS[preset][1].items() <= spec.model_dump().items()

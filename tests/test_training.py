@@ -33,7 +33,7 @@ def test_a_run_says_what_was_asked_and_what_it_became(toy_run, toy_spec):
     unset = [
         field
         for field, value in record["spec"].items()
-        if value is None and field not in ("data_dir", "keep_list", "min_precision")
+        if value is None and field not in ("data_dir", "keep_list", "min_precision", "teacher")
     ]
     assert not unset
     assert set(record["reasons"]).isdisjoint(record["asked"])
