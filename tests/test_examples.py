@@ -39,6 +39,7 @@ def run(name, monkeypatch, *arguments):
     runpy.run_path(str(EXAMPLES / name), run_name="__main__")
 
 
+@pytest.mark.slow
 def test_folder(photos, monkeypatch, capsys):
     run("folder.py", monkeypatch, photos, photos / "red" / "2.png", photos / "blue" / "0.png")
     said = capsys.readouterr().out
@@ -85,6 +86,7 @@ def test_own_model(monkeypatch, capsys):
     assert onsight.predict(made, onsight.load_dataset("toy").images[0])[0].label in made.classes
 
 
+@pytest.mark.slow
 def test_export_and_use(monkeypatch, capsys):
     spec = onsight.TrainSpec
     monkeypatch.setattr(onsight, "TrainSpec", lambda **fields: spec(**fields | {"data": "toy", "model": "cnn"}))
