@@ -8,9 +8,10 @@ from onsight.errors import SpecError
 from onsight.models import MODELS, build_model, classifier, layer_table, prepare_model
 
 pytestmark = pytest.mark.backend
+PRETRAINED = [name for name, entry in MODELS.items() if entry.function.startswith("pretrained:")]  # test_pretrained.py
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in PRETRAINED])
 @pytest.mark.parametrize(("size", "classes"), [("smallest", 2), (32, 10), (45, 3)])
 def test_contract(name, size, classes):
     size = MODELS[name].smallest if size == "smallest" else size

@@ -21,6 +21,7 @@ from .errors import DownloadError
 PAUSE = 0.5  # seconds before the second attempt, doubled before each further one
 CHUNK = 1 << 18  # bytes: the most that one read returns
 PROGRESS = 1 << 20  # bytes: an attempt that brought this much is not counted as failed
+LARGEST = 1 << 30  # bytes: more is not fetched where nobody has published the size
 WORTH_RETRYING = {408, 416, 425, 429, 500, 502, 503, 504}  # HTTP status codes
 
 
@@ -28,22 +29,26 @@ def download(
     url: str,
     target: Path,
     *,
-    sha256: str,
-    size: int,
+    sha256: str = "",
+    md5: str = "",
+    size: int | None = None,
+    mend: str = "",
     progress: Callable[[int, int], None] | None = None,
     timeout: float = 5.0,
     attempts: int = 4,
 ) -> Path:
-    """Fetch `url` to `target` and return `target`, which is then whole and has the given SHA-256, or absent.
+    """Fetch `url` to `target` and return `target`, which is then whole and has the given checksum, or absent.
 
     What was received stays in `target` + ".partial" when a download breaks off, and the next one goes on from there.
     Two processes that want the same file take turns: the second finds it there.
 
     Args:
         url: An http or https address; up to 5 redirects are followed, never from https to http.
-        target: Where the file goes; a file that is there with the right SHA-256 is kept and nothing is fetched.
+        target: Where the file goes; a file that is there with the right checksum is kept and nothing is fetched.
         sha256: Of the whole file, 64 hexadecimal digits.
-        size: Of the whole file, in bytes.
+        md5: The same, where only that was published. Without either, what the server sends whole is taken.
+        size: Of the whole file, in bytes; where nobody has published it, the server must say it.
+        mend: What to do where it fails, for the message; by default, how to use a copy of a data set.
         progress: Called with (bytes so far, bytes in all).
         timeout: Seconds without a byte after which the server counts as stalled.
         attempts: How many in a row may fail without bringing 1 MiB.
@@ -51,26 +56,26 @@ def download(
     Raises:
         DownloadError: With the reason, and how to go on with a file fetched by other means.
     """
-    mend = f"Put {target.name} in a folder and pass --data-dir FOLDER (or set ONSIGHT_DATA)."
+    mend = mend or f"Put {target.name} in a folder and pass --data-dir FOLDER (or set ONSIGHT_DATA)."
+    kind, expected = ("MD5", md5) if md5 and not sha256 else ("SHA-256", sha256)
     _check_scheme(url)
     partial = target.with_name(target.name + ".partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{target}.lock"):
-            if target.is_file() and files.sha256(target) == sha256:
+            if target.is_file() and _matches(target, kind, expected):
                 return target
             resumed = partial.exists()
             _fetch(url, partial, size, progress, timeout, attempts)
-            found = files.sha256(partial)
-            if found != sha256 and resumed:
+            if not _matches(partial, kind, expected) and resumed:
                 # The beginning was left by an earlier program: fetch all of it before blaming the server.
                 partial.unlink()
                 _fetch(url, partial, size, progress, timeout, attempts)
-                found = files.sha256(partial)
-            if found != sha256:
+            if not _matches(partial, kind, expected):
+                found = files.checksum(partial, kind)
                 partial.unlink()
                 raise DownloadError(
-                    f"{url} sent other bytes: expected SHA-256 {sha256}, got {found}; they were removed."
+                    f"{url} sent other bytes: expected {kind} {expected}, got {found}; they were removed."
                 )
             os.replace(partial, target)
             files.sync_folder(target.parent)
@@ -81,16 +86,25 @@ def download(
         raise DownloadError(f"Could not write {target}: {error.strerror or error}. {mend}") from error
 
 
+def _matches(path: Path, kind: str, expected: str) -> bool:
+    return not expected or files.checksum(path, kind) == expected
+
+
 def _fetch(
-    url: str, partial: Path, size: int, progress: Callable[[int, int], None] | None, timeout: float, attempts: int
+    url: str,
+    partial: Path,
+    size: int | None,
+    progress: Callable[[int, int], None] | None,
+    timeout: float,
+    attempts: int,
 ) -> None:
-    """Fill `partial` until it holds `size` bytes, in as many attempts as it takes."""
+    """Fill `partial` until it holds `size` bytes, or as many as the server has, in as many attempts as it takes."""
     version: list[str] = []  # the server's name for the file's content, once known: a resumed part must be of the same
     failed = 0
     began = held = _size(partial)
     while held != size:
         try:
-            _attempt(url, partial, size, progress, timeout, version)
+            size = _attempt(url, partial, size, progress, timeout, version)
             reason: Exception = ConnectionError(f"the connection ended after {_size(partial):,} of {size:,} bytes")
         except urllib.error.HTTPError as error:
             error.close()
@@ -112,21 +126,23 @@ def _fetch(
         failed = 1 if now - held >= PROGRESS else failed + 1
         held = now
         if failed >= attempts:
-            raise DownloadError(
-                f"{url} broke off {failed} times: {_plain(reason)}; {now:,} of {size:,} bytes are kept."
-            )
+            whole = "" if size is None else f" of {size:,}"
+            raise DownloadError(f"{url} broke off {failed} times: {_plain(reason)}; {now:,}{whole} bytes are kept.")
         time.sleep(PAUSE * 2 ** (failed - 1))
 
 
 def _attempt(
     url: str,
     partial: Path,
-    size: int,
+    size: int | None,
     progress: Callable[[int, int], None] | None,
     timeout: float,
     version: list[str],
-) -> None:
-    """Ask once for the bytes that `partial` lacks and append them as they come; it may end early without an error."""
+) -> int:
+    """Ask once for the bytes that `partial` lacks and append them as they come; it may end early without an error.
+
+    Returns the size of the whole file.
+    """
     held = _size(partial)
     headers = {"User-Agent": "onsight", "Accept-Encoding": "identity"}
     if held:
@@ -144,6 +160,10 @@ def _attempt(
         else:
             held = 0  # the server does not resume, or has another version by now: all of it comes
             offered = response.length
+        if size is None:
+            if offered is None or offered > LARGEST:
+                raise DownloadError(f"{response.url} does not say how large the file is, or it is beyond reason.")
+            size = offered
         if offered is not None and offered != size:
             kind = response.headers.get_content_type()
             raise DownloadError(
@@ -163,6 +183,7 @@ def _attempt(
                     progress(held, size)
             file.flush()
             os.fsync(file.fileno())
+    return size
 
 
 def _receive(response: http.client.HTTPResponse) -> bytes:

@@ -48,6 +48,40 @@ def training_batches(
         yield changed, labels[chosen].astype(np.int32)
 
 
+def feature_batches(
+    features: np.ndarray,
+    index: np.ndarray,
+    labels: np.ndarray,
+    *,
+    batch_size: int,
+    augmentation: str,
+    seed: int,
+    epoch: int,
+    start: int = 0,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield batches of features in the order in which `training_batches` would yield their pictures, mirrored alike.
+
+    Args:
+        features: (all, 1 or 2, features) float32: of each picture and, where there are two, of its mirror image.
+        index: as in `training_batches`, and so is the rest. Of the augmentation only the mirror can be had.
+        labels: (n,) integers.
+        batch_size: pictures a batch.
+        augmentation: a name of AUGMENTATIONS.
+        seed: of order and mirror.
+        epoch: from 0.
+        start: the first step to yield.
+
+    Yields:
+        (batch, features) float32 and (batch,) int32.
+    """
+    count = len(index)
+    order = np.random.default_rng([seed, 0, epoch]).permutation(count)
+    side = draw(augmentation, count, 0, seed, epoch).mirrored.astype(np.int64) % features.shape[1]
+    for step in range(start, steps_per_epoch(count, batch_size)):
+        chosen = order[step * batch_size : (step + 1) * batch_size]
+        yield features[index[chosen], side[chosen]], labels[chosen].astype(np.int32)
+
+
 def steps_per_epoch(count: int, batch_size: int) -> int:
     """Return how many full batches `count` pictures make; a set smaller than a batch makes one."""
     return max(1, count // batch_size)
@@ -58,4 +92,4 @@ def full_batches(images: np.ndarray, index: np.ndarray, batch_size: int) -> Iter
     for start in range(0, len(index), batch_size):
         batch = images[index[start : start + batch_size]]
         missing = batch_size - len(batch)
-        yield np.pad(batch, [(0, missing), (0, 0), (0, 0), (0, 0)]) if missing else batch, len(batch)
+        yield np.pad(batch, [(0, missing)] + [(0, 0)] * (batch.ndim - 1)) if missing else batch, len(batch)

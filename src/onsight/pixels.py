@@ -182,8 +182,9 @@ def median_side(dataset: Dataset, sample: int = 64) -> int:
 
 
 def clear_cache() -> int:
-    """Remove all decoded pictures and return how many bytes that freed. Downloads stay."""
-    folder = cache_folder() / "pixels"
-    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    shutil.rmtree(folder, ignore_errors=True)
+    """Remove all decoded pictures, and features of them, and return how many bytes that freed. Downloads stay."""
+    size = 0
+    for folder in (cache_folder() / "pixels", cache_folder() / "features"):
+        size += sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+        shutil.rmtree(folder, ignore_errors=True)
     return size
