@@ -66,6 +66,8 @@ class Refused(Exception):
 
 def names_in(group: Any, name: str) -> list[str]:
     """Return an attribute that is a list of names, whole or in numbered pieces."""
+    import h5py
+
     if name in group.attrs:
         pieces = [name]
     else:
@@ -77,9 +79,12 @@ def names_in(group: Any, name: str) -> list[str]:
             raise Refused(f"its attribute {piece} has the shape {kind.shape}, not that of a list of names")
         if kind.shape[0] == 0:  # of a layer without weights: an empty list of no type
             continue
-        if kind.dtype.kind != "S" or kind.dtype.itemsize > NAME:
+        if h5py.check_string_dtype(kind.dtype) is None or kind.dtype.itemsize > NAME:
             raise Refused(f"its attribute {piece} is no list of names")
-        found += [text.decode() for text in group.attrs[piece].tolist()]
+        values = group.attrs[piece].tolist()
+        found += [value if isinstance(value, str) else value.decode() for value in values]
+    if any(len(text) > NAME for text in found):
+        raise Refused(f"its attribute {name} holds names of more than {NAME} characters")
     return found
 
 

@@ -137,7 +137,7 @@ def few_shots(
     """Return the indices of the training pictures to leave out, so that `shots` of each class are left.
 
     Those with the lowest u of another seed stay, so that the pictures of fewer shots are among those of more, and
-    which they are has nothing to do with the split. A class that has fewer keeps all.
+    which they are has nothing to do with the split; another seed takes others. A class that has fewer keeps all.
     """
     training = np.flatnonzero(parts == "train")
     order = training[np.lexsort((uniform(hashes[training], seed + AS_SHOTS), labels[training]))]

@@ -79,7 +79,7 @@ def train(
         pixels = load_pixels(dataset, spec.image_size, show.work)
         parts = split_readable(dataset, pixels, spec, used)
         if spec.shots:
-            parts[few_shots(dataset.labels, pixels.hashes, parts, spec.shots, spec.split_seed)] = ""
+            parts[few_shots(dataset.labels, pixels.hashes, parts, spec.shots, spec.seed)] = ""
         show_choices(show, spec, reasons, dataset, parts, pixels)
         check = summary(*findings_for_training(dataset, pixels, used))
         show_findings(show, check, spec.data)

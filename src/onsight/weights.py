@@ -16,7 +16,7 @@ import numpy as np
 
 from .datasets import Progress
 from .downloads import download
-from .errors import DownloadError, ModelFileError, SpecError, unknown_name
+from .errors import DownloadError, ModelFileError, OnsightError, SpecError
 from .files import cache_folder, checksum, sha256, write_atomic
 from .hdf5 import read_h5
 from .phases import DEFAULT, IMAGENET
@@ -46,32 +46,41 @@ class Published(NamedTuple):
 
 
 PUBLISHED: dict[str, Published] = {
-    "mobilenetv2": Published(
-        "mobilenet_v2/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_{}_no_top.h5", "", 118
-    ),
+    "mobilenetv2": Published("mobilenet_v2/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_{}_no_top.h5", "", 117),
     "mobilenetv3_small": Published(
         "mobilenet_v3/weights_mobilenet_v3_small_224_1.0_float_no_top_v2.h5",
-        "d3e8ec802a04aa4fc771ee12a9a9b836", 106, 1024,
+        "d3e8ec802a04aa4fc771ee12a9a9b836",
+        109,
+        1024,
     ),
     "mobilenetv3_large": Published(
         "mobilenet_v3/weights_mobilenet_v3_large_224_1.0_float_no_top_v2.h5",
-        "07fb09a5933dd0c8eaafa16978110389", 136, 1280,
+        "07fb09a5933dd0c8eaafa16978110389",
+        139,
+        1280,
     ),
-    "efficientnetv2_b0": Published("efficientnet_v2/efficientnetv2-b0_notop.h5", "893217f2bb855e2983157299931e43ff", 150),
-    "efficientnetv2_b1": Published("efficientnet_v2/efficientnetv2-b1_notop.h5", "0e80663031ca32d657f9caa404b6ec37", 190),
-    "efficientnetv2_b2": Published("efficientnet_v2/efficientnetv2-b2_notop.h5", "1dfe2e7a5d45b6632553a8961ea609eb", 190),
-    "efficientnetv2_b3": Published("efficientnet_v2/efficientnetv2-b3_notop.h5", "f6abf7b5849ac99a89b50dd3fd532856", 220),
+    "efficientnetv2_b0": Published(
+        "efficientnet_v2/efficientnetv2-b0_notop.h5", "893217f2bb855e2983157299931e43ff", 149
+    ),
+    "efficientnetv2_b1": Published(
+        "efficientnet_v2/efficientnetv2-b1_notop.h5", "0e80663031ca32d657f9caa404b6ec37", 198
+    ),
+    "efficientnetv2_b2": Published(
+        "efficientnet_v2/efficientnetv2-b2_notop.h5", "1dfe2e7a5d45b6632553a8961ea609eb", 198
+    ),
+    "efficientnetv2_b3": Published(
+        "efficientnet_v2/efficientnetv2-b3_notop.h5", "f6abf7b5849ac99a89b50dd3fd532856", 228
+    ),
     "resnet50v2": Published(
         "resnet/resnet50v2_weights_tf_dim_ordering_tf_kernels_notop.h5", "fac2f116257151a9d068a22e544a4917", 155
     ),
     "inceptionv3": Published(
-        "inception_v3/inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5",
-        "bcbd6486424b2319ff4ef7d526e38f63", 230,
+        "inception_v3/inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5", "bcbd6486424b2319ff4ef7d526e38f63", 250
     ),
     "convnext_tiny": Published(
-        "convnext/convnext_tiny_notop.h5", "d547c096cabd03329d7be5562c5e14798aa39ed24b474157cef5e85ab9e49ef1", 110
+        "convnext/convnext_tiny_notop.h5", "d547c096cabd03329d7be5562c5e14798aa39ed24b474157cef5e85ab9e49ef1", 113
     ),
-}  # fmt: skip
+}
 
 
 class Start(NamedTuple):
@@ -117,19 +126,16 @@ def find_start(weights: str, model: str | None) -> Start:
         if not name:
             raise SpecError(f"{path} does not tell by its name of which network it is. Name it: --model NAME")
         if path.suffix != ".safetensors" and name not in PUBLISHED:
-            raise SpecError(
-                f"{path} is a file of Keras', which has no {name}. {unknown_name('model', name, PUBLISHED)}"
-            )
+            raise SpecError(f"An .h5 file is one of Keras', which has none of {name}, only of: {', '.join(PUBLISHED)}.")
         frozen = PUBLISHED[name].frozen if name in PUBLISHED else 0
         return Start(str(path.resolve()), name, None, frozen, f"{name} from {path.name}")
     if path.is_file():
         raise SpecError(f"--weights {weights} is a file, but no .h5 of Keras' and no .safetensors.")
     try:
         run = open_run(weights)
-    except Exception as error:
+    except OnsightError as error:
         raise SpecError(
-            f"--weights {weights}: expected imagenet, a finished run's folder, an .h5 file of Keras' or a .safetensors. "
-            f"{error}"
+            f"--weights {weights}: expected imagenet, a finished run, an .h5 of Keras' or a .safetensors. {error}"
         ) from None
     description = read_description(run.model_folder)
     if model not in (None, description.model):
