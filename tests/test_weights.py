@@ -221,15 +221,12 @@ def test_a_runs_weights_are_all_but_its_head(toy_run):
     before = to_numpy(model.get_layer("logits").kernel)
     for source in (start.weights, str(toy_run.model_folder / "weights.safetensors")):
         load(model, source)
-        trained = {weight.path.rsplit("/", 2)[-2:][0]: weight for weight in toy_run.load_model().weights}
-        assert set(trained) >= {"conv1", "dense"}
+        trained = toy_run.load_model()
         for layer in ("conv1", "norm2", "dense"):
-            for mine, theirs in zip(
-                model.get_layer(layer).weights, toy_run.load_model().get_layer(layer).weights, strict=True
-            ):
+            for mine, theirs in zip(model.get_layer(layer).weights, trained.get_layer(layer).weights, strict=True):
                 np.testing.assert_array_equal(to_numpy(mine), to_numpy(theirs))
     np.testing.assert_array_equal(to_numpy(model.get_layer("logits").kernel), before)
-    with pytest.raises(ModelFileError, match="needs between|does not hold this network's weights"):
+    with pytest.raises(ModelFileError, match=r"needs between|does not hold this network's weights"):
         load(build_model("cnn", 48, 7), start.weights)  # flattened maps of another size
 
 
@@ -243,10 +240,10 @@ def test_what_weights_may_name(toy_run, tmp_path):
     (tmp_path / "mine.h5").write_bytes(b"")
     with pytest.raises(SpecError, match="does not tell by its name of which network it is"):
         find_start(str(tmp_path / "mine.h5"), None)
-    with pytest.raises(SpecError, match="one of Keras', which has none of cnn"):
+    with pytest.raises(SpecError, match=r"one of Keras', which has none of cnn"):
         find_start(str(tmp_path / "mine.h5"), "cnn")
     (tmp_path / "mine.bin").write_bytes(b"")
-    with pytest.raises(SpecError, match="is a file, but no .h5"):
+    with pytest.raises(SpecError, match=r"is a file, but no \.h5"):
         find_start(str(tmp_path / "mine.bin"), None)
     for name, model in (
         ("efficientnetv2-b2_notop.h5", "efficientnetv2_b2"),

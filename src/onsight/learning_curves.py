@@ -75,7 +75,7 @@ def learning_curve(
         counts = runs[0].dataset["counts"]["train"]
         n = sum(runs[0].dataset["counts"]["validation"].values())
         if not n:
-            raise SpecError("A learning curve is judged on validation pictures, and there are none: --validation 0.15.")
+            raise SpecError("A learning curve is judged on validation pictures; take a --validation above 0.")
         accuracies = [float((run.model_epoch() or {})["val_accuracy"]) for run in runs]
         low, high = interval(accuracies, n)
         return {
@@ -161,7 +161,8 @@ def verdict(points: Sequence[dict[str, Any]], fit: dict[str, Any] | None) -> dic
     step = last["accuracy"] - before["accuracy"]
     facts = (
         f"From {before['shots']:,} to {last['shots']:,} pictures a class accuracy went from "
-        f"{percent(before['accuracy'])} to {percent(last['accuracy'])} (mean of {len(last['accuracies'])} trainings, n = {last['n']:,})"
+        f"{percent(before['accuracy'])} to {percent(last['accuracy'])} (mean of {len(last['accuracies'])} trainings, "
+        f"n = {last['n']:,})"
     )
     if fit is None:
         return {

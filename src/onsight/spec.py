@@ -19,7 +19,7 @@ IMAGE_SIZES = (32, 64, 96, 128, 160, 224)  # what a folder's pictures are brough
 # Learning rate and weight decay.
 USUAL = {"adam": (1e-3, 0.0), "adamw": (1e-3, 1e-2), "sgd": (0.05, 5e-4), "muon": (0.06, 0.0)}
 DEFAULT_PRESET = "balanced"
-HEAD_STEPS, FINE_STEPS = 400, 60  # of a transfer: at least so many
+HEAD_STEPS, FINE_STEPS = 150, 40  # of a transfer: at least so many
 SMALL_SET = 10_000  # a preset's epochs are meant for at least so many training pictures
 
 # A field that the preset or the data decides where the user does not: `resolve` fills it in, so no reader of a spec has
