@@ -103,8 +103,9 @@ def five_to_five(args) -> None:
             say(args.out, {"what": name, "seed": seed, "right": right, "n": n, "cpu_seconds": seconds})
     for name in ("transfer", "head"):
         gain = between_seeds(shares["scratch"], shares[name])
-        say(args.out, {"what": f"{name} - scratch", "points": 100 * gain.value, "interval": [100 * gain.low, 100 * gain.high],
-                       "means": {each: 100 * float(np.mean(values)) for each, values in shares.items()}})  # fmt: skip
+        means = {each: 100 * float(np.mean(values)) for each, values in shares.items()}
+        interval = [100 * gain.low, 100 * gain.high]
+        say(args.out, {"what": f"{name} - scratch", "points": 100 * gain.value, "interval": interval, "means": means})
 
 
 def hymenoptera(args) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+import warnings
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -24,7 +25,8 @@ def publish(path, model):
     from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    with h5py.File(path, "w") as file:
+    with h5py.File(path, "w") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # NumPy's, of how Keras copies TensorFlow's variables
         save_weights_to_hdf5_group(file, model)
     return path
 
