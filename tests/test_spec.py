@@ -11,8 +11,12 @@ def resolved(pictures=50_000, given=("train", "test"), side=32, flips=True, **fi
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_resolves_to_a_whole_spec(preset):
-    spec, reasons = resolved(preset=preset)
-    optional = {"backend", "precision", "data_dir", "keep_list", "min_precision"}
+    start = Start("imagenet", "efficientnetv2_b0", None, 149, "its weights") if preset == "transfer" else None
+    options = {"pictures": 50_000, "given": ("train", "test"), "side": 32, "flips": True, "start": start}
+    spec, reasons = resolve(TrainSpec(preset=preset), **options)
+    optional = {"backend", "precision", "data_dir", "keep_list", "min_precision", "shots"}
+    if not start:
+        optional |= {"freeze", "head_epochs"}
     for field, value in spec.model_dump(exclude=optional).items():
         assert value is not None, field
     assert PRESETS[preset][1].items() <= spec.model_dump().items()

@@ -52,7 +52,7 @@ def load_features(
     facts = [digest(model), model.name, keras.config.backend(), model.layers[-2].compute_dtype, mirrored, VERSION]
     mixed = hashlib.sha256(repr([*facts, images.shape[1:]]).encode())
     for start in range(0, len(chosen), 1024):
-        mixed.update(np.ascontiguousarray(images[chosen[start : start + 1024]]))
+        mixed.update(images[chosen[start : start + 1024]].tobytes())
     path = cache_folder() / "features" / f"{mixed.hexdigest()[:32]}.npy"
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():

@@ -86,8 +86,8 @@ class TrainSpec(BaseModel):
     weights: Later[str] = Field(
         UNSET, description="to start from: imagenet, a finished run, a .h5 of Keras' or a .safetensors; none: new ones"
     )
-    freeze: Literal["all", "none"] | int | None = Field(
-        None, ge=0, description="with weights: layers that stay as they are, all but the head, none, or the first N"
+    freeze: Literal["all", "none"] | Annotated[int, Field(ge=0)] | None = Field(
+        None, description="with weights: layers that stay as they are, all but the head, none, or the first N"
     )
     head_epochs: int | None = Field(
         None, ge=0, le=100_000, description="with weights: of the epochs, those in which the head alone learns"
