@@ -79,3 +79,28 @@ def test_contract(name):
 def test_multiply_adds_are_the_papers():
     total = sum(row["multiply_adds"] for row in layer_table(build_model("mobilenetv2", 224, 1000)))
     assert total == pytest.approx(300e6, rel=0.01)  # "300M" in Sandler et al. 2018, table 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
+def test_it_becomes_a_tflite_file_that_answers_alike(name, tmp_path):
+    """The parity gate passes, and what can be folded is: only norms before padding or a branch stay."""
+    from onsight.folding import fold_batch_norms
+    from onsight.litert import add_litert
+    from onsight.models import classifier
+    from onsight.saving import load_model, save_model
+
+    family, module, _ = FAMILIES[name]
+    size = max(64, MODELS[name].smallest)
+    pictures = np.random.default_rng(0).integers(0, 256, (6, size, size, 3), np.uint8)
+    pictures //= np.arange(1, 7, dtype=np.uint8)[:, None, None, None]
+    original = lively(family, size, module.preprocess_input(pictures.astype("float32")))
+    model = build_model(name, size, 3)
+    for theirs, ours in zip(original.weights, model.weights[:-2], strict=True):
+        ours.assign(to_numpy(theirs))
+    save_model(tmp_path, model, ("a", "b", "c"))
+    assert add_litert(tmp_path, pictures) is None
+    assert (tmp_path / "model.tflite").stat().st_size < 1.1 * (tmp_path / "weights.safetensors").stat().st_size
+    answers = load_model(tmp_path).predict_on_batch(pictures)
+    assert np.ptp(answers, axis=0).max() > 1e-3
+    np.testing.assert_allclose(fold_batch_norms(classifier(model)).predict_on_batch(pictures), answers, atol=1e-5)

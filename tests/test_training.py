@@ -216,3 +216,32 @@ def test_a_run_from_another_runs_weights_says_so_in_its_report(photos, toy_run):
     page = (run.folder / "report.html").read_text()
     assert "the head, on features computed once, epochs 1 to 2" in page
     assert f"cnn as trained in {toy_run.name}" in page
+
+
+@pytest.mark.slow
+def test_a_pretrained_network_from_the_cache_to_an_answer_without_its_file(photos, tmp_path, monkeypatch):
+    """Published weights in Keras' folder, phases, LiteRT; afterwards the run needs neither the file nor a network."""
+    import hashlib
+
+    import keras
+
+    from onsight.weights import PUBLISHED
+    from test_weights import publish
+
+    home = tmp_path / "keras"
+    monkeypatch.setenv("KERAS_HOME", str(home))
+    keras.utils.set_random_seed(0)
+    original = keras.applications.MobileNetV3Small(weights=None, include_top=False, input_shape=(32, 32, 3))
+    name = "mobilenetv3_small"
+    file = publish(home / "models" / PUBLISHED[name].file(32).rpartition("/")[2], original)
+    entry = PUBLISHED[name]._replace(hash=hashlib.md5(file.read_bytes()).hexdigest())
+    monkeypatch.setitem(PUBLISHED, name, entry)
+    spec = onsight.TrainSpec(data=photos, model=name, weights="imagenet", epochs=3, head_epochs=2, batch_size=16)
+    run = onsight.train(spec, reporter=QUIET)
+    assert (run.spec["freeze"], run.record["weights"]["file"]) == (entry.frozen, file.name)
+    assert (run.model_folder / "model.tflite").exists()
+    file.unlink()
+    picture = photos / "red" / "1.jpg"
+    (light,) = onsight.predict(run, [picture], engine="litert")
+    (heavy,) = onsight.predict(run, [picture], engine="keras")
+    assert light.top[0][0] == heavy.top[0][0]

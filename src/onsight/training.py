@@ -224,12 +224,14 @@ def choose_start(spec: TrainSpec, side: int, show: Reporter) -> tuple[Start | No
     """
     if spec.weights not in (None, FROM_SCRATCH):
         return find_start(spec.weights, spec.model), "asked for"
-    if spec.weights is None and spec.preset == "transfer":
+    if spec.weights == FROM_SCRATCH:
+        return None, "asked for"
+    if spec.preset == "transfer":
         start = find_start(IMAGENET, spec.model)
         return start, f"preset transfer: {start.text}"
     if spec.data in DATASETS:
         return None, "data sets with a name start anew, unless --weights says otherwise"
-    given = [name for name in ("weights", "model", "preset", "optimizer", "freeze") if name in spec.model_fields_set]
+    given = [name for name in ("model", "preset", "optimizer", "freeze") if name in spec.model_fields_set]
     if given:
         return None, f"new ones, as {' and '.join(given)} was chosen; --weights imagenet: pretrained ones"
     if side < SMALLEST_PHOTO:
