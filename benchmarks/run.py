@@ -128,7 +128,8 @@ def training_speed(data: Path, rounds: int = 5, count: int = 9_600) -> list[Row]
     import numpy as np
 
     from onsight.datasets import load_dataset
-    from onsight.fitting import Examples, Loop
+    from onsight.fitting import Loop
+    from onsight.pipeline import Examples
     from onsight.progress import Reporter
     from onsight.runs import Run
     from onsight.spec import TrainSpec, resolve
@@ -240,7 +241,7 @@ def scaling(data: Path) -> list[Row]:
         rows.append((f"`{model}`, time a pixel at 96 px against 32 px", f"{growth:.2f}x", "batch 64, one round each"))
     import numpy as np
 
-    from onsight.pipeline import training_batches
+    from onsight.pipeline import Examples, plan_epoch, training_batches
 
     images = np.random.default_rng(0).integers(0, 256, (50_000, 32, 32, 3), np.uint8)
     rate = step_rate("cnn_compact", 128)
@@ -248,9 +249,8 @@ def scaling(data: Path) -> list[Row]:
     counts = (5_000, 10_000, 20_000, 50_000)
     for count in counts:
         started = time.perf_counter()
-        made = training_batches(
-            images, np.arange(count), np.zeros(count), batch_size=128, augmentation="flip_shift", seed=0, epoch=0
-        )
+        examples = Examples(images, np.arange(count), np.zeros(count, int))
+        made = training_batches(examples, plan_epoch(examples, "flip_shift", 0, 0), 128)
         pictures = sum(len(labels) for _, labels in made)
         seconds.append(time.perf_counter() - started + pictures / rate())
     axes[2].plot(counts, seconds, "o-", label="cnn_compact, batches and steps")

@@ -14,8 +14,6 @@ from onsight.datasets import load_dataset
 from onsight.models import MODELS
 from onsight.spec import PRESETS, TrainSpec
 
-pytestmark = pytest.mark.backend
-
 
 @pytest.fixture
 def onsight(monkeypatch, capsys):
@@ -34,6 +32,7 @@ def onsight(monkeypatch, capsys):
     return call
 
 
+@pytest.mark.backend
 def test_train_evaluate_predict_report_runs(onsight, tmp_path):
     words = "train toy --model cnn --epochs 12 --batch-size 32 --optimizer adam --learning-rate 0.002"
     code, out, err = onsight(*words.split())

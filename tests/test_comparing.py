@@ -299,7 +299,6 @@ def test_comparing_imports_no_framework(make):
     assert ran.stdout.strip() == "[]"
 
 
-@pytest.mark.backend
 def test_what_train_and_evaluate_write_can_be_compared(toy_run, tmp_path):
     import shutil
 

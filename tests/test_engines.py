@@ -16,8 +16,6 @@ from onsight.progress import Reporter
 from onsight.runs import Run
 from onsight.saving import read_description
 
-pytestmark = pytest.mark.backend
-
 
 @pytest.fixture
 def run(toy_run, tmp_path):
@@ -31,6 +29,7 @@ def edit(run, **fields):
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
 
+@pytest.mark.backend
 def test_both_engines_give_the_same_answers(toy_run):
     litert, by_keras = open_engine(toy_run), open_engine(toy_run, "keras")
     assert litert.name == "litert"
@@ -98,6 +97,7 @@ print([m for m in ("keras", "tensorflow", "jax", "torch") if m in sys.modules], 
         assert done.stdout
 
 
+@pytest.mark.backend
 def test_evaluate_says_which_engine_answered(run):
     found = {engine: evaluate(run, engine=engine, reporter=Reporter()).metrics for engine in ("litert", "keras")}
     assert found["litert"]["engine"] == "litert"

@@ -9,10 +9,10 @@ from onsight.errors import DataError
 from onsight.evaluation import far_off, findings
 from onsight.progress import Reporter
 
-pytestmark = pytest.mark.backend
 QUIET = Reporter()
 
 
+@pytest.mark.backend
 def test_every_figure_can_be_recomputed_from_predictions_csv(toy_run):
     folder = toy_run.evaluation_folder()
     written = json.loads((folder / "metrics.json").read_text())
@@ -129,6 +129,7 @@ def test_its_own_folder_elsewhere_is_not_other_data(tmp_path):
     assert result.metrics["n"] == sum(run.dataset["counts"]["test"].values()) < 40
 
 
+@pytest.mark.backend
 def test_batch_size_changes_no_answer(toy_run):
     from onsight.datasets import load_dataset
     from onsight.engines import open_engine

@@ -18,7 +18,6 @@ from onsight.progress import Reporter
 from onsight.runs import Run
 from onsight.saving import save_model
 
-pytestmark = pytest.mark.backend
 QUICK = ["litert", "onnx", "openvino"]  # whose runtimes start in a second
 
 
@@ -49,6 +48,7 @@ def rewrite(run, name, content):
     (run.folder / "export" / "contract.json").write_text(json.dumps(contract))
 
 
+@pytest.mark.backend
 def test_the_folder_holds_files_labels_contract_vectors_and_a_table(exported, toy_run):
     folder = exported.folder / "export"
     names = {path.name for path in folder.iterdir()}
@@ -79,6 +79,7 @@ def test_the_test_set_is_opened_on_record(exported):
     assert "export" in (exported.folder / "test_uses.jsonl").read_text()
 
 
+@pytest.mark.backend
 def test_int8_takes_bytes_and_gives_probabilities(exported):
     from ai_edge_litert.interpreter import Interpreter
 
@@ -101,6 +102,7 @@ def run_readme(run, name):
     assert done.stdout.split()[0] in run.classes
 
 
+@pytest.mark.backend
 @pytest.mark.parametrize("name", ["model.tflite", "model-int8.tflite", "model.onnx", "openvino"])
 def test_the_code_of_the_readme_runs_without_onsight(exported, name):
     assert "onsight" not in re.sub(r'""".*?"""', "", scripts(exported)[name])
@@ -193,6 +195,7 @@ def test_what_cannot_be_asked_for(run, monkeypatch):
             export(run, wanted, reporter=Reporter(), **options)
 
 
+@pytest.mark.backend
 @pytest.mark.skipif(keras.config.backend() != "jax", reason="TensorFlow writes it in its own process")
 def test_where_no_backend_can_write_it(run, monkeypatch):
     monkeypatch.setattr(formats, "find_spec", lambda name: None if name == "tensorflow" else True)
@@ -202,6 +205,7 @@ def test_where_no_backend_can_write_it(run, monkeypatch):
         export(run, ["onnx"], reporter=Reporter())
 
 
+@pytest.mark.backend
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in MODELS if not MODELS[name].function.startswith("pretrained:")])
 def test_every_model_in_every_format(name, toy_spec, tmp_path, monkeypatch):

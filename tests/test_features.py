@@ -5,7 +5,7 @@ import pytest
 from onsight import features
 from onsight.features import load_features
 from onsight.models import build_model
-from onsight.pipeline import feature_batches, training_batches
+from onsight.pipeline import Examples, feature_batches, plan_epoch, training_batches
 
 pytestmark = pytest.mark.backend
 
@@ -71,13 +71,12 @@ def test_batches_of_features_come_in_the_order_of_their_pictures(pictures):
     sides = np.stack([pictures[:, 0, 0], pictures[:, 0, -1]], axis=1).astype(np.float32)  # (n, 2, 3)
     index, labels = np.arange(20, 80), np.arange(60)
     for epoch in (0, 1):
-        options = {"batch_size": 16, "augmentation": "flip", "seed": 3, "epoch": epoch, "start": 1}
-        batches = list(feature_batches(sides, index, labels, **options))
-        assert len(batches) == 2
-        for (mine, own), (images, theirs) in zip(
-            batches, training_batches(pictures, index, labels, **options), strict=True
-        ):
-            np.testing.assert_array_equal(mine, images[:, 0, 0].astype(np.float32))
-            np.testing.assert_array_equal(own, theirs)
-    plain = list(feature_batches(sides[:, :1], index, labels, **options))
+        plan = plan_epoch(Examples(pictures, index, labels), "flip", 3, epoch)
+        mine = list(feature_batches(Examples(sides, index, labels), plan, 16, start=1))
+        assert len(mine) == 2
+        theirs = training_batches(Examples(pictures, index, labels), plan, 16, start=1)
+        for (found, own), (images, expected) in zip(mine, theirs, strict=True):
+            np.testing.assert_array_equal(found, images[:, 0, 0].astype(np.float32))
+            np.testing.assert_array_equal(own, expected)
+    plain = list(feature_batches(Examples(sides[:, :1], index, labels), plan, 16))
     assert plain[0][0].shape == (16, 3)

@@ -15,8 +15,6 @@ from onsight.progress import Reporter
 from onsight.runs import Run, open_run
 from onsight.saving import read_description
 
-pytestmark = pytest.mark.backend
-
 
 class Spy(Reporter):
     """Keeps what it is told, and calls `on_tick` at each tick."""
@@ -58,6 +56,7 @@ def outcome(run):
     return (run.model_folder / "model.json").read_text(), history  # it holds the weights' checksum
 
 
+@pytest.mark.backend
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_training_goes_on_bit_for_bit(toy_spec, signum, code):
     spec = toy_spec.model_copy(update={"model": "cnn_dropout", "patience": 2, "schedule": "plateau"})
@@ -84,6 +83,7 @@ def test_a_stopped_training_goes_on_bit_for_bit(toy_spec, signum, code):
     assert outcome(stopped) == outcome(unbroken)
 
 
+@pytest.mark.backend
 @pytest.mark.parametrize("count", [0, 8, 9, 18, 19])
 def test_a_stop_at_any_step_can_be_resumed(toy_spec, monkeypatch, count):
     """The last step of an epoch included (8 and 18): then nothing is left of it but to validate (9 and 19)."""
@@ -152,6 +152,7 @@ def test_an_ignored_signal_stays_ignored(toy_spec):
     assert run.is_trained
 
 
+@pytest.mark.backend
 def test_a_killed_training_goes_on_bit_for_bit(toy_spec, tmp_path):
     """SIGKILL, in another process, with a checkpoint at every step."""
     import subprocess
@@ -208,6 +209,7 @@ def test_a_finished_run_can_be_trained_longer(toy_spec):
         onsight.resume(run.folder, reporter=Spy())
 
 
+@pytest.mark.backend
 def test_a_loss_that_is_not_finite_keeps_the_last_good_state(toy_spec):
     spec = toy_spec.model_copy(
         update={"optimizer": "sgd", "learning_rate": 100.0, "schedule": "constant", "model": "mlp"}
@@ -246,6 +248,7 @@ def test_too_little_memory_suggests_a_smaller_batch(toy_spec, monkeypatch):
         onsight.train(toy_spec, reporter=Spy())
 
 
+@pytest.mark.backend
 def test_users_callbacks_are_called_and_can_stop(toy_spec):
     import keras
 
@@ -289,6 +292,7 @@ def validation_answers(run):
     ]
 
 
+@pytest.mark.backend
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_the_temperature_is_the_one_that_fits_validation(toy_spec, precision):
     spec = toy_spec.model_copy(update={"epochs": 1, "validation": 0.4, "precision": precision})
@@ -355,6 +359,7 @@ def weights_of(run):
     return load_file(run.model_folder / "weights.safetensors")
 
 
+@pytest.mark.backend
 def test_the_head_first_then_the_last_layers_and_no_batch_norm(transfer_spec, source):
     spy = Spy()
     run = onsight.train(transfer_spec, reporter=spy)
@@ -394,25 +399,31 @@ def test_what_is_learned_on_features_is_what_the_whole_network_answers(transfer_
     assert (answers.argmax(axis=1) == labels).mean() == pytest.approx(run.history()[-1]["val_accuracy"])
 
 
-@pytest.mark.parametrize("count", [0, 4, 27, 30])
-def test_a_transfer_stopped_in_any_phase_goes_on_bit_for_bit(transfer_spec, monkeypatch, count):
-    """At once; in the head's first epoch; between the phases; in the second. Nine steps make an epoch."""
-    unbroken = onsight.train(transfer_spec, reporter=Spy())
-    steps = []
-    learning_rate = fitting.Loop.learning_rate
+class Stopper(Spy):
+    """Sends SIGTERM the first time that it is told `what` of `number`."""
 
-    def stop(self, step):
-        if len(steps) == count:
+    def __init__(self, what, number):
+        self.stop = what, number
+        super().__init__(lambda count: self.told("tick", count))
+
+    def told(self, what, number):
+        if (what, number) == self.stop:
             os.kill(os.getpid(), signal.SIGTERM)
-        steps.append(step)
-        return learning_rate(self, step)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(fitting.Loop, "learning_rate", stop)
-        with pytest.raises(Interrupted):
-            onsight.train(transfer_spec, reporter=Spy())
+    def epoch(self, row):
+        self.told("epoch", row["epoch"])
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize(("what", "number", "at"), [("tick", 1, 0), ("epoch", 3, 3), ("tick", 30, 3)])
+def test_a_transfer_stopped_in_any_phase_goes_on_bit_for_bit(transfer_spec, what, number, at):
+    """In the head's first epoch; between the phases; in the middle of the second (eight ticks make an epoch)."""
+    unbroken = onsight.train(transfer_spec, reporter=Spy())
+    with pytest.raises(Interrupted):
+        onsight.train(transfer_spec, reporter=Stopper(what, number))
     run = onsight.list_runs()[-1]
     assert not run.is_trained
+    assert load_checkpoint(run.checkpoints).state["epoch"] == at
     onsight.resume(run, reporter=Spy())
     assert outcome(run) == outcome(unbroken)
 
@@ -421,13 +432,13 @@ def test_a_stop_while_features_are_computed_can_be_resumed(transfer_spec, source
     unbroken = onsight.train(transfer_spec, reporter=Spy())
     monkeypatch.setenv("ONSIGHT_CACHE", str(tmp_path / "other"))
 
-    class Stopper(Spy):
+    class Busy(Spy):
         def work(self, what, done, total):
             if what == "computing features":
                 os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(Interrupted, match=r"Everything is saved"):
-        onsight.train(transfer_spec, reporter=Stopper())
+        onsight.train(transfer_spec, reporter=Busy())
     run = onsight.list_runs()[-1]
     monkeypatch.setattr(fitting, "load", None)  # from here on nobody asks for the first weights
     onsight.resume(run, reporter=Spy())

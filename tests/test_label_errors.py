@@ -118,14 +118,12 @@ def test_what_is_written(tmp_path):
     assert list((tmp_path / "label_errors").iterdir()) == []
 
 
-@pytest.mark.backend
 def test_evaluate_writes_them_for_the_test_pictures(toy_run):
     found = json.loads((toy_run.evaluation_folder() / "label_errors.json").read_text())
     assert found["checked"] == 60
     assert all(each["part"] == "test" for each in found["suspects"])
 
 
-@pytest.mark.backend
 def test_folds_find_wrong_labels_among_the_training_pictures(tmp_path):
     """Toy pictures as files, one in twenty in the wrong folder."""
     toy = onsight.load_dataset("toy")

@@ -2,7 +2,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from onsight.phases import Phase, at, plan
+from onsight.phases import Phase, at, plan_phases
 
 
 def spec(**fields):
@@ -12,11 +12,11 @@ def spec(**fields):
 
 @pytest.mark.parametrize("weights", ["none", None])
 def test_from_scratch_there_is_one_phase_at_the_whole_rate(weights):
-    assert plan(spec(weights=weights, freeze=None)) == [Phase("all layers", 0, 10, 0.01)]
+    assert plan_phases(spec(weights=weights, freeze=None)) == [Phase("all layers", 0, 10, 0.01)]
 
 
 def test_the_head_comes_first_and_the_layers_below_learn_at_a_tenth():
-    head, fine = plan(spec())
+    head, fine = plan_phases(spec())
     assert (head.start, head.stop, head.learning_rate, head.head_only) == (0, 8, 0.01, True)
     assert (fine.start, fine.stop, fine.frozen, fine.head_only) == (8, 10, 5, False)
     assert fine.learning_rate == pytest.approx(0.001)
@@ -27,11 +27,11 @@ def test_the_head_comes_first_and_the_layers_below_learn_at_a_tenth():
 
 
 def test_freeze_all_and_none():
-    (head,) = plan(spec(freeze="all"))
+    (head,) = plan_phases(spec(freeze="all"))
     assert (head.head_only, head.stop) == (True, 10)
-    (whole,) = plan(spec(freeze="none", head_epochs=0))
+    (whole,) = plan_phases(spec(freeze="none", head_epochs=0))
     assert (whole.head_only, whole.frozen, whole.learning_rate) == (False, 0, 0.01)
-    (short,) = plan(spec(head_epochs=12))  # resumed with fewer epochs than the head was meant to have
+    (short,) = plan_phases(spec(head_epochs=12))  # resumed with fewer epochs than the head was meant to have
     assert (short.head_only, short.stop) == (True, 10)
-    (fine,) = plan(spec(head_epochs=0))
+    (fine,) = plan_phases(spec(head_epochs=0))
     assert (fine.head_only, fine.frozen, fine.start) == (False, 5, 0)

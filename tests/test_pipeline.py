@@ -1,6 +1,6 @@
 import numpy as np
 
-from onsight.pipeline import full_batches, steps_per_epoch, training_batches
+from onsight.pipeline import Examples, full_batches, plan_epoch, steps_per_epoch, training_batches
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (50, 8, 8, 3), np.uint8)
 INDEX = np.arange(5, 48)
@@ -8,11 +8,8 @@ LABELS = np.arange(43)
 
 
 def batches(epoch=0, start=0, augmentation="flip_shift", batch_size=8):
-    return list(
-        training_batches(
-            IMAGES, INDEX, LABELS, batch_size=batch_size, augmentation=augmentation, seed=7, epoch=epoch, start=start
-        )
-    )
+    examples = Examples(IMAGES, INDEX, LABELS)
+    return list(training_batches(examples, plan_epoch(examples, augmentation, 7, epoch), batch_size, start))
 
 
 def test_an_epoch_shows_each_picture_at_most_once_with_its_label():

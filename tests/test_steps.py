@@ -1,11 +1,19 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from onsight.augmentation import draw, move
 from onsight.backend import to_numpy
 from onsight.models import build_model
-from onsight.steps import cross_entropy, make_head_step, make_optimizer, make_step
+from onsight.pipeline import Examples, plan_epoch, training_batches
+from onsight.steps import _moved, cross_entropy, make_head_step, make_optimizer, make_step
 
 pytestmark = pytest.mark.backend
+BACKEND = os.environ["KERAS_BACKEND"]
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (16, 22, 22, 3), np.uint8)
 LABELS = RNG.integers(0, 3, 16).astype(np.int32)
@@ -103,3 +111,99 @@ def test_a_head_learns_alone_and_goes_on_bit_for_bit():
 
 def by_path(model, path):
     return next(weight for weight in model.weights if weight.path == path)
+
+
+@pytest.fixture
+def examples():
+    return Examples(IMAGES, np.array([3, 1, 0, 5, 7, 9, 11, 15, 14, 13]), LABELS[:10])
+
+
+def run_epoch(step, examples, start=0):
+    plan = plan_epoch(examples, "flip_shift", 0, epoch=1)
+    rates = np.linspace(1e-3, 1e-4, 3, dtype=np.float32)
+    losses = [float(loss) for loss, _ in step.epoch(examples, plan, rates, 3, start)]
+    step.sync()
+    return losses, [to_numpy(weight) for weight in step.model.trainable_weights]
+
+
+def test_an_epoch_is_its_batches_from_a_step_on(examples):
+    by_epoch, by_hand = new_step(model="mlp"), new_step(model="mlp")
+    losses, _ = run_epoch(by_epoch, examples, start=1)
+    batches = training_batches(examples, plan_epoch(examples, "flip_shift", 0, epoch=1), 3, start=1)
+    rates = np.linspace(1e-3, 1e-4, 3, dtype=np.float32)[1:]
+    assert losses == [float(by_hand.train(*batch, rate)[0]) for batch, rate in zip(batches, rates, strict=True)]
+    assert len(losses) == 2
+
+
+needs_jax = pytest.mark.skipif(BACKEND != "jax", reason="pictures stay on the device under JAX")
+
+
+@needs_jax
+def test_pictures_on_the_device_train_alike(examples):
+    """As it goes on an accelerator, here on the CPU: the same epoch, no transfer between its steps."""
+    import jax
+
+    resident = new_step(model="mlp")
+    resident.on_device = True
+    losses, weights = run_epoch(resident, examples)
+    expected, by_host = run_epoch(new_step(model="mlp"), examples)
+    np.testing.assert_allclose(losses, expected, rtol=1e-4)
+    for mine, other in zip(weights, by_host, strict=True):
+        np.testing.assert_allclose(mine, other, atol=2e-4)
+    steps = resident.epoch(examples, plan_epoch(examples, "flip_shift", 0, 2), np.ones(3, np.float32), 3, 0)
+    next(steps)  # the plan of the epoch is brought there
+    with jax.transfer_guard("disallow"):
+        assert len(list(steps)) == 2
+        with pytest.raises(Exception, match="transfer"):  # the guard guards
+            resident._train(resident._state, IMAGES, LABELS, np.float32(1))
+
+
+@needs_jax
+def test_the_compiled_step_has_no_way_to_the_host(examples):
+    step = new_step(model="mlp")
+    kept = step._keep(examples)
+    plan = plan_epoch(examples, "flip_shift", 0, 1)
+    plan = plan._replace(order=plan.order.astype(np.int32))
+    arguments = step._state, np.int32(0), *kept, plan, np.ones(3, np.float32), 3, 2
+    text = step._train_resident.lower(*arguments).compile().as_text()
+    assert "dot(" in text
+    for way in ("infeed", "outfeed", "send(", "recv(", "callback"):
+        assert way not in text
+
+
+@needs_jax
+@pytest.mark.parametrize("augmentation", ["none", "flip", "flip_shift"])
+def test_pictures_change_on_the_device_as_they_do_here(augmentation):
+    draws = draw(augmentation, 16, 22, seed=0, epoch=1)
+    reach = int(np.abs(draws.shifts).max())
+    np.testing.assert_array_equal(_moved(IMAGES, draws.mirrored, draws.shifts, reach), move(IMAGES, draws))
+
+
+TWO_DEVICES = """
+import sys
+import numpy as np
+sys.path.insert(0, sys.argv[1])
+import jax
+from test_steps import IMAGES, LABELS, Examples, new_step, run_epoch
+assert jax.device_count() == 2
+examples = Examples(IMAGES, np.arange(10), LABELS[:10])
+for on_device in (False, True):
+    step = new_step(model="mlp")
+    step.on_device = on_device
+    print(*run_epoch(step, examples)[0], len(step._state[0][0].sharding.device_set))
+"""
+
+
+@needs_jax
+def test_two_devices_share_each_batch():
+    """A batch of three does not divide by two, and trains nevertheless."""
+    words = subprocess.run(
+        [sys.executable, "-c", TWO_DEVICES, str(Path(__file__).parent)],
+        env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"},
+        capture_output=True, text=True, check=True,
+    ).stdout.split()  # fmt: skip
+    examples = Examples(IMAGES, np.arange(10), LABELS[:10])
+    expected, _ = run_epoch(new_step(model="mlp"), examples)
+    for found in (words[:4], words[4:]):
+        np.testing.assert_allclose([float(word) for word in found[:3]], expected, rtol=1e-4)
+        assert found[3] == "2"

@@ -9,7 +9,6 @@ import onsight
 from onsight.errors import DataError, SpecError
 from onsight.progress import Reporter
 
-pytestmark = pytest.mark.backend
 QUIET = Reporter()
 
 
@@ -26,6 +25,7 @@ def photos(tmp_path):
     return tmp_path / "photos"
 
 
+@pytest.mark.backend
 def test_a_run_says_what_was_asked_and_what_it_became(toy_run, toy_spec):
     record = json.loads((toy_run.folder / "spec.json").read_text())
     assert record["schema"] == 1
@@ -44,6 +44,7 @@ def test_a_run_says_what_was_asked_and_what_it_became(toy_run, toy_spec):
     assert counts["train"] + counts["validation"] == 180
 
 
+@pytest.mark.backend
 def test_it_learns_what_is_obvious(toy_run):
     assert toy_run.history()[-1]["val_accuracy"] > 0.9
     model = toy_run.load_model()
@@ -53,6 +54,7 @@ def test_it_learns_what_is_obvious(toy_run):
     assert probabilities.sum() == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.backend
 def test_the_same_seed_gives_the_same_run(toy_run, toy_spec):
     from onsight.files import sha256
 
@@ -99,6 +101,7 @@ def test_validation_share(toy_spec, validation):
     assert ("val_loss" in run.history()[0]) == (validation > 0)
 
 
+@pytest.mark.backend
 def test_bfloat16_trains_and_the_saved_model_is_float32(toy_spec):
     run = onsight.train(toy_spec.model_copy(update={"precision": "bfloat16"}), reporter=QUIET)
     assert run.history()[-1]["accuracy"] > 0.6

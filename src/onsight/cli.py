@@ -377,7 +377,7 @@ def presets() -> None:
 
 @app.command
 def clear_cache() -> None:
-    """Remove the decoded pictures that Onsight keeps; they are made again when needed. Downloads stay."""
+    """Remove what Onsight keeps to be faster, decoded pictures and compiled programs. Downloads stay."""
     from .pixels import clear_cache as clear
 
     say(f"Freed {clear() / 1e6:,.1f} MB.")

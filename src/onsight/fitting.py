@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,8 +25,8 @@ from .litert import add_litert
 from .metrics import at_threshold, calibration, calibration_error, choose_threshold, fit_temperature, percent
 from .models import build_model, prepare_model
 from .parity import spread
-from .phases import Phase, at, from_scratch, plan
-from .pipeline import feature_batches, full_batches, steps_per_epoch, training_batches
+from .phases import Phase, at, from_scratch, plan_phases
+from .pipeline import Examples, full_batches, plan_epoch, steps_per_epoch
 from .progress import Reporter
 from .runs import Run
 from .saving import save_model
@@ -40,14 +40,6 @@ if TYPE_CHECKING:
 
 SHOWN_EVERY = 0.5  # seconds between two updates of the display
 LOGGED_EVERY = 2.0  # seconds between two tick lines of history.jsonl
-
-
-class Examples(NamedTuple):
-    """One part of a data set; its pictures stay where they are, in memory or mapped from the cache."""
-
-    images: np.ndarray  # (all, size, size, 3) uint8: of every part
-    chosen: np.ndarray  # (n,) indices of those that are meant
-    labels: np.ndarray  # (n,) integers, of those
 
 
 def fit(
@@ -67,6 +59,7 @@ def fit(
     """
     with run.locked(), explained(run, spec), signals() as received:
         loop = Loop(run, spec, training, validation, show, received, callbacks)
+        show.note("compiling        the training step, once")
         loop.callbacks.on_train_begin()
         while loop.state["epoch"] < spec.epochs and not loop.state["stopped"]:
             loop.epoch()
@@ -102,7 +95,7 @@ class Loop:
         self.pictures = training, validation
         self.model = build(spec, len(run.classes))
         self.model.stop_training = False  # where Keras callbacks look
-        self.phases = plan(spec)
+        self.phases = plan_phases(spec)
         self.callbacks = keras.callbacks.CallbackList(list(callbacks), model=self.model)
         self.state: dict[str, Any] = {
             "epoch": 0,
@@ -165,17 +158,10 @@ class Loop:
         state, spec = self.state, self.spec
         self.callbacks.on_epoch_begin(state["epoch"])
         self.started = time.perf_counter() - state["seconds"]
-        batches = (feature_batches if self.phase.head_only else training_batches)(
-            *self.training,
-            batch_size=self.batch_size,
-            augmentation=spec.augmentation,
-            seed=spec.seed,
-            epoch=state["epoch"],
-            start=state["step"],
-        )
+        plan = plan_epoch(self.training, spec.augmentation, spec.seed, state["epoch"])
+        rates = np.array([self.learning_rate(step) for step in range(self.steps)], np.float32)
         pending: tuple[Any, Any] | None = None
-        for images, labels in batches:
-            outcome = self.step.train(images, labels, self.learning_rate(state["step"]))
+        for outcome in self.step.epoch(self.training, plan, rates, self.batch_size, state["step"]):
             if pending:  # read one step late, so that the device never waits for us
                 self.count(*pending)
             pending = outcome

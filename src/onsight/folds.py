@@ -12,7 +12,8 @@ from .datasets import Dataset
 from .engines import open_engine
 from .errors import Interrupted
 from .files import write_json
-from .fitting import Examples, fit
+from .fitting import fit
+from .pipeline import Examples
 from .pixels import Pixels
 from .prediction import probabilities
 from .progress import Reporter, duration

@@ -35,7 +35,7 @@ def from_scratch(spec: Any) -> bool:
     return spec.weights in (None, FROM_SCRATCH)
 
 
-def plan(spec: Any) -> list[Phase]:
+def plan_phases(spec: Any) -> list[Phase]:
     """Return the phases of a resolved spec."""
     epochs, rate = spec.epochs, spec.learning_rate
     if from_scratch(spec):

@@ -7,78 +7,74 @@ and shifts, and the small CNN's step 43 to 50 ms, so there is next to nothing fo
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
-from .augmentation import augment, draw
+from .augmentation import Draws, augment, draw
+
+
+class Examples(NamedTuple):
+    """One part of a data set; its pictures stay where they are, in memory or mapped from the cache."""
+
+    images: np.ndarray  # (all, size, size, 3) uint8: of every part
+    chosen: np.ndarray  # (n,) indices of those that are meant
+    labels: np.ndarray  # (n,) integers, of those
+
+
+class Plan(NamedTuple):
+    """What one epoch shows, in which order and how changed."""
+
+    order: np.ndarray  # (n,) positions among the training pictures
+    draws: Draws  # by position, not by order
+
+
+def plan_epoch(examples: Examples, augmentation: str, seed: int, epoch: int) -> Plan:
+    """Return the plan of an epoch, from 0: all training pictures, shuffled, with their augmentation drawn."""
+    count = len(examples.labels)
+    order = np.random.default_rng([seed, 0, epoch]).permutation(count)
+    return Plan(order, draw(augmentation, count, examples.images.shape[1], seed, epoch))
 
 
 def training_batches(
-    images: np.ndarray,
-    index: np.ndarray,
-    labels: np.ndarray,
-    *,
-    batch_size: int,
-    augmentation: str,
-    seed: int,
-    epoch: int,
-    start: int = 0,
+    examples: Examples, plan: Plan, batch_size: int, start: int = 0
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the batches of one epoch from step `start` on: shuffled, augmented, the last partial batch dropped.
+    """Yield the batches of one epoch, augmented, the last partial one dropped.
 
     Args:
-        images: (all, H, W, 3) uint8, may be memory-mapped.
-        index: (n,) which of them to train on.
-        labels: (n,) integers, the labels of those.
+        examples: the training pictures.
+        plan: of the epoch.
         batch_size: pictures a batch; `steps_per_epoch` batches come in all.
-        augmentation: a name of AUGMENTATIONS.
-        seed: of order and augmentation.
-        epoch: from 0.
         start: the first step to yield; what was before it is neither read nor augmented.
 
     Yields:
         (batch, H, W, 3) uint8 and (batch,) int32.
     """
-    count, size = len(index), images.shape[1]
-    order = np.random.default_rng([seed, 0, epoch]).permutation(count)
-    draws = draw(augmentation, count, size, seed, epoch)
-    for step in range(start, steps_per_epoch(count, batch_size)):
-        chosen = order[step * batch_size : (step + 1) * batch_size]
-        changed = augment(images[index[chosen]], draws.of(chosen))
+    images, index, labels = examples
+    for step in range(start, steps_per_epoch(len(labels), batch_size)):
+        chosen = plan.order[step * batch_size : (step + 1) * batch_size]
+        changed = augment(images[index[chosen]], plan.draws.of(chosen))
         yield changed, labels[chosen].astype(np.int32)
 
 
 def feature_batches(
-    features: np.ndarray,
-    index: np.ndarray,
-    labels: np.ndarray,
-    *,
-    batch_size: int,
-    augmentation: str,
-    seed: int,
-    epoch: int,
-    start: int = 0,
+    examples: Examples, plan: Plan, batch_size: int, start: int = 0
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield batches of features in the order in which `training_batches` would yield their pictures, mirrored alike.
+    """Yield batches of features, in the order in which `training_batches` would yield their pictures, mirrored alike.
 
     Args:
-        features: (all, 1 or 2, features) float32: of each picture and, where there are two, of its mirror image.
-        index: as in `training_batches`, and so is the rest. Of the augmentation only the mirror can be had.
-        labels: (n,) integers.
+        examples: with features (all, 1 or 2, features) as images: of each picture and, if two, of its mirror image.
+        plan: of the epoch; of its draws only the mirror can be had.
         batch_size: pictures a batch.
-        augmentation: a name of AUGMENTATIONS.
-        seed: of order and mirror.
-        epoch: from 0.
         start: the first step to yield.
 
     Yields:
         (batch, features) float32 and (batch,) int32.
     """
-    count = len(index)
-    order = np.random.default_rng([seed, 0, epoch]).permutation(count)
-    side = draw(augmentation, count, 0, seed, epoch).mirrored.astype(np.int64) % features.shape[1]
-    for step in range(start, steps_per_epoch(count, batch_size)):
-        chosen = order[step * batch_size : (step + 1) * batch_size]
+    features, index, labels = examples
+    side = plan.draws.mirrored.astype(np.int64) % features.shape[1]
+    for step in range(start, steps_per_epoch(len(labels), batch_size)):
+        chosen = plan.order[step * batch_size : (step + 1) * batch_size]
         yield features[index[chosen], side[chosen]], labels[chosen].astype(np.int32)
 
 

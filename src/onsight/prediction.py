@@ -7,11 +7,13 @@ import itertools
 import os
 import stat
 import sys
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -91,28 +93,36 @@ class Predictor:
     ) -> None:
         self.run = open_run(run)
         self.engine = open_engine(self.run, engine)
-        self.tta = tta
+        self.answer: Answer = partial(self.engine.probabilities, threads=1)  # of ours there is one a core
+        if tta:
+            self.answer = with_views(self.answer, mirrors(self.run))
         self.batch_size = batch_size
+        self.reading = Lock()
 
     def stream(self, pictures: Picture | Iterable[Picture], *, top: int = 3) -> Iterator[Prediction]:
         """Yield one prediction for each picture as soon as its batch is done."""
         if isinstance(pictures, str | os.PathLike | bytes | np.ndarray) or hasattr(pictures, "getexif"):
             pictures = [pictures]  # type: ignore[list-item]
         sources = expand(pictures)
-        batch = list(itertools.islice(sources, self.batch_size))
-        decoded = bool(batch) and not isinstance(batch[0][1], np.ndarray)
-        threads = max(1, (os.cpu_count() or 1) - decoded)  # a core decodes meanwhile
-        answer: Answer = partial(self.engine.probabilities, threads=threads)
-        if self.tta:
-            answer = with_views(answer, mirrors(self.run))
-        with ThreadPoolExecutor(1) as reader:  # the next batch is read while the network works on this one
-            waiting = reader.submit(self._read, batch)
-            while batch:
-                pixels, errors = waiting.result()
-                following = list(itertools.islice(sources, self.batch_size)) if len(batch) == self.batch_size else []
-                waiting = reader.submit(self._read, following)
-                yield from self._answers(batch, errors, answer(pixels), top)
-                batch = following
+        cores = os.cpu_count() or 1
+        with ThreadPoolExecutor(cores) as workers:
+            working: deque[tuple[list[tuple[str, Picture]], Future[tuple[np.ndarray, list[str | None]]]]] = deque()
+            while batch := list(itertools.islice(sources, self.batch_size)):
+                working.append((batch, workers.submit(self._work, batch)))
+                if len(working) > cores:
+                    yield from self._answers(*working.popleft(), top)
+            while working:
+                yield from self._answers(*working.popleft(), top)
+
+    def _work(self, batch: Sequence[tuple[str, Picture]]) -> tuple[np.ndarray, list[str | None]]:
+        """Return the scores of a batch, and why which pictures could not be read.
+
+        One batch is read at a time, for small pictures hold Python's lock (large ones are read by a thread a core);
+        the others, read before, are in the network meanwhile, which lets go of it.
+        """
+        with self.reading:
+            pixels, errors = self._read(batch)
+        return self.answer(pixels), errors
 
     def _read(self, batch: Sequence[tuple[str, Picture]]) -> tuple[np.ndarray, list[str | None]]:
         size = self.engine.size
@@ -130,8 +140,9 @@ class Predictor:
         return pixels, errors
 
     def _answers(
-        self, batch: Sequence[tuple[str, Picture]], errors: list[str | None], scores: np.ndarray, top: int
+        self, batch: Sequence[tuple[str, Picture]], work: Future[tuple[np.ndarray, list[str | None]]], top: int
     ) -> Iterator[Prediction]:
+        scores, errors = work.result()
         classes, threshold = self.engine.classes, self.engine.threshold or 0.0
         best = np.argsort(-scores, axis=1, kind="stable")[:, :top]
         for (source, _), error, row, order in zip(batch, errors, scores.tolist(), best.tolist(), strict=True):

@@ -1,16 +1,19 @@
 """One training step, compiled, for each backend: the only code that differs between them.
 
 Keras' own `fit` cannot start in the middle of an epoch, and it wraps every batch in a data set of its backend; a step
-called from a plain loop does the first and saves the second.
+called from a plain loop does the first and saves the second. On an accelerator JAX keeps the pictures there and changes
+them inside the step, so that nothing but the call itself happens on this side.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from .backend import to_numpy
+from .pipeline import Examples, Plan, feature_batches, steps_per_epoch, training_batches
 
 if TYPE_CHECKING:
     import keras
@@ -23,6 +26,14 @@ class Step(Protocol):
         """Update the weights; return the batch's mean cross entropy and its number of right answers, as scalars.
 
         Reading them waits for the device. images: (batch, H, W, 3) uint8; labels: (batch,) int32.
+        """
+
+    def epoch(
+        self, examples: Examples, plan: Plan, rates: np.ndarray, batch_size: int, start: int
+    ) -> Iterator[tuple[Any, Any]]:
+        """Train on each batch of an epoch from step `start` on; yield what `train` returns.
+
+        rates: (steps,) float32, the learning rate of each step of the epoch.
         """
 
     def logits(self, images: np.ndarray) -> np.ndarray:
@@ -101,6 +112,12 @@ class _Variables(Step):
     def __init__(self, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
         self.model, self.optimizer = model, optimizer
 
+    def epoch(
+        self, examples: Examples, plan: Plan, rates: np.ndarray, batch_size: int, start: int
+    ) -> Iterator[tuple[Any, Any]]:
+        for rate, batch in zip(rates[start:], training_batches(examples, plan, batch_size, start), strict=True):
+            yield self.train(*batch, rate)
+
     def sync(self) -> None:
         """Do nothing: the Keras variables are what is trained."""
 
@@ -152,14 +169,23 @@ class TensorFlowStep(_Variables):
 
 
 class JaxStep(_Variables):
-    """The step as one `jax.jit`; the state lives in a tuple of arrays, donated from step to step."""
+    """The step as one `jax.jit`; the state lives in a tuple of arrays, donated from step to step.
+
+    Where there are several devices, each has the whole state and computes its share of the batch; XLA adds up their
+    gradients. Keras' DataParallel does the same by a setting of the whole process, for variables that it holds itself.
+    """
 
     def __init__(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, label_smoothing: float) -> None:
         import jax
         import jax.numpy as jnp
+        from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
         super().__init__(model, optimizer)
         rate = next(i for i, variable in enumerate(optimizer.variables) if variable is optimizer._learning_rate)
+        mesh = Mesh(np.array(jax.devices()), ("batch",))
+        self._everywhere, self._shared = (NamedSharding(mesh, PartitionSpec(*axis)) for axis in ((), ("batch",)))
+        self._resident: tuple[Any, Any] | None = None  # the training pictures, on the devices, and their labels
+        self.on_device = jax.default_backend() != "cpu"  # a CPU has them in its memory already
 
         def train(state: Any, images: Any, labels: Any, learning_rate: Any) -> Any:
             trainable, others, slots = state
@@ -176,7 +202,17 @@ class JaxStep(_Variables):
             trainable, slots = optimizer.stateless_apply(slots, gradients, trainable)
             return (trainable, others, slots), loss, jnp.sum(jnp.argmax(logits, -1) == labels)
 
+        def train_resident(
+            state: Any, position: Any, images: Any, labels: Any, plan: Plan, rates: Any, batch_size: int, reach: int
+        ) -> Any:
+            chosen = jax.lax.dynamic_slice_in_dim(plan.order, position * batch_size, batch_size)
+            chosen = jax.lax.with_sharding_constraint(chosen, self._shared)
+            changed = _moved(images[chosen], plan.draws.mirrored[chosen], plan.draws.shifts[chosen], reach)
+            state, loss, correct = train(state, changed, labels[chosen], rates[position])
+            return state, loss, correct, position + 1
+
         self._train = jax.jit(train, donate_argnums=0)
+        self._train_resident = jax.jit(train_resident, donate_argnums=(0, 1), static_argnums=(6, 7))
         self._logits = jax.jit(
             lambda trainable, others, images: model.stateless_call(trainable, others, images, training=False)[0]
         )
@@ -187,10 +223,13 @@ class JaxStep(_Variables):
 
     def take(self) -> None:
         """Go on from what the Keras variables hold."""
-        import jax.numpy as jnp
+        import jax
 
         # Copies: the step gives its arguments' memory away, and Keras' variables must keep theirs.
-        self._state = tuple([jnp.array(variable.value) for variable in owned] for owned in self._owned())
+        self._state = tuple(
+            [jax.device_put(np.array(variable.value), self._everywhere) for variable in owned]
+            for owned in self._owned()
+        )
 
     def sync(self) -> None:
         for owned, values in zip(self._owned(), self._state, strict=True):
@@ -202,8 +241,48 @@ class JaxStep(_Variables):
         self.take()
 
     def train(self, images: np.ndarray, labels: np.ndarray, learning_rate: float) -> tuple[Any, Any]:
-        self._state, loss, correct = self._train(self._state, images, labels, np.float32(learning_rate))
+        import jax
+
+        spread = self._shared if len(labels) % self._shared.num_devices == 0 else self._everywhere
+        batch = jax.device_put((images, labels), spread)
+        self._state, loss, correct = self._train(self._state, *batch, np.float32(learning_rate))
         return loss, correct
+
+    def epoch(
+        self, examples: Examples, plan: Plan, rates: np.ndarray, batch_size: int, start: int
+    ) -> Iterator[tuple[Any, Any]]:
+        """Yield as the base class does, from pictures that stay on the device where it has the room.
+
+        Random distortions are drawn by NumPy, so pictures that they change come from there.
+        """
+        import jax
+
+        kept = self._keep(examples) if self.on_device and not plan.draws.distortions.any() else None
+        if kept is None:
+            yield from super().epoch(examples, plan, rates, batch_size, start)
+            return
+        reach = int(np.abs(plan.draws.shifts).max(initial=0))
+        position, plan, shown = jax.device_put(
+            (np.int32(start), plan._replace(order=plan.order.astype(np.int32)), rates), self._everywhere
+        )
+        for _ in range(start, steps_per_epoch(len(examples.labels), batch_size)):
+            self._state, loss, correct, position = self._train_resident(
+                self._state, position, *kept, plan, shown, batch_size, reach
+            )
+            yield loss, correct
+
+    def _keep(self, examples: Examples) -> tuple[Any, Any] | None:
+        """Bring the training pictures to the devices, once; None if they took over a third of the memory there."""
+        import jax
+
+        if self._resident is None:
+            statistics = jax.devices()[0].memory_stats() or {}
+            room = statistics.get("bytes_limit", np.inf)
+            if len(examples.labels) * examples.images[0].nbytes > room / 3:
+                return None
+            pictures = examples.images[examples.chosen], examples.labels.astype(np.int32)
+            self._resident = jax.device_put(pictures, self._everywhere)
+        return self._resident
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         return np.asarray(self._logits(self._state[0], self._state[1], images))
@@ -228,6 +307,12 @@ class HeadStep(_Variables):
         for old, new in zip(source.weights, target.weights, strict=True):
             new.assign(to_numpy(old))
 
+    def epoch(
+        self, examples: Examples, plan: Plan, rates: np.ndarray, batch_size: int, start: int
+    ) -> Iterator[tuple[Any, Any]]:
+        for rate, batch in zip(rates[start:], feature_batches(examples, plan, batch_size, start), strict=True):
+            yield self.train(*batch, rate)
+
     def train(self, images: np.ndarray, labels: np.ndarray, learning_rate: float) -> tuple[Any, Any]:
         return self.inner.train(images, labels, learning_rate)
 
@@ -242,3 +327,18 @@ class HeadStep(_Variables):
         super().restore(arrays)
         self._copy(self.model.get_layer("logits"), self.head)
         self.inner.take()
+
+
+def _moved(images: Any, mirrored: Any, shifts: Any, reach: int) -> Any:
+    """Do in a compiled step what `augmentation.move` does: the same pictures, to the bit."""
+    import jax
+    import jax.numpy as jnp
+
+    padded = jnp.pad(images, ((0, 0), (reach, reach), (reach, reach), (0, 0)), "reflect") if reach else images
+
+    def one(picture: Any, mirror: Any, shift: Any) -> Any:
+        top, left = reach - shift.astype(jnp.int32)
+        view = jax.lax.dynamic_slice(picture, (top, left, 0), images.shape[1:])
+        return jnp.where(mirror, view[:, ::-1], view)
+
+    return jax.vmap(one)(padded, mirrored, shifts)

@@ -18,10 +18,11 @@ from .datasets import DATASETS, Dataset, load_dataset
 from .differences import deviation, mean, points
 from .errors import Interrupted, RunError, SpecError
 from .files import sha256, write_json
-from .fitting import Examples, fit
+from .fitting import fit
 from .keep_lists import read_keep_list
 from .metrics import percent
-from .phases import FROM_SCRATCH, IMAGENET, plan
+from .phases import FROM_SCRATCH, IMAGENET, plan_phases
+from .pipeline import Examples
 from .pixels import Pixels, load_pixels, median_side
 from .progress import Reporter, make_reporter
 from .reporting import command_for, report
@@ -92,7 +93,7 @@ def train(
             "asked": asked,
             "spec": spec.model_dump(mode="json"),
             "reasons": reasons,
-            "phases": [str(phase) for phase in plan(spec)],
+            "phases": [str(phase) for phase in plan_phases(spec)],
             "environment": {**environment(), "precision": spec.precision},
         }
         if start:
