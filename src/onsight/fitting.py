@@ -126,7 +126,7 @@ class Loop:
     def enter(self, phase: Phase) -> None:
         """Begin a phase: which layers learn, by a new optimizer, from pictures or from features of them."""
         spec, self.phase = self.spec, phase
-        if len(self.phases) > 1 or phase.head_only:
+        if not from_scratch(spec):
             self.show.note(f"phase            {phase}")
         optimizer = make_optimizer(spec.optimizer, phase.learning_rate, spec.weight_decay)
         self.model.optimizer = optimizer  # where Keras callbacks look
@@ -143,6 +143,8 @@ class Loop:
 
     def featured(self, examples: Examples) -> Examples:
         """Return pictures as their features, those of training pictures mirrored too where the augmentation mirrors."""
+        if not len(examples.labels):
+            return examples
 
         def told(done: int, count: int) -> None:
             self.show.work("computing features", done, count)

@@ -224,6 +224,7 @@ def resolve(
     pictures = round(pictures * (1 - validation - (0 if has_test else 0.15)))
     if spec.shots:
         pictures = min(pictures, spec.shots * classes)
+    pictures = max(1, pictures)
     for field, value in wanted.items():
         choose(field, value, f"preset {spec.preset}")
     resolve_start(spec, start, choose)
@@ -235,7 +236,7 @@ def resolve(
             choose(field, value, f"usual for {spec.optimizer}")
     if spec.optimizer == "adam" and spec.weight_decay:
         raise SpecError(f"adam takes no weight_decay ({spec.weight_decay:g}). Take --optimizer adamw, or leave it out.")
-    repeats = min(5.0, max(1.0, SMALL_SET / max(1, pictures)))
+    repeats = min(5.0, max(1.0, SMALL_SET / pictures))
     if start:
         lengthen(spec, chosen, reasons, pictures)
     elif "epochs" in chosen and repeats > 1:
