@@ -143,7 +143,7 @@ def fit_power(points: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
         return float(np.exp(offset)), float(-slope)
 
     def gain(a: float, b: float) -> float:
-        return a * float(shots[-1]) ** -b * (1 - 2.0**-b)
+        return float(a * shots[-1] ** -b * (1 - 2.0**-b))
 
     a, b = fitted(np.array([point["accuracy"] for point in points]))
     rng = np.random.default_rng(0)
