@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint tests slow format pins clean
+.PHONY: demo test lint tests slow format web pins clean
 
 demo: $(VENV)/.installed-tensorflow
 	$(BIN)/onsight demo
@@ -35,7 +35,20 @@ $(VENV)/.installed-%: requirements/%.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	case $* in dev|jax) $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
 		-r requirements/litert-converter.txt;; esac
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory web || echo "LiteRT.js could not be brought:" \
+		"\`onsight export RUN web\` will not work, and its tests are skipped"; \
+	else echo "npm is not installed: \`onsight export RUN web\` will not work, and its tests are skipped"; fi
 	touch $@
+
+# What `onsight export RUN web` puts into its page, pinned and checked by web/package-lock.json; wheels take it along.
+LITERT := src/onsight/litertjs
+web: $(LITERT)/package.json
+$(LITERT)/package.json: web/package.json web/package-lock.json
+	npm ci --prefix web --ignore-scripts --no-audit --no-fund --loglevel error
+	mkdir -p $(LITERT)
+	cp LICENSE web/node_modules/@litertjs/core/dist/index.js $(LITERT)
+	cp web/node_modules/@litertjs/core/wasm/litert_wasm_compat_internal.* $(LITERT)
+	cp web/node_modules/@litertjs/core/package.json $@
 
 # Writes the pins anew; needs `uv`.
 COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --upgrade --quiet \

@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -166,24 +167,108 @@ def training_speed(data: Path, rounds: int = 5, count: int = 9_600) -> list[Row]
         ]
 
 
-def predict_speed(data: Path, rounds: int = 3) -> list[Row]:
-    """Answer for 10,000 JPEG files of 32 px with `cnn`, decoding included, the model loaded and compiled."""
+@contextlib.contextmanager
+def toy_cnn() -> Iterator[Any]:
+    """Train `cnn` for a moment at 32 px, and give its run."""
     from onsight import TrainSpec, train
-    from onsight.prediction import Predictor
     from onsight.progress import Reporter
 
     with tempfile.TemporaryDirectory() as runs:
         os.environ["ONSIGHT_RUNS"] = runs
-        run = train(TrainSpec(data="toy", model="cnn", image_size=32, epochs=1), reporter=Reporter())
-        predictor = Predictor(run)
-        files = sorted((data / "cifar10-folders" / "test").glob("*/*.jpg"))
-        list(predictor.stream(files[:512]))
-        rates = []
-        for _ in range(rounds):
-            started = time.perf_counter()
-            answers = list(predictor.stream(files))
-            rates.append(len(answers) / (time.perf_counter() - started))
-    return [("`predict`, cnn, 10,000 JPEG files", f"{statistics.median(rates):,.0f} a second", f"median of {rounds}")]
+        yield train(TrainSpec(data="toy", model="cnn", image_size=32, epochs=1), reporter=Reporter())
+
+
+def timed(work: Callable[[], object], count: int) -> Callable[[], float]:
+    """Return a function that does `work` on `count` pictures and returns pictures a second."""
+
+    def rate() -> float:
+        started = time.perf_counter()
+        work()
+        return count / (time.perf_counter() - started)
+
+    rate()  # compile
+    return rate
+
+
+def predict_speed(data: Path, rounds: int = 5) -> list[Row]:
+    """Answers of `cnn` by LiteRT and by Keras' own `model.predict`, in turn: from arrays, and from 10,000 JPEG files.
+
+    The files are decoded by the same code for both, and for both that counts.
+    """
+    import numpy as np
+
+    from onsight import images
+    from onsight.prediction import Predictor
+
+    files = sorted((data / "cifar10-folders" / "test").glob("*/*.jpg"))
+    pictures = np.random.default_rng(0).integers(0, 256, (10_000, 32, 32, 3), np.uint8)
+    with toy_cnn() as run:
+        predictor, model = Predictor(run), run.load_model()
+
+        def plain() -> object:
+            return model.predict(np.stack([images.load(file, 32) for file in files]), batch_size=256, verbose=0)
+
+        arrays = (
+            timed(lambda: predictor.engine.probabilities(pictures), len(pictures)),
+            timed(lambda: model.predict(pictures, batch_size=256, verbose=0), len(pictures)),
+        )
+        from_files = timed(lambda: list(predictor.stream(files)), len(files)), timed(plain, len(files))
+        return [
+            compared("answers of `cnn` from arrays, against `model.predict`", *arrays, rounds),
+            compared(f"answers of `cnn` from {len(files):,} JPEG files, against `model.predict`", *from_files, rounds),
+        ]
+
+
+def cold_predict(data: Path) -> list[Row]:
+    """`onsight predict RUN one.jpg`, cold processes; bytecode written by one that does not count."""
+    picture = str(next((data / "cifar10-folders" / "test").glob("*/*.jpg")))
+    with toy_cnn() as run:
+        words = [*ONSIGHT, "predict", str(run.folder), picture]
+        child(*words, PYTHONDONTWRITEBYTECODE="")
+        before = os.times()
+        found = [child(*words) for _ in range(15)]
+        after = os.times()
+    spent = (after.children_user + after.children_system - before.children_user - before.children_system) / len(found)
+    seconds, peak = (statistics.median(column) for column in zip(*found, strict=True))
+    how = f"median of {len(found)} processes; {spent:.2f} s of processor time"
+    return [("`onsight predict RUN one.jpg`", f"{seconds:.2f} s, {peak:.0f} MB", how)]
+
+
+def micro_latency(data: Path, rounds: int = 60) -> list[Row]:
+    """One picture by `micro` as int8 and by MLPerf Tiny's ResNet-8, in turn, one thread, processor time.
+
+    ONSIGHT_RESNET8 names the latter's int8 .tflite file. Weights do not matter: `micro` has random ones.
+    """
+    import numpy as np
+    from ai_edge_litert.interpreter import Interpreter
+
+    from onsight.formats import quantized
+    from onsight.litert import convert
+    from onsight.models import build_model, classifier
+
+    reference = os.environ.get("ONSIGHT_RESNET8")
+    if not reference:
+        print("micro_latency is left out: ONSIGHT_RESNET8 does not name a .tflite file")
+        return []
+    pictures = np.random.default_rng(0).integers(0, 256, (64, 32, 32, 3), np.uint8)
+    ours = quantized(convert(classifier(build_model("micro", 32, 10))), "int8", pictures)
+    spent: list[list[float]] = [[], []]
+    interpreters = [
+        Interpreter(model_content=content, num_threads=1) for content in (ours, Path(reference).read_bytes())
+    ]
+    for interpreter in interpreters:
+        interpreter.allocate_tensors()
+    for _ in range(rounds):
+        for interpreter, times in zip(interpreters, spent, strict=True):
+            interpreter.invoke()
+            started = time.process_time()
+            for _ in range(20):
+                interpreter.invoke()
+            times.append((time.process_time() - started) / 20 * 1e3)
+    mine, theirs = (statistics.median(times) for times in spent)
+    ratio = statistics.median(a / b for a, b in zip(*spent, strict=True))
+    how = f"{mine:.3f} against {theirs:.3f} ms, one thread, {rounds} rounds, {len(ours):,} bytes"
+    return [("`micro` as int8, time of one picture against ResNet-8's", f"{ratio:.2f}x", how)]
 
 
 def step_rate(model: str, batch_size: int, size: int = 32, optimizer: str = "sgd") -> Callable[[], float]:
@@ -304,7 +389,8 @@ def hash_scaling(data: Path) -> list[Row]:
 
 
 BENCHMARKS = [
-    help_time, first_start, memory, training_speed, against_torch, scaling, predict_speed, check_time, hash_scaling,
+    help_time, first_start, memory, training_speed, against_torch, scaling, predict_speed, cold_predict,
+    micro_latency, check_time, hash_scaling,
 ]  # fmt: skip
 
 

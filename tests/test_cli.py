@@ -97,6 +97,23 @@ def test_lists(onsight):
     assert "Freed" in onsight("clear-cache")[1]
 
 
+def test_one_model_is_shown_with_its_layers(onsight):
+    code, out, _ = onsight("models", "cnn", "--classes", 3)
+    assert code == 0
+    assert "the tutorials' small CNN" in out
+    assert "Three times 3x3 valid convolution" in out  # its docstring
+    lines = out.splitlines()
+    assert next(line.split() for line in lines if line.startswith("conv2 ")) == [
+        "conv2", "Conv2D", "13", "x", "13", "x", "64", "18,496", "3,115,008",
+    ]  # fmt: skip
+    assert next(line.split() for line in lines if line.startswith("total ")) == ["total", "160,195", "5,138,176"]
+    assert "159,747 parameters are trained" in lines[-1]
+    code, _, err = onsight("models", "cnn", "--image-size", 16)
+    assert code == 2
+    assert "22 to 256 px" in err
+    assert "Did you mean 'cnn'" in onsight("models", "cn")[2]
+
+
 def test_help_names_every_setting(onsight):
     _, out, _ = onsight("train", "--help")
     for field in TrainSpec.model_fields:

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from onsight.classics import LAYOUTS
 from onsight.datasets import DATASETS, check_classes, fingerprint, load_dataset
 from onsight.errors import DataError, SpecError
 
-NEEDS_FILES = {"cifar10": "cifar-10-batches-bin", "cifar100": "cifar-100-binary"}
+NEEDS_FILES = {"cifar10": "cifar-10-batches-bin", "cifar100": "cifar-100-binary"} | {name: name for name in LAYOUTS}
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +82,8 @@ def test_an_unknown_name_says_what_is_possible():
     with pytest.raises(SpecError) as caught:
         load_dataset("cifar")
     assert str(caught.value) == (
-        "No data set 'cifar'. Known: cifar10, cifar100, digits, toy. Did you mean 'cifar10'? "
+        "No data set 'cifar'. Known: cifar10, cifar100, mnist, fashion_mnist, svhn, stl10, digits, toy. "
+        "Did you mean 'cifar10'? "
         "Or give the path of a folder, a .zip or a .csv; 'cifar' is none."
     )
 
@@ -149,7 +151,7 @@ def test_unusable_class_names_are_refused(classes, reason):
 
 def test_the_registry_is_read_without_heavy_imports():
     code = (
-        "import sys, onsight.datasets, onsight.cifar, onsight.downloads, onsight.splits;"
+        "import sys, onsight.datasets, onsight.cifar, onsight.classics, onsight.downloads, onsight.splits;"
         "print([name for name in ('keras', 'tensorflow', 'jax', 'sklearn', 'scipy', 'PIL') if name in sys.modules])"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"

@@ -144,6 +144,30 @@ def left_by_an_earlier_start(target, content):
     partial_of(target).write_bytes(content)
 
 
+def test_without_a_published_checksum_the_first_ones_is_kept(server, target):
+    note = target.with_name(f"{target.name}.sha256")
+    assert fetch(server, "whole", target, sha256=None, size=None).read_bytes() == CONTENT
+    assert note.read_text() == SHA256
+    target.unlink()
+    with pytest.raises(DownloadError, match=f"expected SHA-256 {SHA256} as at the first download .remove {note.name}"):
+        fetch(server, "garbage", target, sha256=None, size=None)
+    assert not target.exists()
+    assert fetch(server, "whole", target, sha256=None, size=None).exists()
+    asked = len(server.asked)
+    assert fetch(server, "whole", target, sha256=None, size=None).exists()
+    assert len(server.asked) == asked  # it is there, and as recorded
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [("endless", "does not say how long it is"), ("absent", "answered 404"), ("to-ftp", "ftp.* is refused")],
+)
+def test_a_length_that_cannot_be_known_is_an_error(server, target, path, message):
+    with pytest.raises(DownloadError, match=message):
+        fetch(server, path, target, sha256=None, size=None)
+    assert not target.with_name(f"{target.name}.sha256").exists()
+
+
 def test_a_file_arrives_whole_and_nothing_else_is_left(server, target):
     told = []
     assert fetch(server, "whole", target, progress=lambda *done: told.append(done)) == target
@@ -309,16 +333,9 @@ def test_two_processes_fetch_one_file_once(server, target):
 
 def test_where_only_an_md5_is_published_that_is_checked(server, target):
     md5 = hashlib.md5(CONTENT).hexdigest()
-    assert download(server.url("cut"), target, md5=md5).read_bytes() == CONTENT
+    assert download(server.url("cut"), target, md5=md5, size=len(CONTENT)).read_bytes() == CONTENT
     download(server.url("whole"), target, md5=md5)
     assert len(server.asked) == 2  # cut, resumed, and then there
     target.write_bytes(b"damaged")
-    with pytest.raises(DownloadError, match=f"sent other bytes: expected MD5 {md5}, got .* Do this.$"):
+    with pytest.raises(DownloadError, match=rf"sent other bytes: expected MD5 {md5}, got .* Do this\.$"):
         download(server.url("garbage"), target, md5=md5, mend="Do this.")
-
-
-def test_a_file_of_unknown_size_is_as_large_as_the_server_says(server, target):
-    assert download(server.url("stall"), target, timeout=0.3).read_bytes() == CONTENT
-    target.unlink()
-    with pytest.raises(DownloadError, match="does not say how large the file is"):
-        download(server.url("endless"), target)

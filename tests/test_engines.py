@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from onsight import exporting
 from onsight.engines import LitertEngine, open_engine
-from onsight.errors import ModelFileError, SpecError
+from onsight.errors import ExportError, ModelFileError, SpecError
 from onsight.evaluation import evaluate
 from onsight.parity import edge_pictures
 from onsight.prediction import Predictor
@@ -68,6 +69,27 @@ def test_a_file_that_was_damaged_or_exchanged_is_refused(run):
     edit(run, image_size=24)
     with pytest.raises(ModelFileError, match="takes uint8"):
         LitertEngine(content, read_description(run.model_folder))
+
+
+def test_a_file_with_another_output_beside_the_probabilities_is_refused(run):
+    """An exporter may leave the logits as a second output: then which one counts is a guess."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf((run.model_folder / "model.tflite").read_bytes(), 0)
+    graph = model.subgraphs[0]
+    (softmax,) = (operator for operator in graph.operators if graph.outputs[0] in operator.outputs)
+    graph.outputs = [graph.outputs[0], softmax.inputs[0]]
+    model.signatureDefs = None
+    builder = flatbuffers.Builder(0)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    content = bytes(builder.Output())
+    with pytest.raises(ModelFileError, match="has 1 inputs and 2 outputs"):
+        LitertEngine(content, read_description(run.model_folder))
+    (run.folder / "two.tflite").write_bytes(content)
+    np.save(run.folder / "pictures.npy", edge_pictures(32))
+    with pytest.raises(ExportError, match="1 inputs and 2 outputs"):
+        exporting.read("litert", run.folder / "two.tflite", run.folder / "pictures.npy", None, 1)
 
 
 def test_an_answer_below_the_threshold_is_unsure(run):

@@ -15,6 +15,7 @@ from onsight.exporting import check_export, export
 from onsight.formats import FORMATS
 from onsight.models import MODELS, build_model
 from onsight.progress import Reporter
+from onsight.reporting import report
 from onsight.runs import Run
 from onsight.saving import save_model
 
@@ -65,6 +66,7 @@ def test_the_folder_holds_files_labels_contract_vectors_and_a_table(exported, to
     for row in table.values():
         assert row["validation_n"] == sum(counts["validation"].values())
         assert 0 < row["latency_ms"] <= row["latency_p95_ms"]
+        assert 0 < row["latency_ms_all"] <= row["latency_p95_ms_all"]
         assert row["images_per_second"] > 0
         assert row["first_answer_seconds"] > 0
     for name in files - {"model-int8.tflite"}:
@@ -73,6 +75,19 @@ def test_the_folder_holds_files_labels_contract_vectors_and_a_table(exported, to
     assert table["model-int8.tflite"]["bytes"] < 0.35 * table["model.tflite"]["bytes"]
     assert table["model-int8.tflite"]["agreement"] > 0.9
     assert [path.name for path in exported.folder.iterdir() if path.name.endswith(".partial")] == []
+
+
+def test_the_report_shows_the_table(exported):
+    text = exported.report.read_text("utf-8")
+    for name in ("model.tflite", "model-int8.tflite", "model.onnx", "openvino"):
+        assert f'<th scope="row">{name}</th>' in text
+    assert 'href="#exports"' in text
+
+
+def test_a_damaged_table_is_named(run):
+    (run.folder / "export" / "table.json").write_text('{"files": [{}]}')
+    with pytest.raises(RunError, match=r"table\.json is damaged. Remove that folder, and export anew"):
+        report(run)
 
 
 def test_the_test_set_is_opened_on_record(exported):

@@ -6,7 +6,7 @@ from keras import layers
 from onsight.backend import to_numpy
 from onsight.folding import fold_batch_norms
 from onsight.layers import BatchNormalization
-from onsight.models import MODELS, build_model
+from onsight.models import build_model
 
 pytestmark = pytest.mark.backend
 RNG = np.random.default_rng(0)
@@ -36,8 +36,9 @@ def same(model, folded):
     np.testing.assert_allclose(np.asarray(folded.predict_on_batch(pictures)), expected, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if not MODELS[name].function.startswith("pretrained:")])
-def test_every_network_of_the_registry_is_folded_whole(name):
+# test_models.py asks every network whether it answers alike when it is folded.
+@pytest.mark.parametrize("name", ["cnn", "cnn_compact", "whitened", "mobilenet_cifar"])
+def test_networks_are_folded_whole(name):
     model = stir(build_model(name, 32, 3))
     before = [to_numpy(weight) for weight in model.weights]
     folded = fold_batch_norms(model)
@@ -45,6 +46,23 @@ def test_every_network_of_the_registry_is_folded_whole(name):
     same(model, folded)
     for old, new in zip(before, model.weights, strict=True):
         np.testing.assert_array_equal(old, to_numpy(new))
+
+
+def test_a_batch_norm_behind_a_sum_stays():
+    folded = fold_batch_norms(build_model("wide_resnet16_4", 16, 3))
+    behind = [folded.get_layer(name).input._keras_history.operation for name in norms(folded)]
+    assert len(behind) == 6
+    assert {type(layer).__name__ for layer in behind} == {"Add"}
+
+
+@pytest.mark.parametrize(("multiplier", "bias"), [(1, False), (2, True)])
+def test_depthwise_convolutions_take_up_the_norm_behind_them(multiplier, bias):
+    image = keras.Input((8, 8, 3), dtype="uint8")
+    x = layers.DepthwiseConv2D(3, depth_multiplier=multiplier, use_bias=bias)(layers.Rescaling(1 / 255)(image))
+    model = stir(keras.Model(image, layers.ReLU()(BatchNormalization(name="norm")(x))), low=-1.5)
+    folded = fold_batch_norms(model)
+    assert norms(folded) == []
+    same(model, folded)
 
 
 def network(*between, scale=True, center=True):

@@ -16,7 +16,9 @@ from onsight.saving import read_description, save_model
 pytestmark = pytest.mark.backend
 ALLOWED = {
     "CAST", "MUL", "ADD", "CONV_2D", "MAX_POOL_2D", "FULLY_CONNECTED", "SOFTMAX", "RESHAPE", "SHAPE", "STRIDED_SLICE",
-    "PACK", "MEAN", "LOGISTIC", "REDUCE_MAX", "PAD", "TRANSPOSE", "DELEGATE",
+    "PACK", "MEAN", "LOGISTIC", "REDUCE_MAX", "PAD", "TRANSPOSE", "DELEGATE", "CONCATENATION", "DEPTHWISE_CONV_2D",
+    "GELU", "NEG", "SUB", "RSQRT", "SQUARED_DIFFERENCE",
+    "ABS", "DIV", "EXP", "LESS", "SELECT", "SELECT_V2", "SUM",  # what JAX makes of GELU
 }  # fmt: skip
 
 
@@ -36,7 +38,18 @@ def test_training_leaves_a_verified_file(toy_run):
     assert read_description(toy_run.model_folder).litert_sha256 == hashlib.sha256(content).hexdigest()
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if not MODELS[name].function.startswith("pretrained:")])
+FAST = ["mlp", "cnn", "cnn_dropout", "cnn_compact", "whitened", "resnet20", "convnext_cifar"]
+
+
+# test_models.py asks whether every network's file answers as Keras does; this is about what is in the file.
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in FAST else pytest.param(name, marks=pytest.mark.slow)
+        for name in MODELS
+        if "pretrained" not in MODELS[name].function
+    ],
+)
 def test_every_network_answers_as_keras_does_at_any_batch(name, tmp_path):
     from ai_edge_litert.interpreter import Interpreter
 
@@ -65,6 +78,14 @@ def test_a_file_that_answers_otherwise_is_not_kept(folder, monkeypatch):
         assert why in add_litert(folder, edge_pictures(32))
         assert not (folder / "model.tflite").exists()
         assert read_description(folder).litert_sha256 is None
+
+
+def test_a_file_without_softmax_is_not_kept(folder, monkeypatch):
+    """Its likeliest classes are right, and for a model that is unsure of everything its answers are near."""
+    model = build_model("cnn", 32, 3)
+    monkeypatch.setattr(litert, "convert", lambda _: convert(model))
+    assert "no probabilities" in add_litert(folder, edge_pictures(32))
+    assert not (folder / "model.tflite").exists()
 
 
 def test_a_converter_that_fails_costs_no_training(folder, monkeypatch):

@@ -5,32 +5,44 @@ import pytest
 
 from onsight.backend import to_numpy
 from onsight.errors import SpecError
+from onsight.folding import consumers
 from onsight.models import MODELS, build_model, classifier, layer_table, prepare_model
+from onsight.testing import check_model
 
 pytestmark = pytest.mark.backend
 PRETRAINED = [name for name, entry in MODELS.items() if entry.function.startswith("pretrained:")]  # test_pretrained.py
 
 
+# Of the deeper ones these have every kind of layer; the others take the same contract test among the slow ones.
+FAST = ["mlp", "cnn", "cnn_dropout", "cnn_compact", "whitened", "inception_cifar", "mobilenet_cifar"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in MODELS if name not in PRETRAINED],
+)
+def test_contract(name):
+    check_model(name, max(25, MODELS[name].smallest))  # an odd size: what is halved leaves a rest
+
+
 @pytest.mark.parametrize("name", [name for name in MODELS if name not in PRETRAINED])
-@pytest.mark.parametrize(("size", "classes"), [("smallest", 2), (32, 10), (45, 3)])
-def test_contract(name, size, classes):
-    size = MODELS[name].smallest if size == "smallest" else size
-    model = build_model(name, size, classes)
+def test_the_smallest_pictures_leave_something_at_every_layer(name):
+    size = MODELS[name].smallest
+    model = build_model(name, size, 2)
     assert model.name == name
     assert model.input_shape == (None, size, size, 3)
-    assert model.input.dtype == "uint8"
-    assert model.layers[-1].name == "logits"
-    assert model.output_shape == (None, classes)
-    pictures = np.random.default_rng(0).integers(0, 256, (3, size, size, 3), np.uint8)
+    assert model.output_shape == (None, 2)
+    assert all(0 not in layer.output.shape for layer in model.layers)
+    json.dumps(layer_table(model))
+
+
+def test_the_classifier_divides_by_the_temperature():
+    model = build_model("cnn_compact", 24, 3)
+    pictures = np.random.default_rng(0).integers(0, 256, (3, 24, 24, 3), np.uint8)
     logits = model.predict_on_batch(pictures)
-    assert logits.dtype == np.float32
     probabilities = classifier(model, temperature=2.0).predict_on_batch(pictures)
     expected = np.exp(logits / 2) / np.exp(logits / 2).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(probabilities, expected, rtol=1e-4)
-    # A file's table of weights must be the same in every process.
-    assert [w.path for w in model.weights] == [w.path for w in build_model(name, size, classes).weights]
-    assert len({w.path for w in model.weights}) == len(model.weights)
-    json.dumps(layer_table(model))
 
 
 def test_the_tutorial_cnn_is_the_161098_parameter_table():
@@ -78,11 +90,80 @@ def test_multiply_adds_of_depthwise_and_separable_convolutions():
     assert [row["multiply_adds"] for row in rows] == [0, 8 * 8 * 9 * 4 * 2, 4 * 4 * (9 * 8 + 8 * 16)]
 
 
-def test_resnet20_has_the_papers_parameters():
-    model = build_model("resnet20", 32, 10)
+@pytest.mark.parametrize(
+    ("name", "parameters", "published"),
+    [
+        ("resnet20", 269_722, "0.27M"),  # He et al. 2015, table 6, with option A shortcuts
+        ("resnet32", 464_154, "0.46M"),
+        ("resnet56", 853_018, "0.85M"),
+        ("wide_resnet16_4", 2_748_890, "2.7M"),  # Zagoruyko and Komodakis 2016
+        ("inception_cifar", 1_649_402, "1.6M"),  # to the last one: Zhang et al. 2017, table 1
+        ("mobilenet_cifar", 3_217_226, "3.2M"),  # kuangliu/pytorch-cifar
+    ],
+)
+def test_networks_have_the_published_parameters(name, parameters, published):
+    model = build_model(name, 32, 10)
     trainable = sum(int(np.prod(w.shape)) for w in model.trainable_weights)
-    assert trainable == 269_722  # "0.27M" in He et al. 2015, table 6, with option A shortcuts
-    assert sum(layer.__class__.__name__ == "Conv2D" for layer in model.layers) == 19
+    assert trainable == parameters
+    assert f"{trainable / 1e6:.2f}".startswith(published.removesuffix("M"))
+
+
+def test_mobilenets_body_is_the_papers():
+    model = build_model("mobilenet_cifar", 32, 1000)
+    trainable = sum(int(np.prod(w.shape)) for w in model.trainable_weights)
+    assert f"{trainable / 1e6:.1f}" == "4.2"  # Howard et al. 2017, table 8: MobileNet 1.0, 1,000 classes
+    assert sum("Conv2D" in type(layer).__name__ for layer in model.layers) == 27  # 28 layers with the dense one
+
+
+@pytest.mark.parametrize(("name", "published", "layers"), [("vgg11", 9_231_114, 8), ("vgg16", 14_728_266, 13)])
+def test_vgg_has_the_parameters_of_the_widespread_code(name, published, layers):
+    """kuangliu/pytorch-cifar, whose convolutions have biases too, which its batch norms take off again."""
+    model = build_model(name, 32, 10)
+    convolutions = [layer for layer in model.layers if type(layer).__name__ == "Conv2D"]
+    assert len(convolutions) == layers
+    trainable = sum(int(np.prod(w.shape)) for w in model.trainable_weights)
+    assert trainable + sum(layer.filters for layer in convolutions) == published
+
+
+def test_convnext_is_the_published_smallest_but_for_stem_and_head():
+    model = build_model("convnext_cifar", 32, 1000)
+    parameters = model.count_params() + (4 * 4 - 2 * 2) * 3 * 40  # patches of 4 x 4
+    parameters += 2 * 40 + 2 * 80 + 6 * 160 + 2 * 320  # layer scales
+    assert parameters == 3_695_520  # "3.7M", Atto in timm and in Woo et al. 2023
+
+
+def test_convnexts_block_adds_to_what_it_is_given():
+    import keras
+
+    model = build_model("convnext_cifar", 32, 10)
+    model.get_layer("block1_1_project").kernel.assign(np.zeros((1, 1, 160, 40), np.float32))
+    outputs = [model.get_layer(name).output for name in ("stem_norm", "block1_1_add")]
+    before, after = keras.Model(model.input, outputs).predict_on_batch(np.full((1, 32, 32, 3), 9, np.uint8))
+    np.testing.assert_array_equal(before, after)
+    np.testing.assert_allclose(before.mean(axis=-1), 0, atol=1e-5)  # each pixel's channels, normalised
+
+
+def test_wide_resnets_sum_runs_through_untouched():
+    """Norm and ReLU are on the branch: without the branches a stage's output is its first shortcut."""
+    import keras
+
+    model = build_model("wide_resnet16_4", 16, 2)
+    for index in (1, 2):
+        layer = model.get_layer(f"block2_{index}_2_conv")
+        layer.kernel.assign(np.zeros(layer.kernel.shape, np.float32))
+    outputs = [model.get_layer(name).output for name in ("block2_1_skip", "block2_2_add")]
+    skip, total = keras.Model(model.input, outputs).predict_on_batch(np.full((1, 16, 16, 3), 200, np.uint8))
+    assert skip.shape == (1, 8, 8, 128)
+    assert skip.min() < 0  # no activation on the way
+    np.testing.assert_array_equal(skip, total)
+
+
+def test_inceptions_modules_put_their_sides_beside_each_other():
+    model = build_model("inception_cifar", 28, 10)
+    shapes = [layer.output.shape[1:] for layer in model.layers if type(layer).__name__ == "Concatenate"]
+    widths = [64, 80, 160, 160, 160, 160, 144, 240, 336, 336]
+    assert shapes == [(28, 28, 64), (28, 28, 80), *[(14, 14, width) for width in widths[2:7]],
+                      *[(7, 7, width) for width in widths[7:]]]  # fmt: skip
 
 
 def test_resnet20s_shortcut_takes_every_other_pixel_and_adds_zeros():
@@ -95,6 +176,15 @@ def test_resnet20s_shortcut_takes_every_other_pixel_and_adds_zeros():
     x, y = keras.Model(model.input, [before, after]).predict_on_batch(pictures)
     expected = np.pad(x[:, ::2, ::2], ((0, 0), (0, 0), (0, 0), (8, 8)))
     np.testing.assert_allclose(y, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["resnet20", "vgg11", "inception_cifar", "mobilenet_cifar"])
+def test_where_muon_may_rescale_kernels_a_batch_norm_follows(name):
+    assert MODELS[name].normed
+    model = build_model(name, 32, 2)
+    users = consumers(model)
+    behind = {type(users[layer.name][0]).__name__ for layer in model.layers if "Conv2D" in type(layer).__name__}
+    assert behind == {"BatchNormalization"}
 
 
 def test_errors_say_what_would_fit():

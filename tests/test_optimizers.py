@@ -52,7 +52,7 @@ def test_momentum_is_nesterovs():
     np.testing.assert_allclose(updated(kernel, gradients), second, atol=1e-4)
 
 
-@pytest.mark.parametrize(("path", "shape"), [("bias", (7,)), ("logits_kernel", (4, 3))])
+@pytest.mark.parametrize(("path", "shape"), [("bias", (7,)), ("logits_kernel", (4, 3)), ("depthwise", (3, 3, 4, 1))])
 def test_the_rest_is_adamws(path, shape):
     value, gradient = RNG.standard_normal((2, *shape))
     moved = updated(value, [gradient], path=path, adam_lr_ratio=0.5)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from onsight.errors import ParityError
-from onsight.parity import Questions, compare, edge_pictures, judge, spread
+from onsight.parity import Questions, compare, edge_pictures, judge, spread, why_no_probabilities
 
 
 def test_compare_finds_the_largest_difference_and_the_agreement():
@@ -19,6 +19,19 @@ def test_answers_that_are_none_never_pass():
         largest, agreement = compare(found, expected)
         assert not largest <= 1
         assert agreement == 0
+
+
+def test_what_may_be_probabilities():
+    assert why_no_probabilities(np.float32([[0.2, 0.8], [1, 0]])) is None
+    assert why_no_probabilities(np.zeros((0, 2), np.float32)) is None
+    assert why_no_probabilities(np.float32([[0.2, 0.8005]])) is None
+    for rows, why in (
+        ([[0.5, np.nan]], "not all of them are numbers"),
+        ([[-0.1, 1.1]], "they reach from -0.1 to 1.1"),
+        ([[0.2, 0.802]], "they sum to 1.002"),
+        ([[3.0, -2.0]], "they reach from -2 to 3"),
+    ):
+        assert why_no_probabilities(np.float32(rows)) == why
 
 
 def test_edge_pictures_hold_both_ends_of_every_channel():
@@ -70,7 +83,7 @@ def test_answers_like_kerass_pass_at_every_precision():
 
 
 def nudge(rows):
-    return rows + np.float32([2e-5, -2e-5, 0])
+    return rows * np.float32(1 - 3e-4) + np.float32(1e-4)  # towards the mean: they stay probabilities
 
 
 def test_float32_is_held_to_every_picture_and_every_batch():
@@ -95,8 +108,9 @@ def test_what_is_no_probability_is_refused_at_every_precision():
     asked = questions()
     for change, why in (
         (lambda rows: rows * np.nan, "not all of them numbers"),
-        (lambda rows: rows * 2, "no probabilities"),
-        (lambda rows: rows - 1, "no probabilities"),
+        (lambda rows: rows * 2, "no probabilities, they reach from 0"),
+        (lambda rows: rows - 1, "no probabilities, they reach from -1"),
+        (lambda rows: rows * 0.99, r"no probabilities, they sum to 0\.99"),
     ):
         for precision in ("float32", "float16", "int8"):
             with pytest.raises(ParityError, match=why):

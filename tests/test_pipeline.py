@@ -1,6 +1,6 @@
 import numpy as np
 
-from onsight.pipeline import Examples, full_batches, plan_epoch, steps_per_epoch, training_batches
+from onsight.pipeline import Examples, answered_at_once, full_batches, plan_epoch, steps_per_epoch, training_batches
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (50, 8, 8, 3), np.uint8)
 INDEX = np.arange(5, 48)
@@ -44,3 +44,7 @@ def test_full_batches_keep_order_and_shape():
     assert [count for _, count in parts] == [20, 20, 3]
     assert {batch.shape for batch, _ in parts} == {(20, 8, 8, 3)}
     assert np.array_equal(np.concatenate([batch[:count] for batch, count in parts]), IMAGES[INDEX])
+
+
+def test_fewer_large_pictures_are_answered_at_once():
+    assert [answered_at_once(size) for size in (8, 32, 64, 96, 224, 1024)] == [256, 256, 256, 113, 20, 1]

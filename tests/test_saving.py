@@ -71,7 +71,13 @@ def test_a_model_from_before_multiply_adds_were_recorded_loads(folder):
     [
         ({"schema": 2}, "schema 2, and this Onsight reads up to 1"),
         ({"extra": 1}, "extra"),
-        ({"model": "evil"}, "needs the model 'evil'"),
+        ({"model": "evil"}, "The model 'evil' is not one that this Onsight has"),
+        (
+            {"model": "evil", "model_import": "os:system"},
+            "function system of the module os, which has not been imported",
+        ),
+        ({"model": "../evil"}, "model: expected 1 to 64 letters"),
+        ({"model_import": 5}, "model_import"),
         ({"image_size": 10**9}, "image_size"),
         ({"image_size": 10}, "22 to 256 px"),
         ({"image_size": 30}, "other layers"),

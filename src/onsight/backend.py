@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 BACKENDS = ("tensorflow", "jax")
+GREETINGS = ("oneDNN custom operations are on", "All log messages before absl::InitializeLog")  # TensorFlow's
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}  # ours -> Keras' dtype policy
 
 
@@ -96,7 +97,16 @@ def processor_flags() -> set[str]:
 def use_backend(requested: str | None = None) -> Choice:
     """Choose a backend and import Keras with it."""
     choice = choose_backend(requested)
-    os.environ["KERAS_BACKEND"] = choice.value
+    set_environment(choice.value)
+    with without_lines(*GREETINGS):
+        import keras  # noqa: F401
+
+    return choice
+
+
+def set_environment(backend: str) -> None:
+    """Set what Keras and its backend read when they are imported."""
+    os.environ["KERAS_BACKEND"] = backend
     # TensorFlow greets every process with notes and warnings about the processor; errors stay on.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # It takes oneDNN's convolutions by itself only where there is AVX-512; with AVX2 a training step gains 1.5x too.
@@ -105,10 +115,6 @@ def use_backend(requested: str | None = None) -> Choice:
     # first step 1.7 instead of 8 to 14 (cnn_compact, two cores; most of it is compiling). Keyed by program and machine.
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder() / "jax"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-    with without_lines("oneDNN custom operations are on", "All log messages before absl::InitializeLog"):
-        import keras  # noqa: F401
-
-    return choice
 
 
 @contextlib.contextmanager

@@ -240,13 +240,14 @@ def export(
     run
         a run's folder, or runs/latest
     formats
-        litert, onnx, saved_model, keras, openvino
+        litert, onnx, saved_model, keras, openvino, web
     precision
-        of litert; int8 learns the ranges of its values from training pictures
+        of litert and web; int8 learns the ranges of its values from training pictures
     max_drop
         points of validation accuracy that int8 may cost
     """
     from . import exporting
+    from .contracts import HEADING, table_rows
     from .progress import make_reporter
 
     if check:
@@ -254,7 +255,7 @@ def export(
             say(f"{name}: as when it was written (largest difference {difference:.1e})")
         return
     table = exporting.export(run, formats, precision=precision, max_drop=max_drop, reporter=make_reporter(quiet))
-    for line in columns(exporting.table_rows(table)):
+    for line in columns([HEADING, *table_rows(table)]):
         say(line)
     for row in table:
         if "drop" in row:
@@ -264,6 +265,46 @@ def export(
                 f"{row['file']}: {row['drop'] * 100:.2f} points less accurate on validation (95 %: {low * 100:.2f} to "
                 f"{high * 100:.2f}; n = {row['validation_n']:,}). Hurt most, in points: {hurt or 'none'}."
             )
+
+
+# As `train`, with every setting a flag.
+app.command("onsight.cli_train:distill", name="distill", help="Train a network on a run's answers, a small one say.")
+
+
+@app.command
+def prune(
+    run: str,
+    /,
+    *,
+    sparsity: float = 0.0,
+    channels: float = 0.0,
+    epochs: int | None = None,
+    learning_rate: float | None = None,
+    quiet: Quiet = False,
+) -> None:
+    """Make a run's network smaller and train what is left, as a new run; compare both on the validation pictures.
+
+    Parameters
+    ----------
+    run
+        a run's folder, or runs/latest; it stays as it is
+    sparsity
+        share of the weights that become zero (0.8, say): shrinks compressed files alone
+    channels
+        share of the channels to remove (0.5, say): shrinks the file and the time of an answer
+    epochs
+        of training (default: as many as the run had)
+    learning_rate
+        its highest value (default: half of the run's)
+    """
+    from .progress import make_reporter
+    from .shrinking import prune as prune_run
+
+    show = make_reporter(quiet)
+    made = prune_run(
+        run, sparsity=sparsity, channels=channels, epochs=epochs, learning_rate=learning_rate, reporter=show
+    )
+    say(str(made.folder))
 
 
 @app.command
@@ -347,12 +388,29 @@ def runs(folder: Path | None = None, /) -> None:
 
 
 @app.command
-def models() -> None:
-    """List the networks."""
+def models(name: str | None = None, /, *, image_size: int | None = None, classes: int = 10) -> None:
+    """List the networks; with a name, show that one: layers, shapes, parameters, multiply-adds, what it is good for.
+
+    Networks of your own are listed where ONSIGHT_IMPORT names their module.
+
+    Parameters
+    ----------
+    name
+        a network
+    image_size
+        side in pixels of the pictures that the table is for (default: 32, or the nearest that it takes)
+    classes
+        how many answers it gives
+    """
     from .models import MODELS
 
-    rows = [(name, f"from {entry.smallest} px", entry.description) for name, entry in MODELS.items()]
-    for line in columns(rows):
+    if name is None:
+        for line in columns([(each, f"from {entry.smallest} px", entry.description) for each, entry in MODELS.items()]):
+            say(line)
+        return
+    from .models.showing import model_lines
+
+    for line in model_lines(name, image_size, classes):
         say(line)
 
 

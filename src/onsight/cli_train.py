@@ -1,4 +1,4 @@
-"""The `train` command, apart from the others because of TrainSpec: every setting of it is a flag here."""
+"""`train` and `distill`, apart from the other commands because of TrainSpec: every setting of it is a flag here."""
 
 from __future__ import annotations
 
@@ -95,3 +95,28 @@ def learning_curve(
     found = learning_curves.learning_curve(spec, sizes=sizes, seeds=seeds, out=out, reporter=make_reporter(quiet))
     for line in learning_curves.lines(found):
         print(line)  # noqa: T201
+
+
+def distill(
+    teacher: str,
+    /,
+    *,
+    spec: Annotated[TrainSpec | None, Parameter(name="*")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train a network on a finished run's pictures, their labels and the run's answers for them.
+
+    Parameters
+    ----------
+    teacher
+        a run's folder, or runs/latest
+    spec
+        every choice of the training; data, split and image size are the teacher's
+    """
+    from .progress import make_reporter
+    from .shrinking import distill as distill_run
+
+    run = distill_run(teacher, spec, reporter=make_reporter(quiet))
+    print(run.folder)  # noqa: T201
+    if not quiet:
+        print(f"Next: onsight evaluate {run.folder}", file=sys.stderr)  # noqa: T201

@@ -1,7 +1,7 @@
 """A name or a path -> `Dataset`: which pictures there are, what they show and which part they belong to.
 
 A data set that comes as files (a folder, a zip, a CSV) is listed, not read: `Dataset.read` gives one file's bytes
-when they are needed. The four known sets come as arrays and are in memory when `load_dataset` returns.
+when they are needed. The known sets come as arrays and are in memory when `load_dataset` returns.
 """
 
 from __future__ import annotations
@@ -22,9 +22,15 @@ from .errors import DataError, SpecError, unknown_name
 DATASETS = {
     "cifar10": "60,000 photos of 32x32 in 10 classes (a download of 170 MB, or your copy)",
     "cifar100": "60,000 photos of 32x32 in 100 classes (a download of 169 MB, or your copy)",
+    "mnist": "70,000 handwritten digits of 28x28 (a download of 12 MB, or your copy)",
+    "fashion_mnist": "70,000 grey pictures of clothes, 28x28, in 10 classes (a download of 31 MB, or your copy)",
+    "svhn": "99,289 digits of house numbers, 32x32 (a download of 246 MB, or your copy)",
+    "stl10": "13,000 photos of 96x96 in 10 classes, without the unlabelled ones (a download of 2.6 GB, or your copy)",
     "digits": "1,797 handwritten digits of 8x8 that come with scikit-learn (no download)",
     "toy": "240 coloured discs and squares of 24x24, drawn on the spot: trains in seconds (no download)",
 }
+
+UNMIRRORED = {"digits", "mnist", "svhn"}  # a mirrored digit is another sign
 
 MAX_CLASSES = 10_000
 MAX_CLASS_NAME = 128  # characters
@@ -83,7 +89,7 @@ def load_dataset(
     Args:
         data: A name in `DATASETS`, or the path of a folder, a .zip or a .csv. The name wins: a folder that is called
             like a known set is meant by "./digits", or by a `Path`.
-        data_dir: Where to look for CIFAR files before downloading; by default the environment variable ONSIGHT_DATA.
+        data_dir: Where to look for a known set's files before downloading; by default what ONSIGHT_DATA names.
         progress: Called with (what, bytes so far, bytes in all) while something is downloaded.
         complete: Refuse a class that has no pictures, or none in one of the parts.
         download: Whether what is not on this machine may be fetched; else it is a DataError.
@@ -118,11 +124,13 @@ def _load_known(name: str, data_dir: Path | None, progress: Progress | None, dow
     if name == "toy":
         return draw_toy()
 
-    from .cifar import load_cifar  # here, because it needs `Dataset` from this module
+    from .cifar import load_cifar  # here, because they need `Dataset` from this module
+    from .classics import LAYOUTS, load_classic
 
     if data_dir is None and os.environ.get("ONSIGHT_DATA"):
         data_dir = Path(os.environ["ONSIGHT_DATA"])
-    return load_cifar(name, data_dir.expanduser() if data_dir else None, progress, download=download)
+    load = load_classic if name in LAYOUTS else load_cifar
+    return load(name, data_dir.expanduser() if data_dir else None, progress, download=download)
 
 
 def load_digits() -> Dataset:

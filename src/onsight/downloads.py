@@ -21,7 +21,7 @@ from .errors import DownloadError
 PAUSE = 0.5  # seconds before the second attempt, doubled before each further one
 CHUNK = 1 << 18  # bytes: the most that one read returns
 PROGRESS = 1 << 20  # bytes: an attempt that brought this much is not counted as failed
-LARGEST = 1 << 30  # bytes: more is not fetched where nobody has published the size
+HEADERS = {"User-Agent": "onsight", "Accept-Encoding": "identity"}
 WORTH_RETRYING = {408, 416, 425, 429, 500, 502, 503, 504}  # HTTP status codes
 
 
@@ -29,8 +29,8 @@ def download(
     url: str,
     target: Path,
     *,
-    sha256: str = "",
-    md5: str = "",
+    sha256: str | None = None,
+    md5: str | None = None,
     size: int | None = None,
     mend: str = "",
     progress: Callable[[int, int], None] | None = None,
@@ -45,9 +45,10 @@ def download(
     Args:
         url: An http or https address; up to 5 redirects are followed, never from https to http.
         target: Where the file goes; a file that is there with the right checksum is kept and nothing is fetched.
-        sha256: Of the whole file, 64 hexadecimal digits.
-        md5: The same, where only that was published. Without either, what the server sends whole is taken.
-        size: Of the whole file, in bytes; where nobody has published it, the server must say it.
+        sha256: Of the whole file, 64 hexadecimal digits. Where nobody has published it, None: then that of the first
+            download is kept in `target` + ".sha256", and a later one must bring the same.
+        md5: The same, where only that was published.
+        size: Of the whole file, in bytes; None where only the server knows it.
         mend: What to do where it fails, for the message; by default, how to use a copy of a data set.
         progress: Called with (bytes so far, bytes in all).
         timeout: Seconds without a byte after which the server counts as stalled.
@@ -57,26 +58,35 @@ def download(
         DownloadError: With the reason, and how to go on with a file fetched by other means.
     """
     mend = mend or f"Put {target.name} in a folder and pass --data-dir FOLDER (or set ONSIGHT_DATA)."
-    kind, expected = ("MD5", md5) if md5 and not sha256 else ("SHA-256", sha256)
+    kind, published = ("MD5", md5) if md5 else ("SHA-256", sha256)
     _check_scheme(url)
     partial = target.with_name(target.name + ".partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{target}.lock"):
-            if target.is_file() and _matches(target, kind, expected):
+            note = target.with_name(target.name + ".sha256")
+            first = published is None and not note.is_file()
+            expected = note.read_text() if published is None and not first else published
+            if target.is_file() and files.checksum(target, kind) == expected:
                 return target
+            if size is None:
+                size = _length(url, timeout)
             resumed = partial.exists()
             _fetch(url, partial, size, progress, timeout, attempts)
-            if not _matches(partial, kind, expected) and resumed:
+            found = files.checksum(partial, kind)
+            if found != expected and resumed and not first:
                 # The beginning was left by an earlier program: fetch all of it before blaming the server.
                 partial.unlink()
                 _fetch(url, partial, size, progress, timeout, attempts)
-            if not _matches(partial, kind, expected):
                 found = files.checksum(partial, kind)
+            if found != expected and not first:
                 partial.unlink()
+                earlier = "" if published else f" as at the first download (remove {note.name} to accept the new file)"
                 raise DownloadError(
-                    f"{url} sent other bytes: expected {kind} {expected}, got {found}; they were removed."
+                    f"{url} sent other bytes: expected {kind} {expected}{earlier}, got {found}; they were removed."
                 )
+            if first:
+                files.write_atomic(note, found)
             os.replace(partial, target)
             files.sync_folder(target.parent)
             return target
@@ -86,25 +96,32 @@ def download(
         raise DownloadError(f"Could not write {target}: {error.strerror or error}. {mend}") from error
 
 
-def _matches(path: Path, kind: str, expected: str) -> bool:
-    return not expected or files.checksum(path, kind) == expected
+def _length(url: str, timeout: float) -> int:
+    """Return how many bytes the server says that the file has."""
+    request = urllib.request.Request(url, headers=HEADERS)
+    try:
+        with urllib.request.build_opener(_Redirects).open(request, timeout=timeout) as response:
+            if response.length is None:
+                raise DownloadError(f"{url} does not say how long it is, so that a part could be taken for the whole.")
+            return int(response.length)
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise DownloadError(f"{url} answered {error.code} {error.reason}.") from error
+    except (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException) as error:
+        reason = _plain(getattr(error, "reason", error))
+        raise DownloadError(f"Could not reach {urlsplit(url).hostname}: {reason}.") from error
 
 
 def _fetch(
-    url: str,
-    partial: Path,
-    size: int | None,
-    progress: Callable[[int, int], None] | None,
-    timeout: float,
-    attempts: int,
+    url: str, partial: Path, size: int, progress: Callable[[int, int], None] | None, timeout: float, attempts: int
 ) -> None:
-    """Fill `partial` until it holds `size` bytes, or as many as the server has, in as many attempts as it takes."""
+    """Fill `partial` until it holds `size` bytes, in as many attempts as it takes."""
     version: list[str] = []  # the server's name for the file's content, once known: a resumed part must be of the same
     failed = 0
     began = held = _size(partial)
     while held != size:
         try:
-            size = _attempt(url, partial, size, progress, timeout, version)
+            _attempt(url, partial, size, progress, timeout, version)
             reason: Exception = ConnectionError(f"the connection ended after {_size(partial):,} of {size:,} bytes")
         except urllib.error.HTTPError as error:
             error.close()
@@ -126,25 +143,23 @@ def _fetch(
         failed = 1 if now - held >= PROGRESS else failed + 1
         held = now
         if failed >= attempts:
-            whole = "" if size is None else f" of {size:,}"
-            raise DownloadError(f"{url} broke off {failed} times: {_plain(reason)}; {now:,}{whole} bytes are kept.")
+            raise DownloadError(
+                f"{url} broke off {failed} times: {_plain(reason)}; {now:,} of {size:,} bytes are kept."
+            )
         time.sleep(PAUSE * 2 ** (failed - 1))
 
 
 def _attempt(
     url: str,
     partial: Path,
-    size: int | None,
+    size: int,
     progress: Callable[[int, int], None] | None,
     timeout: float,
     version: list[str],
-) -> int:
-    """Ask once for the bytes that `partial` lacks and append them as they come; it may end early without an error.
-
-    Returns the size of the whole file.
-    """
+) -> None:
+    """Ask once for the bytes that `partial` lacks and append them as they come; it may end early without an error."""
     held = _size(partial)
-    headers = {"User-Agent": "onsight", "Accept-Encoding": "identity"}
+    headers = dict(HEADERS)
     if held:
         headers["Range"] = f"bytes={held}-"
         if version:
@@ -160,10 +175,6 @@ def _attempt(
         else:
             held = 0  # the server does not resume, or has another version by now: all of it comes
             offered = response.length
-        if size is None:
-            if offered is None or offered > LARGEST:
-                raise DownloadError(f"{response.url} does not say how large the file is, or it is beyond reason.")
-            size = offered
         if offered is not None and offered != size:
             kind = response.headers.get_content_type()
             raise DownloadError(
@@ -183,7 +194,6 @@ def _attempt(
                     progress(held, size)
             file.flush()
             os.fsync(file.fileno())
-    return size
 
 
 def _receive(response: http.client.HTTPResponse) -> bytes:

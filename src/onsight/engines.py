@@ -158,7 +158,13 @@ class LitertEngine:
 
             try:
                 interpreter = Interpreter(model_content=self.content, num_threads=1)
-                (given,), (answered,) = interpreter.get_input_details(), interpreter.get_output_details()
+                inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+                if (len(inputs), len(outputs)) != (1, 1):
+                    raise ModelFileError(
+                        f"model.tflite has {len(inputs)} inputs and {len(outputs)} outputs; expected one of each: "
+                        "pictures in, probabilities out."
+                    )
+                given, answered = inputs[0], outputs[0]
                 found = [f"{value['dtype'].__name__} {value['shape'][1:].tolist()}" for value in (given, answered)]
                 expected = [f"uint8 {[self.size, self.size, 3]}", f"float32 {[len(self.classes)]}"]
                 if found != expected:
@@ -210,10 +216,10 @@ class KerasEngine:
 
     def probabilities(self, pictures: np.ndarray, threads: int | None = None) -> np.ndarray:
         """Return (n, classes) float32 for (n, size, size, 3) uint8; the backend has threads of its own."""
-        from .pipeline import full_batches
+        from .pipeline import answered_at_once, full_batches
 
-        # The first batch's size, at most 256, stays that of all: one shape, one compiled program.
-        self.batch_size = max(self.batch_size, min(256, len(pictures)))
+        # The first batch's size, if it is not too large, stays that of all: one shape, one compiled program.
+        self.batch_size = max(self.batch_size, min(answered_at_once(self.size), len(pictures)))
         parts = [np.zeros((0, len(self.classes)), np.float32)]
         for batch, count in full_batches(pictures, np.arange(len(pictures)), self.batch_size):
             parts.append(np.asarray(self.model.predict_on_batch(batch))[:count])

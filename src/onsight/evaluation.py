@@ -113,7 +113,7 @@ def evaluate(
     if folds == 1 or folds < 0:
         raise SpecError(f"folds={folds} leaves no picture out; expected 0, or 2 and more, such as 5.")
     with reporter or make_reporter() as show:
-        spec = TrainSpec(**run.spec)
+        spec = TrainSpec.recorded(run.spec)
         dataset = load_dataset(data or spec.data, data_dir or (None if data else spec.data_dir), show.work)
         pixels = load_pixels(dataset, spec.image_size, show.work)
         parts = own_parts(run, dataset, pixels, required=data is None)

@@ -289,9 +289,14 @@ def explain(run: Any, sources: Sequence[Any], path: Path, top: int = 3) -> str:
 
 
 def keras_model(run: Run) -> keras.Model | None:
-    """Return a run's Keras classifier for Grad-CAM, or None where no Keras is installed: then occlusion explains."""
+    """Return a run's Keras classifier for Grad-CAM, or None, for occlusion to explain.
+
+    None where no Keras is installed, or where the network is a user's own that has not been registered here.
+    """
+    from .models import MODELS
+
     try:
-        return run.load_model()
+        return run.load_model() if run.spec.get("model") in MODELS else None
     except SpecError:
         return None
 

@@ -25,14 +25,26 @@ from .engines import open_engine
 from .errors import ExportError, ParityError, RunError, SpecError
 from .files import sync_folder, temporary_sibling, write_atomic, write_json
 from .formats import FORMATS, READERS, check_formats, file_name, write
-from .parity import MAX_DROP, TOLERANCE, Precision, Questions, compare, edge_pictures, judge, spread
+from .parity import (
+    MAX_DROP,
+    TOLERANCE,
+    Precision,
+    Questions,
+    compare,
+    edge_pictures,
+    judge,
+    spread,
+    why_no_probabilities,
+)
 from .progress import Reporter, make_reporter
+from .reporting import report
 from .runs import Run, now, open_run
 from .saving import read_description
 
 BATCHES = (1, 7, 32)  # that every file is asked in; those of readers/run.py
 GATE = 256  # real and edge pictures that come first
 CALIBRATION = 512  # training pictures that int8 learns its ranges from
+SPEEDS = ("latency_ms", "latency_p95_ms", "images_per_second")  # measured on one thread and on all
 PATIENCE = 1800  # seconds that a reader may take
 
 
@@ -80,6 +92,7 @@ def export(
             replace_folder(staged, run.folder / "export")
         finally:
             shutil.rmtree(staged, ignore_errors=True)
+        report(run)
     return table
 
 
@@ -91,7 +104,7 @@ def ask_keras(run: Run, show: Reporter) -> Questions:
     from .spec import TrainSpec
     from .splits import recorded_parts
 
-    spec = TrainSpec(**run.spec)
+    spec = TrainSpec.recorded(run.spec)
     dataset = load_dataset(spec.data, spec.data_dir, show.work)
     pixels = load_pixels(dataset, spec.image_size, show.work)
     parts = recorded_parts(run.dataset, dataset, pixels.hashes, ["train", "validation", "test"])
@@ -137,11 +150,9 @@ def make(
         "precision": precision,
         "bytes": size_of(path),
         **row,
-        "latency_ms": alone["latency_ms"],
-        "latency_p95_ms": alone["latency_p95_ms"],
-        "images_per_second": alone["images_per_second"],
+        **{figure: alone[figure] for figure in SPEEDS},
         "threads": os.cpu_count() or 1,
-        "images_per_second_all": together["images_per_second"],
+        **{f"{figure}_all": together[figure] for figure in SPEEDS},
         "peak_mb": alone["peak_mb"],
         "first_answer_seconds": alone["first_answer_seconds"],
         "made": now(),
@@ -238,6 +249,9 @@ def check_file(path: Path, entry: dict[str, Any], vectors: Path) -> float:
     with tempfile.TemporaryDirectory() as scratch:
         read(entry["format"], path, vectors / "pictures.npy", Path(scratch), threads=1)
         answers = [np.load(Path(scratch) / f"answers-{size}.npy", allow_pickle=False) for size in BATCHES]
+    for rows in answers:
+        if why := why_no_probabilities(rows):
+            raise ParityError(f"{path.name} gives no probabilities: {why}.")
     expected = np.load(vectors / "probabilities.npy", allow_pickle=False)
     largest = max(compare(rows, expected[: len(rows)]).largest for rows in answers)
     # Quantized kernels round by their processor: twice what was found on the first.
@@ -257,27 +271,3 @@ def replace_folder(new: Path, folder: Path) -> None:
     new.rename(folder)
     sync_folder(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def table_rows(table: list[dict[str, Any]]) -> list[tuple[str, ...]]:
-    """Return the table for people: a heading, then a row for each file."""
-    heading = ("file", "kB", "validation", "max |dp|", "same top-1", "ms, 1 picture", "p95", "images/s, 1 thread",
-               f"{os.cpu_count()} threads", "MB", "first answer")  # fmt: skip
-    return [heading, *(table_row(row) for row in table)]
-
-
-def table_row(row: dict[str, Any]) -> tuple[str, ...]:
-    """Return the cells of one file."""
-    return (
-        row["file"],
-        f"{row['bytes'] / 1000:,.0f}",
-        "" if row["validation_accuracy"] is None else f"{row['validation_accuracy']:.2%}",
-        f"{row['max_difference']:.1e}",
-        f"{row['agreement']:.2%}",
-        f"{row['latency_ms']:.2f}",
-        f"{row['latency_p95_ms']:.2f}",
-        f"{row['images_per_second']:,.0f}",
-        f"{row['images_per_second_all']:,.0f}",
-        "" if row["peak_mb"] is None else f"{row['peak_mb']:,.0f}",
-        f"{row['first_answer_seconds']:.2f} s",
-    )

@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import numpy as np
 from .augmentation import mirrors
 from .backend import dtype_policy, to_numpy
 from .checkpoints import load_checkpoint, numbered, save_checkpoint
+from .engines import Answer
 from .errors import Interrupted, RunError, TrainingError
 from .events import EventLog
 from .features import load_features
@@ -26,13 +28,15 @@ from .metrics import at_threshold, calibration, calibration_error, choose_thresh
 from .models import build_model, prepare_model
 from .parity import spread
 from .phases import Phase, at, from_scratch, plan_phases
-from .pipeline import Examples, full_batches, plan_epoch, steps_per_epoch
+from .pipeline import Examples, Plan, answered_at_once, full_batches, plan_epoch, steps_per_epoch, training_batches
 from .progress import Reporter
 from .runs import Run
 from .saving import save_model
 from .schedules import judge_epoch, new_judge, rate_factor
+from .sparsity import UPDATES, scheduled, smallest_masked
 from .spec import TrainSpec
 from .steps import assign, make_head_step, make_optimizer, make_step
+from .teachers import inherit_weights, open_teacher
 from .weights import load
 
 if TYPE_CHECKING:
@@ -96,6 +100,8 @@ class Loop:
         self.model = build(spec, len(run.classes))
         self.model.stop_training = False  # where Keras callbacks look
         self.phases = plan_phases(spec)
+        self.teacher = open_teacher(run, spec.teacher) if spec.teacher else None
+        self.masks: list[Any] | None = None  # for each trainable variable: which of its numbers are not pruned
         self.callbacks = keras.callbacks.CallbackList(list(callbacks), model=self.model)
         self.state: dict[str, Any] = {
             "epoch": 0,
@@ -113,11 +119,13 @@ class Loop:
         if numbered(run.checkpoints):
             self.restore()
         else:
-            if from_scratch(spec):
+            if not from_scratch(spec):
+                load(self.model, spec.weights)
+            elif self.teacher and (spec.sparsity or spec.channels):
+                inherit_weights(self.model, self.teacher[0])
+            else:
                 order = np.random.default_rng([spec.seed, 3]).permutation(training.chosen)
                 prepare_model(self.model, training.images, order)
-            else:
-                load(self.model, spec.weights)
             self.enter(self.phases[0])
             self.checkpoint()  # from here on, whatever happens can be resumed
             self.feed()
@@ -163,7 +171,8 @@ class Loop:
         plan = plan_epoch(self.training, spec.augmentation, spec.seed, state["epoch"])
         rates = np.array([self.learning_rate(step) for step in range(self.steps)], np.float32)
         pending: tuple[Any, Any] | None = None
-        for outcome in self.step.epoch(self.training, plan, rates, self.batch_size, state["step"]):
+        trained = partial(self.learn, self.teacher[1]) if self.teacher else self.step.epoch
+        for outcome in trained(self.training, plan, rates, self.batch_size, state["step"]):
             if pending:  # read one step late, so that the device never waits for us
                 self.count(*pending)
             pending = outcome
@@ -181,11 +190,42 @@ class Loop:
             self.count(*pending)
         self.end_epoch()
 
+    def learn(
+        self, answer: Answer, examples: Examples, plan: Plan, rates: np.ndarray, batch_size: int, start: int
+    ) -> Iterator[tuple[Any, Any]]:
+        """Do what `Step.epoch` does with a teacher's answers for each batch, and with masks where zeros are wanted."""
+        batches = training_batches(examples, plan, batch_size, start)
+        for step, (images, labels) in enumerate(batches, start=start):
+            if self.spec.sparsity:
+                self.prune(step)
+            yield self.step.train(images, labels, rates[step], answer(images), self.masks)
+
     def learning_rate(self, step: int) -> float:
         """Return the rate of a step of this epoch."""
         taken = (self.state["epoch"] - self.phase.start) * self.steps + step
         length = (self.phase.stop - self.phase.start) * self.steps
         return self.phase.learning_rate * rate_factor(self.spec.schedule, taken / length, self.state["judge"])
+
+    def prune(self, step: int) -> None:
+        """Choose, every so many steps, which numbers of the kernels are zero from this step of the epoch on."""
+        taken, every = self.state["epoch"] * self.steps + step, self.spec.epochs * self.steps
+        if taken % max(1, every // UPDATES):
+            return
+        self.step.sync()
+        kernels = {
+            number: to_numpy(variable)
+            for number, variable in enumerate(self.model.trainable_variables)
+            if variable.name.endswith("kernel")
+        }
+        masks = smallest_masked(list(kernels.values()), scheduled(self.spec.sparsity, taken / every))
+        self.set_masks(dict(zip(kernels, masks, strict=True)))
+
+    def set_masks(self, masks: dict[int, np.ndarray]) -> None:
+        """Keep masks, by the number of their trainable variable, where the step reads them."""
+        from keras import ops
+
+        placed = {number: ops.convert_to_tensor(mask) for number, mask in masks.items()}
+        self.masks = [placed.get(number) for number in range(len(self.model.trainable_variables))]
 
     def count(self, loss: Any, correct: Any) -> None:
         """Add one batch to the epoch's totals; a loss that is not finite ends the training."""
@@ -247,7 +287,8 @@ class Loop:
 
     def validation_logits(self, answer: Callable[[np.ndarray], Any], validation: Examples) -> np.ndarray:
         """Return (n, classes) float64 of the validation pictures; `answer` is from them, or features, to logits."""
-        batches = full_batches(validation.images, validation.chosen, max(self.batch_size, 256))
+        size = max(self.batch_size, answered_at_once(self.spec.image_size))
+        batches = full_batches(validation.images, validation.chosen, size)
         return np.concatenate([np.asarray(answer(images), np.float64)[:count] for images, count in batches])
 
     def tick(self, now: float) -> None:
@@ -282,7 +323,10 @@ class Loop:
             if not np.isfinite(array).all():
                 raise self.diverged("A weight is no longer finite")
         best = {f"best.{name}": array for name, array in self.best.items()}
-        save_checkpoint(self.run.checkpoints, arrays | best, self.state)
+        masks = {
+            f"mask.{number:05d}": to_numpy(mask) for number, mask in enumerate(self.masks or ()) if mask is not None
+        }
+        save_checkpoint(self.run.checkpoints, arrays | best | masks, self.state)
         self.saved = time.perf_counter()
 
     def restore(self) -> None:
@@ -292,6 +336,13 @@ class Loop:
         self.best = {
             name.removeprefix("best."): array for name, array in checkpoint.arrays.items() if name.startswith("best.")
         }
+        masks = {
+            int(name.removeprefix("mask.")): array
+            for name, array in checkpoint.arrays.items()
+            if name.startswith("mask.")
+        }
+        if masks:
+            self.set_masks(masks)
         try:
             assign(self.model, "model", checkpoint.arrays)  # first: features are computed from them
             self.enter(at(self.phases, self.state["epoch"]))
@@ -338,7 +389,7 @@ class Loop:
         for leftover in (partial, old):
             shutil.rmtree(leftover, ignore_errors=True)
         partial.mkdir()
-        save_model(partial, self.model, self.run.classes, *self.calibrate())
+        save_model(partial, self.model, self.run.classes, *self.calibrate(), channels=self.spec.channels)
         pictures = self.pictures[0]
         chosen = pictures.chosen[spread(len(pictures.chosen), 64)]
         if why := add_litert(partial, pictures.images[chosen]):
@@ -408,7 +459,7 @@ def build(spec: TrainSpec, num_classes: int) -> keras.Model:
 
     keras.utils.set_random_seed(spec.seed % 2**32)
     with dtype_policy(spec.precision):
-        return build_model(spec.model, spec.image_size, num_classes)
+        return build_model(spec.model, spec.image_size, num_classes, spec.channels)
 
 
 def freeze(model: keras.Model, layers: int) -> None:

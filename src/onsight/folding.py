@@ -36,7 +36,7 @@ def fold_batch_norms(model: keras.Model) -> keras.Model:
             scale, shift = affine(layer)
             if target := weighted_before(layer, users, scale):
                 kernel, bias = weights.setdefault(target.name, kernel_and_bias(target))
-                weights[target.name] = [kernel * scale, bias * scale + shift]
+                weights[target.name] = [kernel * scale.reshape(filters(target)), bias * scale + shift]
             elif target := weighted_behind(layer, users, scale):
                 kernel, bias = weights.setdefault(target.name, kernel_and_bias(target))
                 # A flattened map has the channels innermost, so each comes round once a pixel.
@@ -89,7 +89,13 @@ def affine(layer: Any) -> tuple[np.ndarray, np.ndarray]:
 def kernel_and_bias(layer: Any) -> list[np.ndarray]:
     """Return the kernel and the bias, zero where there is none, of a convolution or dense layer in float64."""
     kernel = to_numpy(layer.kernel).astype(np.float64)
-    return [kernel, to_numpy(layer.bias).astype(np.float64) if layer.use_bias else np.zeros(kernel.shape[-1])]
+    return [kernel, to_numpy(layer.bias).astype(np.float64) if layer.use_bias else np.zeros(layer.output.shape[-1])]
+
+
+def filters(layer: Any) -> tuple[int, ...]:
+    """Return the shape of the kernel's last axes that has a number for each channel of the output."""
+    shape: tuple[int, ...] = layer.kernel.shape
+    return shape[-2:] if is_depthwise(layer) else shape[-1:]
 
 
 def weighted_before(layer: Any, users: dict[str, list[Any]], scale: np.ndarray) -> Any:
@@ -99,7 +105,7 @@ def weighted_before(layer: Any, users: dict[str, list[Any]], scale: np.ndarray) 
     before = producer(layer.input)
     if isinstance(before, keras.layers.MaxPooling2D) and (scale > 0).all() and users[before.name] == [layer]:
         layer, before = before, producer(before.input)
-    if not is_weighted(before) or users[before.name] != [layer]:
+    if not (is_weighted(before) or is_depthwise(before)) or users[before.name] != [layer]:
         return None
     return before if before.activation is keras.activations.linear else None
 
@@ -129,6 +135,13 @@ def is_weighted(layer: Any) -> bool:
     if type(layer) is keras.layers.Conv2D:
         return bool(layer.groups == 1 and layer.data_format == "channels_last")
     return type(layer) is keras.layers.Dense
+
+
+def is_depthwise(layer: Any) -> bool:
+    """Return whether the layer convolves each channel by itself; its kernel is (height, width, inputs, multiplier)."""
+    import keras
+
+    return type(layer) is keras.layers.DepthwiseConv2D and layer.data_format == "channels_last"
 
 
 def producer(tensor: Any) -> Any:

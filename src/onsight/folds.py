@@ -38,6 +38,7 @@ def predict_out_of_fold(
         DataError: the pictures are gone or have changed.
         TrainingError, Interrupted: as training raises them.
     """
+    run.require_network()
     spec = TrainSpec(**run.spec)
     parts = recorded_parts(run.dataset, dataset, pixels.hashes, ("train", "validation"))
     training, validation = (np.flatnonzero(parts == part) for part in ("train", "validation"))

@@ -25,6 +25,7 @@ import numpy as np
 
 from .errors import ExportError, SpecError, unknown_name
 from .files import write_atomic
+from .models import MODELS
 from .parity import Precision
 
 if TYPE_CHECKING:
@@ -87,6 +88,14 @@ FORMATS: dict[str, Format] = {
         {"openvino": EXPORT},
         opened="model.xml",
     ),
+    "web": Format(
+        "model.html",
+        "a page for browsers that needs no network: pictures from disk, clipboard or camera",
+        "web:write_web",
+        {"ai_edge_litert": "ai-edge-litert"},
+        {"ai_edge_litert": "ai-edge-litert"},
+        precisions=("float32", "float16", "int8"),
+    ),
 }
 
 
@@ -102,6 +111,10 @@ def check_formats(names: list[str], precision: Precision) -> None:
         if missing := [package for package in needed if not find_spec(package)]:
             wanted = " ".join(sorted({f"'{needed[package]}'" for package in missing}))
             raise ExportError(f"{name} needs {', '.join(missing)}. Install: pip install {wanted}")
+        if name == "web":
+            from .web import require_litert
+
+            require_litert()
     if not any(precision in FORMATS[name].precisions for name in names):
         able = ", ".join(name for name, format_ in FORMATS.items() if precision in format_.precisions)
         raise SpecError(f"--precision {precision} is for: {able}; not for {', '.join(names)}.")
@@ -146,11 +159,21 @@ def write_elsewhere(name: str, model_folder: Path, path: Path, backend: str) -> 
     if not find_spec(backend):
         raise ExportError(f"{name} is written by way of {backend}. Install: pip install 'onsight[{backend},export]'")
     words = [sys.executable, "-m", "onsight.formats", name, str(model_folder), str(path)]
-    environment = os.environ | {"KERAS_BACKEND": backend}
+    environment = os.environ | {"KERAS_BACKEND": backend} | own_network(model_folder)
     done = subprocess.run(words, env=environment, capture_output=True, text=True)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise ExportError(f"{name} could not be written by way of {backend}: {last}")
+
+
+def own_network(model_folder: Path) -> dict[str, str]:
+    """Return the settings by which a new process finds the user's own network that this one has; else nothing."""
+    from .saving import read_description
+
+    entry = MODELS.get(read_description(model_folder).model)
+    if entry is None or entry.build is None:
+        return {}
+    return {"ONSIGHT_IMPORT": entry.function.partition(":")[0], "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
 def write_litert(model_folder: Path, path: Path, precision: Precision, pictures: np.ndarray) -> None:
@@ -301,7 +324,9 @@ def main() -> None:
     """Write one format in this process: what `write_elsewhere` starts."""
     from .backend import use_backend
     from .litert import quiet
+    from .models.own import import_own
 
+    import_own()
     name, model_folder, path = sys.argv[1:]
     use_backend()
     with quiet():

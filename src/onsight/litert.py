@@ -19,7 +19,7 @@ from .engines import LitertEngine
 from .errors import ExportError, ModelFileError
 from .files import write_atomic
 from .folding import fold_batch_norms
-from .parity import TOLERANCE, compare, edge_pictures
+from .parity import TOLERANCE, compare, edge_pictures, why_no_probabilities
 from .saving import load_model, read_description, write_description
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ def add_litert(folder: Path, pictures: np.ndarray) -> str | None:
         found = LitertEngine(content, description).probabilities(pictures)
     except (ExportError, ModelFileError) as error:
         return str(error)
+    if why := why_no_probabilities(found):
+        return f"the converted model's answers are no probabilities: {why}"
     largest = compare(found, np.asarray(model.predict_on_batch(pictures))).largest
     if not largest <= TOLERANCE:
         return f"the converted model's probabilities differ from Keras' by {largest:.2g}, more than {TOLERANCE:g}"
@@ -146,6 +148,19 @@ def free_batch(content: bytes) -> bytes:
         graph.tensors[index].name = name
         values.append(schema.TensorMapT(name=name, tensorIndex=index))
     model.signatureDefs = [signature]
+    builder = flatbuffers.Builder(len(content))
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def fix_batch(content: bytes) -> bytes:
+    """Return a .tflite file of a batch of any size as one of a single picture, all that LiteRT.js can take."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    for tensor in model.subgraphs[0].tensors:
+        tensor.shapeSignature = None
     builder = flatbuffers.Builder(len(content))
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())

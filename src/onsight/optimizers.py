@@ -14,8 +14,8 @@ class Muon(keras.optimizers.Muon):  # type: ignore[misc]  # Keras exports it unt
 
     Keras' own Muon takes matrices only and would leave every convolution to AdamW. Here a kernel (height, width,
     inputs, outputs) is updated as the matrix (height x width x inputs, outputs), after it was brought to the Frobenius
-    norm sqrt(outputs), and hidden dense kernels as they are. All else, the head `logits` too, is AdamW's at
-    `adam_lr_ratio` of the rate.
+    norm sqrt(outputs), and hidden dense kernels as they are. All else is AdamW's at `adam_lr_ratio` of the rate: the
+    head `logits` too, and the kernels of depthwise convolutions, which are no matrix between channels.
 
     The kernel part is that of Jordan 2024 (github.com/KellerJordan/cifar10-airbench): Nesterov momentum 0.6, three
     Newton-Schulz steps. It rescales kernels, so it is meant for convolutions that a batch norm follows.
@@ -36,7 +36,9 @@ class Muon(keras.optimizers.Muon):  # type: ignore[misc]  # Keras exports it unt
         super().__init__(learning_rate, **(defaults | kwargs))
 
     def _should_use_adamw(self, variable: Any) -> bool:
-        return len(variable.shape) not in (2, 4) or any(name in variable.path for name in self.exclude_layers)
+        depthwise = len(variable.shape) == 4 and variable.shape[-1] == 1
+        matrix = len(variable.shape) in (2, 4) and not depthwise
+        return not matrix or any(name in variable.path for name in self.exclude_layers)
 
     def _muon_update_step(self, gradient: Any, variable: Any, lr: Any, m: Any) -> None:
         self.assign(m, m * self.momentum + gradient)

@@ -11,6 +11,7 @@ from .errors import ParityError
 
 TOLERANCE = 1e-5  # of float32 probabilities
 TIE = 1e-5  # two classes that are closer may change places
+SUM = 1e-3  # how far a row of probabilities may be from summing to 1
 AGREEMENT = 0.999  # of the likeliest class, for float16
 MAX_DROP = 0.5  # points of validation accuracy, for int8
 
@@ -32,6 +33,22 @@ def compare(found: np.ndarray, expected: np.ndarray) -> Difference:
     chosen = found.argmax(axis=1)
     same = expected.max(axis=1) - expected[rows, chosen] < TIE
     return Difference(float(np.abs(found.astype(np.float64) - expected).max()), float(same.mean()))
+
+
+def why_no_probabilities(answers: np.ndarray) -> str | None:
+    """Return what shows that the rows of (n, classes) are no probabilities, None where they may be.
+
+    A file that leaves out the softmax, or has it twice, would pass as one that is merely less sure.
+    """
+    if not np.isfinite(answers).all():
+        return "not all of them are numbers"
+    low, high = float(answers.min(initial=0)), float(answers.max(initial=0))
+    if low < 0 or high > 1 + SUM:
+        return f"they reach from {low:.4g} to {high:.4g}"
+    sums = answers.sum(axis=1, dtype=np.float64)
+    if len(sums) and np.abs(sums - 1).max() > SUM:
+        return f"they sum to {sums[np.abs(sums - 1).argmax()]:.4g}"
+    return None
 
 
 def edge_pictures(size: int) -> np.ndarray:
@@ -91,8 +108,9 @@ def judge(
             f"{name} is not written: it gives {found.dtype} of shape {found.shape}, not all of them numbers; expected "
             f"float32 of shape {expected.shape}."
         )
-    if found.min() < 0 or np.abs(found.sum(axis=1) - 1).max() > 1e-3:
-        raise ParityError(f"{name} is not written: its answers are no probabilities that sum to 1.")
+    for rows in answers.values():
+        if why := why_no_probabilities(rows):
+            raise ParityError(f"{name} is not written: its answers are no probabilities, {why}.")
     # The pictures beyond the validation set count by their likeliest class alone.
     differences = {size: compare(rows[: within.stop], expected[: min(len(rows), within.stop)]).largest
                    for size, rows in answers.items()}  # fmt: skip

@@ -83,6 +83,14 @@ def steps_per_epoch(count: int, batch_size: int) -> int:
     return max(1, count // batch_size)
 
 
+def answered_at_once(size: int) -> int:
+    """Return how many pictures of `size` px to answer at a time: 256, or fewer where their maps would fill the memory.
+
+    The first maps of a network hold 32 and more numbers a pixel: of 256 pictures of 224 px they would take 1.6 GB each.
+    """
+    return min(256, max(1, 2**20 // size**2))
+
+
 def full_batches(images: np.ndarray, index: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, int]]:
     """Yield (pictures, how many of them count) in order; the last batch is filled up, so that one shape is compiled."""
     for start in range(0, len(index), batch_size):

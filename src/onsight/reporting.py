@@ -60,6 +60,20 @@ def verdict(folder: Path | str | Run, evaluation: str | None = None) -> list[str
 
 def train_command(run: Run, **changes: Any) -> str:
     """Return the command that repeats a run, with other settings where `changes` names some."""
+    if teacher := run.record.get("teacher"):
+        spec = run.spec | changes
+        made = "channels" if spec.get("channels") else "sparsity" if spec.get("sparsity") else "model"
+        verb = "distill" if made == "model" else "prune"
+        words = [
+            "onsight",
+            verb,
+            f"runs/{teacher['run']}",
+            f"--{made}",
+            f"{spec[made]}",
+            "--epochs",
+            f"{spec['epochs']}",
+        ]
+        return plain(shlex.join(words))
     return command_for({"data": run.spec.get("data", ""), **run.record.get("asked", {}), **changes})
 
 
@@ -214,6 +228,9 @@ def _next_step(run: Run, history: list[dict[str, Any]], metrics: dict[str, Any] 
         return "If it was stopped, go on with", f"onsight train --resume {where}"
     if metrics is None:
         return "Next, score it on the test set", f"onsight evaluate {where}"
+    if teacher := run.record.get("teacher"):
+        both = shlex.join([f"runs/{teacher['run']}", where])
+        return "Next, compare it with the run that it was made from", f"onsight compare {both}"
     if run.spec.get("preset") == "quick":
         return "Next, train longer than the quick preset does", train_command(run, preset="balanced", epochs=None)
     gap = _gap(run, history)

@@ -131,6 +131,15 @@ class Run:
                 f"Go on with: onsight train --resume {self.folder}"
             )
 
+    def require_network(self) -> None:
+        """Raise RunError where the run's network is a user's own function that has not been registered here."""
+        from .models import MODELS
+        from .models.own import missing
+
+        name = str(self.spec.get("model"))
+        if name not in MODELS:
+            raise RunError(f"{self.folder}: {missing(name, self.record.get('model_import'))}")
+
     def load_model(self) -> keras.Model:
         """Return the trained classifier: uint8 RGB (batch, H, W, 3) to float32 probabilities (batch, classes)."""
         from .backend import use_backend

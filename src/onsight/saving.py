@@ -20,6 +20,7 @@ from .backend import dtype_policy, to_numpy
 from .errors import ModelFileError, OnsightError
 from .files import write_atomic, write_json
 from .models import MODELS, build_model, classifier, layer_table
+from .models.own import NAME, missing
 
 if TYPE_CHECKING:
     import keras
@@ -38,6 +39,7 @@ class ModelDescription:
     model: str
     image_size: int
     classes: list[str]
+    channels: float = 0.0  # share that was removed from the network of that name
     geometry: str = "centre square, scaled to image_size (antialiased)"
     temperature: float = 1.0
     threshold: float | None = None  # below it a prediction is unsure
@@ -45,6 +47,7 @@ class ModelDescription:
     layers: list[dict[str, Any]]
     weights_sha256: str
     litert_sha256: str | None = None  # of model.tflite, where there is one
+    model_import: str | None = None  # "module:function" of a user's own network, for whoever has to import it
 
     def __post_init__(self) -> None:
         for name, (fits, expected) in RULES.items():
@@ -63,7 +66,10 @@ def is_sha256(value: Any) -> bool:
 
 
 RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "model": (lambda value: type(value) is str, "a name"),
+    "model": (
+        lambda value: type(value) is str and re.fullmatch(NAME, value) is not None,
+        "1 to 64 letters, digits and underscores",
+    ),
     "image_size": (lambda value: type(value) is int and 8 <= value <= 1024, "a whole number from 8 to 1024"),
     "classes": (
         lambda value: (
@@ -73,6 +79,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         ),
         "2 to 10,000 names of 1 to 128 characters",
     ),
+    "channels": (lambda value: is_number(value, 0, 0.99), "a number from 0 to 0.99"),
     "geometry": (
         lambda value: value == ModelDescription.geometry,
         "'centre square, scaled to image_size (antialiased)'",
@@ -86,6 +93,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "weights_sha256": (is_sha256, "64 hexadecimal digits"),
     "litert_sha256": (lambda value: value is None or is_sha256(value), "64 hexadecimal digits, or null"),
+    "model_import": (lambda value: value is None or (type(value) is str and len(value) <= 512), "a name, or null"),
 }
 
 
@@ -95,8 +103,12 @@ def save_model(
     classes: tuple[str, ...],
     temperature: float = 1.0,
     threshold: float | None = None,
+    channels: float = 0.0,
 ) -> None:
-    """Write `model` (to logits) into `folder`, which must exist; below `threshold` its predictions are unsure."""
+    """Write `model` (to logits) into `folder`, which must exist; below `threshold` its predictions are unsure.
+
+    `channels` is the share of them that the network was built without.
+    """
     from safetensors.numpy import save
 
     content = save({weight.path: to_numpy(weight) for weight in model.weights})
@@ -104,12 +116,14 @@ def save_model(
     description = ModelDescription(
         model=model.name,
         image_size=model.input_shape[1],
+        channels=channels,
         classes=list(classes),
         temperature=temperature,
         threshold=threshold,
         parameters=model.count_params(),
         layers=layer_table(model),
         weights_sha256=hashlib.sha256(content).hexdigest(),
+        model_import=MODELS[model.name].function if MODELS[model.name].build else None,
     )
     write_description(folder, description)
 
@@ -150,8 +164,6 @@ def read_description(folder: Path) -> ModelDescription:
         description.classes
     ):
         raise ModelFileError(f"{path}: class names must be printable and unlike each other.")
-    if description.model not in MODELS:
-        raise ModelFileError(f"{path} needs the model '{description.model}', which is not one of: {', '.join(MODELS)}.")
     return description
 
 
@@ -162,9 +174,13 @@ def load_model(folder: Path) -> keras.Model:
         ModelFileError: anything in the folder is not what this version would have written for that network.
     """
     description = read_description(folder)
+    if description.model not in MODELS:
+        raise ModelFileError(f"{folder / 'model.json'}: {missing(description.model, description.model_import)}")
     try:
         with dtype_policy("float32"):
-            model = build_model(description.model, description.image_size, len(description.classes))
+            model = build_model(
+                description.model, description.image_size, len(description.classes), description.channels
+            )
     except OnsightError as error:
         raise ModelFileError(f"{folder / 'model.json'}: {error}") from None
     rows = layer_table(model)

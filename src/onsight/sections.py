@@ -18,9 +18,10 @@ import numpy as np
 from markupsafe import Markup
 
 from . import charts
+from .contracts import HEADING, table_rows
 from .errors import RunError
 from .metrics import CALIBRATION_BINS, calibration, percent, percent_number, read_predictions
-from .records import count, place, plain, read_lines, read_object, short
+from .records import comparison_lines, count, place, plain, read_lines, read_object, short
 from .runs import Run
 
 CIFAR10_FACTS = (
@@ -56,6 +57,9 @@ def page(run: Run, history: list[dict[str, Any]], evaluations: dict[str, dict[st
         "counts": class_counts(run.dataset),
         "findings": None if checked is None else findings(run, checked),
         "multiply_adds": multiply_adds(model),
+        "exports": exports(run),
+        "exports_head": HEADING,
+        "taught": taught(run),
         "recipe": [
             (key, setting(value), reasons.get(key) or ("asked for" if key in asked else "default"))
             for key, value in run.spec.items()
@@ -380,6 +384,27 @@ def findings(run: Run, checked: dict[str, Any]) -> list[dict[str, Any]]:
         return sorted(checked["findings"], key=lambda each: order.get(each["severity"], 3))
     except (KeyError, TypeError) as error:
         raise RunError(f"{run.folder / 'check.json'} is damaged. Make it again with: onsight check") from error
+
+
+def exports(run: Run) -> list[tuple[str, ...]]:
+    """Return the cells of each exported file, none where nothing was exported; `HEADING` names the columns."""
+    try:
+        table = read_object(run.folder / "export" / "table.json")
+        return [] if table is None else table_rows(table["files"])
+    except (RunError, KeyError, TypeError, ValueError) as error:
+        raise RunError(
+            f"{run.folder / 'export' / 'table.json'} is damaged. Remove that folder, and export anew: "
+            f"onsight export {place(run)} litert"
+        ) from error
+
+
+def taught(run: Run) -> list[str]:
+    """Return how a run compares with the one that it learned from, a sentence a fact; none where it has no teacher."""
+    try:
+        found = read_object(run.folder / "teacher.json")
+        return [] if found is None else comparison_lines(found)
+    except (RunError, KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{run.folder / 'teacher.json'} is damaged. The report can do without: remove it.") from error
 
 
 def multiply_adds(model: dict[str, Any] | None) -> int | None:

@@ -36,14 +36,14 @@ UNSET: Any = None
 # One-line descriptions first, then plain overrides of TrainSpec's fields. How each figure in the README
 # was measured, with its command: benchmarks/README.md.
 BALANCED: dict[str, Any] = {
-    "model": "cnn_compact", "epochs": 12, "batch_size": 128, "optimizer": "sgd", "learning_rate": 0.1,
-    "schedule": "one_cycle", "weight_decay": 5e-4, "label_smoothing": 0.0, "patience": 0, "augmentation": "flip_shift",
+    "model": "cnn_compact", "epochs": 12, "batch_size": 128, "optimizer": "muon", "learning_rate": 0.06,
+    "schedule": "linear", "weight_decay": 0.0, "label_smoothing": 0.0, "patience": 0, "augmentation": "flip_shift",
 }  # fmt: skip
 PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
-    "balanced": ("the default: a compact CNN, one-cycle SGD, flips and shifts", BALANCED),
+    "balanced": ("the default: a compact CNN, Muon, flips and shifts", BALANCED),
     "quick": (
         "a first answer in a few minutes: two epochs of the default, flips",
-        BALANCED | {"epochs": 2, "batch_size": 64, "learning_rate": 0.05, "augmentation": "flip"},
+        BALANCED | {"epochs": 2, "learning_rate": 0.12, "augmentation": "flip"},
     ),
     "robust": (
         "the default, with pictures made worse in training: for noise, blur, weak contrast",
@@ -125,6 +125,15 @@ class TrainSpec(BaseModel):
     keep_list: Path | None = Field(
         None, description="use only the pictures that this file names (onsight check --keep-list)"
     )
+    teacher: Annotated[Path | None, Parameter(parse=False)] = Field(
+        None, description="a finished run whose answers are learned beside the labels (onsight distill, onsight prune)"
+    )
+    sparsity: Annotated[float, Parameter(parse=False)] = Field(
+        0.0, ge=0, le=0.99, description="share of the teacher's weights that become zero (onsight prune)"
+    )
+    channels: Annotated[float, Parameter(parse=False)] = Field(
+        0.0, ge=0, le=0.99, description="share of the teacher's channels that are removed (onsight prune)"
+    )
     data_dir: Path | None = Field(None, description="folder with a copy of a named data set (or set ONSIGHT_DATA)")
 
     def __init__(self, **fields: Any) -> None:
@@ -132,6 +141,14 @@ class TrainSpec(BaseModel):
             super().__init__(**{name: value for name, value in fields.items() if value is not None})
         except ValidationError as error:
             raise SpecError(explain(error)) from None
+
+    @classmethod
+    def recorded(cls, values: dict[str, Any]) -> TrainSpec:
+        """Return the spec that a run recorded; only here the model may be one that is not registered, a user's own."""
+        name = values.get("model")
+        if not isinstance(name, str) or name in MODELS:
+            return cls(**values)
+        return cls(**{**values, "model": None}).model_copy(update={"model": name})
 
     @field_validator("data", mode="before")
     @classmethod
@@ -231,9 +248,13 @@ def resolve(
     most = max(128, pictures // 20)  # an epoch of fewer steps would be too few
     if chosen.get("batch_size", 0) > most:
         chosen["batch_size"], reasons["batch_size"] = most, f"20 steps an epoch with {pictures:,} training pictures"
-    if spec.optimizer not in (None, wanted["optimizer"]):
-        for field, value in zip(("learning_rate", "weight_decay"), USUAL[spec.optimizer], strict=True):
-            choose(field, value, f"usual for {spec.optimizer}")
+    model = spec.model or chosen["model"]
+    if wanted["optimizer"] == "muon" and not MODELS[model].normed:
+        choose("optimizer", "adamw", f"muon is for networks whose convolutions have a batch norm; {model} has others")
+    optimizer = spec.optimizer or chosen["optimizer"]
+    if optimizer != wanted["optimizer"]:
+        for field, value in zip(("learning_rate", "weight_decay"), USUAL[optimizer], strict=True):
+            choose(field, value, f"usual for {optimizer}")
     if spec.optimizer == "adam" and spec.weight_decay:
         raise SpecError(f"adam takes no weight_decay ({spec.weight_decay:g}). Take --optimizer adamw, or leave it out.")
     repeats = min(5.0, max(1.0, SMALL_SET / pictures))
@@ -249,7 +270,6 @@ def resolve(
     if not judged and (spec.schedule or chosen.get("schedule")) == "plateau":
         choose("schedule", "cosine", "no validation pictures to judge a plateau by")
 
-    model = spec.model or chosen["model"]
     default_size = MODELS[model].default_size
     fitting = [size for size in IMAGE_SIZES if size <= min(side, default_size)]
     size = max(fitting, default=IMAGE_SIZES[0])
@@ -293,6 +313,8 @@ def resolve_start(spec: TrainSpec, start: Start | None, choose: Callable[[str, A
             raise SpecError("--preset transfer starts from weights that have learned before, and --weights says none.")
         choose("weights", FROM_SCRATCH, "new weights")
         return
+    if spec.teacher:
+        raise SpecError("distill and prune begin with the teacher's weights or new ones: leave --weights out.")
     choose("weights", start.weights, start.text)
     choose("model", start.model, start.text)
     choose("freeze", start.frozen, "the layers before the last stage; --freeze all leaves all but the head")

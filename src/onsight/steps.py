@@ -19,13 +19,26 @@ if TYPE_CHECKING:
     import keras
 
 
+SOFTNESS = 4.0  # temperature at which a teacher's and a student's answers are compared
+TAUGHT = 0.9  # share of that in the loss; the labels have the rest
+
+
 class Step(Protocol):
     """A network with its optimizer, ready to train."""
 
-    def train(self, images: np.ndarray, labels: np.ndarray, learning_rate: float) -> tuple[Any, Any]:
-        """Update the weights; return the batch's mean cross entropy and its number of right answers, as scalars.
+    def train(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        learning_rate: float,
+        taught: np.ndarray | None = None,
+        masks: list[Any] | None = None,
+    ) -> tuple[Any, Any]:
+        """Update the weights; return the batch's mean loss (without penalties) and its number of right answers.
 
-        Reading them waits for the device. images: (batch, H, W, 3) uint8; labels: (batch,) int32.
+        Both are scalars, and reading them waits for the device. images: (batch, H, W, 3) uint8; labels: (batch,)
+        int32; taught: (batch, classes) float32, a teacher's probabilities; masks: for each trainable variable what it
+        is multiplied by afterwards, or None.
         """
 
     def epoch(
@@ -106,6 +119,22 @@ def assign(owned: Any, owner: str, arrays: dict[str, np.ndarray]) -> None:
         variable.assign(arrays[f"{owner}.{number:05d}"])
 
 
+def loss_of(labels: Any, logits: Any, label_smoothing: float, taught: Any) -> Any:
+    """Return the mean loss of a batch: cross entropy, and where a teacher answered mostly how far from its answers.
+
+    Hinton, Vinyals and Dean 2015, "Distilling the Knowledge in a Neural Network": both answers are softened by a
+    temperature, and the divergence is multiplied by its square, which keeps the gradients' size.
+    """
+    from keras import ops
+
+    loss = cross_entropy(labels, logits, label_smoothing)
+    if taught is None:
+        return loss
+    wanted = ops.log_softmax(ops.log(ops.maximum(taught, 1e-7)) / SOFTNESS)
+    apart = ops.sum(ops.exp(wanted) * (wanted - ops.log_softmax(logits / SOFTNESS)), axis=-1)
+    return (1 - TAUGHT) * loss + TAUGHT * SOFTNESS**2 * ops.mean(apart)
+
+
 class _Variables(Step):
     """Access to all variables by number: their names may differ from one process to the next, their order does not."""
 
@@ -147,21 +176,31 @@ class TensorFlowStep(_Variables):
         super().__init__(model, optimizer)
         trainable = [variable.value for variable in model.trainable_variables]
 
-        def train(images: Any, labels: Any, learning_rate: Any) -> tuple[Any, Any]:
+        def train(images: Any, labels: Any, learning_rate: Any, taught: Any, masks: Any) -> tuple[Any, Any]:
             optimizer.learning_rate.assign(learning_rate)
             with tf.GradientTape() as tape:
                 logits = model(images, training=True)
-                loss = cross_entropy(labels, logits, label_smoothing)
+                loss = loss_of(labels, logits, label_smoothing, taught)
                 penalised = tf.add_n([loss, *model.losses])
             optimizer.apply(tape.gradient(penalised, trainable))
+            for variable, mask in zip(trainable, masks or (), strict=masks is not None):
+                if mask is not None:
+                    variable.assign(variable * mask)
             hits = tf.equal(tf.argmax(logits, axis=-1, output_type=tf.int32), labels)
             return loss, tf.math.count_nonzero(hits, dtype=tf.int32)
 
         self._train = tf.function(train, autograph=False)
         self._logits = tf.function(lambda images: model(images, training=False), autograph=False)
 
-    def train(self, images: np.ndarray, labels: np.ndarray, learning_rate: float) -> tuple[Any, Any]:
-        loss, correct = self._train(images, labels, np.float32(learning_rate))
+    def train(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        learning_rate: float,
+        taught: np.ndarray | None = None,
+        masks: list[Any] | None = None,
+    ) -> tuple[Any, Any]:
+        loss, correct = self._train(images, labels, np.float32(learning_rate), taught, masks)
         return loss, correct
 
     def logits(self, images: np.ndarray) -> np.ndarray:
@@ -187,19 +226,23 @@ class JaxStep(_Variables):
         self._resident: tuple[Any, Any] | None = None  # the training pictures, on the devices, and their labels
         self.on_device = jax.default_backend() != "cpu"  # a CPU has them in its memory already
 
-        def train(state: Any, images: Any, labels: Any, learning_rate: Any) -> Any:
+        def train(state: Any, images: Any, labels: Any, learning_rate: Any, taught: Any, masks: Any) -> Any:
             trainable, others, slots = state
 
-            def loss_of(trainable: Any) -> Any:
+            def objective(trainable: Any) -> Any:
                 logits, updated, losses = model.stateless_call(
                     trainable, others, images, training=True, return_losses=True
                 )
-                loss = cross_entropy(labels, logits, label_smoothing)
+                loss = loss_of(labels, logits, label_smoothing, taught)
                 return loss + sum(losses), (loss, logits, updated)
 
-            (_, (loss, logits, others)), gradients = jax.value_and_grad(loss_of, has_aux=True)(trainable)
+            (_, (loss, logits, others)), gradients = jax.value_and_grad(objective, has_aux=True)(trainable)
             slots = [learning_rate if i == rate else slot for i, slot in enumerate(slots)]
             trainable, slots = optimizer.stateless_apply(slots, gradients, trainable)
+            if masks is not None:
+                trainable = [
+                    value if mask is None else value * mask for value, mask in zip(trainable, masks, strict=True)
+                ]
             return (trainable, others, slots), loss, jnp.sum(jnp.argmax(logits, -1) == labels)
 
         def train_resident(
@@ -208,7 +251,7 @@ class JaxStep(_Variables):
             chosen = jax.lax.dynamic_slice_in_dim(plan.order, position * batch_size, batch_size)
             chosen = jax.lax.with_sharding_constraint(chosen, self._shared)
             changed = _moved(images[chosen], plan.draws.mirrored[chosen], plan.draws.shifts[chosen], reach)
-            state, loss, correct = train(state, changed, labels[chosen], rates[position])
+            state, loss, correct = train(state, changed, labels[chosen], rates[position], None, None)
             return state, loss, correct, position + 1
 
         self._train = jax.jit(train, donate_argnums=0)
@@ -240,12 +283,20 @@ class JaxStep(_Variables):
         super().restore(arrays)
         self.take()
 
-    def train(self, images: np.ndarray, labels: np.ndarray, learning_rate: float) -> tuple[Any, Any]:
+    def train(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        learning_rate: float,
+        taught: np.ndarray | None = None,
+        masks: list[Any] | None = None,
+    ) -> tuple[Any, Any]:
         import jax
 
         spread = self._shared if len(labels) % self._shared.num_devices == 0 else self._everywhere
-        batch = jax.device_put((images, labels), spread)
-        self._state, loss, correct = self._train(self._state, *batch, np.float32(learning_rate))
+        images, labels, taught = jax.device_put((images, labels, taught), spread)
+        masks = jax.device_put(masks, self._everywhere)
+        self._state, loss, correct = self._train(self._state, images, labels, np.float32(learning_rate), taught, masks)
         return loss, correct
 
     def epoch(
@@ -313,8 +364,15 @@ class HeadStep(_Variables):
         for rate, batch in zip(rates[start:], feature_batches(examples, plan, batch_size, start), strict=True):
             yield self.train(*batch, rate)
 
-    def train(self, images: np.ndarray, labels: np.ndarray, learning_rate: float) -> tuple[Any, Any]:
-        return self.inner.train(images, labels, learning_rate)
+    def train(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        learning_rate: float,
+        taught: np.ndarray | None = None,
+        masks: list[Any] | None = None,
+    ) -> tuple[Any, Any]:
+        return self.inner.train(images, labels, learning_rate, taught, masks)
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         return self.inner.logits(images[:, 0] if images.ndim == 3 else images)

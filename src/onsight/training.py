@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import figures
-from .backend import choose_backend, choose_precision, environment, use_backend
+from .backend import choose_backend, choose_precision, dtype_policy, environment, use_backend
 from .checkpoints import load_checkpoint
 from .checks import findings_for_training, summary
-from .datasets import DATASETS, Dataset, load_dataset
+from .datasets import DATASETS, UNMIRRORED, Dataset, load_dataset
 from .differences import deviation, mean, points
 from .errors import Interrupted, RunError, SpecError
 from .files import sha256, write_json
 from .fitting import fit
 from .keep_lists import read_keep_list
 from .metrics import percent
+from .models import MODELS
+from .models.own import check_network
 from .phases import FROM_SCRATCH, IMAGENET, plan_phases
 from .pipeline import Examples
 from .pixels import Pixels, load_pixels, median_side
@@ -29,6 +31,7 @@ from .reporting import command_for, report
 from .runs import Run, open_run
 from .spec import TrainSpec, resolve
 from .splits import few_shots, membership, recorded_parts, split
+from .teachers import named, say_difference
 from .weights import Start, default_start, file_of, find_start
 
 if TYPE_CHECKING:
@@ -70,7 +73,7 @@ def train(
             pictures=int(np.count_nonzero(used & (dataset.parts != "test"))),
             given=set(dataset.parts.tolist()),
             side=side,
-            flips=dataset.name != "digits",
+            flips=dataset.name not in UNMIRRORED,
             classes=len(dataset.classes),
             start=start,
         )
@@ -89,16 +92,23 @@ def train(
             members["keep_list"] = {"sha256": sha256(spec.keep_list), "kept": int(used.sum()), "of": len(dataset)}
         show.note(f"starting         Keras on {spec.backend}")
         use_backend(spec.backend)
+        own = MODELS[spec.model].build is not None
+        if own:  # before hours go into a network whose weights would fit no other process
+            with dtype_policy(spec.precision):
+                check_network(spec.model, spec.image_size, len(dataset.classes))
         record = {
             "asked": asked,
             "spec": spec.model_dump(mode="json"),
             "reasons": reasons,
             "phases": [str(phase) for phase in plan_phases(spec)],
             "environment": {**environment(), "precision": spec.precision},
+            **({"model_import": MODELS[spec.model].function} if own else {}),
         }
         if start:
             file = file_of(start.weights, spec.model, spec.image_size, show.work)
             record["weights"] = {"of": start.text, "file": file.name, "sha256": sha256(file)}
+        if spec.teacher:
+            record["teacher"] = named(spec.teacher, members["split"])
         run = Run.create(f"{dataset.name}-{spec.model}", record, members)
         write_json(run.folder / "check.json", check)
         show.note(f"run              {run.folder}")
@@ -184,6 +194,7 @@ def resume(
         DataError: its pictures are gone or have changed.
     """
     run = open_run(run, finished=False)
+    run.require_network()
     state = load_checkpoint(run.checkpoints).state
     spec = TrainSpec(**(run.spec if epochs is None else {**run.spec, "epochs": epochs}))
     if epochs is not None and epochs <= state["epoch"]:
@@ -213,6 +224,8 @@ def fit_and_report(
     chosen = [np.flatnonzero(parts == part) for part in ("train", "validation")]
     training, validation = (Examples(pixels.images, index, dataset.labels[index]) for index in chosen)
     fit(run, spec, training, validation, show, callbacks)
+    if spec.teacher:
+        say_difference(run, spec.teacher, *validation, show)
     figures.save(figures.curves(run.history()), run.folder / "curves.png")
     report(run)
     return run
@@ -232,7 +245,7 @@ def choose_start(spec: TrainSpec, side: int, show: Reporter) -> tuple[Start | No
         return start, f"preset transfer: {start.text}"
     if spec.data in DATASETS:
         return None, "data sets with a name start anew, unless --weights says otherwise"
-    given = [name for name in ("model", "preset", "optimizer", "freeze") if name in spec.model_fields_set]
+    given = [name for name in ("model", "preset", "optimizer", "freeze", "teacher") if name in spec.model_fields_set]
     if given:
         return None, f"new ones, as {' and '.join(given)} was chosen; --weights imagenet: pretrained ones"
     if side < SMALLEST_PHOTO:
@@ -255,6 +268,8 @@ def settle(spec: TrainSpec, reasons: dict[str, str], backend: str, reason: str) 
         update["keep_list"] = spec.keep_list.resolve()
     if spec.weights not in (IMAGENET, FROM_SCRATCH):
         update["weights"] = find_start(spec.weights, spec.model).weights  # absolute
+    if spec.teacher:
+        update["teacher"] = spec.teacher.resolve()
     return spec.model_copy(update=update), reasons
 
 

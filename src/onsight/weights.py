@@ -17,7 +17,7 @@ import numpy as np
 from .datasets import Progress
 from .downloads import download
 from .errors import DownloadError, ModelFileError, OnsightError, SpecError
-from .files import cache_folder, checksum, sha256, write_atomic
+from .files import checksum, sha256, write_atomic
 from .hdf5 import read_h5
 from .phases import DEFAULT, IMAGENET
 from .saving import read_description, read_tensors
@@ -140,6 +140,8 @@ def find_start(weights: str, model: str | None) -> Start:
     description = read_description(run.model_folder)
     if model not in (None, description.model):
         raise SpecError(f"{run.folder} is a {description.model}, and --model says {model}. Leave --model out.")
+    if description.channels:
+        raise SpecError(f"{run.folder} has lost channels to `onsight prune`, so its weights fit no network by name.")
     frozen = round(len(description.layers) * 2 / 3)
     text = f"{description.model} as trained in {run.name}"
     return Start(str(run.folder.resolve()), description.model, description.image_size, frozen, text)
@@ -190,8 +192,8 @@ def fetch(
         download(
             f"{HOME}/{place}",
             target,
-            sha256=published.hash if len(published.hash) == 64 else "",
-            md5=published.hash if len(published.hash) == 32 else "",
+            sha256=published.hash if len(published.hash) == 64 else None,
+            md5=published.hash if len(published.hash) == 32 else None,
             progress=told,
             timeout=timeout,
             attempts=attempts,
@@ -209,10 +211,9 @@ def check(path: Path, hash_: str) -> None:
         ModelFileError: they differ.
     """
     if not hash_:
-        record = cache_folder() / "weights" / f"{path.name}.sha256"
+        record = path.with_name(path.name + ".sha256")  # as `download` keeps it
         if not record.exists():
-            record.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(record, sha256(path) + "\n")
+            write_atomic(record, sha256(path))
         hash_ = record.read_text("utf-8").strip()
     found = checksum(path, KINDS[len(hash_)])
     if found != hash_:

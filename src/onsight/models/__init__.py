@@ -22,27 +22,75 @@ if TYPE_CHECKING:
 class Entry(NamedTuple):
     """One network of the registry."""
 
-    function: str  # "module:function" inside this package
+    function: str  # "module:function" inside this package, or of a user's own wherever it is
     description: str
     smallest: int  # image size in pixels
     largest: int  # beyond it, its dense layers would take gigabytes
     default_size: int  # pictures are not enlarged beyond it unless the user says so
     prepare: str = ""  # "module:function" of `prepare_model`'s arguments: sets weights from data
+    normed: bool = False  # whether a batch norm follows each convolution, so that Muon may rescale their kernels
+    build: Callable[[int, int], keras.Model] | None = None  # the function itself, where it is a user's own
 
 
+def _group(module: str, sizes: tuple[int, int, int], descriptions: dict[str, str], **more: Any) -> dict[str, Entry]:
+    """Return the entries of a file of networks: its smallest, largest and default size, and what each is good for."""
+    return {name: Entry(f"{module}:{name}", text, *sizes, **more) for name, text in descriptions.items()}
+
+
+SMALL = (16, 1024, 96)
 MODELS: dict[str, Entry] = {
-    "mlp": Entry("mlp:mlp", "two dense layers: the ANN baseline, near 50 % on CIFAR-10", 8, 128, 32),
-    "cnn": Entry("cnn:cnn", "the tutorials' small CNN: 161,098 parameters at 32 px and 10 classes", 22, 256, 64),
-    "cnn_dropout": Entry("cnn:cnn_dropout", "conv-conv-pool stages with batch norm, dropout and L2", 16, 256, 96),
-    "cnn_compact": Entry(
-        "cnn:cnn_compact", "three stages that pool early: the most accuracy for the time on a CPU", 8, 1024, 96
+    **_group("mlp", (8, 128, 32), {"mlp": "two dense layers: the ANN baseline, near 50 % on CIFAR-10"}),
+    **_group("cnn", (22, 256, 64), {"cnn": "the tutorials' small CNN: 161,098 parameters at 32 px and 10 classes"}),
+    **_group("cnn", (16, 256, 96), {"cnn_dropout": "conv-conv-pool stages with batch norm, dropout and L2"}),
+    **_group(
+        "cnn",
+        (8, 1024, 96),
+        {
+            "cnn_compact": "three stages that pool early: the most accuracy for the time on a CPU",
+            "micro": "the same, narrower, for microcontrollers: less than 100 kB as int8",
+        },
+        normed=True,
     ),
-    "resnet20": Entry("resnet:resnet20", "He et al. 2015 for CIFAR: 0.27 million parameters", 16, 1024, 96),
-    "whitened": Entry(
-        "whitened:whitened", "the fastest published recipe's: 1.97 million parameters", 17, 1024, 96, "whitened:whiten"
+    **_group(
+        "resnet",
+        SMALL,
+        {
+            "resnet20": "He et al. 2015 for CIFAR: 0.27 million parameters",
+            "resnet32": "the same, deeper: 0.46 million parameters",
+            "resnet56": "deeper still: 0.85 million parameters, three times the time",
+        },
+        normed=True,
     ),
-    "whitened_wide": Entry(
-        "whitened:whitened_wide", "the same, wider: more accuracy for more time", 17, 1024, 96, "whitened:whiten"
+    # Its norms come before its convolutions.
+    **_group("resnet", SMALL, {"wide_resnet16_4": "Zagoruyko and Komodakis 2016: wide and accurate; slow on a CPU"}),
+    **_group(
+        "vgg",
+        SMALL,
+        {
+            "vgg11": "Simonyan and Zisserman 2014, batch-normed: plain and large, 9.2 million parameters",
+            "vgg16": "the same with 13 convolutions: 14.7 million parameters",
+        },
+        normed=True,
+    ),
+    **_group(
+        "inception",
+        SMALL,
+        {"inception_cifar": "Zhang et al. 2017: 1x1 beside 3x3, 1.65 million parameters"},
+        normed=True,
+    ),
+    **_group(
+        "mobilenet", SMALL, {"mobilenet_cifar": "Howard et al. 2017: few multiply-adds for 3.2 million"}, normed=True
+    ),
+    **_group("convnext", SMALL, {"convnext_cifar": "after Liu et al. 2022: layer norms, 7x7 depthwise; many epochs"}),
+    **_group(
+        "whitened",
+        (17, 1024, 96),
+        {
+            "whitened": "the fastest published recipe's: 1.97 million parameters",
+            "whitened_wide": "the same, wider: more accuracy for more time",
+        },
+        prepare="whitened:whiten",
+        normed=True,
     ),
     "mobilenetv2": Entry("pretrained:mobilenetv2", "pretrained, 2.3 million parameters: the quickest", 32, 1024, 224),
     "mobilenetv3_small": Entry(
@@ -87,16 +135,40 @@ def check_size(name: str, image_size: int) -> None:
         )
 
 
-def build_model(name: str, image_size: int, num_classes: int) -> keras.Model:
+def usual_size(name: str) -> int:
+    """Return 32, the side of the usual small pictures, or the nearest to it that network `name` takes."""
+    return min(max(32, MODELS[name].smallest), MODELS[name].largest) if name in MODELS else 32
+
+
+def build_model(name: str, image_size: int, num_classes: int, channels: float = 0.0) -> keras.Model:
     """Return a new network: uint8 RGB (batch, image_size, image_size, 3) in, float32 logits (batch, num_classes) out.
 
+    Args:
+        name: of the registry.
+        image_size: pixels a side.
+        num_classes: at least two.
+        channels: share of the channels to leave out, where that can be.
+
     Raises:
-        SpecError: the name is unknown, the pictures are too small for it, or there are fewer than two classes.
+        SpecError: the name is unknown, the pictures are too small for it, there are fewer than two classes, or it has
+            no channels that can be left out.
     """
     check_size(name, image_size)
     if num_classes < 2:
         raise SpecError(f"A classifier needs at least two classes, and num_classes is {num_classes}.")
-    return _function(MODELS[name].function)(image_size, num_classes)
+    model: keras.Model = builder(name)(image_size, num_classes)
+    if MODELS[name].build and hasattr(model, "name"):  # without one it is no model, which `own.check_network` tells
+        model.name = name  # by which it is looked up again
+    if channels:
+        from ..narrowing import narrowed
+
+        model = narrowed(model, channels)
+    return model
+
+
+def builder(name: str) -> Callable[[int, int], keras.Model]:
+    """Return the function that builds the network `name`."""
+    return MODELS[name].build or _function(MODELS[name].function)
 
 
 def prepare_model(model: keras.Model, images: np.ndarray, order: np.ndarray) -> None:

@@ -56,9 +56,23 @@ def cnn_compact(image_size: int, num_classes: int) -> keras.Model:
     Jordan 2024 ("94% on CIFAR-10 in 3.29 Seconds"), leaves them one convolution: 17 million multiply-adds at 32 px
     against the 38 million of `cnn_dropout`.
     """
+    return pooled_early(image_size, num_classes, (32, 64, 128), "cnn_compact")
+
+
+def micro(image_size: int, num_classes: int) -> keras.Model:
+    """Return `cnn_compact` with widths (32, 40, 56), for microcontrollers: 86 thousand parameters, 8.9 million
+    multiply-adds at 32 px, 98 kB as an int8 .tflite file.
+
+    MLPerf Tiny's ResNet-8 has as many parameters and 12.5 million; this answers in 0.77 of its time (one thread).
+    """
+    return pooled_early(image_size, num_classes, (32, 40, 56), "micro")
+
+
+def pooled_early(image_size: int, num_classes: int, widths: tuple[int, ...], name: str) -> keras.Model:
+    """Return stages of two convolutions each that pool right after the first; global max-pool, dense."""
     inputs = keras.Input((image_size, image_size, 3), dtype="uint8", name="image")
     x = layers.Rescaling(1 / 127.5, offset=-1, name="normalise")(inputs)
-    for stage, filters in enumerate((32, 64, 128), start=1):
+    for stage, filters in enumerate(widths, start=1):
         x = layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"conv{stage}a")(x)
         x = layers.MaxPooling2D(name=f"pool{stage}")(x)
         x = BatchNormalization(name=f"norm{stage}a")(x)
@@ -68,4 +82,4 @@ def cnn_compact(image_size: int, num_classes: int) -> keras.Model:
         x = layers.ReLU(name=f"relu{stage}b")(x)
     x = layers.GlobalMaxPooling2D(name="pool")(x)
     logits = layers.Dense(num_classes, dtype="float32", name="logits")(x)
-    return keras.Model(inputs, logits, name="cnn_compact")
+    return keras.Model(inputs, logits, name=name)

@@ -9,8 +9,10 @@ from ai_edge_litert.interpreter import Interpreter
 def open_model(path: str, threads: int | None = None) -> Callable[[np.ndarray], np.ndarray]:
     """Return what gives (n, classes) float32 probabilities for (n, H, W, 3) uint8 pictures."""
     interpreter = Interpreter(str(path), num_threads=threads)
-    image = interpreter.get_input_details()[0]["index"]
-    probabilities = interpreter.get_output_details()[0]["index"]
+    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    if (len(inputs), len(outputs)) != (1, 1):
+        raise ValueError(f"it has {len(inputs)} inputs and {len(outputs)} outputs, and not one of each")
+    image, probabilities = inputs[0]["index"], outputs[0]["index"]
     batch = 0
 
     def answer(pictures: np.ndarray) -> np.ndarray:

@@ -1,0 +1,198 @@
+#!/usr/bin/env python3
+"""Write docs/models.md: what each network of the registry costs, and what it reached where it was trained.
+
+    python benchmarks/models_table.py [RUN_OR_FOLDER ...]
+
+Each argument is a run or a folder of runs. A network's accuracy and training time are those of its best finished run
+on CIFAR-10 among them that has been evaluated; a network without one is counted and timed with its first weights, with
+which it computes the same. Nothing is trained here. An int8 file is made with ranges learnt from noise: only its size
+is of interest. About 20 seconds a network.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+import numpy as np
+
+from onsight.backend import environment, use_backend
+from onsight.engines import LitertEngine
+from onsight.errors import OnsightError
+from onsight.formats import quantized
+from onsight.litert import convert
+from onsight.models import MODELS, build_model, check_size, classifier, layer_table
+from onsight.runs import Run, list_runs
+from onsight.saving import load_model, read_description, save_model
+
+SIZE, CLASSES = 32, 10
+OUT = Path(__file__).resolve().parents[1] / "docs" / "models.md"
+
+OWN = """
+## Your own
+
+A function of yours becomes a network like these. In `nets.py`:
+
+```python
+import keras
+import onsight
+from keras import layers
+
+
+@onsight.model("mine", description="one convolution, to begin with")
+def mine(image_size, num_classes):
+    inputs = keras.Input((image_size, image_size, 3), dtype="uint8", name="image")  # RGB as it comes
+    x = layers.Rescaling(1 / 127.5, offset=-1, name="normalise")(inputs)
+    x = layers.Conv2D(32, 3, strides=2, activation="relu", name="conv")(x)  # a name= for every layer
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
+    return keras.Model(inputs, layers.Dense(num_classes, dtype="float32", name="logits")(x))
+```
+
+`onsight.testing.check_model("mine")` tests what training, files and exports rely on: put it into your own tests. In
+Python, `import nets` before `onsight.train(onsight.TrainSpec(data="photos/", model="mine"))`; on the command line:
+
+```
+ONSIGHT_IMPORT=nets onsight train photos/ --model mine
+```
+
+A run records where the function was, and says so where it is missing. It never imports it by itself: a run folder may
+come from anybody. To predict and evaluate by LiteRT the function is not needed.
+"""
+
+
+def main() -> None:
+    use_backend()
+    best = best_runs(Path(word) for word in sys.argv[1:])
+    rows = []
+    for name in MODELS:
+        try:
+            check_size(name, SIZE)
+        except OnsightError:
+            continue  # made for larger pictures only
+        print(name, file=sys.stderr, flush=True)
+        rows.append(row(name, best.get(name)))
+    OUT.write_text(page(rows))
+    print(OUT)
+
+
+def best_runs(places: Iterator[Path]) -> dict[str, Run]:
+    """Return the evaluated run on CIFAR-10 of each network that has the most test pictures right, and loads."""
+    found: dict[str, tuple[float, Run]] = {}
+    for place in places:
+        for run in [Run(place)] if (place / "spec.json").is_file() else list_runs(place):
+            metrics = scores(run)
+            if not run.is_trained or run.dataset["name"] != "cifar10" or run.spec["image_size"] != SIZE or not metrics:
+                continue
+            name = str(run.spec["model"])
+            if name in found and metrics["accuracy"] <= found[name][0]:
+                continue
+            try:
+                load_model(run.model_folder)
+            except OnsightError as error:
+                print(f"passed over {run.folder}: {error}", file=sys.stderr)
+            else:
+                found[name] = metrics["accuracy"], run
+    return {name: run for name, (_, run) in found.items()}
+
+
+def scores(run: Run) -> dict[str, Any]:
+    path = run.evaluation_folder() / "metrics.json"
+    return json.loads(path.read_text("utf-8")) if path.is_file() else {}
+
+
+def row(name: str, run: Run | None) -> dict[str, Any]:
+    """Measure one network, trained or new: it computes the same."""
+    with tempfile.TemporaryDirectory() as scratch:
+        if run:
+            model, description = load_model(run.model_folder), read_description(run.model_folder)
+        else:
+            network = build_model(name, SIZE, CLASSES)
+            save_model(Path(scratch), network, tuple(f"class {index}" for index in range(CLASSES)))
+            model, description = classifier(network), read_description(Path(scratch))
+    content = convert(model)
+    pictures = np.random.default_rng(0).integers(0, 256, (64, SIZE, SIZE, 3), np.uint8)
+    engine = LitertEngine(content, description)
+    return {
+        "name": name,
+        "parameters": description.parameters,
+        "multiply_adds": sum(layer["multiply_adds"] for layer in layer_table(model)),
+        "latency": latency(engine, pictures),
+        "float_bytes": len(content),
+        "int8_bytes": len(quantized(content, "int8", pictures)),
+        "run": run,
+    }
+
+
+def latency(engine: LitertEngine, pictures: np.ndarray) -> float:
+    """Return the median milliseconds of one picture on one thread, over at least 50 and a second.
+
+    Of processor time: on one thread that is what passes where nothing else runs, and other programs do not change it.
+    """
+    engine.probabilities(pictures[:1], threads=1)
+    taken: list[float] = []
+    while len(taken) < 50 or sum(taken) < 1:
+        started = time.process_time()
+        engine.probabilities(pictures[len(taken) % 64][np.newaxis], threads=1)
+        taken.append(time.process_time() - started)
+    return 1000 * statistics.median(taken)
+
+
+def page(rows: list[dict[str, Any]]) -> str:
+    """Return docs/models.md."""
+    facts = environment()
+    lines = [
+        "# The networks",
+        "",
+        "Written by `python benchmarks/models_table.py RUNS`; `onsight models NAME` shows one network's layers.",
+        f"All for pictures of {SIZE} px and {CLASSES} classes. Parameters are all that a file holds, also the",
+        "statistics of batch norms; multiply-adds are those of the kernels, for one picture. Latency: the LiteRT file,",
+        "float32, batch norms folded, one picture on one thread, processor time, median of at least 50. int8: the size",
+        "of the file with integer weights and values, and of the float32 file beside it.",
+        "",
+        f"Measured with Keras {facts['keras']} on {facts['backend']} {facts['backend_version']}; {facts['machine']}.",
+        "",
+        "| network | parameters | multiply-adds | latency | int8 (float32) | test accuracy on CIFAR-10 | training |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for each in rows:
+        sizes = f"{each['int8_bytes'] / 1e6:.2f} MB ({each['float_bytes'] / 1e6:.2f})"
+        accuracy, training = reached(each["run"]) if each["run"] else ("not trained here", "")
+        lines.append(
+            f"| `{each['name']}` | {each['parameters']:,} | {each['multiply_adds'] / 1e6:,.1f} M | "
+            f"{each['latency']:.2f} ms | {sizes} | {accuracy} | {training} |"
+        )
+    lines += ["", "What each one is good for:", ""]
+    lines += [f"- `{each['name']}`: {MODELS[each['name']].description}" for each in rows]
+    used = sorted({(run.dataset["provenance"], run.record["environment"]["machine"]) for run in runs_of(rows)})
+    if used:
+        lines += ["", "Accuracies are of one run each, with their 95 % intervals (Wilson), on:", ""]
+        lines += [f"- {data}; {machine}" for data, machine in used]
+    return "\n".join(lines) + "\n" + OWN
+
+
+def runs_of(rows: list[dict[str, Any]]) -> list[Run]:
+    return [each["run"] for each in rows if each["run"]]
+
+
+def reached(run: Run) -> tuple[str, str]:
+    """Return what a run reached on the test pictures, and what it took."""
+    metrics = scores(run)
+    low, high = metrics["accuracy_interval"]
+    history = run.history()
+    seconds = sum(line.get("seconds") or 0 for line in history)
+    spec = run.spec
+    recipe = f"{spec['preset']}, {spec['optimizer']}, {len(history)} epochs, {seconds / 60:.0f} min"
+    return f"{100 * metrics['accuracy']:.2f} % ({100 * low:.2f} to {100 * high:.2f}, n = {metrics['n']:,})", recipe
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""What networks of several papers begin and go on with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import layers
+
+from ..layers import BatchNormalization
+
+
+def image_input(image_size: int) -> tuple[Any, Any]:
+    """Return the input, uint8 RGB (batch, image_size, image_size, 3), and it as numbers from -1 to 1."""
+    inputs = keras.Input((image_size, image_size, 3), dtype="uint8", name="image")
+    return inputs, layers.Rescaling(1 / 127.5, offset=-1, name="normalise")(inputs)
+
+
+def convolve(
+    x: Any, filters: int, size: int, name: str, strides: int = 1, *, scale: bool = True, relu: bool = True
+) -> Any:
+    """Return a convolution of `size` x `size` (same size or, with strides, a part) without bias, batch norm, ReLU.
+
+    `scale` is whether the batch norm has one beside its shift.
+    """
+    x = layers.Conv2D(
+        filters, size, strides, padding="same", use_bias=False, kernel_initializer="he_normal", name=f"{name}_conv"
+    )(x)
+    x = BatchNormalization(scale=scale, name=f"{name}_norm")(x)
+    return layers.ReLU(name=f"{name}_relu")(x) if relu else x

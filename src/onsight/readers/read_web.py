@@ -1,0 +1,34 @@
+"""Answers of the model in a page that `onsight export RUN web` made, by LiteRT outside of a browser."""
+
+import base64
+import gzip
+import re
+from collections.abc import Callable
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+
+
+def open_model(path: str, threads: int | None = None) -> Callable[[np.ndarray], np.ndarray]:
+    """Return what gives (n, classes) float32 probabilities for (n, H, W, 3) uint8 pictures."""
+    with open(path, encoding="utf-8") as file:
+        found = re.search(r'<script type="text/plain" id="model">([A-Za-z0-9+/=]+)</script>', file.read())
+    if not found:
+        raise ValueError("it is no page with a model in it")
+    content = gzip.decompress(base64.b64decode(found[1]))
+    interpreter = Interpreter(model_content=content, num_threads=threads)
+    image = interpreter.get_input_details()[0]["index"]
+    probabilities = interpreter.get_output_details()[0]["index"]
+    batch = 0
+
+    def answer(pictures: np.ndarray) -> np.ndarray:
+        nonlocal batch
+        if batch != len(pictures):
+            batch = len(pictures)
+            interpreter.resize_tensor_input(image, pictures.shape)
+            interpreter.allocate_tensors()
+        interpreter.set_tensor(image, pictures)
+        interpreter.invoke()
+        return np.array(interpreter.get_tensor(probabilities))
+
+    return answer

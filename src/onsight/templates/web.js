@@ -1,0 +1,246 @@
+
+// The page: pictures from disk, clipboard or camera; prepared as `onsight.images.resize` does it; answered by LiteRT.
+const $ = (id) => document.getElementById(id);
+const facts = JSON.parse($("facts").textContent);
+const SIZE = facts.size;
+const SHOWN = 5;
+
+async function unpacked(id) {
+  const text = $(id).textContent;
+  $(id).remove();
+  const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+}
+
+// The weights of one direction, as Pillow's: a triangle, widened when shrinking, in multiples of 2^-22.
+const remembered = new Map();
+function weights(side) {
+  if (!remembered.has(side)) {
+    const ratio = side / SIZE, reach = Math.max(ratio, 1), found = [];
+    for (let i = 0; i < SIZE; i++) {
+      const centre = (i + 0.5) * ratio;
+      const first = Math.max(0, Math.trunc(centre - reach + 0.5));
+      const last = Math.min(side, Math.trunc(centre + reach + 0.5));
+      const each = [];
+      let sum = 0;
+      for (let k = first; k < last; k++) {
+        const weight = Math.max(0, 1 - Math.abs((k - centre + 0.5) * (1 / reach)));
+        each.push(weight);
+        sum += weight;
+      }
+      found.push([first, Int32Array.from(each, (weight) => Math.trunc(0.5 + (weight / sum) * 4194304))]);
+    }
+    if (remembered.size > 8) remembered.clear();
+    remembered.set(side, found);
+  }
+  return remembered.get(side);
+}
+
+// RGBA of `width` x `height` to RGB of SIZE x SIZE: the centre square, columns first, then rows, both rounded to bytes.
+function prepare(rgba, width, height) {
+  const side = Math.min(width, height);
+  const top = (height - side) >> 1, left = (width - side) >> 1;
+  const result = new Uint8Array(SIZE * SIZE * 3);
+  if (side === SIZE) {
+    for (let y = 0, to = 0; y < SIZE; y++) {
+      for (let x = 0, from = ((top + y) * width + left) * 4; x < SIZE; x++, from += 4) {
+        result[to++] = rgba[from];
+        result[to++] = rgba[from + 1];
+        result[to++] = rgba[from + 2];
+      }
+    }
+    return result;
+  }
+  const each = weights(side);
+  const narrow = new Uint8Array(side * SIZE * 3);
+  for (let y = 0, to = 0; y < side; y++) {
+    const row = ((top + y) * width + left) * 4;
+    for (const [first, kernel] of each) {
+      let red = 2097152, green = 2097152, blue = 2097152; // half, so that cutting off rounds
+      for (let k = 0, from = row + first * 4; k < kernel.length; k++, from += 4) {
+        red += rgba[from] * kernel[k];
+        green += rgba[from + 1] * kernel[k];
+        blue += rgba[from + 2] * kernel[k];
+      }
+      narrow[to++] = Math.min(255, red >> 22);
+      narrow[to++] = Math.min(255, green >> 22);
+      narrow[to++] = Math.min(255, blue >> 22);
+    }
+  }
+  for (let y = 0, to = 0; y < SIZE; y++) {
+    const [first, kernel] = each[y];
+    for (let x = 0; x < SIZE * 3; x++) {
+      let sum = 2097152;
+      for (let k = 0, from = first * SIZE * 3 + x; k < kernel.length; k++, from += SIZE * 3) sum += narrow[from] * kernel[k];
+      result[to++] = Math.min(255, sum >> 22);
+    }
+  }
+  return result;
+}
+
+const pixels = document.createElement("canvas");
+const context = pixels.getContext("2d", { willReadFrequently: true });
+
+// Draw the centre square of a bitmap or video over white, and return it prepared.
+function look(source, width, height) {
+  const side = Math.min(width, height);
+  pixels.width = pixels.height = side;
+  context.fillStyle = "#fff";
+  context.fillRect(0, 0, side, side);
+  context.drawImage(source, -((width - side) >> 1), -((height - side) >> 1));
+  return prepare(context.getImageData(0, 0, side, side).data, side, side);
+}
+
+let compiled;
+async function answer(picture) {
+  const image = new Tensor(picture, [1, SIZE, SIZE, 3]);
+  const outputs = await compiled.run([image]);
+  const probabilities = Float32Array.from(await outputs[0].data());
+  image.delete();
+  for (const output of outputs) output.delete();
+  return probabilities;
+}
+
+function show(probabilities) {
+  const order = Array.from(probabilities.keys()).sort((a, b) => probabilities[b] - probabilities[a]).slice(0, SHOWN);
+  const sure = facts.threshold === null || probabilities[order[0]] >= facts.threshold;
+  document.body.classList.toggle("unsure", !sure);
+  const verdict = $("verdict");
+  verdict.textContent = facts.classes[order[0]];
+  if (!sure) {
+    const mark = document.createElement("small");
+    mark.textContent = "unsure";
+    verdict.append(mark);
+  }
+  const bars = $("bars");
+  while (bars.children.length < order.length) {
+    const item = document.createElement("li");
+    item.append(...["span", "span", "i"].map((kind) => document.createElement(kind)));
+    bars.append(item);
+  }
+  order.forEach((index, place) => {
+    const [name, share, bar] = bars.children[place].children;
+    name.textContent = facts.classes[index];
+    share.textContent = `${(probabilities[index] * 100).toFixed(1)} %`;
+    bar.style.setProperty("--share", probabilities[index]);
+  });
+}
+
+function say(text) {
+  $("told").textContent = text;
+}
+
+async function choose(file) {
+  stop();
+  try {
+    const options = { imageOrientation: "from-image", colorSpaceConversion: "none", premultiplyAlpha: "default" };
+    const bitmap = await createImageBitmap(file, options);
+    const picture = look(bitmap, bitmap.width, bitmap.height);
+    const canvas = $("shown");
+    canvas.width = pixels.width;
+    canvas.height = pixels.height;
+    canvas.getContext("2d").drawImage(pixels, 0, 0);
+    canvas.hidden = false;
+    $("invite").hidden = true;
+    $("stage").classList.remove("empty");
+    const started = performance.now();
+    const probabilities = await answer(picture);
+    show(probabilities);
+    say(`${bitmap.width} × ${bitmap.height} pixels, seen as ${SIZE} × ${SIZE}; answered in ${(performance.now() - started).toFixed(1)} ms`);
+    bitmap.close();
+  } catch (error) {
+    say(`This file cannot be read as a picture by this browser (${error.message}).`);
+  }
+}
+
+let stream = null, facing = "environment";
+async function start() {
+  stop();
+  try {
+    const wanted = { facingMode: facing, width: { ideal: 640 }, height: { ideal: 480 } };
+    stream = await navigator.mediaDevices.getUserMedia({ video: wanted, audio: false });
+  } catch (error) {
+    say(`The camera cannot be used: ${error.message}.`);
+    return;
+  }
+  const video = $("video");
+  video.srcObject = stream;
+  await video.play();
+  $("stage").classList.remove("empty");
+  $("stage").classList.toggle("mirrored", stream.getVideoTracks()[0].getSettings().facingMode !== "environment");
+  video.hidden = $("rate").hidden = false;
+  $("invite").hidden = $("shown").hidden = true;
+  $("camera").textContent = "Stop the camera";
+  const cameras = (await navigator.mediaDevices.enumerateDevices()).filter((device) => device.kind === "videoinput");
+  $("turn").hidden = cameras.length < 2;
+  say(`${video.videoWidth} × ${video.videoHeight} pixels, seen as ${SIZE} × ${SIZE}`);
+  watch(stream);
+}
+
+async function watch(mine) {
+  const video = $("video"), times = [];
+  while (stream === mine) {
+    await new Promise(video.requestVideoFrameCallback ? (done) => video.requestVideoFrameCallback(done) : requestAnimationFrame);
+    if (stream !== mine) return;
+    const started = performance.now();
+    const probabilities = await answer(look(video, video.videoWidth, video.videoHeight));
+    if (stream !== mine) return;
+    show(probabilities);
+    times.push(performance.now());
+    while (times[0] < times.at(-1) - 2000) times.shift();
+    const rate = times.length > 1 ? ((times.length - 1) * 1000) / (times.at(-1) - times[0]) : 0;
+    $("rate").textContent = `${rate.toFixed(0)} frames/s · ${(times.at(-1) - started).toFixed(1)} ms each`;
+  }
+}
+
+function stop() {
+  if (stream === null) return;
+  stream.getTracks().forEach((track) => track.stop());
+  stream = null;
+  $("video").srcObject = null;
+  $("video").hidden = $("rate").hidden = $("turn").hidden = true;
+  $("camera").textContent = "Use the camera";
+  if ($("shown").hidden) {
+    $("invite").hidden = false;
+    $("stage").classList.add("empty");
+  }
+}
+
+$("file").addEventListener("change", (event) => event.target.files[0] && choose(event.target.files[0]));
+$("camera").addEventListener("click", () => (stream === null ? start() : stop()));
+$("turn").addEventListener("click", () => {
+  facing = facing === "environment" ? "user" : "environment";
+  start();
+});
+for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
+  document.addEventListener(kind, (event) => {
+    event.preventDefault();
+    $("stage").classList.toggle("over", kind === "dragenter" || kind === "dragover");
+  });
+}
+document.addEventListener("drop", (event) => event.dataTransfer.files[0] && choose(event.dataTransfer.files[0]));
+document.addEventListener("paste", (event) => {
+  const file = [...event.clipboardData.files].find((each) => each.type.startsWith("image/"));
+  if (file) choose(file);
+});
+
+$("stage").classList.add("empty");
+$("about").textContent = `${facts.classes.length.toLocaleString()} classes, ${SIZE} × ${SIZE} pixels, ${facts.precision}` +
+  (facts.threshold === null ? "" : `; below ${(facts.threshold * 100).toFixed(0)} % it is unsure`);
+$("camera").disabled = true;
+try {
+  // What loadLiteRt does, without asking for a script by its address, nor for a graphics card that would not be used.
+  setGlobalLiteRt(new LiteRt(await ModuleFactory({ wasmBinary: await unpacked("runtime"), print() {}, printErr() {} })));
+  getGlobalLiteRt().setDefaultEnvironment(await Environment.create({ webGpuDevice: null }));
+  compiled = await loadAndCompile(await unpacked("model"), { accelerator: "wasm" });
+  await answer(new Uint8Array(SIZE * SIZE * 3));
+  $("camera").disabled = !navigator.mediaDevices;
+  $("verdict").textContent = "Show it something";
+  self.onsight = { facts, prepare, look, answer, choose }; // for tests, and for the console
+  document.body.dataset.state = "ready";
+} catch (error) {
+  document.body.dataset.state = "failed";
+  $("verdict").textContent = "It does not run here";
+  say(`This browser cannot start the model: ${error.message}`);
+}
