@@ -14,7 +14,7 @@ def test_every_preset_resolves_to_a_whole_spec(preset):
     start = Start("imagenet", "efficientnetv2_b0", None, 149, "its weights") if preset == "transfer" else None
     options = {"pictures": 50_000, "given": ("train", "test"), "side": 32, "flips": True, "start": start}
     spec, reasons = resolve(TrainSpec(preset=preset), **options)
-    optional = {"backend", "precision", "data_dir", "keep_list", "min_precision", "shots"}
+    optional = {"backend", "precision", "data_dir", "keep_list", "min_precision", "shots", "teacher"}
     if not start:
         optional |= {"freeze", "head_epochs"}
     for field, value in spec.model_dump(exclude=optional).items():
@@ -151,7 +151,7 @@ def test_freeze_all_and_none_and_the_users_own_epochs():
     spec, _ = resolved_from(epochs=10, head_epochs=3, freeze=5)
     assert (spec.epochs, spec.head_epochs, spec.freeze) == (10, 3, 5)
     spec, _ = resolved_from(preset="quick")  # asked for: its recipe stays
-    assert (spec.preset, spec.optimizer, spec.epochs, spec.head_epochs) == ("quick", "sgd", 2, 1)
+    assert (spec.preset, spec.optimizer, spec.epochs, spec.head_epochs) == ("quick", "muon", 2, 1)
 
 
 def test_shots_count_as_the_pictures_there_are():
