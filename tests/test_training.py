@@ -33,7 +33,8 @@ def test_a_run_says_what_was_asked_and_what_it_became(toy_run, toy_spec):
     unset = [
         field
         for field, value in record["spec"].items()
-        if value is None and field not in ("data_dir", "keep_list", "min_precision", "freeze", "head_epochs", "shots")
+        if value is None
+        and field not in ("data_dir", "keep_list", "min_precision", "freeze", "head_epochs", "shots", "teacher")
     ]
     assert not unset
     assert set(record["reasons"]).isdisjoint(record["asked"])
