@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint tests slow format web pins clean
+.PHONY: demo test lint tests slow format notebooks web pins clean
 
 demo: $(VENV)/.installed-tensorflow
 	$(BIN)/onsight demo
@@ -28,6 +28,10 @@ slow: $(VENV)/.installed-dev
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+
+# Writes notebooks/*.ipynb from their scripts and executes them, on CIFAR-10 where it can be had.
+notebooks: $(VENV)/.installed-dev
+	$(BIN)/python notebooks/build.py
 
 $(VENV)/.installed-%: requirements/%.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -1,10 +1,11 @@
+import logging
 import os
 import subprocess
 import sys
 
 import pytest
 
-from onsight.backend import choose_backend, choose_precision, environment, without_lines
+from onsight.backend import choose_backend, choose_precision, environment, use_backend, without_lines
 from onsight.errors import SpecError
 
 pytestmark = pytest.mark.backend
@@ -76,3 +77,10 @@ def test_precision_follows_the_processor(monkeypatch, flags, precision):
     choice = choose_precision("tensorflow")
     assert choice.value == precision
     assert "processor" in choice.reason
+
+
+def test_several_models_in_a_process_are_no_reason_for_a_warning():
+    use_backend()
+    (unwanted,) = logging.getLogger("tensorflow").filters
+    words = "5 out of the last 5 calls to %s triggered tf.function retracing.", "something else about %s"
+    assert [bool(unwanted(logging.LogRecord("", 30, "", 1, text, ("f",), None))) for text in words] == [False, True]

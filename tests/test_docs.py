@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 import sys
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,7 @@ def test_the_make_targets_that_are_named_exist():
 
 def test_no_addresses_of_registries_and_no_path_of_a_machine():
     registries = re.compile(r"pypi\.org|pythonhosted|registry\.npm|/work/|/root/")
-    for path in [*ROOT.glob("*.*"), *ROOT.glob("requirements/*"), *ROOT.glob("src/onsight/**/*.py")]:
+    shown = ROOT.glob("notebooks/*"), ROOT.glob("examples/*")
+    for path in [*ROOT.glob("*.*"), *ROOT.glob("requirements/*"), *ROOT.glob("src/onsight/**/*.py"), *chain(*shown)]:
         if path.is_file() and path.suffix not in (".png",):
             assert not registries.search(path.read_text()), path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 import tempfile
@@ -115,6 +116,12 @@ def set_environment(backend: str) -> None:
     # first step 1.7 instead of 8 to 14 (cnn_compact, two cores; most of it is compiling). Keyed by program and machine.
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder() / "jax"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    logging.getLogger("tensorflow").addFilter(not_of_retracing)
+
+
+def not_of_retracing(record: logging.LogRecord) -> bool:
+    """Return whether a line of TensorFlow's log is none of its long warnings that several models were compiled."""
+    return "triggered tf.function retracing" not in record.getMessage()
 
 
 @contextlib.contextmanager

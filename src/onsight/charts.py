@@ -127,6 +127,17 @@ def severities(values: Sequence[float], clean: float, title: str) -> Markup:
     return _sheet(parts, title, size=(150, 90))
 
 
+def as_file(chart: Markup, style: str) -> str:
+    """Return a chart as an SVG file with a style of its own, to be embedded as a picture; its legend is left out."""
+    before, mark, drawing = str(chart).rpartition('<svg viewBox="')
+    opening, _, content = drawing.partition(">")
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{opening}><style>{style}</style>{content}'
+        if mark
+        else before
+    )
+
+
 def ticks(low: float, high: float, most: int = 5) -> list[float]:
     """Return round numbers from at or below `low` to at or above `high`, at most two more than `most`.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ class Check:
     """
 
     folder: Path
-    record: dict[str, Any]
+    record: dict[str, Any] = field(repr=False)
 
     @property
     def findings(self) -> list[Finding]:
@@ -65,6 +65,11 @@ class Check:
 
     def __str__(self) -> str:
         return "\n".join(lines(self.record))
+
+    def _repr_html_(self) -> str:
+        from . import displays
+
+        return displays.check(self)
 
 
 def check(

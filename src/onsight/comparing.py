@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -48,16 +48,21 @@ class Comparison:
 
     verdict: str
     n: int
-    runs: list[dict[str, Any]]
-    specs: list[dict[str, Any]]
-    pairs: list[dict[str, Any]]
-    settings: list[tuple[str, list[str]]]
-    recognised: list[tuple[str, int, list[float]]]
-    notes: list[str]
+    runs: list[dict[str, Any]] = field(repr=False)
+    specs: list[dict[str, Any]] = field(repr=False)
+    pairs: list[dict[str, Any]] = field(repr=False)
+    settings: list[tuple[str, list[str]]] = field(repr=False)
+    recognised: list[tuple[str, int, list[float]]] = field(repr=False)
+    notes: list[str] = field(repr=False)
     provenance: str
 
     def __str__(self) -> str:
         return self.verdict
+
+    def _repr_html_(self) -> str:
+        from . import displays
+
+        return displays.comparison(self)
 
 
 def compare(runs: Sequence[str | Path | Run], *, common: bool = False, page: str | Path | None = None) -> Comparison:

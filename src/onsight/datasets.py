@@ -75,6 +75,11 @@ class Dataset:
         split = ", ".join(f"{part or 'unsplit'} {count:,}" for part, count in zip(parts, counts, strict=True))
         return f"Dataset('{self.name}', {len(self):,} pictures, {len(self.classes):,} classes, {split})"
 
+    def _repr_html_(self) -> str:
+        from . import displays
+
+        return displays.dataset(self)
+
 
 def load_dataset(
     data: str | Path,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,7 +59,7 @@ class Evaluation:
     """
 
     folder: Path
-    metrics: dict[str, Any]
+    metrics: dict[str, Any] = field(repr=False)
 
     def __str__(self) -> str:
         low, high = self.metrics["accuracy_interval"]
@@ -67,6 +67,11 @@ class Evaluation:
             f"accuracy {self.metrics['accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%}, "
             f"n = {self.metrics['n']:,}) on {self.metrics['provenance']}"
         )
+
+    def _repr_html_(self) -> str:
+        from . import displays
+
+        return displays.evaluation(self)
 
 
 def evaluate(

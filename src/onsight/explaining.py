@@ -20,6 +20,7 @@ from .thumbnails import jpeg
 
 if TYPE_CHECKING:
     import keras
+    from matplotlib.figure import Figure
 
     from .engines import Answer
     from .runs import Run
@@ -252,14 +253,33 @@ def explain(run: Any, sources: Sequence[Any], path: Path, top: int = 3) -> str:
         SpecError: `path` ends in something else, or there are more than 32 pictures.
         PictureError: a picture cannot be read.
     """
+    from . import figures
+
+    if path.suffix.lower() not in (".png", ".svg"):
+        raise SpecError(f"--explain writes .png or .svg, not '{path.name}'.")
+    figure, method = draw(run, sources, top)
+    figures.save(figure, path)
+    return method
+
+
+def draw(run: Any, sources: Sequence[Any], top: int = 3) -> tuple[Figure, str]:
+    """Return a figure of pictures with their heat maps and likeliest classes, and the method's name.
+
+    Args:
+        run: the run, its folder, or `latest`.
+        sources: what `predict` takes.
+        top: classes an answer.
+
+    Raises:
+        SpecError: there are more than 32 pictures.
+        PictureError: a picture cannot be read.
+    """
     from . import figures, images
     from .engines import open_engine
     from .errors import PictureError
     from .prediction import expand
     from .runs import open_run
 
-    if path.suffix.lower() not in (".png", ".svg"):
-        raise SpecError(f"--explain writes .png or .svg, not '{path.name}'.")
     chosen = list(itertools.islice(expand(sources), MOST + 1))
     if len(chosen) > MOST:
         raise SpecError(f"--explain draws at most {MOST} pictures, and more were given.")
@@ -284,8 +304,7 @@ def explain(run: Any, sources: Sequence[Any], path: Path, top: int = 3) -> str:
         heading=(f"Where it looked ({method})", "the brighter, the more that part speaks for the first answer"),
         top=top,
     )
-    figures.save(figure, path)
-    return method
+    return figure, method
 
 
 def keras_model(run: Run) -> keras.Model | None:

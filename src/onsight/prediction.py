@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     Picture = str | os.PathLike[str] | bytes | PIL.Image.Image | np.ndarray
 
 
+SHOWN = 24  # pictures that a list of predictions keeps to be shown in a notebook
+
+
 @dataclass(frozen=True)
 class Prediction:
     """The answer for one picture.
@@ -59,6 +62,28 @@ class Prediction:
         """The likeliest class's probability."""
         return self.top[0][1] if self.top else None
 
+    def _repr_html_(self) -> str:
+        from . import displays
+
+        return displays.prediction(self)
+
+
+class PredictionList(list[Prediction]):
+    """Predictions in the order of their pictures; a notebook shows the first ones beside their pictures.
+
+    Attributes:
+        pictures: the first 24 that were asked, as they were given.
+    """
+
+    def __init__(self, predictions: Iterable[Prediction], pictures: Sequence[Picture]) -> None:
+        super().__init__(predictions)
+        self.pictures = pictures
+
+    def _repr_html_(self) -> str:
+        from . import displays
+
+        return displays.predictions(self, self.pictures)
+
 
 def predict(
     run: str | Path | Run,
@@ -68,7 +93,7 @@ def predict(
     batch_size: int = 256,
     engine: EngineName = "auto",
     tta: bool = False,
-) -> list[Prediction]:
+) -> PredictionList:
     """Return one prediction for each picture, in order; a folder or a pattern counts for all pictures that it names.
 
     Args:
@@ -82,7 +107,11 @@ def predict(
     Raises:
         DataError: a path names nothing. An unreadable picture is not an error but a prediction with its reason.
     """
-    return list(Predictor(run, batch_size, engine, tta).stream(pictures, top=top))
+    predictor = Predictor(run, batch_size, engine, tta)
+    sources = expand(as_many(pictures))
+    first = list(itertools.islice(sources, SHOWN))
+    answers = predictor.answers(itertools.chain(first, sources), top)
+    return PredictionList(answers, [picture for _, picture in first])
 
 
 class Predictor:
@@ -101,18 +130,19 @@ class Predictor:
 
     def stream(self, pictures: Picture | Iterable[Picture], *, top: int = 3) -> Iterator[Prediction]:
         """Yield one prediction for each picture as soon as its batch is done."""
-        if isinstance(pictures, str | os.PathLike | bytes | np.ndarray) or hasattr(pictures, "getexif"):
-            pictures = [pictures]  # type: ignore[list-item]
-        sources = expand(pictures)
+        yield from self.answers(expand(as_many(pictures)), top)
+
+    def answers(self, sources: Iterator[tuple[str, Picture]], top: int) -> Iterator[Prediction]:
+        """Yield one prediction for each of what `expand` yields."""
         cores = os.cpu_count() or 1
         with ThreadPoolExecutor(cores) as workers:
             working: deque[tuple[list[tuple[str, Picture]], Future[tuple[np.ndarray, list[str | None]]]]] = deque()
             while batch := list(itertools.islice(sources, self.batch_size)):
                 working.append((batch, workers.submit(self._work, batch)))
                 if len(working) > cores:
-                    yield from self._answers(*working.popleft(), top)
+                    yield from self._named(*working.popleft(), top)
             while working:
-                yield from self._answers(*working.popleft(), top)
+                yield from self._named(*working.popleft(), top)
 
     def _work(self, batch: Sequence[tuple[str, Picture]]) -> tuple[np.ndarray, list[str | None]]:
         """Return the scores of a batch, and why which pictures could not be read.
@@ -139,7 +169,7 @@ class Predictor:
             pass
         return pixels, errors
 
-    def _answers(
+    def _named(
         self, batch: Sequence[tuple[str, Picture]], work: Future[tuple[np.ndarray, list[str | None]]], top: int
     ) -> Iterator[Prediction]:
         scores, errors = work.result()
@@ -163,6 +193,12 @@ def probabilities(
         if show:
             show.work("evaluating", start + len(chosen), len(index))
     return np.concatenate(outputs)
+
+
+def as_many(pictures: Picture | Iterable[Picture]) -> Iterable[Picture]:
+    """Return pictures as they are, and a single one as a list of it."""
+    single = isinstance(pictures, str | os.PathLike | bytes | np.ndarray) or hasattr(pictures, "getexif")
+    return [pictures] if single else pictures  # type: ignore[list-item, return-value]
 
 
 def expand(pictures: Iterable[Picture]) -> Iterator[tuple[str, Picture]]:

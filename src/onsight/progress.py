@@ -1,6 +1,6 @@
-"""What a verb shows while it works: a live display in a terminal, plain lines elsewhere, nothing when quiet.
+"""What a verb shows while it works: live in a terminal or a notebook, plain lines elsewhere, nothing when quiet.
 
-All of it goes to standard error, so that standard output holds answers only.
+Outside notebooks all of it goes to standard error, so that standard output holds answers only.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Reporter(AbstractContextManager["Reporter"]):
 
 
 class PlainReporter(Reporter):
-    """Lines, for files, pipes and notebooks without widgets."""
+    """Lines, for files and pipes."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
@@ -104,10 +104,82 @@ class LiveReporter(Reporter):
         self._hide()
 
 
+class NotebookReporter(Reporter):
+    """One output of a notebook's cell, brought up to date in place: a bar, curves, a table of epochs, what was said."""
+
+    def __init__(self) -> None:
+        self._start()
+
+    def _start(self) -> None:
+        self._handle: Any = None
+        self._notes: list[str] = []
+        self._history: list[dict[str, Any]] = []
+        self._bar: tuple[str, int, int | None] | None = None
+        self._text = ""
+        self._drawn = 0.0
+
+    def note(self, text: str) -> None:
+        self._notes.append(text)
+        self._draw()
+
+    def work(self, what: str, done: int, total: int | None) -> None:
+        self._bar, self._text = (what, done, total), f"{done:,}" + (f" of {total:,}" if total else "")
+        if done == total:
+            self._bar = None
+        if self._bar is None or time.monotonic() - self._drawn > 0.3:
+            self._draw()
+
+    def tick(self, facts: Mapping[str, Any]) -> None:
+        # The bar is that of all epochs: how much of the whole is done is what one waits for.
+        done = (facts["epoch"] - 1) * facts["steps"] + facts["step"]
+        self._bar = f"epoch {facts['epoch']} of {facts['epochs']}", done, facts["epochs"] * facts["steps"]
+        self._text = f"loss {facts['loss']:.3f}, {facts['accuracy']:.1%}, {facts['images_per_second']:,.0f} pictures/s"
+        if facts["seconds_left"] is not None:
+            self._text += f", {duration(facts['seconds_left'])} left"
+        self._draw()
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        self._history.append(dict(row))
+        if row["epoch"] == row["epochs"]:
+            self._bar = None
+        self._draw()
+
+    def _draw(self, ended: bool = False) -> None:
+        from IPython.display import display
+
+        from . import displays  # here, because it needs this module's words for an epoch and a duration
+
+        self._drawn = time.monotonic()
+        content = {
+            "text/html": displays.work(self._bar, self._text, self._history, self._notes, ended),
+            "text/plain": displays.work_text(self._history, self._notes),
+        }
+        if self._handle is None:
+            self._handle = display(content, raw=True, display_id=True)
+        else:
+            self._handle.update(content, raw=True)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar = None
+        if self._handle is not None:
+            self._draw(ended=True)
+        self._start()  # whoever goes on with this reporter, as for several seeds, gets an output for each
+
+
+def in_notebook() -> bool:
+    """Return whether an IPython kernel runs this process, so that what is shown can be changed in place."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return getattr(shell, "kernel", None) is not None
+
+
 def make_reporter(quiet: bool = False) -> Reporter:
-    """Return what fits standard error: live in a terminal, lines elsewhere."""
+    """Return what fits: an output that changes in a notebook; on standard error, live in a terminal, else lines."""
     if quiet:
         return Reporter()
+    if in_notebook():
+        return NotebookReporter()
     return LiveReporter() if sys.stderr.isatty() else PlainReporter()
 
 

@@ -209,9 +209,9 @@ class Run:
         return f"Run({str(self.folder)!r}, {self.spec.get('model')} on {self.spec.get('data')}, {state})"
 
     def _repr_html_(self) -> str:
-        import html
+        from . import displays
 
-        return f"<code>{html.escape(repr(self))}</code>"
+        return displays.run(self)
 
 
 def open_run(path: str | Path | Run, *, finished: bool = True) -> Run:

@@ -1,0 +1,98 @@
+"""Every example is run as it stands, with fewer epochs, and its docstring says what to expect."""
+
+import ast
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import onsight
+from onsight.spec import PRESETS
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch):
+    """That they run is what is tested here, not how well they learn."""
+    monkeypatch.setitem(PRESETS["quick"][1], "epochs", 1)
+    monkeypatch.setattr("onsight.spec.SMALL_SET", 1)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """The toy pictures as files."""
+    toy = onsight.load_dataset("toy")
+    for number, (picture, label) in enumerate(zip(toy.images, toy.labels, strict=True)):
+        folder = tmp_path / "photos" / toy.classes[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(folder / f"{number}.png")
+    return Path("photos")
+
+
+def run(name, monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+    runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+
+
+def test_folder(photos, monkeypatch, capsys):
+    run("folder.py", monkeypatch, photos, photos / "red" / "2.png", photos / "blue" / "0.png")
+    said = capsys.readouterr().out
+    assert "240 pictures in 3 classes" in said
+    assert "95 % interval" in said
+    assert re.search(r"red.2\.png (red|green|blue) \d", said)
+    (report,) = Path("runs").glob("*/report.html")
+    assert str(report) in said
+
+
+@pytest.mark.slow
+def test_table(monkeypatch, capsys):
+    run("table.py", monkeypatch)
+    said = capsys.readouterr().out
+    assert "95 % interval" in said
+    assert said.count("% of ") == 6
+    assert len(list(Path("scans").glob("*.png"))) == 1797
+
+
+def test_a_table_of_the_users(photos, monkeypatch, capsys):
+    rows = [f"{path},{path.parent.name},{path.stem[-1]}" for path in sorted(photos.rglob("*.png"))]
+    Path("mine.csv").write_text("\n".join(["path,label,last digit", *rows]))
+    run("table.py", monkeypatch, "mine.csv")
+    assert "95 % interval" in capsys.readouterr().out
+
+
+@pytest.mark.skipif("model" not in onsight.__all__, reason="onsight.model, a network of one's own, is not there yet")
+def test_own_model(monkeypatch, capsys):
+    spec = onsight.TrainSpec
+    monkeypatch.setattr(onsight, "TrainSpec", lambda **fields: spec(**fields | {"data": "toy", "epochs": 1}))
+    run("own_model.py", monkeypatch)
+    assert "95 % interval" in capsys.readouterr().out
+    (made,) = onsight.list_runs()
+    assert made.spec["model"] == "mine"
+    assert onsight.predict(made, onsight.load_dataset("toy").images[0])[0].label in made.classes
+
+
+def test_export_and_use(monkeypatch, capsys):
+    spec = onsight.TrainSpec
+    monkeypatch.setattr(onsight, "TrainSpec", lambda **fields: spec(**fields | {"data": "toy", "model": "cnn"}))
+    run("export_and_use.py", monkeypatch)
+    said = capsys.readouterr().out
+    assert len(re.findall(r" (?:red|green|blue)\b", said)) == 10
+    assert float(said.split()[-1]) < 1e-5
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
+def test_short_and_with_what_to_expect(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= 40
+    about = ast.get_docstring(ast.parse(text))
+    assert f"python examples/{path.name}" in about
+    assert re.search(r"\d (?:s|min)\b", about)
+    assert re.search(r"\d % ", about)
+
+
+def test_there_are_four():
+    assert sorted(path.stem for path in EXAMPLES.glob("*.py")) == ["export_and_use", "folder", "own_model", "table"]
