@@ -249,7 +249,9 @@ def resolve(
     if chosen.get("batch_size", 0) > most:
         chosen["batch_size"], reasons["batch_size"] = most, f"20 steps an epoch with {pictures:,} training pictures"
     model = spec.model or chosen["model"]
-    if wanted["optimizer"] == "muon" and not MODELS[model].normed:
+    if wanted["optimizer"] == "muon" and start:
+        choose("optimizer", "adamw", "muon rescales kernels, and batch norms that stay as they were would not fit them")
+    elif wanted["optimizer"] == "muon" and not MODELS[model].normed:
         choose("optimizer", "adamw", f"muon is for networks whose convolutions have a batch norm; {model} has others")
     optimizer = spec.optimizer or chosen["optimizer"]
     if optimizer != wanted["optimizer"]:

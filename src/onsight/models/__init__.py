@@ -37,7 +37,7 @@ def _group(module: str, sizes: tuple[int, int, int], descriptions: dict[str, str
     return {name: Entry(f"{module}:{name}", text, *sizes, **more) for name, text in descriptions.items()}
 
 
-SMALL = (16, 1024, 96)
+SMALL, PHOTOS = (16, 1024, 96), (32, 1024, 224)
 MODELS: dict[str, Entry] = {
     **_group("mlp", (8, 128, 32), {"mlp": "two dense layers: the ANN baseline, near 50 % on CIFAR-10"}),
     **_group("cnn", (22, 256, 64), {"cnn": "the tutorials' small CNN: 161,098 parameters at 32 px and 10 classes"}),
@@ -92,34 +92,22 @@ MODELS: dict[str, Entry] = {
         prepare="whitened:whiten",
         normed=True,
     ),
-    "mobilenetv2": Entry("pretrained:mobilenetv2", "pretrained, 2.3 million parameters: the quickest", 32, 1024, 224),
-    "mobilenetv3_small": Entry(
-        "pretrained:mobilenetv3_small", "pretrained, 0.9 million parameters: the smallest", 32, 1024, 224
+    **_group(
+        "pretrained",
+        PHOTOS,
+        {
+            "mobilenetv2": "pretrained, 2.3 million parameters: the quickest",
+            "mobilenetv3_small": "pretrained, 0.9 million parameters: the smallest",
+            "mobilenetv3_large": "pretrained, 3.0 million parameters: quick, and better than v2",
+            "efficientnetv2_b0": "pretrained, 5.9 million parameters: the default for photos",
+            "efficientnetv2_b1": "pretrained, 6.9 million parameters: B0, deeper",
+            "efficientnetv2_b2": "pretrained, 8.8 million parameters: B0, deeper and wider",
+            "efficientnetv2_b3": "pretrained, 12.9 million parameters: the best of the family here",
+            "resnet50v2": "pretrained, 23.6 million parameters: the classic",
+            "convnext_tiny": "pretrained, 27.8 million parameters: the slowest and most accurate",
+        },
     ),
-    "mobilenetv3_large": Entry(
-        "pretrained:mobilenetv3_large", "pretrained, 3.0 million parameters: quick, and better than v2", 32, 1024, 224
-    ),
-    "efficientnetv2_b0": Entry(
-        "pretrained:efficientnetv2_b0", "pretrained, 5.9 million parameters: the default for photos", 32, 1024, 224
-    ),
-    "efficientnetv2_b1": Entry(
-        "pretrained:efficientnetv2_b1", "pretrained, 6.9 million parameters: B0, deeper", 32, 1024, 224
-    ),
-    "efficientnetv2_b2": Entry(
-        "pretrained:efficientnetv2_b2", "pretrained, 8.8 million parameters: B0, deeper and wider", 32, 1024, 224
-    ),
-    "efficientnetv2_b3": Entry(
-        "pretrained:efficientnetv2_b3",
-        "pretrained, 12.9 million parameters: the best of the family here",
-        32,
-        1024,
-        224,
-    ),
-    "resnet50v2": Entry("pretrained:resnet50v2", "pretrained, 23.6 million parameters: the classic", 32, 1024, 224),
-    "inceptionv3": Entry("pretrained:inceptionv3", "pretrained, 21.8 million parameters: Inception", 75, 1024, 224),
-    "convnext_tiny": Entry(
-        "pretrained:convnext_tiny", "pretrained, 27.8 million parameters: the slowest and most accurate", 32, 1024, 224
-    ),
+    **_group("pretrained", (75, 1024, 224), {"inceptionv3": "pretrained, 21.8 million parameters: Inception"}),
 }
 
 
