@@ -13,7 +13,7 @@ pytestmark = pytest.mark.backend
 
 
 # Of the deeper ones these have every kind of layer; the others take the same contract test among the slow ones.
-FAST = ["mlp", "cnn", "cnn_dropout", "cnn_compact", "whitened", "inception_cifar", "mobilenet_cifar"]
+FAST = ["mlp", "cnn", "cnn_dropout", "cnn_compact", "micro", "whitened", "inception_cifar", "mobilenet_cifar"]
 
 
 @pytest.mark.parametrize(
