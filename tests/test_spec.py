@@ -75,7 +75,7 @@ def test_without_validation_nothing_is_judged():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"model": "resnet2"}, "No model 'resnet2'. Known: mlp.*Did you mean 'resnet20'"),
+        ({"model": "resnet"}, "No model 'resnet'. Known: mlp.*Did you mean 'resnet20'"),
         ({"preset": "fats"}, "No preset 'fats'"),
         ({"augmentation": "flp"}, "Did you mean 'flip'"),
         ({"backend": "torch"}, "No backend 'torch'. Known: tensorflow, jax"),
