@@ -116,10 +116,23 @@ def test_one_model_is_shown_with_its_layers(onsight):
 
 def test_help_names_every_setting(onsight):
     _, out, _ = onsight("train", "--help")
+    elsewhere = {"data", "teacher", "sparsity", "channels"}  # an argument; distill and prune set the others
     for field in TrainSpec.model_fields:
-        assert f"--{field.replace('_', '-')}" in out or field == "data"
+        assert f"--{field.replace('_', '-')}" in out or field in elsewhere, field
     _, out, _ = onsight("--help")
-    for verb in ("train", "evaluate", "predict", "models", "datasets", "presets", "runs", "demo", "report"):
+    for verb in (
+        "train",
+        "evaluate",
+        "predict",
+        "models",
+        "datasets",
+        "presets",
+        "runs",
+        "demo",
+        "report",
+        "prune",
+        "distill",
+    ):
         assert verb in out
 
 

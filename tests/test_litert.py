@@ -5,9 +5,11 @@ import shutil
 import keras
 import numpy as np
 import pytest
+from ai_edge_litert.interpreter import Interpreter
 
 from onsight import litert
 from onsight.engines import LitertEngine
+from onsight.formats import quantized
 from onsight.litert import add_litert, convert
 from onsight.models import MODELS, build_model, classifier
 from onsight.parity import edge_pictures
@@ -43,11 +45,14 @@ FAST = ["mlp", "cnn", "cnn_dropout", "cnn_compact", "whitened", "resnet20", "con
 
 # test_models.py asks whether every network's file answers as Keras does; this is about what is in the file.
 @pytest.mark.parametrize(
-    "name", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
+    "name",
+    [
+        name if name in FAST else pytest.param(name, marks=pytest.mark.slow)
+        for name in MODELS
+        if "pretrained" not in MODELS[name].function
+    ],
 )
 def test_every_network_answers_as_keras_does_at_any_batch(name, tmp_path):
-    from ai_edge_litert.interpreter import Interpreter
-
     keras.utils.set_random_seed(0)
     model = build_model(name, 32, 3)
     save_model(tmp_path, model, ("a", "b", "c"))
@@ -91,3 +96,12 @@ def test_a_converter_that_fails_costs_no_training(folder, monkeypatch):
     monkeypatch.setattr(litert, "from_jax", fail)
     assert "RuntimeError: out of" in add_litert(folder, edge_pictures(32))
     assert not (folder / "model.tflite").exists()
+
+
+def test_micro_fits_a_microcontroller():
+    """Less than 100 kB as int8; the page for browsers takes one picture at a time."""
+    pictures = np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3), dtype=np.uint8)
+    content = quantized(convert(classifier(build_model("micro", 32, 10))), "int8", pictures)
+    assert len(content) < 100_000
+    fixed = Interpreter(model_content=litert.fix_batch(content))
+    assert fixed.get_input_details()[0]["shape_signature"].tolist() == [1, 32, 32, 3]

@@ -5,6 +5,7 @@ import signal
 import numpy as np
 import pytest
 
+import onsight
 from onsight import fitting
 from onsight.engines import open_engine
 from onsight.errors import DataError, Interrupted, RunError, SpecError
@@ -167,3 +168,20 @@ def test_a_teacher_that_has_changed_is_told(toy_run, tmp_path):
     (teacher.model_folder / "model.json").write_text(json.dumps(value | {"weights_sha256": "0" * 64}))
     with pytest.raises(RunError, match="other weights than when"):
         resume(open_run("latest", finished=False), reporter=Spy())
+
+
+def test_the_commands(toy_run, capsys):
+    """They print the new run's folder alone; what was compared goes to standard error."""
+    from onsight.cli import app
+
+    app(["prune", str(toy_run.folder), "--channels", "0.5", "--epochs", "1", "--quiet"])
+    pruned = open_run(capsys.readouterr().out.strip())
+    app(["distill", str(pruned.folder), "--model", "mlp", "--epochs", "1", "--quiet"])
+    student = open_run(capsys.readouterr().out.strip())
+    assert (pruned.spec["channels"], student.spec["model"]) == (0.5, "mlp")
+    assert student.record["teacher"]["run"] == pruned.name
+    with pytest.raises(RunError, match="none can be held out"):
+        onsight.evaluate(student, folds=2, reporter=Spy())
+    text = student.report.read_text("utf-8")
+    assert f"It was made from the run {pruned.name}." in text
+    assert f"onsight distill runs/{pruned.name} --model mlp --epochs 1" in text

@@ -44,8 +44,8 @@ def browser():
 
 def write_page(run, path, **facts):
     description = read_description(run.model_folder)
-    known = {"model": description.model, "size": description.image_size, "classes": description.classes,
-             "threshold": None, "precision": "float32"}  # fmt: skip
+    known = {"name": run.name, "model": description.model, "size": description.image_size,
+             "classes": description.classes, "threshold": None, "precision": "float32"}  # fmt: skip
     path.write_text(web.page(known | facts, fix_batch((run.model_folder / "model.tflite").read_bytes())), "utf-8")
     return path
 
@@ -163,7 +163,9 @@ def test_the_camera_is_answered_live(page):
 
 
 def test_foreign_names_are_text_and_doubt_is_said(litert, browser, toy_run, tmp_path):
-    path = write_page(toy_run, tmp_path / "model.html", classes=HOSTILE, threshold=1.0, model=HOSTILE[0])
+    path = write_page(
+        toy_run, tmp_path / "model.html", classes=HOSTILE, threshold=1.0, name=HOSTILE[0], model=HOSTILE[1]
+    )
     for page in opened(browser, path):
         Image.fromarray(edge_pictures(32)[-1]).save(tmp_path / "noise.png")
         page.set_input_files("#file", str(tmp_path / "noise.png"))

@@ -10,7 +10,7 @@ import numpy as np
 from . import metrics
 from .datasets import Dataset
 from .engines import open_engine
-from .errors import Interrupted
+from .errors import Interrupted, RunError
 from .files import write_json
 from .fitting import fit
 from .pipeline import Examples
@@ -35,11 +35,17 @@ def predict_out_of_fold(
     of its own, so that after an interruption the same command goes on; they are removed in the end.
 
     Raises:
+        RunError: the run learned from another one, which knows all training pictures.
         DataError: the pictures are gone or have changed.
         TrainingError, Interrupted: as training raises them.
     """
     run.require_network()
     spec = TrainSpec(**run.spec)
+    if spec.teacher:
+        raise RunError(
+            f"{run.name} learned from the answers of {run.record['teacher']['run']}, which was trained on all training "
+            "pictures: none can be held out. Ask that run for --folds."
+        )
     parts = recorded_parts(run.dataset, dataset, pixels.hashes, ("train", "validation"))
     training, validation = (np.flatnonzero(parts == part) for part in ("train", "validation"))
     fold = assign(pixels.hashes[training], dataset.labels[training], folds, spec.seed)

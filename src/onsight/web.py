@@ -47,6 +47,7 @@ def write_web(model_folder: Path, path: Path, precision: Precision, pictures: np
         content = quantized(content, precision, pictures)
     description = read_description(model_folder)
     facts = {
+        "name": model_folder.resolve().parent.name,  # the run's
         "model": description.model,
         "size": description.image_size,
         "classes": description.classes,
@@ -73,7 +74,7 @@ def page(facts: dict[str, Any], content: bytes) -> str:
     scripts = " ".join(f"'{digest(source)}'" for source in (loader, script))
     environment = Environment(loader=FileSystemLoader(templates), autoescape=True, undefined=StrictUndefined)
     return environment.get_template("web.html.j2").render(
-        title=facts["model"],
+        title=facts["name"],
         # In a script element only "<" could end it or begin a comment.
         facts=Markup(json.dumps(facts, ensure_ascii=True).replace("<", "\\u003c")),
         model=packed(content),

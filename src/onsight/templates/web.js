@@ -164,6 +164,7 @@ async function start() {
     say(`The camera cannot be used: ${error.message}.`);
     return;
   }
+  $("verdict").ariaLive = "off"; // nobody wants to be told twenty times a second
   const video = $("video");
   video.srcObject = stream;
   await video.play();
@@ -198,6 +199,7 @@ function stop() {
   if (stream === null) return;
   stream.getTracks().forEach((track) => track.stop());
   stream = null;
+  $("verdict").ariaLive = "polite";
   $("video").srcObject = null;
   $("video").hidden = $("rate").hidden = $("turn").hidden = true;
   $("camera").textContent = "Use the camera";
@@ -226,7 +228,7 @@ document.addEventListener("paste", (event) => {
 });
 
 $("stage").classList.add("empty");
-$("about").textContent = `${facts.classes.length.toLocaleString()} classes, ${SIZE} × ${SIZE} pixels, ${facts.precision}` +
+$("about").textContent = `${facts.model}, ${facts.classes.length.toLocaleString()} classes, ${SIZE} × ${SIZE} pixels, ${facts.precision}` +
   (facts.threshold === null ? "" : `; below ${(facts.threshold * 100).toFixed(0)} % it is unsure`);
 $("camera").disabled = true;
 try {
