@@ -14,7 +14,7 @@ PRETRAINED = [name for name, entry in MODELS.items() if entry.function.startswit
 
 
 # Of the deeper ones these have every kind of layer; the others take the same contract test among the slow ones.
-FAST = ["mlp", "cnn", "cnn_dropout", "cnn_compact", "whitened", "inception_cifar", "mobilenet_cifar"]
+FAST = ["mlp", "cnn", "cnn_dropout", "cnn_compact", "micro", "whitened", "inception_cifar", "mobilenet_cifar"]
 
 
 @pytest.mark.parametrize(
