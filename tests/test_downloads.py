@@ -329,3 +329,13 @@ def test_two_processes_fetch_one_file_once(server, target):
     assert [process.wait(30) for process in processes] == [0, 0, 0]
     assert target.read_bytes() == CONTENT
     assert len(server.asked) == 1
+
+
+def test_where_only_an_md5_is_published_that_is_checked(server, target):
+    md5 = hashlib.md5(CONTENT).hexdigest()
+    assert download(server.url("cut"), target, md5=md5, size=len(CONTENT)).read_bytes() == CONTENT
+    download(server.url("whole"), target, md5=md5)
+    assert len(server.asked) == 2  # cut, resumed, and then there
+    target.write_bytes(b"damaged")
+    with pytest.raises(DownloadError, match=rf"sent other bytes: expected MD5 {md5}, got .* Do this\.$"):
+        download(server.url("garbage"), target, md5=md5, mend="Do this.")

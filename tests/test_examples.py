@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 import onsight
+from onsight.models import MODELS
 from onsight.spec import PRESETS
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -38,6 +39,7 @@ def run(name, monkeypatch, *arguments):
     runpy.run_path(str(EXAMPLES / name), run_name="__main__")
 
 
+@pytest.mark.slow
 def test_folder(photos, monkeypatch, capsys):
     run("folder.py", monkeypatch, photos, photos / "red" / "2.png", photos / "blue" / "0.png")
     said = capsys.readouterr().out
@@ -64,7 +66,16 @@ def test_a_table_of_the_users(photos, monkeypatch, capsys):
     assert "95 % interval" in capsys.readouterr().out
 
 
-@pytest.mark.skipif("model" not in onsight.__all__, reason="onsight.model, a network of one's own, is not there yet")
+@pytest.fixture
+def _registry():
+    """What a script registers is gone afterwards."""
+    known = dict(MODELS)
+    yield
+    for name in MODELS.keys() - known:
+        del MODELS[name]
+
+
+@pytest.mark.usefixtures("_registry")
 def test_own_model(monkeypatch, capsys):
     spec = onsight.TrainSpec
     monkeypatch.setattr(onsight, "TrainSpec", lambda **fields: spec(**fields | {"data": "toy", "epochs": 1}))
@@ -75,6 +86,7 @@ def test_own_model(monkeypatch, capsys):
     assert onsight.predict(made, onsight.load_dataset("toy").images[0])[0].label in made.classes
 
 
+@pytest.mark.slow
 def test_export_and_use(monkeypatch, capsys):
     spec = onsight.TrainSpec
     monkeypatch.setattr(onsight, "TrainSpec", lambda **fields: spec(**fields | {"data": "toy", "model": "cnn"}))

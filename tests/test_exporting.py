@@ -222,7 +222,7 @@ def test_where_no_backend_can_write_it(run, monkeypatch):
 
 @pytest.mark.backend
 @pytest.mark.slow
-@pytest.mark.parametrize("name", list(MODELS))
+@pytest.mark.parametrize("name", [name for name in MODELS if not MODELS[name].function.startswith("pretrained:")])
 def test_every_model_in_every_format(name, toy_spec, tmp_path, monkeypatch):
     """The contract of models and formats: whatever is in the registries passes the gate, and its README runs."""
     import onsight

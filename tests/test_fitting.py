@@ -335,3 +335,111 @@ def test_a_precision_that_cannot_be_shown_gives_no_threshold(toy_spec):
     run = onsight.train(toy_spec.model_copy(update={"min_precision": 0.95}), reporter=spy)
     assert read_description(run.model_folder).threshold is None  # all right, but too few to tell
     assert any("are not surely 95.0 % right" in note and "Take a lower --min-precision" in note for note in spy.notes)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory, toy_spec):
+    """A run with batch norms and dropout, to start others from."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ONSIGHT_RUNS", str(tmp_path_factory.mktemp("source")))
+        return onsight.train(toy_spec.model_copy(update={"model": "cnn_dropout", "epochs": 2}), reporter=Spy())
+
+
+@pytest.fixture
+def transfer_spec(toy_spec, source):
+    """Three epochs of the head, then two of the last layers."""
+    left_out = ("model", "epochs", "learning_rate")
+    fields = {name: value for name, value in toy_spec.model_dump(exclude_unset=True).items() if name not in left_out}
+    return onsight.TrainSpec(**fields, weights=str(source.folder), epochs=5, head_epochs=3, learning_rate=0.01)
+
+
+def weights_of(run):
+    from safetensors.numpy import load_file
+
+    return load_file(run.model_folder / "weights.safetensors")
+
+
+@pytest.mark.backend
+def test_the_head_first_then_the_last_layers_and_no_batch_norm(transfer_spec, source):
+    spy = Spy()
+    run = onsight.train(transfer_spec, reporter=spy)
+    assert [note for note in spy.notes if note.startswith("phase ")] == [
+        "phase            the head, on features computed once, epochs 1 to 3, learning rate up to 0.01",
+        "phase            the layers from number 20 on, batch norms as they were, epochs 4 to 5, learning rate up to "
+        "0.001",
+    ]
+    assert len(run.record["phases"]) == 2
+    assert run.record["weights"]["of"] == f"cnn_dropout as trained in {source.name}"
+    before, after = weights_of(source), weights_of(run)
+    changed = {name for name in after if not np.array_equal(before[name], after[name])}
+    names = [layer.name for layer in run.load_model().layers]
+    last = {name for name in after if names.index(name.split("/")[0]) >= 20 and not name.startswith("norm")}
+    assert changed == last
+    assert {"logits/kernel", "conv3b/kernel", "dense/kernel"} <= last
+    rates = [row["learning_rate"] for row in run.history()]
+    assert max(rates[:3]) <= 0.01
+    assert max(rates[3:]) <= 0.001
+
+
+@pytest.mark.parametrize(("freeze", "touched"), [("all", {"logits"}), ("none", {"conv1a", "dense", "logits"})])
+def test_freezing_all_and_none(transfer_spec, source, freeze, touched):
+    spec = transfer_spec.model_copy(update={"freeze": freeze, "epochs": 2, "head_epochs": None})
+    run = onsight.train(spec, reporter=Spy())
+    before, after = weights_of(source), weights_of(run)
+    changed = {name.split("/")[0] for name in after if not np.array_equal(before[name], after[name])}
+    assert touched <= changed
+    assert not any(name.startswith("norm") for name in changed)
+    assert (changed == touched) == (freeze == "all")
+
+
+def test_what_is_learned_on_features_is_what_the_whole_network_answers(transfer_spec):
+    """The last line of the history was computed from cached features, this from pictures."""
+    run = onsight.train(transfer_spec.model_copy(update={"freeze": "all"}), reporter=Spy())
+    answers, labels = validation_answers(run)
+    assert (answers.argmax(axis=1) == labels).mean() == pytest.approx(run.history()[-1]["val_accuracy"])
+
+
+class Stopper(Spy):
+    """Sends SIGTERM the first time that it is told `what` of `number`."""
+
+    def __init__(self, what, number):
+        self.stop = what, number
+        super().__init__(lambda count: self.told("tick", count))
+
+    def told(self, what, number):
+        if (what, number) == self.stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def epoch(self, row):
+        self.told("epoch", row["epoch"])
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize(("what", "number", "at"), [("tick", 1, 0), ("epoch", 3, 3), ("tick", 30, 3)])
+def test_a_transfer_stopped_in_any_phase_goes_on_bit_for_bit(transfer_spec, what, number, at):
+    """In the head's first epoch; between the phases; in the middle of the second (eight ticks make an epoch)."""
+    unbroken = onsight.train(transfer_spec, reporter=Spy())
+    with pytest.raises(Interrupted):
+        onsight.train(transfer_spec, reporter=Stopper(what, number))
+    run = onsight.list_runs()[-1]
+    assert not run.is_trained
+    assert load_checkpoint(run.checkpoints).state["epoch"] == at
+    onsight.resume(run, reporter=Spy())
+    assert outcome(run) == outcome(unbroken)
+
+
+def test_a_stop_while_features_are_computed_can_be_resumed(transfer_spec, source, monkeypatch, tmp_path):
+    unbroken = onsight.train(transfer_spec, reporter=Spy())
+    monkeypatch.setenv("ONSIGHT_CACHE", str(tmp_path / "other"))
+
+    class Busy(Spy):
+        def work(self, what, done, total):
+            if what == "computing features":
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted, match=r"Everything is saved"):
+        onsight.train(transfer_spec, reporter=Busy())
+    run = onsight.list_runs()[-1]
+    monkeypatch.setattr(fitting, "load", None)  # from here on nobody asks for the first weights
+    onsight.resume(run, reporter=Spy())
+    assert outcome(run) == outcome(unbroken)

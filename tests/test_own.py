@@ -148,8 +148,8 @@ def test_the_command_line_has_what_onsight_import_names(tmp_path, mine):
     done = say("models", imports=os.path.join("sub", "nets.py"))
     assert done.returncode == 0, done.stderr
     assert "the smallest there is" in done.stdout
-    (tmp_path / "this.py").write_text(NETS)
-    assert "this is a module already" in say("models", imports="this.py").stderr
+    (tmp_path / "sub" / "this.py").write_text(NETS)
+    assert "this is a module already" in say("models", imports=os.path.join("sub", "this.py")).stderr
     done = say("models", imports="nowhere_to_be_found")
     assert done.returncode == 2
     assert "ONSIGHT_IMPORT names 'nowhere_to_be_found', and there is no module" in done.stderr

@@ -2,6 +2,7 @@ import pytest
 
 from onsight.errors import SpecError
 from onsight.spec import PRESETS, TrainSpec, resolve
+from onsight.weights import Start
 
 
 def resolved(pictures=50_000, given=("train", "test"), side=32, flips=True, **fields):
@@ -10,8 +11,12 @@ def resolved(pictures=50_000, given=("train", "test"), side=32, flips=True, **fi
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_resolves_to_a_whole_spec(preset):
-    spec, reasons = resolved(preset=preset)
-    optional = {"backend", "precision", "data_dir", "keep_list", "min_precision", "teacher"}
+    start = Start("imagenet", "efficientnetv2_b0", None, 149, "its weights") if preset == "transfer" else None
+    options = {"pictures": 50_000, "given": ("train", "test"), "side": 32, "flips": True, "start": start}
+    spec, reasons = resolve(TrainSpec(preset=preset), **options)
+    optional = {"backend", "precision", "data_dir", "keep_list", "min_precision", "shots", "teacher"}
+    if not start:
+        optional |= {"freeze", "head_epochs"}
     for field, value in spec.model_dump(exclude=optional).items():
         assert value is not None, field
     assert PRESETS[preset][1].items() <= spec.model_dump().items()
@@ -75,7 +80,7 @@ def test_without_validation_nothing_is_judged():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"model": "resnet"}, "No model 'resnet'. Known: mlp.*Did you mean 'resnet20'"),
+        ({"model": "resnet"}, "No model 'resnet'. Known: mlp.*Did you mean 'resnet"),
         ({"preset": "fats"}, "No preset 'fats'"),
         ({"augmentation": "flp"}, "Did you mean 'flip'"),
         ({"backend": "torch"}, "No backend 'torch'. Known: tensorflow, jax"),
@@ -117,3 +122,49 @@ def test_a_large_batch_shrinks_where_an_epoch_would_have_few_steps():
     assert spec.batch_size == 6_000 * 0.95 // 20
     assert "20 steps an epoch" in reasons["batch_size"]
     assert resolved(preset="fast", batch_size=2000, pictures=6_000).spec.batch_size == 2000
+
+
+START = Start("/runs/a", "cnn_compact", 48, 17, "cnn_compact as trained in a")
+
+
+def resolved_from(start=START, pictures=200, **fields):
+    options = {"pictures": pictures, "given": {"train", "test"}, "side": 200, "flips": True, "classes": 4}
+    return resolve(TrainSpec(**fields), **options, start=start)
+
+
+def test_weights_bring_their_network_their_size_and_a_recipe():
+    spec, reasons = resolved_from()
+    assert (spec.preset, spec.weights, spec.model, spec.image_size) == ("transfer", "/runs/a", "cnn_compact", 48)
+    assert (spec.freeze, spec.head_epochs, spec.epochs, spec.optimizer) == (17, 30, 38, "adamw")  # 5 steps an epoch
+    assert "150 steps of 180 training pictures" in reasons["head_epochs"]
+    assert "cnn_compact as trained in a" in reasons["preset"]
+
+
+def test_freeze_all_and_none_and_the_users_own_epochs():
+    spec, _ = resolved_from(freeze="all")
+    assert (spec.epochs, spec.head_epochs) == (30, 30)
+    spec, reasons = resolved_from(freeze="none", epochs=4)
+    assert (spec.epochs, spec.head_epochs, spec.learning_rate) == (4, 0, 3e-4)
+    assert "learned before" in reasons["learning_rate"]
+    spec, _ = resolved_from(epochs=10)
+    assert (spec.epochs, spec.head_epochs) == (10, 8)
+    spec, _ = resolved_from(epochs=10, head_epochs=3, freeze=5)
+    assert (spec.epochs, spec.head_epochs, spec.freeze) == (10, 3, 5)
+    spec, _ = resolved_from(preset="quick")  # asked for: its recipe stays
+    assert (spec.preset, spec.optimizer, spec.epochs, spec.head_epochs) == ("quick", "muon", 2, 1)
+
+
+def test_shots_count_as_the_pictures_there_are():
+    spec, _ = resolved_from(shots=8, pictures=10_000)
+    assert spec.head_epochs == 150  # one step an epoch with 32 pictures
+
+
+def test_what_is_about_old_weights_needs_some():
+    with pytest.raises(SpecError, match="freeze is about layers that have learned before"):
+        resolved_from(None, freeze="all")
+    with pytest.raises(SpecError, match="weights says none"):
+        resolved_from(None, preset="transfer", weights="none")
+    with pytest.raises(SpecError, match="head_epochs=3 cannot be"):
+        resolved_from(freeze="none", head_epochs=3)
+    with pytest.raises(SpecError, match="freeze"):
+        TrainSpec(freeze="some")

@@ -6,7 +6,7 @@ import pytest
 
 from onsight.datasets import Dataset, load_dataset
 from onsight.errors import DataError, SpecError
-from onsight.splits import _mix, membership, recorded_parts, split, uniform
+from onsight.splits import _mix, few_shots, membership, recorded_parts, split, uniform
 
 
 def dataset(labels, parts=""):
@@ -220,3 +220,20 @@ def test_what_a_run_records_gives_the_same_parts_back():
         recorded_parts(record, fewer, hashes[keep], ["train"])
     with pytest.raises(DataError, match="knows the classes"):
         recorded_parts(record | {"classes": ["a"]}, toy, hashes, ["test"])
+
+
+def test_few_shots_leave_so_many_of_each_class_and_fewer_are_among_more():
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2], [50, 30, 3])
+    hashes = rng.integers(0, 2**63, 83).astype(np.uint64)
+    parts = np.where(rng.random(83) < 0.8, "train", "validation").astype("<U10")
+    parts[-3:] = "train"
+    kept = {}
+    for shots in (2, 10):
+        left_out = few_shots(labels, hashes, parts, shots, seed=1)
+        assert (parts[left_out] == "train").all()
+        kept[shots] = set(np.setdiff1d(np.flatnonzero(parts == "train"), left_out).tolist())
+        assert np.bincount(labels[list(kept[shots])]).tolist() == [min(shots, 50), min(shots, 30), min(shots, 3)]
+    assert kept[2] < kept[10]
+    other = set(few_shots(labels, hashes, parts, 2, seed=2).tolist())
+    assert other != set(few_shots(labels, hashes, parts, 2, seed=1).tolist())

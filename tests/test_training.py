@@ -33,7 +33,8 @@ def test_a_run_says_what_was_asked_and_what_it_became(toy_run, toy_spec):
     unset = [
         field
         for field, value in record["spec"].items()
-        if value is None and field not in ("data_dir", "keep_list", "min_precision", "teacher")
+        if value is None
+        and field not in ("data_dir", "keep_list", "min_precision", "freeze", "head_epochs", "shots", "teacher")
     ]
     assert not unset
     assert set(record["reasons"]).isdisjoint(record["asked"])
@@ -171,3 +172,80 @@ def test_ctrl_c_leaves_finished_seeds_and_says_how_to_go_on(photos):
 def test_a_number_of_seeds_that_trains_nothing_is_refused():
     with pytest.raises(SpecError, match="seeds=0 trains nothing"):
         onsight.train_seeds(onsight.TrainSpec(data="toy"), 0, reporter=QUIET)
+
+
+def test_shots_train_on_so_many_of_each_class_and_judge_on_the_same(photos):
+    spec = onsight.TrainSpec(data=photos, model="mlp", epochs=1, batch_size=4, seed=3)
+    few, more, whole = (
+        onsight.train(spec.model_copy(update={"shots": shots}), reporter=QUIET) for shots in (2, 5, None)
+    )
+    assert list(few.dataset["counts"]["train"].values()) == [2, 2, 2]
+    assert list(more.dataset["counts"]["train"].values()) == [5, 5, 5]
+    assert set(few.dataset["split"]["train"]) < set(more.dataset["split"]["train"])
+    for part in ("validation", "test"):
+        assert few.dataset["split"][part] == whole.dataset["split"][part]
+    assert onsight.evaluate(few, reporter=QUIET).metrics["n"] == len(whole.dataset["split"]["test"])
+
+
+def test_photos_start_from_imagenet_only_where_nobody_chose_otherwise(photos, monkeypatch):
+    from onsight import training
+    from onsight.weights import Start
+
+    start = Start("imagenet", "efficientnetv2_b0", None, 149, "text")
+    monkeypatch.setattr(training, "default_start", lambda size, progress: (start, "they are here"))
+
+    def chosen(side=200, **fields):
+        return training.choose_start(onsight.TrainSpec(**{"data": str(photos), **fields}), side, QUIET)
+
+    assert chosen() == (start, "they are here")
+    assert chosen(epochs=3, seed=1) == (start, "they are here")
+    for fields, why in (
+        ({"weights": "none"}, "asked for"),
+        ({"data": "cifar10"}, "data sets with a name start anew"),
+        ({"model": "cnn"}, "as model was chosen"),
+        ({"preset": "quick"}, "as preset was chosen"),
+        ({"side": 40}, "the median side of these is 40 px"),
+    ):
+        found, reason = chosen(**fields)
+        assert found is None
+        assert why in reason
+
+
+def test_a_run_from_another_runs_weights_says_so_in_its_report(photos, toy_run):
+    spec = onsight.TrainSpec(data=photos, weights=str(toy_run.folder), epochs=3, batch_size=8)
+    run = onsight.train(spec, reporter=QUIET)
+    assert (run.spec["model"], run.spec["image_size"], run.spec["preset"]) == ("cnn", 32, "transfer")
+    assert run.classes == ("blue", "green", "red")
+    assert run.record["weights"]["file"] == "weights.safetensors"
+    page = (run.folder / "report.html").read_text()
+    assert "the head, on features computed once, epochs 1 to 2" in page
+    assert f"cnn as trained in {toy_run.name}" in page
+
+
+@pytest.mark.slow
+def test_a_pretrained_network_from_the_cache_to_an_answer_without_its_file(photos, tmp_path, monkeypatch):
+    """Published weights in Keras' folder, phases, LiteRT; afterwards the run needs neither the file nor a network."""
+    import hashlib
+
+    import keras
+
+    from onsight.weights import PUBLISHED
+    from test_weights import publish
+
+    home = tmp_path / "keras"
+    monkeypatch.setenv("KERAS_HOME", str(home))
+    keras.utils.set_random_seed(0)
+    original = keras.applications.MobileNetV3Small(weights=None, include_top=False, input_shape=(32, 32, 3))
+    name = "mobilenetv3_small"
+    file = publish(home / "models" / PUBLISHED[name].file(32).rpartition("/")[2], original)
+    entry = PUBLISHED[name]._replace(hash=hashlib.md5(file.read_bytes()).hexdigest())
+    monkeypatch.setitem(PUBLISHED, name, entry)
+    spec = onsight.TrainSpec(data=photos, model=name, weights="imagenet", epochs=3, head_epochs=2, batch_size=16)
+    run = onsight.train(spec, reporter=QUIET)
+    assert (run.spec["freeze"], run.record["weights"]["file"]) == (entry.frozen, file.name)
+    assert (run.model_folder / "model.tflite").exists()
+    file.unlink()
+    picture = photos / "red" / "1.jpg"
+    (light,) = onsight.predict(run, [picture], engine="litert")
+    (heavy,) = onsight.predict(run, [picture], engine="keras")
+    assert light.top[0][0] == heavy.top[0][0]

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from .evaluation import evaluate as evaluate
     from .exporting import check_export as check_export
     from .exporting import export as export
+    from .learning_curves import Curve as Curve
+    from .learning_curves import learning_curve as learning_curve
     from .models.own import model as model
     from .prediction import Prediction as Prediction
     from .prediction import Predictor as Predictor
@@ -55,6 +57,8 @@ _HOMES = {
     "evaluate": "evaluation",
     "check_export": "exporting",
     "export": "exporting",
+    "Curve": "learning_curves",
+    "learning_curve": "learning_curves",
     "model": "models.own",
     "Prediction": "prediction",
     "Predictor": "prediction",

@@ -47,6 +47,13 @@ def demo(*, data_dir: DataDir = None, quiet: Quiet = False) -> None:
 app.command("onsight.cli_train:train", name="train", help="Train a classifier on pictures and keep it as a run.")
 
 
+app.command(
+    "onsight.cli_train:learning_curve",
+    name="learning-curve",
+    help="Train on ever more pictures and say whether collecting more pays.",
+)
+
+
 @app.command
 def check(
     data: str,

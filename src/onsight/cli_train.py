@@ -62,6 +62,41 @@ def train(
         print(f"Next: onsight evaluate {run.folder}", file=sys.stderr)  # noqa: T201
 
 
+def learning_curve(
+    data: str,
+    /,
+    *,
+    spec: Annotated[TrainSpec | None, Parameter(name="*")] = None,
+    sizes: Annotated[list[int] | None, Parameter(consume_multiple=True, negative="")] = None,
+    seeds: int = 3,
+    out: Path | None = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train on ever more pictures and say whether collecting more pays.
+
+    Parameters
+    ----------
+    data
+        a data set's name (`onsight datasets`), or a folder, zip or CSV of pictures
+    spec
+        every choice of the trainings
+    sizes
+        training pictures a class (default: 5, 10, 20, 50 and so on, as far as there are any)
+    seeds
+        trainings of each size, each on other pictures
+    out
+        folder for curve.json and curve.png (default: curves/ and the data set's name)
+    """
+    from . import learning_curves
+    from .progress import make_reporter
+
+    spec = spec or TrainSpec()
+    spec = TrainSpec(**{**spec.model_dump(include=spec.model_fields_set), "data": data})
+    found = learning_curves.learning_curve(spec, sizes=sizes, seeds=seeds, out=out, reporter=make_reporter(quiet))
+    for line in learning_curves.lines(found):
+        print(line)  # noqa: T201
+
+
 def distill(
     teacher: str,
     /,

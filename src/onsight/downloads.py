@@ -30,22 +30,26 @@ def download(
     target: Path,
     *,
     sha256: str | None = None,
+    md5: str | None = None,
     size: int | None = None,
+    mend: str = "",
     progress: Callable[[int, int], None] | None = None,
     timeout: float = 5.0,
     attempts: int = 4,
 ) -> Path:
-    """Fetch `url` to `target` and return `target`, which is then whole and has the given SHA-256, or absent.
+    """Fetch `url` to `target` and return `target`, which is then whole and has the given checksum, or absent.
 
     What was received stays in `target` + ".partial" when a download breaks off, and the next one goes on from there.
     Two processes that want the same file take turns: the second finds it there.
 
     Args:
         url: An http or https address; up to 5 redirects are followed, never from https to http.
-        target: Where the file goes; a file that is there with the right SHA-256 is kept and nothing is fetched.
+        target: Where the file goes; a file that is there with the right checksum is kept and nothing is fetched.
         sha256: Of the whole file, 64 hexadecimal digits. Where nobody has published it, None: then that of the first
             download is kept in `target` + ".sha256", and a later one must bring the same.
+        md5: The same, where only that was published.
         size: Of the whole file, in bytes; None where only the server knows it.
+        mend: What to do where it fails, for the message; by default, how to use a copy of a data set.
         progress: Called with (bytes so far, bytes in all).
         timeout: Seconds without a byte after which the server counts as stalled.
         attempts: How many in a row may fail without bringing 1 MiB.
@@ -53,32 +57,33 @@ def download(
     Raises:
         DownloadError: With the reason, and how to go on with a file fetched by other means.
     """
-    mend = f"Put {target.name} in a folder and pass --data-dir FOLDER (or set ONSIGHT_DATA)."
+    mend = mend or f"Put {target.name} in a folder and pass --data-dir FOLDER (or set ONSIGHT_DATA)."
+    kind, published = ("MD5", md5) if md5 else ("SHA-256", sha256)
     _check_scheme(url)
     partial = target.with_name(target.name + ".partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{target}.lock"):
             note = target.with_name(target.name + ".sha256")
-            first = sha256 is None and not note.is_file()
-            expected = note.read_text() if sha256 is None and not first else sha256
-            if target.is_file() and files.sha256(target) == expected:
+            first = published is None and not note.is_file()
+            expected = note.read_text() if published is None and not first else published
+            if target.is_file() and files.checksum(target, kind) == expected:
                 return target
             if size is None:
                 size = _length(url, timeout)
             resumed = partial.exists()
             _fetch(url, partial, size, progress, timeout, attempts)
-            found = files.sha256(partial)
+            found = files.checksum(partial, kind)
             if found != expected and resumed and not first:
                 # The beginning was left by an earlier program: fetch all of it before blaming the server.
                 partial.unlink()
                 _fetch(url, partial, size, progress, timeout, attempts)
-                found = files.sha256(partial)
+                found = files.checksum(partial, kind)
             if found != expected and not first:
                 partial.unlink()
-                earlier = "" if sha256 else f" as at the first download (remove {note.name} to accept the new file)"
+                earlier = "" if published else f" as at the first download (remove {note.name} to accept the new file)"
                 raise DownloadError(
-                    f"{url} sent other bytes: expected SHA-256 {expected}{earlier}, got {found}; they were removed."
+                    f"{url} sent other bytes: expected {kind} {expected}{earlier}, got {found}; they were removed."
                 )
             if first:
                 files.write_atomic(note, found)

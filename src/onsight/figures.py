@@ -88,6 +88,42 @@ def sample_pictures(images: np.ndarray, labels: Sequence[str], columns: int = 8,
 
 
 @_style()
+def learning_curve(points: Sequence[Mapping[str, Any]], fit: Mapping[str, Any] | None, finding: str) -> Figure:
+    """Draw validation accuracy against training pictures a class, with intervals, and where more would lead.
+
+    `points` has a mapping a size: shots (pictures a class), accuracies (one a seed), accuracy (their mean), low and
+    high. `fit` has a, b of error = a * shots ** -b, or is None; `finding` is the heading.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, NullLocator
+
+    figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
+    axes = figure.subplots()
+    shots = np.array([point["shots"] for point in points], float)
+    mean, low, high = (100 * np.array([point[key] for point in points]) for key in ("accuracy", "low", "high"))
+    axes.errorbar(
+        shots, mean, [mean - low, high - mean], color=BLUE, marker="o", capsize=3, label="mean, 95 % interval"
+    )
+    for point in points:
+        values = 100 * np.array(point["accuracies"])
+        axes.plot(np.full(len(values), point["shots"]), values, "x", color=GREY, markersize=5, zorder=3)
+    axes.plot([], [], "x", color=GREY, label="each seed")
+    if fit:
+        ahead = np.geomspace(shots[0], 2 * shots[-1], 50)
+        label = f"error falls by the power {fit['b']:.2f} of the number"
+        axes.plot(ahead, 100 * (1 - fit["a"] * ahead ** -fit["b"]), "--", color=ORANGE, label=label)
+    axes.set_xscale("log")
+    axes.set_xticks(shots)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel("Training pictures a class")
+    axes.set_ylabel("Validation accuracy (%)")
+    axes.legend(loc="lower right", frameon=False)
+    _below_heading(figure, [finding])
+    return figure
+
+
+@_style()
 def curves(history: Sequence[Mapping[str, Any]]) -> Figure:
     """Draw accuracy, loss and learning rate over the epochs.
 

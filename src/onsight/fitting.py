@@ -15,16 +15,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .augmentation import mirrors
 from .backend import dtype_policy, to_numpy
 from .checkpoints import load_checkpoint, numbered, save_checkpoint
 from .engines import Answer
 from .errors import Interrupted, RunError, TrainingError
 from .events import EventLog
+from .features import load_features
 from .files import is_disk_full, sync_folder
 from .litert import add_litert
 from .metrics import at_threshold, calibration, calibration_error, choose_threshold, fit_temperature, percent
 from .models import build_model, prepare_model
 from .parity import spread
+from .phases import Phase, at, from_scratch, plan_phases
 from .pipeline import Examples, Plan, answered_at_once, full_batches, plan_epoch, steps_per_epoch, training_batches
 from .progress import Reporter
 from .runs import Run
@@ -32,8 +35,9 @@ from .saving import save_model
 from .schedules import judge_epoch, new_judge, rate_factor
 from .sparsity import UPDATES, scheduled, smallest_masked
 from .spec import TrainSpec
-from .steps import make_optimizer, make_step
+from .steps import assign, make_head_step, make_optimizer, make_step
 from .teachers import inherit_weights, open_teacher
+from .weights import load
 
 if TYPE_CHECKING:
     import keras
@@ -88,21 +92,16 @@ class Loop:
     ) -> None:
         import keras
 
-        self.run, self.spec, self.training, self.validation = run, spec, training, validation
+        self.run, self.spec = run, spec
         self.show, self.received = show, received
         self.batch_size = min(spec.batch_size, len(training.labels))
         self.steps = steps_per_epoch(len(training.labels), self.batch_size)
+        self.pictures = training, validation
         self.model = build(spec, len(run.classes))
-        order = np.random.default_rng([spec.seed, 3]).permutation(training.chosen)
+        self.model.stop_training = False  # where Keras callbacks look
+        self.phases = plan_phases(spec)
         self.teacher = open_teacher(run, spec.teacher) if spec.teacher else None
         self.masks: list[Any] | None = None  # for each trainable variable: which of its numbers are not pruned
-        if self.teacher and (spec.sparsity or spec.channels):
-            inherit_weights(self.model, self.teacher[0])
-        else:
-            prepare_model(self.model, training.images, order)
-        optimizer = make_optimizer(spec.optimizer, spec.learning_rate, spec.weight_decay)
-        self.model.optimizer, self.model.stop_training = optimizer, False  # where Keras callbacks look
-        self.step = make_step(self.model, optimizer, spec.label_smoothing)
         self.callbacks = keras.callbacks.CallbackList(list(callbacks), model=self.model)
         self.state: dict[str, Any] = {
             "epoch": 0,
@@ -120,8 +119,49 @@ class Loop:
         if numbered(run.checkpoints):
             self.restore()
         else:
+            if not from_scratch(spec):
+                load(self.model, spec.weights)
+            elif self.teacher and (spec.sparsity or spec.channels):
+                inherit_weights(self.model, self.teacher[0])
+            else:
+                order = np.random.default_rng([spec.seed, 3]).permutation(training.chosen)
+                prepare_model(self.model, training.images, order)
+            self.enter(self.phases[0])
             self.checkpoint()  # from here on, whatever happens can be resumed
+            self.feed()
         self.events = EventLog(run.folder / "tensorboard", self.state["epoch"])
+
+    def enter(self, phase: Phase) -> None:
+        """Begin a phase: which layers learn, by a new optimizer, from pictures or from features of them."""
+        spec, self.phase = self.spec, phase
+        if not from_scratch(spec):
+            self.show.note(f"phase            {phase}")
+        optimizer = make_optimizer(spec.optimizer, phase.learning_rate, spec.weight_decay)
+        self.model.optimizer = optimizer  # where Keras callbacks look
+        if phase.frozen is not None:
+            freeze(self.model, phase.frozen)
+        make = make_head_step if phase.head_only else make_step
+        self.step = make(self.model, optimizer, spec.label_smoothing)
+
+    def feed(self) -> None:
+        """Set what the phase trains and validates on: pictures, or features of them."""
+        self.training, self.validation = self.pictures
+        if self.phase.head_only:
+            self.training, self.validation = (self.featured(each) for each in self.pictures)
+
+    def featured(self, examples: Examples) -> Examples:
+        """Return pictures as their features, those of training pictures mirrored too where the augmentation mirrors."""
+        if not len(examples.labels):
+            return examples
+
+        def told(done: int, count: int) -> None:
+            self.show.work("computing features", done, count)
+            if self.received:
+                self.interrupt()
+
+        mirrored = examples is self.pictures[0] and mirrors(self.spec.augmentation)
+        features = load_features(self.model, examples.images, examples.chosen, mirrored=mirrored, progress=told)
+        return Examples(features, np.arange(len(examples.labels)), examples.labels)
 
     def epoch(self) -> None:
         """Train one epoch, or what is left of it, then validate and judge it."""
@@ -162,9 +202,9 @@ class Loop:
 
     def learning_rate(self, step: int) -> float:
         """Return the rate of a step of this epoch."""
-        taken = self.state["epoch"] * self.steps + step
-        factor = rate_factor(self.spec.schedule, taken / (self.spec.epochs * self.steps), self.state["judge"])
-        return self.spec.learning_rate * factor
+        taken = (self.state["epoch"] - self.phase.start) * self.steps + step
+        length = (self.phase.stop - self.phase.start) * self.steps
+        return self.phase.learning_rate * rate_factor(self.spec.schedule, taken / length, self.state["judge"])
 
     def prune(self, step: int) -> None:
         """Choose, every so many steps, which numbers of the kernels are zero from this step of the epoch on."""
@@ -212,25 +252,32 @@ class Loop:
             row["val_loss"], row["val_accuracy"] = self.validate()
             if judge_epoch(state["judge"], row["epoch"], row["val_loss"], patience=spec.patience) and spec.patience:
                 self.best = {name: array for name, array in self.step.arrays().items() if name.startswith("model.")}
-            state["stopped"] = bool(spec.patience) and state["judge"]["waited"] >= spec.patience
+            impatient = bool(spec.patience) and state["judge"]["waited"] >= spec.patience
+            state["stopped"] = impatient and self.phase is self.phases[-1]
         row["learning_rate"] = learning_rate
         row["images_per_second"] = state["seen"] / max(seconds, 1e-9)
         row["seconds"] = time.perf_counter() - self.started
         state["history"].append(row)
         self.run.append_history(row)
         self.events.write(row)
-        left = row["seconds"] * (spec.epochs - row["epoch"])
+        left = row["seconds"] * (self.phase.stop - row["epoch"])
         self.show.epoch({**row, "epochs": spec.epochs, "seconds_left": 0 if state["stopped"] else left})
         self.callbacks.on_epoch_end(state["epoch"], {key: row[key] for key in row if key not in ("event", "epoch")})
         state["stopped"] |= bool(self.model.stop_training)
         state.update(epoch=state["epoch"] + 1, step=0, loss_sum=0.0, correct=0, seen=0, seconds=0.0)
+        phase = at(self.phases, state["epoch"])
+        if phase is not self.phase and not state["stopped"]:
+            state["judge"].update(waited=0, stalled=0, factor=1.0)
+            self.enter(phase)
+            self.checkpoint()
+            self.feed()
         # Small sets have epochs of a fraction of a second: a tenth of the interval is often enough for them.
         if time.perf_counter() - self.saved > spec.checkpoint_seconds / 10:
             self.checkpoint()
 
     def validate(self) -> tuple[float, float]:
         """Return the mean cross entropy and the accuracy on the validation pictures."""
-        logits, labels = self.validation_logits(self.step.logits), self.validation.labels
+        logits, labels = self.validation_logits(self.step.logits, self.validation), self.validation.labels
         shifted = logits - logits.max(axis=1, keepdims=True)
         log_sums = np.log(np.exp(shifted).sum(axis=1))
         loss = float((log_sums - shifted[np.arange(len(labels)), labels]).mean())
@@ -238,10 +285,10 @@ class Loop:
             raise self.diverged(f"The validation loss became {loss}")
         return loss, int((logits.argmax(axis=1) == labels).sum()) / len(labels)
 
-    def validation_logits(self, answer: Callable[[np.ndarray], Any]) -> np.ndarray:
-        """Return (n, classes) float64 of the validation pictures; `answer` is from pictures to their logits."""
+    def validation_logits(self, answer: Callable[[np.ndarray], Any], validation: Examples) -> np.ndarray:
+        """Return (n, classes) float64 of the validation pictures; `answer` is from them, or features, to logits."""
         size = max(self.batch_size, answered_at_once(self.spec.image_size))
-        batches = full_batches(self.validation.images, self.validation.chosen, size)
+        batches = full_batches(validation.images, validation.chosen, size)
         return np.concatenate([np.asarray(answer(images), np.float64)[:count] for images, count in batches])
 
     def tick(self, now: float) -> None:
@@ -252,7 +299,7 @@ class Loop:
         self.shown = now
         seconds = now - self.started
         rate = state["seen"] / max(seconds, 1e-9)
-        left = (self.spec.epochs - state["epoch"]) * self.steps - state["step"]
+        left = (self.phase.stop - state["epoch"]) * self.steps - state["step"]
         facts = {
             "epoch": state["epoch"] + 1,
             "epochs": self.spec.epochs,
@@ -297,6 +344,8 @@ class Loop:
         if masks:
             self.set_masks(masks)
         try:
+            assign(self.model, "model", checkpoint.arrays)  # first: features are computed from them
+            self.enter(at(self.phases, self.state["epoch"]))
             self.step.restore(checkpoint.arrays)
         except (KeyError, ValueError) as error:
             raise RunError(
@@ -307,6 +356,7 @@ class Loop:
             self.state["stopped"], self.state["judge"]["waited"] = False, 0
             self.checkpoint()
             self.run.update_spec(epochs=self.spec.epochs)
+        self.feed()
         self.run.rewrite_history(self.state["history"])
         where = f"epoch {self.state['epoch'] + 1}, step {self.state['step']}"
         self.show.note(f"resuming         {self.run.folder} at {where}, from checkpoint {checkpoint.folder.name}")
@@ -340,8 +390,9 @@ class Loop:
             shutil.rmtree(leftover, ignore_errors=True)
         partial.mkdir()
         save_model(partial, self.model, self.run.classes, *self.calibrate(), channels=self.spec.channels)
-        chosen = self.training.chosen[spread(len(self.training.chosen), 64)]
-        if why := add_litert(partial, self.training.images[chosen]):
+        pictures = self.pictures[0]
+        chosen = pictures.chosen[spread(len(pictures.chosen), 64)]
+        if why := add_litert(partial, pictures.images[chosen]):
             self.show.note(f"model.tflite     none: {why}. `onsight predict` takes Keras for this run")
         if folder.exists():  # a finished run that was trained longer
             folder.rename(old)
@@ -353,7 +404,8 @@ class Loop:
         """Return the temperature and the threshold of the final weights, both chosen on validation alone."""
         from scipy.special import softmax
 
-        labels = self.validation.labels
+        validation = self.validation
+        labels = validation.labels
         if not len(labels):
             self.show.note("temperature      1  (no validation pictures to fit it on)")
             return 1.0, None
@@ -362,8 +414,8 @@ class Loop:
             model = build(self.spec.model_copy(update={"precision": "float32"}), len(self.run.classes))
             for weight, trained in zip(model.weights, self.model.weights, strict=True):
                 weight.assign(to_numpy(trained))
-            answer = model.predict_on_batch
-        logits = self.validation_logits(answer)
+            answer, validation = model.predict_on_batch, self.pictures[1]
+        logits = self.validation_logits(answer, validation)
         right = logits.argmax(axis=1) == labels
         if right.all():  # the cross entropy would be least where it is infinitely sure
             temperature, reason = (
@@ -408,6 +460,18 @@ def build(spec: TrainSpec, num_classes: int) -> keras.Model:
     keras.utils.set_random_seed(spec.seed % 2**32)
     with dtype_policy(spec.precision):
         return build_model(spec.model, spec.image_size, num_classes, spec.channels)
+
+
+def freeze(model: keras.Model, layers: int) -> None:
+    """Keep the first so many layers as they are, and all batch norms: those then compute as at inference.
+
+    Only ever switched off here: a layer that is switched on would train weights that its model function keeps fixed.
+    """
+    import keras
+
+    for number, layer in enumerate(model.layers):
+        if number < layers or isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = False
 
 
 @contextlib.contextmanager

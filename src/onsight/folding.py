@@ -48,7 +48,9 @@ def fold_batch_norms(model: keras.Model) -> keras.Model:
                 continue
             folded.add(layer.name)
 
-    def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
+    def copy(layer: Any) -> Any:
+        if not isinstance(layer, keras.layers.Layer):
+            return layer  # an operation such as `x + 3` has no weights
         config = plain_config(layer)
         if layer.name in weights:
             config["use_bias"] = True
@@ -148,8 +150,11 @@ def producer(tensor: Any) -> Any:
 
 
 def consumers(model: keras.Model) -> dict[str, list[Any]]:
-    """Return layer name -> the layers of `model` that take its output, seen from the model's own output."""
-    users: dict[str, list[Any]] = {layer.name: [] for layer in model.layers}
+    """Return layer name -> the layers of `model` that take its output, seen from the model's own output.
+
+    Operations that are no layers (`x + 3`) count as such.
+    """
+    users: dict[str, list[Any]] = {operation.name: [] for operation in model.operations}
     seen: set[tuple[int, int]] = set()
     waiting = list(model.outputs)
     while waiting:

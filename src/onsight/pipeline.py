@@ -57,6 +57,27 @@ def training_batches(
         yield changed, labels[chosen].astype(np.int32)
 
 
+def feature_batches(
+    examples: Examples, plan: Plan, batch_size: int, start: int = 0
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield batches of features, in the order in which `training_batches` would yield their pictures, mirrored alike.
+
+    Args:
+        examples: with features (all, 1 or 2, features) as images: of each picture and, if two, of its mirror image.
+        plan: of the epoch; of its draws only the mirror can be had.
+        batch_size: pictures a batch.
+        start: the first step to yield.
+
+    Yields:
+        (batch, features) float32 and (batch,) int32.
+    """
+    features, index, labels = examples
+    side = plan.draws.mirrored.astype(np.int64) % features.shape[1]
+    for step in range(start, steps_per_epoch(len(labels), batch_size)):
+        chosen = plan.order[step * batch_size : (step + 1) * batch_size]
+        yield features[index[chosen], side[chosen]], labels[chosen].astype(np.int32)
+
+
 def steps_per_epoch(count: int, batch_size: int) -> int:
     """Return how many full batches `count` pictures make; a set smaller than a batch makes one."""
     return max(1, count // batch_size)
@@ -75,4 +96,4 @@ def full_batches(images: np.ndarray, index: np.ndarray, batch_size: int) -> Iter
     for start in range(0, len(index), batch_size):
         batch = images[index[start : start + batch_size]]
         missing = batch_size - len(batch)
-        yield np.pad(batch, [(0, missing), (0, 0), (0, 0), (0, 0)]) if missing else batch, len(batch)
+        yield np.pad(batch, [(0, missing)] + [(0, 0)] * (batch.ndim - 1)) if missing else batch, len(batch)

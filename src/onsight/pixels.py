@@ -182,9 +182,12 @@ def median_side(dataset: Dataset, sample: int = 64) -> int:
 
 
 def clear_cache() -> int:
-    """Remove all decoded pictures, and what JAX compiled; return how many bytes that freed. Downloads stay."""
+    """Remove all decoded pictures, their features and what JAX compiled; return how many bytes that freed.
+
+    Downloads stay.
+    """
     size = 0
-    for folder in (cache_folder() / "pixels", cache_folder() / "jax"):
+    for folder in (cache_folder() / name for name in ("pixels", "features", "jax")):
         size += sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
         shutil.rmtree(folder, ignore_errors=True)
     return size

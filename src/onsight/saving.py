@@ -198,8 +198,19 @@ def load_model(folder: Path) -> keras.Model:
         return classifier(model, description.temperature)
 
 
-def read_tensors(path: Path, expected: dict[str, tuple[tuple[int, ...], str]], sha256: str) -> dict[str, np.ndarray]:
+def read_tensors(
+    path: Path,
+    expected: dict[str, tuple[tuple[int, ...], str]],
+    sha256: str | None,
+    without: dict[str, int] | None = None,
+) -> dict[str, np.ndarray]:
     """Return the tensors of a safetensors file that holds exactly `expected`: {name: (shape, dtype)}.
+
+    Args:
+        path: the file.
+        expected: what it must hold.
+        sha256: of the file, where somebody has recorded it.
+        without: tensors that it may hold too, with the bytes that each may take; they are left out.
 
     Raises:
         ModelFileError: names, shapes, types, size or checksum differ, or a value is not finite.
@@ -207,8 +218,9 @@ def read_tensors(path: Path, expected: dict[str, tuple[tuple[int, ...], str]], s
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
+    without = without or {}
     size = sum(int(np.prod(shape)) * np.dtype(dtype).itemsize for shape, dtype in expected.values())
-    allowed = size + 1024 + 512 * len(expected)  # the header: a line for each tensor
+    allowed = size + sum(without.values()) + 1024 + 512 * len(expected)  # the header: a line for each tensor
     try:
         actual = path.stat().st_size
         if not size <= actual <= allowed:
@@ -216,10 +228,10 @@ def read_tensors(path: Path, expected: dict[str, tuple[tuple[int, ...], str]], s
         content = path.read_bytes()
     except OSError as error:
         raise ModelFileError(f"{path} cannot be read: {error.strerror}.") from None
-    if hashlib.sha256(content).hexdigest() != sha256:
+    if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
         raise ModelFileError(f"{path} does not have the SHA-256 that model.json names: it was damaged or exchanged.")
     try:
-        tensors = load(content)
+        tensors = {name: array for name, array in load(content).items() if name not in without}
     except (SafetensorError, ValueError, KeyError) as error:
         raise ModelFileError(f"{path} is not a safetensors file: {error}.") from None
     found = {name: (array.shape, str(array.dtype)) for name, array in tensors.items()}

@@ -64,10 +64,17 @@ def page(run: Run, history: list[dict[str, Any]], evaluations: dict[str, dict[st
             (key, setting(value), reasons.get(key) or ("asked for" if key in asked else "default"))
             for key, value in run.spec.items()
             if value is not None
-        ],
+        ]
+        + [(f"phase {n}", plain(str(each)), "") for n, each in enumerate(phases(run), start=1)],
         "environment": {key.replace("_", " "): value for key, value in run.record.get("environment", {}).items()},
         "folded": FOLDED,
     }
+
+
+def phases(run: Run) -> list[Any]:
+    """Return the phases of a training from given weights, as spec.json has them; one from scratch has none to tell."""
+    found = run.record.get("phases")
+    return found if isinstance(found, list) and run.spec.get("weights") != "none" else []
 
 
 @contextlib.contextmanager

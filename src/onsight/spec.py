@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar
 
@@ -13,16 +13,21 @@ from .augmentation import AUGMENTATIONS, UNFLIPPED
 from .backend import BACKENDS
 from .errors import SpecError, unknown_name
 from .models import MODELS, check_size
+from .phases import DEFAULT, FROM_SCRATCH, IMAGENET
 
 IMAGE_SIZES = (32, 64, 96, 128, 160, 224)  # what a folder's pictures are brought to, where nobody says
 # Learning rate and weight decay.
 USUAL = {"adam": (1e-3, 0.0), "adamw": (1e-3, 1e-2), "sgd": (0.05, 5e-4), "muon": (0.06, 0.0)}
+DEFAULT_PRESET = "balanced"
+HEAD_STEPS, FINE_STEPS = 150, 40  # of a transfer: at least so many
 SMALL_SET = 10_000  # a preset's epochs are meant for at least so many training pictures
 
 # A field that the preset or the data decides where the user does not: `resolve` fills it in, so no reader of a spec has
 # to think of None. (To pydantic and cyclopts it is optional.)
 Value = TypeVar("Value")
 if TYPE_CHECKING:
+    from .weights import Start
+
     Later = Annotated[Value, "until then None"]
 else:
     Later = Value | None
@@ -56,6 +61,12 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
          "schedule": "linear", "weight_decay": 0.0, "label_smoothing": 0.2, "patience": 0,
          "augmentation": "flip_nudge", "validation": 0.05},
     ),
+    "transfer": (
+        "from weights that have learned before: the head on cached features, then the last layers",
+        {"model": DEFAULT, "weights": IMAGENET, "epochs": 25, "head_epochs": 20, "batch_size": 32,
+         "optimizer": "adamw", "learning_rate": 3e-3, "schedule": "cosine", "weight_decay": 1e-2,
+         "label_smoothing": 0.0, "patience": 0, "augmentation": "flip_nudge"},
+    ),
 }  # fmt: skip
 
 
@@ -72,6 +83,16 @@ class TrainSpec(BaseModel):
         "cifar10", description="a data set's name (`onsight datasets`), or a folder, zip or CSV of pictures"
     )
     preset: str = Field("balanced", description="a set of choices (`onsight presets`); each can be overridden below")
+    weights: Later[str] = Field(
+        UNSET, description="to start from: imagenet, a finished run, a .h5 of Keras' or a .safetensors; none: new ones"
+    )
+    freeze: Literal["all", "none"] | Annotated[int, Field(ge=0)] | None = Field(
+        None, description="with weights: layers that stay as they are, all but the head, none, or the first N"
+    )
+    head_epochs: int | None = Field(
+        None, ge=0, le=100_000, description="with weights: of the epochs, those in which the head alone learns"
+    )
+    shots: int | None = Field(None, ge=1, description="train on so many pictures of each class, to see what more bring")
     model: Later[str] = Field(UNSET, description="the network (`onsight models`)")
     image_size: Later[int] = Field(UNSET, ge=8, le=1024, description="side in pixels that pictures are brought to")
     epochs: Later[int] = Field(UNSET, ge=1, le=100_000, description="passes over the training pictures")
@@ -170,7 +191,16 @@ class Resolved(NamedTuple):
     reasons: dict[str, str]
 
 
-def resolve(spec: TrainSpec, *, pictures: int, given: Collection[str], side: int, flips: bool) -> Resolved:
+def resolve(
+    spec: TrainSpec,
+    *,
+    pictures: int,
+    given: Collection[str],
+    side: int,
+    flips: bool,
+    classes: int = 0,
+    start: Start | None = None,
+) -> Resolved:
     """Fill every None of `spec` but backend and precision, which `train` settles before it imports Keras.
 
     Args:
@@ -179,6 +209,11 @@ def resolve(spec: TrainSpec, *, pictures: int, given: Collection[str], side: int
         given: the parts that it gives: train, validation, test.
         side: the median shorter side of the pictures, in pixels.
         flips: whether a mirrored picture keeps its label (not for digits).
+        classes: how many there are; only `shots` asks.
+        start: the weights to start from, as `weights.find_start` found them; None: new ones.
+
+    Raises:
+        SpecError: two choices exclude each other.
     """
     reasons: dict[str, str] = {}
     chosen: dict[str, Any] = {}
@@ -189,7 +224,10 @@ def resolve(spec: TrainSpec, *, pictures: int, given: Collection[str], side: int
             reasons[field] = reason
 
     has_test, has_validation = "test" in given, "validation" in given
-    wanted = PRESETS[spec.preset][1]
+    if start and spec.preset == DEFAULT_PRESET:
+        spec = spec.model_copy(update={"preset": "transfer"})
+        reasons["preset"] = f"it starts from {start.text}"
+    wanted = PRESETS[spec.preset][1] | ({"head_epochs": 20} if start else {})
     if has_validation:
         choose("validation", 0.0, "the data set brings validation pictures")
     elif has_test and "validation" in wanted:
@@ -201,13 +239,19 @@ def resolve(spec: TrainSpec, *, pictures: int, given: Collection[str], side: int
     choose("split_seed", spec.seed, "the seed")
     validation: float = chosen.get("validation", spec.validation)
     pictures = round(pictures * (1 - validation - (0 if has_test else 0.15)))
+    if spec.shots:
+        pictures = min(pictures, spec.shots * classes)
+    pictures = max(1, pictures)
     for field, value in wanted.items():
         choose(field, value, f"preset {spec.preset}")
+    resolve_start(spec, start, choose)
     most = max(128, pictures // 20)  # an epoch of fewer steps would be too few
     if chosen.get("batch_size", 0) > most:
         chosen["batch_size"], reasons["batch_size"] = most, f"20 steps an epoch with {pictures:,} training pictures"
     model = spec.model or chosen["model"]
-    if wanted["optimizer"] == "muon" and not MODELS[model].normed:
+    if wanted["optimizer"] == "muon" and start:
+        choose("optimizer", "adamw", "muon rescales kernels, and batch norms that stay as they were would not fit them")
+    elif wanted["optimizer"] == "muon" and not MODELS[model].normed:
         choose("optimizer", "adamw", f"muon is for networks whose convolutions have a batch norm; {model} has others")
     optimizer = spec.optimizer or chosen["optimizer"]
     if optimizer != wanted["optimizer"]:
@@ -215,8 +259,10 @@ def resolve(spec: TrainSpec, *, pictures: int, given: Collection[str], side: int
             choose(field, value, f"usual for {optimizer}")
     if spec.optimizer == "adam" and spec.weight_decay:
         raise SpecError(f"adam takes no weight_decay ({spec.weight_decay:g}). Take --optimizer adamw, or leave it out.")
-    repeats = min(5.0, max(1.0, SMALL_SET / max(1, pictures)))
-    if "epochs" in chosen and repeats > 1:
+    repeats = min(5.0, max(1.0, SMALL_SET / pictures))
+    if start:
+        lengthen(spec, chosen, reasons, pictures)
+    elif "epochs" in chosen and repeats > 1:
         chosen["epochs"] = round(chosen["epochs"] * repeats)
         reasons["epochs"] = f"preset {spec.preset}, {repeats:.1f} times as many for {pictures:,} training pictures"
     judged = has_validation or validation > 0
@@ -235,6 +281,8 @@ def resolve(spec: TrainSpec, *, pictures: int, given: Collection[str], side: int
         reason = "the pictures' own size"
     else:
         reason = f"the pictures' median side is {side} px, and {model} is meant for up to {default_size} px"
+    if start and start.image_size:
+        size, reason = start.image_size, "that of the run whose weights it starts from"
     choose("image_size", size, reason)
     if not flips and chosen.get("augmentation") in UNFLIPPED:
         chosen["augmentation"] = UNFLIPPED[chosen["augmentation"]]
@@ -253,3 +301,47 @@ def resolve(spec: TrainSpec, *, pictures: int, given: Collection[str], side: int
         )
     check_size(model, resolved.image_size)
     return Resolved(resolved, reasons)
+
+
+def resolve_start(spec: TrainSpec, start: Start | None, choose: Callable[[str, Any, str], None]) -> None:
+    """Choose what goes with the weights to start from."""
+    if start is None:
+        for name in ("freeze", "head_epochs"):
+            if getattr(spec, name) is not None:
+                raise SpecError(
+                    f"{name} is about layers that have learned before: it needs --weights imagenet or a run."
+                )
+        if spec.preset == "transfer":
+            raise SpecError("--preset transfer starts from weights that have learned before, and --weights says none.")
+        choose("weights", FROM_SCRATCH, "new weights")
+        return
+    if spec.teacher:
+        raise SpecError("distill and prune begin with the teacher's weights or new ones: leave --weights out.")
+    choose("weights", start.weights, start.text)
+    choose("model", start.model, start.text)
+    choose("freeze", start.frozen, "the layers before the last stage; --freeze all leaves all but the head")
+    if spec.freeze == "none":
+        if spec.head_epochs:
+            raise SpecError(f"--freeze none trains every layer at once, so head_epochs={spec.head_epochs} cannot be.")
+        choose("head_epochs", 0, "no layer is frozen")
+        choose("learning_rate", 3e-4, "usual for all layers of a network that has learned before")
+
+
+def lengthen(spec: TrainSpec, chosen: dict[str, Any], reasons: dict[str, str], pictures: int) -> None:
+    """Give a transfer of few pictures enough steps: the head's take a millisecond each."""
+    if spec.freeze == "none":
+        return
+    if spec.epochs is not None or spec.preset != "transfer":
+        epochs = spec.epochs if spec.epochs is not None else chosen["epochs"]
+        if spec.head_epochs is None:
+            chosen["head_epochs"] = epochs if spec.freeze == "all" else epochs * 4 // 5
+            reasons["head_epochs"] = f"of {epochs} epochs " + ("all" if spec.freeze == "all" else "four fifths")
+        return
+    steps = max(1, pictures // min(pictures, spec.batch_size or chosen["batch_size"]))
+    head = spec.head_epochs if spec.head_epochs is not None else max(chosen["head_epochs"], -(-HEAD_STEPS // steps))
+    fine = 0 if spec.freeze == "all" else max(5, -(-FINE_STEPS // steps))
+    if spec.head_epochs is None:
+        chosen["head_epochs"] = head
+        reasons["head_epochs"] = f"{head * steps:,} steps of {pictures:,} training pictures"
+    chosen["epochs"] = max(1, head + fine)
+    reasons["epochs"] = f"{head} of the head, {fine} of the layers below it"

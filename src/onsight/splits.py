@@ -26,6 +26,7 @@ from .errors import DataError, SpecError
 
 NAMES = np.array(["train", "validation", "test"])  # what the codes 0, 1 and 2 below stand for
 TRAIN, VALIDATION, TEST = range(3)
+AS_SHOTS = 3 * 2**62  # added to the seed: few shots are drawn apart from the split
 
 
 def split(
@@ -128,6 +129,20 @@ def recorded_parts(
             )
         parts[inside] = part
     return parts
+
+
+def few_shots(
+    labels: NDArray[np.int64], hashes: NDArray[np.uint64], parts: NDArray[np.str_], shots: int, seed: int
+) -> NDArray[np.intp]:
+    """Return the indices of the training pictures to leave out, so that `shots` of each class are left.
+
+    Those with the lowest u of another seed stay, so that the pictures of fewer shots are among those of more, and
+    which they are has nothing to do with the split; another seed takes others. A class that has fewer keeps all.
+    """
+    training = np.flatnonzero(parts == "train")
+    order = training[np.lexsort((uniform(hashes[training], seed + AS_SHOTS), labels[training]))]
+    rank = np.arange(len(order)) - np.searchsorted(labels[order], labels[order])
+    return order[rank >= shots]
 
 
 def uniform(hashes: NDArray[np.uint64], seed: int) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from .backend import to_numpy
-from .pipeline import Examples, Plan, steps_per_epoch, training_batches
+from .pipeline import Examples, Plan, feature_batches, steps_per_epoch, training_batches
 
 if TYPE_CHECKING:
     import keras
@@ -61,6 +61,9 @@ class Step(Protocol):
     def sync(self) -> None:
         """Write the newest weights into the Keras model, where they are kept elsewhere during training."""
 
+    def take(self) -> None:
+        """Go on from what the Keras variables hold, where they are kept elsewhere during training."""
+
 
 def make_optimizer(name: str, learning_rate: float, weight_decay: float) -> keras.optimizers.Optimizer:
     """Return Keras' optimizer of that name; weight decay is decoupled and spares biases and batch norms."""
@@ -90,6 +93,16 @@ def make_step(model: keras.Model, optimizer: keras.optimizers.Optimizer, label_s
     return kind(model, optimizer, label_smoothing)
 
 
+def make_head_step(model: keras.Model, optimizer: keras.optimizers.Optimizer, label_smoothing: float) -> Step:
+    """Return a step that trains `model`'s layer `logits` alone, from what goes into it instead of from pictures."""
+    import keras
+
+    logits = model.get_layer("logits")
+    features = keras.Input(logits.input.shape[1:], name="features")
+    head = keras.Model(features, type(logits).from_config(logits.get_config())(features), name="head")
+    return HeadStep(model, head, optimizer, label_smoothing)
+
+
 def cross_entropy(labels: Any, logits: Any, label_smoothing: float) -> Any:
     """Return the mean cross entropy. Labels are sparse; they become one-hot only where smoothing wants them so."""
     from keras import losses, ops
@@ -98,6 +111,12 @@ def cross_entropy(labels: Any, logits: Any, label_smoothing: float) -> Any:
         return ops.mean(losses.sparse_categorical_crossentropy(labels, logits, from_logits=True))
     one_hot = ops.one_hot(labels, logits.shape[-1], dtype="float32")
     return ops.mean(losses.categorical_crossentropy(one_hot, logits, from_logits=True, label_smoothing=label_smoothing))
+
+
+def assign(owned: Any, owner: str, arrays: dict[str, np.ndarray]) -> None:
+    """Set all variables of a model or an optimizer from what `Step.arrays` gave."""
+    for number, variable in enumerate(owned.variables):
+        variable.assign(arrays[f"{owner}.{number:05d}"])
 
 
 def loss_of(labels: Any, logits: Any, label_smoothing: float, taught: Any) -> Any:
@@ -131,6 +150,9 @@ class _Variables(Step):
     def sync(self) -> None:
         """Do nothing: the Keras variables are what is trained."""
 
+    def take(self) -> None:
+        """Do nothing: what is written into the Keras variables is trained on at once."""
+
     def arrays(self) -> dict[str, np.ndarray]:
         self.sync()
         owners = {"model": self.model, "optimizer": self.optimizer}
@@ -141,9 +163,8 @@ class _Variables(Step):
         }
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
-        for owner, owned in {"model": self.model, "optimizer": self.optimizer}.items():
-            for number, variable in enumerate(owned.variables):
-                variable.assign(arrays[f"{owner}.{number:05d}"])
+        assign(self.model, "model", arrays)
+        assign(self.optimizer, "optimizer", arrays)
 
 
 class TensorFlowStep(_Variables):
@@ -238,12 +259,13 @@ class JaxStep(_Variables):
         self._logits = jax.jit(
             lambda trainable, others, images: model.stateless_call(trainable, others, images, training=False)[0]
         )
-        self._take()
+        self.take()
 
     def _owned(self) -> tuple[list[Any], list[Any], list[Any]]:
         return (self.model.trainable_variables, self.model.non_trainable_variables, self.optimizer.variables)
 
-    def _take(self) -> None:
+    def take(self) -> None:
+        """Go on from what the Keras variables hold."""
         import jax
 
         # Copies: the step gives its arguments' memory away, and Keras' variables must keep theirs.
@@ -259,7 +281,7 @@ class JaxStep(_Variables):
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
         super().restore(arrays)
-        self._take()
+        self.take()
 
     def train(
         self,
@@ -315,6 +337,54 @@ class JaxStep(_Variables):
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         return np.asarray(self._logits(self._state[0], self._state[1], images))
+
+
+class HeadStep(_Variables):
+    """The step of a head of its own, whose weights are copied from the network and back.
+
+    `images` of its methods are features, (batch, features) float32. Its arrays are those of the whole network, so a
+    checkpoint holds the same things whatever is trained.
+    """
+
+    def __init__(
+        self, model: keras.Model, head: keras.Model, optimizer: keras.optimizers.Optimizer, label_smoothing: float
+    ) -> None:
+        super().__init__(model, optimizer)
+        self.head = head
+        self._copy(model.get_layer("logits"), head)
+        self.inner = make_step(head, optimizer, label_smoothing)
+
+    def _copy(self, source: Any, target: Any) -> None:
+        for old, new in zip(source.weights, target.weights, strict=True):
+            new.assign(to_numpy(old))
+
+    def epoch(
+        self, examples: Examples, plan: Plan, rates: np.ndarray, batch_size: int, start: int
+    ) -> Iterator[tuple[Any, Any]]:
+        for rate, batch in zip(rates[start:], feature_batches(examples, plan, batch_size, start), strict=True):
+            yield self.train(*batch, rate)
+
+    def train(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        learning_rate: float,
+        taught: np.ndarray | None = None,
+        masks: list[Any] | None = None,
+    ) -> tuple[Any, Any]:
+        return self.inner.train(images, labels, learning_rate, taught, masks)
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        return self.inner.logits(images[:, 0] if images.ndim == 3 else images)
+
+    def sync(self) -> None:
+        self.inner.sync()
+        self._copy(self.head, self.model.get_layer("logits"))
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> None:
+        super().restore(arrays)
+        self._copy(self.model.get_layer("logits"), self.head)
+        self.inner.take()
 
 
 def _moved(images: Any, mirrored: Any, shifts: Any, reach: int) -> Any:

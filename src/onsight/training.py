@@ -23,17 +23,21 @@ from .keep_lists import read_keep_list
 from .metrics import percent
 from .models import MODELS
 from .models.own import check_network
+from .phases import FROM_SCRATCH, IMAGENET, plan_phases
 from .pipeline import Examples
 from .pixels import Pixels, load_pixels, median_side
 from .progress import Reporter, make_reporter
 from .reporting import command_for, report
 from .runs import Run, open_run
 from .spec import TrainSpec, resolve
-from .splits import membership, recorded_parts, split
+from .splits import few_shots, membership, recorded_parts, split
 from .teachers import named, say_difference
+from .weights import Start, default_start, file_of, find_start
 
 if TYPE_CHECKING:
     import keras
+
+SMALLEST_PHOTO = 96  # pixels of the median side, from which ImageNet's weights are taken by default
 
 
 def train(
@@ -62,16 +66,24 @@ def train(
         dataset = load_dataset(spec.data, spec.data_dir, show.work)
         show.note(f"data             {dataset.provenance}, {len(dataset.classes)} classes")
         used = read_keep_list(spec.keep_list, dataset) if spec.keep_list else np.ones(len(dataset), bool)
+        side = median_side(dataset) if spec.image_size is None else spec.image_size
+        start, why = choose_start(spec, side, show)
         spec, reasons = resolve(
             spec,
             pictures=int(np.count_nonzero(used & (dataset.parts != "test"))),
             given=set(dataset.parts.tolist()),
-            side=median_side(dataset) if spec.image_size is None else spec.image_size,
+            side=side,
             flips=dataset.name not in UNMIRRORED,
+            classes=len(dataset.classes),
+            start=start,
         )
+        if "weights" in reasons:
+            reasons["weights"] = why
         spec, reasons = settle(spec, reasons, backend.value, backend.reason)
         pixels = load_pixels(dataset, spec.image_size, show.work)
         parts = split_readable(dataset, pixels, spec, used)
+        if spec.shots:
+            parts[few_shots(dataset.labels, pixels.hashes, parts, spec.shots, spec.seed)] = ""
         show_choices(show, spec, reasons, dataset, parts, pixels)
         check = summary(*findings_for_training(dataset, pixels, used))
         show_findings(show, check, spec.data)
@@ -88,9 +100,13 @@ def train(
             "asked": asked,
             "spec": spec.model_dump(mode="json"),
             "reasons": reasons,
+            "phases": [str(phase) for phase in plan_phases(spec)],
             "environment": {**environment(), "precision": spec.precision},
             **({"model_import": MODELS[spec.model].function} if own else {}),
         }
+        if start:
+            file = file_of(start.weights, spec.model, spec.image_size, show.work)
+            record["weights"] = {"of": start.text, "file": file.name, "sha256": sha256(file)}
         if spec.teacher:
             record["teacher"] = named(spec.teacher, members["split"])
         run = Run.create(f"{dataset.name}-{spec.model}", record, members)
@@ -215,6 +231,28 @@ def fit_and_report(
     return run
 
 
+def choose_start(spec: TrainSpec, side: int, show: Reporter) -> tuple[Start | None, str]:
+    """Return the weights to start from, None for new ones, and why.
+
+    Where nobody says, photos start from the default network's ImageNet weights if those can be had without waiting.
+    """
+    if spec.weights not in (None, FROM_SCRATCH):
+        return find_start(spec.weights, spec.model), "asked for"
+    if spec.weights == FROM_SCRATCH:
+        return None, "asked for"
+    if spec.preset == "transfer":
+        start = find_start(IMAGENET, spec.model)
+        return start, f"preset transfer: {start.text}"
+    if spec.data in DATASETS:
+        return None, "data sets with a name start anew, unless --weights says otherwise"
+    given = [name for name in ("model", "preset", "optimizer", "freeze", "teacher") if name in spec.model_fields_set]
+    if given:
+        return None, f"new ones, as {' and '.join(given)} was chosen; --weights imagenet: pretrained ones"
+    if side < SMALLEST_PHOTO:
+        return None, f"new ones: ImageNet's are for photos, and the median side of these is {side} px"
+    return default_start(side, show.work)
+
+
 def settle(spec: TrainSpec, reasons: dict[str, str], backend: str, reason: str) -> tuple[TrainSpec, dict[str, str]]:
     """Fill in backend, precision and absolute paths."""
     update: dict[str, Any] = {"backend": backend}
@@ -228,6 +266,8 @@ def settle(spec: TrainSpec, reasons: dict[str, str], backend: str, reason: str) 
         update["data_dir"] = Path(data_dir).expanduser().resolve()
     if spec.keep_list:
         update["keep_list"] = spec.keep_list.resolve()
+    if spec.weights not in (IMAGENET, FROM_SCRATCH):
+        update["weights"] = find_start(spec.weights, spec.model).weights  # absolute
     if spec.teacher:
         update["teacher"] = spec.teacher.resolve()
     return spec.model_copy(update=update), reasons

@@ -37,7 +37,7 @@ def _group(module: str, sizes: tuple[int, int, int], descriptions: dict[str, str
     return {name: Entry(f"{module}:{name}", text, *sizes, **more) for name, text in descriptions.items()}
 
 
-SMALL = (16, 1024, 96)
+SMALL, PHOTOS = (16, 1024, 96), (32, 1024, 224)
 MODELS: dict[str, Entry] = {
     **_group("mlp", (8, 128, 32), {"mlp": "two dense layers: the ANN baseline, near 50 % on CIFAR-10"}),
     **_group("cnn", (22, 256, 64), {"cnn": "the tutorials' small CNN: 161,098 parameters at 32 px and 10 classes"}),
@@ -92,6 +92,22 @@ MODELS: dict[str, Entry] = {
         prepare="whitened:whiten",
         normed=True,
     ),
+    **_group(
+        "pretrained",
+        PHOTOS,
+        {
+            "mobilenetv2": "pretrained, 2.3 million parameters: the quickest",
+            "mobilenetv3_small": "pretrained, 0.9 million parameters: the smallest",
+            "mobilenetv3_large": "pretrained, 3.0 million parameters: quick, and better than v2",
+            "efficientnetv2_b0": "pretrained, 5.9 million parameters: the default for photos",
+            "efficientnetv2_b1": "pretrained, 6.9 million parameters: B0, deeper",
+            "efficientnetv2_b2": "pretrained, 8.8 million parameters: B0, deeper and wider",
+            "efficientnetv2_b3": "pretrained, 12.9 million parameters: the best of the family here",
+            "resnet50v2": "pretrained, 23.6 million parameters: the classic",
+            "convnext_tiny": "pretrained, 27.8 million parameters: the slowest and most accurate",
+        },
+    ),
+    **_group("pretrained", (75, 1024, 224), {"inceptionv3": "pretrained, 21.8 million parameters: Inception"}),
 }
 
 

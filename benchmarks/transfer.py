@@ -1,0 +1,174 @@
+"""What weights that have learned before are worth: figures for benchmarks/results.md, as JSON lines and Markdown.
+
+    python benchmarks/transfer.py source five_to_five hymenoptera caching --data FOLDER --out FOLDER
+
+FOLDER holds `cifar10-folders/` (benchmarks/make_jpeg_copy.py) and `hymenoptera/`. Each part can be run alone; `source`
+comes before `five_to_five` and `caching`, and `hymenoptera` needs a run on CIFAR-10 (--run). Nothing is downloaded.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+
+SOURCE = ("airplane", "bird", "deer", "frog", "ship")
+TARGET = ("automobile", "cat", "dog", "horse", "truck")
+# Of the same network, from scratch: Adam, 300 steps of 20 pictures.
+SCRATCH = {"model": "cnn_compact", "weights": "none", "optimizer": "adam", "learning_rate": 1e-3, "batch_size": 20,
+           "epochs": 60, "schedule": "cosine", "augmentation": "flip_shift"}  # fmt: skip
+
+
+def link(source: Path, target: Path, classes: tuple[str, ...], start: int, count: int) -> None:
+    """Make a folder of some of the classes and pictures of another, by hard links where they can be had."""
+    for name in classes:
+        (target / name).mkdir(parents=True, exist_ok=True)
+        for path in sorted((source / name).iterdir())[start : start + count]:
+            if not (target / name / path.name).exists():
+                try:
+                    os.link(path, target / name / path.name)
+                except OSError:
+                    shutil.copy(path, target / name / path.name)
+
+
+def train(out: Path, **fields):
+    """Train and return the run and the processor seconds from the model's making to the last epoch's end."""
+    import onsight
+    from onsight.progress import Reporter
+
+    class Clock(Reporter):
+        started = ended = 0.0
+
+        def note(self, text):
+            if text.startswith("run "):
+                self.started = time.process_time()
+
+        def epoch(self, row):
+            self.ended = time.process_time()
+
+    clock = Clock()
+    run = onsight.train(onsight.TrainSpec(**fields), reporter=clock)
+    return run, clock.ended - clock.started
+
+
+def score(run, folder: Path) -> tuple[int, int]:
+    """Return how many of a folder's test pictures the run has right, and how many there are."""
+    import onsight
+    from onsight.pixels import load_pixels
+    from onsight.prediction import probabilities
+
+    dataset = onsight.load_dataset(folder)
+    index = np.flatnonzero(dataset.parts == "test")
+    pixels = load_pixels(dataset, run.spec["image_size"])
+    found = probabilities(run.load_model().predict_on_batch, pixels.images, index, 256).argmax(axis=1)
+    return int((found == dataset.labels[index]).sum()), len(index)
+
+
+def say(out: Path, row: dict) -> None:
+    print(json.dumps(row), flush=True)
+    with open(out / "transfer.jsonl", "a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def source(args) -> None:
+    folder = args.out / "source"
+    link(args.data / "cifar10-folders" / "train", folder, SOURCE, 0, args.pictures)
+    run, seconds = train(args.out, data=str(folder), model="cnn_compact", weights="none", epochs=args.epochs, seed=0)
+    (args.out / "source.txt").write_text(str(run.folder))
+    say(args.out, {"what": "source", "validation": run.model_epoch()["val_accuracy"], "cpu_seconds": seconds})
+
+
+def five_to_five(args) -> None:
+    from onsight.differences import between_seeds
+
+    folder = args.out / "target"
+    link(args.data / "cifar10-folders" / "train", folder / "train", TARGET, 0, 80)
+    link(args.data / "cifar10-folders" / "test", folder / "test", TARGET, 0, 400)
+    backbone = (args.out / "source.txt").read_text()
+    shares = {"scratch": [], "transfer": [], "head": []}
+    usual = {"data": str(folder), "shots": 20, "validation": 0.25, "split_seed": 0}
+    for seed in range(args.seeds):
+        for name, recipe in (
+            ("scratch", SCRATCH),
+            ("transfer", {"weights": backbone}),
+            ("head", {"weights": backbone, "freeze": "all"}),
+        )[: 2 if args.quick else 3]:
+            run, seconds = train(args.out, **usual, **recipe, seed=seed)
+            right, n = score(run, folder)
+            shares[name].append(right / n)
+            say(args.out, {"what": name, "seed": seed, "right": right, "n": n, "cpu_seconds": seconds})
+    for name in ("transfer",) if args.quick else ("transfer", "head"):
+        gain = between_seeds(shares["scratch"], shares[name])
+        means = {each: 100 * float(np.mean(values)) for each, values in shares.items() if values}
+        interval = [100 * gain.low, 100 * gain.high]
+        say(args.out, {"what": f"{name} - scratch", "points": 100 * gain.value, "interval": interval, "means": means})
+
+
+def hymenoptera(args) -> None:
+    """At 96 px; the folder's own val part is the validation, which nothing is chosen by: the last epoch counts."""
+    from onsight.metrics import wilson
+
+    usual = {"data": str(args.data / "hymenoptera"), "image_size": 96}
+    recipes = {
+        "scratch": {**SCRATCH, "epochs": args.photo_epochs, "batch_size": 32},
+        "transfer": {"weights": str(args.run)},
+        "head": {"weights": str(args.run), "freeze": "all"},
+    }
+    for seed in range(args.photo_seeds):
+        for name, recipe in recipes.items():
+            run, seconds = train(args.out, **usual, **recipe, seed=seed)
+            n = sum(run.dataset["counts"]["validation"].values())
+            share = run.history()[-1]["val_accuracy"]
+            interval = [100 * value for value in wilson(round(share * n), n)]
+            say(args.out, {"what": f"hymenoptera {name}", "seed": seed, "accuracy": 100 * share, "n": n,
+                           "interval": interval, "cpu_seconds": seconds})  # fmt: skip
+
+
+def caching(args) -> None:
+    """The head alone for as many epochs, on cached features and by the whole frozen network, in turn."""
+    folder = args.out / "caching"
+    link(args.data / "cifar10-folders" / "train", folder, TARGET, 100, 400)
+    backbone = Path((args.out / "source.txt").read_text())
+    layers = len(json.loads((backbone / "model" / "model.json").read_text())["layers"])
+    usual = {"data": str(folder), "weights": str(backbone), "epochs": 30, "split_seed": 0, "augmentation": "flip"}
+    rows = {"cached": [], "end_to_end": []}
+    for seed in range(3):
+        shutil.rmtree(Path(os.environ["ONSIGHT_CACHE"]) / "features", ignore_errors=True)
+        for name, recipe in (
+            ("cached", {"freeze": "all"}),
+            # A tenth of the rate is what the second phase takes.
+            ("end_to_end", {"freeze": layers - 1, "head_epochs": 0, "learning_rate": 3e-2}),
+        ):
+            run, seconds = train(args.out, **usual, **recipe, seed=seed)
+            rows[name].append(seconds)
+            say(args.out, {"what": f"frozen {name}", "seed": seed, "cpu_seconds": seconds,
+                           "validation": 100 * run.history()[-1]["val_accuracy"]})  # fmt: skip
+    ratios = [slow / fast for slow, fast in zip(rows["end_to_end"], rows["cached"], strict=True)]
+    say(args.out, {"what": "end_to_end / cached", "ratios": ratios, "median": float(np.median(ratios))})
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("parts", nargs="+", choices=["source", "five_to_five", "hymenoptera", "caching"])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--run", type=Path, help="a finished run on CIFAR-10, for hymenoptera")
+    parser.add_argument("--seeds", type=int, default=5, help="of five_to_five")
+    parser.add_argument("--quick", action="store_true", help="five_to_five without the head alone")
+    parser.add_argument("--pictures", type=int, default=1500, help="of each source class")
+    parser.add_argument("--epochs", type=int, default=6, help="of the source")
+    parser.add_argument("--photo-epochs", type=int, default=30, help="of hymenoptera from scratch")
+    parser.add_argument("--photo-seeds", type=int, default=3)
+    arguments = parser.parse_args()
+    arguments.out = arguments.out.resolve()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    os.environ["ONSIGHT_CACHE"] = str(arguments.out / "cache")
+    os.environ["ONSIGHT_RUNS"] = str(arguments.out / "runs")
+    from onsight import fitting
+
+    fitting.add_litert = lambda folder, pictures: "not what is measured here"
+    for part in arguments.parts:
+        globals()[part](arguments)

@@ -1,0 +1,145 @@
+"""The networks of `keras.applications` whose ImageNet weights Keras publishes, each as one flat network from uint8.
+
+What a family does to its pictures beforehand is inside. Nothing is downloaded here: a network is built empty, and
+`weights.load` fills it. Batch norm is `onsight.layers`', so a whole network can be trained from scratch too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import layers
+
+from ..layers import BatchNormalization
+
+MOMENTUM = 0.9  # of batch norm: the families' 0.99 and 0.999 are for ImageNet's hundreds of thousands of steps
+
+
+def mobilenetv2(image_size: int, num_classes: int) -> keras.Model:
+    """Return MobileNetV2 of width 1.0 (Sandler et al. 2018, "Inverted Residuals and Linear Bottlenecks")."""
+    return assemble("mobilenetv2", keras.applications.MobileNetV2, image_size, num_classes, rescale=True)
+
+
+def mobilenetv3_small(image_size: int, num_classes: int) -> keras.Model:
+    """Return MobileNetV3 small, width 1.0 (Howard et al. 2019, "Searching for MobileNetV3"), to its last map."""
+    return assemble("mobilenetv3_small", keras.applications.MobileNetV3Small, image_size, num_classes)
+
+
+def mobilenetv3_large(image_size: int, num_classes: int) -> keras.Model:
+    """Return MobileNetV3 large, width 1.0 (Howard et al. 2019, "Searching for MobileNetV3"), to its last map."""
+    return assemble("mobilenetv3_large", keras.applications.MobileNetV3Large, image_size, num_classes)
+
+
+def efficientnetv2_b0(image_size: int, num_classes: int) -> keras.Model:
+    """Return EfficientNetV2-B0 (Tan and Le 2021, "EfficientNetV2: Smaller Models and Faster Training")."""
+    return assemble("efficientnetv2_b0", keras.applications.EfficientNetV2B0, image_size, num_classes)
+
+
+def efficientnetv2_b1(image_size: int, num_classes: int) -> keras.Model:
+    """Return EfficientNetV2-B1 (Tan and Le 2021)."""
+    return assemble("efficientnetv2_b1", keras.applications.EfficientNetV2B1, image_size, num_classes)
+
+
+def efficientnetv2_b2(image_size: int, num_classes: int) -> keras.Model:
+    """Return EfficientNetV2-B2 (Tan and Le 2021)."""
+    return assemble("efficientnetv2_b2", keras.applications.EfficientNetV2B2, image_size, num_classes)
+
+
+def efficientnetv2_b3(image_size: int, num_classes: int) -> keras.Model:
+    """Return EfficientNetV2-B3 (Tan and Le 2021)."""
+    return assemble("efficientnetv2_b3", keras.applications.EfficientNetV2B3, image_size, num_classes)
+
+
+def resnet50v2(image_size: int, num_classes: int) -> keras.Model:
+    """Return ResNet-50 V2 (He et al. 2016, "Identity Mappings in Deep Residual Networks")."""
+    return assemble("resnet50v2", keras.applications.ResNet50V2, image_size, num_classes, rescale=True)
+
+
+def inceptionv3(image_size: int, num_classes: int) -> keras.Model:
+    """Return Inception v3 (Szegedy et al. 2015, "Rethinking the Inception Architecture for Computer Vision")."""
+    return assemble("inceptionv3", keras.applications.InceptionV3, image_size, num_classes, rescale=True)
+
+
+def convnext_tiny(image_size: int, num_classes: int) -> keras.Model:
+    """Return ConvNeXt-T (Liu et al. 2022, "A ConvNet for the 2020s")."""
+    return assemble("convnext_tiny", keras.applications.ConvNeXtTiny, image_size, num_classes)
+
+
+def assemble(
+    name: str, family: Callable[..., keras.Model], image_size: int, num_classes: int, *, rescale: bool = False
+) -> keras.Model:
+    """Return a family's network without its top, averaged over its last map, with a head of ours.
+
+    It is copied layer by layer: Keras numbers unnamed layers by how many the process has made, so that a file's table
+    of weights would differ from process to process; and blocks that are networks of their own become plain layers,
+    which folding, conversion and the layer table can look into.
+
+    Args:
+        name: of the network.
+        family: the function of `keras.applications`.
+        image_size: in pixels.
+        num_classes: outputs of the head.
+        rescale: bring pictures to -1..1 first, which is `preprocess_input` of the families that do not prepare them
+            inside.
+    """
+    inputs = keras.Input((image_size, image_size, 3), dtype="uint8", name="image")
+    x = layers.Rescaling(1 / 127.5, offset=-1, name="normalise")(inputs) if rescale else inputs
+    original = family(include_top=False, weights=None, input_tensor=x, pooling="avg")
+    number = {id(layer): index for index, layer in enumerate(original.layers)}
+
+    def copy(layer: Any) -> Any:
+        if not isinstance(layer, keras.layers.Layer):
+            return layer  # an operation such as `x + 3` has no state
+        if isinstance(layer, keras.Sequential):
+            return [copy(inner) for inner in layer.layers]
+        config = layer.get_config()
+        if re.fullmatch(rf"{unnamed(layer)}(_\d+)?", layer.name):
+            config["name"] = f"{unnamed(layer)}_at{number[id(layer)]}"
+        if type(layer).__name__ == "LayerScale":
+            return LayerScale(config["init_values"], name=config["name"], dtype=config["dtype"])
+        if type(layer) is keras.layers.BatchNormalization:
+            return BatchNormalization.from_config(config | {"momentum": MOMENTUM})
+        return type(layer).from_config(config)
+
+    def call(layer: Any, *args: Any, **options: Any) -> Any:
+        if not isinstance(layer, list):
+            return layer(*args, **options)
+        (x,) = args
+        for inner in layer:
+            x = inner(x)
+        return x
+
+    features = keras.models.clone_model(original, clone_function=copy, call_function=call)
+    logits = layers.Dense(num_classes, dtype="float32", name="logits")(features.output)
+    return keras.Model(features.inputs[0], logits, name=name)
+
+
+@keras.saving.register_keras_serializable(package="onsight")
+class LayerScale(layers.Layer):  # type: ignore[misc]  # Keras exports it untyped
+    """A learnt factor for each channel, as in `keras.applications`' ConvNeXt, where the weight has no name."""
+
+    def __init__(self, init_values: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.init_values = init_values
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Make the factors, (channels,)."""
+        start = keras.initializers.Constant(self.init_values)
+        self.gamma = self.add_weight(shape=(input_shape[-1],), initializer=start, name="gamma")
+
+    def call(self, inputs: Any) -> Any:
+        """Return the inputs, (batch, H, W, channels), each channel times its factor."""
+        return inputs * self.gamma
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what `from_config` takes."""
+        return {**super().get_config(), "init_values": self.init_values}
+
+
+def unnamed(layer: keras.layers.Layer) -> str:
+    """Return what Keras calls a layer of that kind where nobody names it: its class in snake case."""
+    words = re.sub("(.)([A-Z][a-z0-9]+)", r"\1_\2", type(layer).__name__)
+    return re.sub("([a-z])([A-Z])", r"\1_\2", words).lower()
