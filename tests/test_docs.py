@@ -45,7 +45,9 @@ def test_the_readmes_commands(photos, monkeypatch, capsys):
         for line in block.splitlines()
         if line.startswith("onsight ")
     ]
-    assert [words[1] for words in commands] == ["check", "train", "evaluate", "predict", "predict", "train", "models"]
+    assert [words[1] for words in commands] == [
+        "check", "train", "evaluate", "predict", "predict", "train", "export", "models",
+    ]  # fmt: skip
     for words in commands:
         if "--resume" in words:  # a training that was cut off before it wrote its model
             (run,) = Path("runs").glob("photos-*")
