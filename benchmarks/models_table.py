@@ -27,14 +27,14 @@ import numpy as np
 
 from onsight.backend import environment, use_backend
 from onsight.engines import LitertEngine
-from onsight.errors import OnsightError
+from onsight.errors import ExportError, OnsightError
 from onsight.formats import quantized
-from onsight.litert import convert
-from onsight.models import MODELS, build_model, check_size, classifier, layer_table
+from onsight.litert import convert, failures_named
+from onsight.models import MODELS, build_model, classifier, layer_table
 from onsight.runs import Run, list_runs
 from onsight.saving import load_model, read_description, save_model
 
-SIZE, CLASSES = 32, 10
+SIZE, PHOTO_SIZE, CLASSES = 32, 96, 10  # PHOTO_SIZE: of networks that are meant for more than that
 OUT = Path(__file__).resolve().parents[1] / "docs" / "models.md"
 
 OWN = """
@@ -74,10 +74,6 @@ def main() -> None:
     best = best_runs(Path(word) for word in sys.argv[1:])
     rows = []
     for name in MODELS:
-        try:
-            check_size(name, SIZE)
-        except OnsightError:
-            continue  # made for larger pictures only
         print(name, file=sys.stderr, flush=True)
         rows.append(row(name, best.get(name)))
     OUT.write_text(page(rows))
@@ -90,7 +86,7 @@ def best_runs(places: Iterator[Path]) -> dict[str, Run]:
     for place in places:
         for run in [Run(place)] if (place / "spec.json").is_file() else list_runs(place):
             metrics = scores(run)
-            if not run.is_trained or run.dataset["name"] != "cifar10" or run.spec["image_size"] != SIZE or not metrics:
+            if not run.is_trained or run.dataset["name"] != "cifar10" or not metrics:
                 continue
             name = str(run.spec["model"])
             if name in found and metrics["accuracy"] <= found[name][0]:
@@ -110,26 +106,39 @@ def scores(run: Run) -> dict[str, Any]:
 
 
 def row(name: str, run: Run | None) -> dict[str, Any]:
-    """Measure one network, trained or new: it computes the same."""
+    """Measure one network, trained or new: it computes the same. At the size of its run, where it has one."""
+    size = SIZE if MODELS[name].default_size <= PHOTO_SIZE else PHOTO_SIZE
     with tempfile.TemporaryDirectory() as scratch:
         if run:
             model, description = load_model(run.model_folder), read_description(run.model_folder)
         else:
-            network = build_model(name, SIZE, CLASSES)
+            network = build_model(name, size, CLASSES)
             save_model(Path(scratch), network, tuple(f"class {index}" for index in range(CLASSES)))
             model, description = classifier(network), read_description(Path(scratch))
     content = convert(model)
-    pictures = np.random.default_rng(0).integers(0, 256, (64, SIZE, SIZE, 3), np.uint8)
+    size = description.image_size
+    pictures = np.random.default_rng(0).integers(0, 256, (64, size, size, 3), np.uint8)
     engine = LitertEngine(content, description)
     return {
         "name": name,
+        "size": size,
         "parameters": description.parameters,
         "multiply_adds": sum(layer["multiply_adds"] for layer in layer_table(model)),
         "latency": latency(engine, pictures),
         "float_bytes": len(content),
-        "int8_bytes": len(quantized(content, "int8", pictures)),
+        "int8_bytes": int8_bytes(name, content, pictures),
         "run": run,
     }
+
+
+def int8_bytes(name: str, content: bytes, pictures: np.ndarray) -> int | None:
+    """Return the size of the file in integers, or None where the quantizer knows no way."""
+    try:
+        with failures_named(f"{name} as int8"):
+            return len(quantized(content, "int8", pictures))
+    except ExportError as error:
+        print(error, file=sys.stderr)
+        return None
 
 
 def latency(engine: LitertEngine, pictures: np.ndarray) -> float:
@@ -153,21 +162,23 @@ def page(rows: list[dict[str, Any]]) -> str:
         "# The networks",
         "",
         "Written by `python benchmarks/models_table.py RUNS`; `onsight models NAME` shows one network's layers.",
-        f"All for pictures of {SIZE} px and {CLASSES} classes. Parameters are all that a file holds, also the",
-        "statistics of batch norms; multiply-adds are those of the kernels, for one picture. Latency: the LiteRT file,",
-        "float32, batch norms folded, one picture on one thread, processor time, median of at least 50. int8: the size",
-        "of the file with integer weights and values, and of the float32 file beside it.",
+        f"All for {CLASSES} classes, and pictures of so many pixels a side as the second column says. Parameters are",
+        "all that a file holds, also the statistics of batch norms; multiply-adds are those of the kernels, for one",
+        "picture. Latency: the LiteRT file, float32, batch norms folded, one picture on one thread, processor time,",
+        "median of at least 50. int8: the size of the file with integer weights and values, and of the float32 file",
+        "beside it.",
         "",
         f"Measured with Keras {facts['keras']} on {facts['backend']} {facts['backend_version']}; {facts['machine']}.",
         "",
-        "| network | parameters | multiply-adds | latency | int8 (float32) | test accuracy on CIFAR-10 | training |",
-        "|---|---|---|---|---|---|---|",
+        "| network | px | parameters | multiply-adds | latency | int8 (float32) | on CIFAR-10's test | training |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for each in rows:
-        sizes = f"{each['int8_bytes'] / 1e6:.2f} MB ({each['float_bytes'] / 1e6:.2f})"
+        small = f"{each['int8_bytes'] / 1e6:.2f} MB" if each["int8_bytes"] else "none"
+        sizes = f"{small} ({each['float_bytes'] / 1e6:.2f})"
         accuracy, training = reached(each["run"]) if each["run"] else ("not trained here", "")
         lines.append(
-            f"| `{each['name']}` | {each['parameters']:,} | {each['multiply_adds'] / 1e6:,.1f} M | "
+            f"| `{each['name']}` | {each['size']} | {each['parameters']:,} | {each['multiply_adds'] / 1e6:,.1f} M | "
             f"{each['latency']:.2f} ms | {sizes} | {accuracy} | {training} |"
         )
     lines += ["", "What each one is good for:", ""]

@@ -151,7 +151,7 @@ def test_freeze_all_and_none_and_the_users_own_epochs():
     spec, _ = resolved_from(epochs=10, head_epochs=3, freeze=5)
     assert (spec.epochs, spec.head_epochs, spec.freeze) == (10, 3, 5)
     spec, _ = resolved_from(preset="quick")  # asked for: its recipe stays
-    assert (spec.preset, spec.optimizer, spec.epochs, spec.head_epochs) == ("quick", "muon", 2, 1)
+    assert (spec.preset, spec.optimizer, spec.epochs, spec.head_epochs) == ("quick", "adamw", 2, 1)
 
 
 def test_shots_count_as_the_pictures_there_are():
