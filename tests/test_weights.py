@@ -153,7 +153,7 @@ def test_the_head_stays_new(original, tmp_path):
 
 def test_a_file_of_another_network_is_refused(original, tmp_path):
     path = publish(tmp_path / "any.h5", original)
-    with pytest.raises(ModelFileError, match="holds 210 arrays, and the network has"):
+    with pytest.raises(ModelFileError, match=r"holds \d+ arrays, and the network has \d+"):
         load(build_model("mobilenetv2", 32, 2), str(path))
 
 
