@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import os
 import shutil
@@ -17,6 +18,7 @@ import numpy as np
 
 from .augmentation import mirrors
 from .backend import dtype_policy, to_numpy
+from .budget import seconds_of, steps_in
 from .checkpoints import load_checkpoint, numbered, save_checkpoint
 from .engines import Answer
 from .errors import Interrupted, RunError, TrainingError
@@ -65,7 +67,11 @@ def fit(
         loop = Loop(run, spec, training, validation, show, received, callbacks)
         show.note("compiling        the training step, once")
         loop.callbacks.on_train_begin()
-        while loop.state["epoch"] < spec.epochs and not loop.state["stopped"]:
+        if spec.time_budget and not loop.state["history"] and not loop.state["step"]:
+            loop.fit_into(seconds_of(spec.time_budget))
+        if spec.time_budget:
+            loop.deadline = loop.began + seconds_of(spec.time_budget)
+        while loop.state["epoch"] < loop.spec.epochs and not loop.state["stopped"]:
             loop.epoch()
         loop.callbacks.on_train_end()
         loop.checkpoint()
@@ -111,11 +117,13 @@ class Loop:
             "seen": 0,
             "seconds": 0.0,
             "stopped": False,
+            "total": None,  # steps in all, where a time budget set them
             "judge": new_judge(),
             "history": [],
         }
         self.best: dict[str, np.ndarray] = {}
-        self.saved = self.shown = self.logged = self.started = time.perf_counter()
+        self.deadline = math.inf
+        self.began = self.saved = self.shown = self.logged = self.started = time.perf_counter()
         if numbered(run.checkpoints):
             self.restore()
         else:
@@ -165,14 +173,13 @@ class Loop:
 
     def epoch(self) -> None:
         """Train one epoch, or what is left of it, then validate and judge it."""
-        state, spec = self.state, self.spec
+        state, checkpoint_seconds = self.state, self.spec.checkpoint_seconds
         self.callbacks.on_epoch_begin(state["epoch"])
         self.started = time.perf_counter() - state["seconds"]
-        plan = plan_epoch(self.training, spec.augmentation, spec.seed, state["epoch"])
         rates = np.array([self.learning_rate(step) for step in range(self.steps)], np.float32)
         pending: tuple[Any, Any] | None = None
-        trained = partial(self.learn, self.teacher[1]) if self.teacher else self.step.epoch
-        for outcome in trained(self.training, plan, rates, self.batch_size, state["step"]):
+        left = None if state["total"] is None else state["total"] - state["epoch"] * self.steps - state["step"]
+        for outcome in itertools.islice(self.outcomes(self.plan(state["epoch"]), rates, state["step"]), left):
             if pending:  # read one step late, so that the device never waits for us
                 self.count(*pending)
             pending = outcome
@@ -180,15 +187,39 @@ class Loop:
             now = time.perf_counter()
             if now - self.shown > SHOWN_EVERY:
                 self.tick(now)
-            if self.received or now - self.saved > spec.checkpoint_seconds:
+            if self.received or now - self.saved > checkpoint_seconds:
                 self.count(*pending)
                 pending = None
                 self.checkpoint()
             if self.received:
                 self.interrupt()
+            if now > self.deadline:  # slower than it was when the steps were timed
+                state["stopped"] = True
+                break
         if pending:
             self.count(*pending)
         self.end_epoch()
+
+    def plan(self, epoch: int) -> Plan:
+        """Return what an epoch, from 0, shows."""
+        return plan_epoch(self.training, self.spec.augmentation, self.spec.seed, epoch)
+
+    def outcomes(self, plan: Plan, rates: np.ndarray, start: int) -> Iterator[tuple[Any, Any]]:
+        """Train on an epoch's batches from step `start` on; yield each one's loss and number of right answers."""
+        trained = partial(self.learn, self.teacher[1]) if self.teacher else self.step.epoch
+        return trained(self.training, plan, rates, self.batch_size, start)
+
+    def fit_into(self, budget: float) -> None:
+        """Set the number of steps, and with it the schedule, so that the training ends within `budget` seconds."""
+        total = steps_in(self, budget)
+        epochs = -(-total // self.steps)
+        self.state["total"] = total
+        self.spec = self.spec.model_copy(update={"epochs": epochs})
+        self.phases = plan_phases(self.spec)
+        self.phase = self.phases[0]
+        self.run.update_spec(epochs=epochs)
+        self.show.note(f"epochs           {total / self.steps:.2f}  (what fits into {budget:g} s: {total:,} steps)")
+        self.checkpoint()
 
     def learn(
         self, answer: Answer, examples: Examples, plan: Plan, rates: np.ndarray, batch_size: int, start: int
@@ -203,8 +234,8 @@ class Loop:
     def learning_rate(self, step: int) -> float:
         """Return the rate of a step of this epoch."""
         taken = (self.state["epoch"] - self.phase.start) * self.steps + step
-        length = (self.phase.stop - self.phase.start) * self.steps
-        return self.phase.learning_rate * rate_factor(self.spec.schedule, taken / length, self.state["judge"])
+        length = self.state["total"] or (self.phase.stop - self.phase.start) * self.steps
+        return self.phase.learning_rate * rate_factor(self.spec.schedule, min(1, taken / length), self.state["judge"])
 
     def prune(self, step: int) -> None:
         """Choose, every so many steps, which numbers of the kernels are zero from this step of the epoch on."""
@@ -240,7 +271,7 @@ class Loop:
         """Validate, write the epoch's line, judge it, and checkpoint."""
         state, spec = self.state, self.spec
         self.step.sync()
-        learning_rate = self.learning_rate(self.steps - 1)  # before the epoch is judged
+        learning_rate = self.learning_rate(state["step"] - 1)  # before the epoch is judged
         seconds = time.perf_counter() - self.started
         row = {
             "event": "epoch",
@@ -253,14 +284,14 @@ class Loop:
             if judge_epoch(state["judge"], row["epoch"], row["val_loss"], patience=spec.patience) and spec.patience:
                 self.best = {name: array for name, array in self.step.arrays().items() if name.startswith("model.")}
             impatient = bool(spec.patience) and state["judge"]["waited"] >= spec.patience
-            state["stopped"] = impatient and self.phase is self.phases[-1]
+            state["stopped"] |= impatient and self.phase is self.phases[-1]
         row["learning_rate"] = learning_rate
         row["images_per_second"] = state["seen"] / max(seconds, 1e-9)
         row["seconds"] = time.perf_counter() - self.started
         state["history"].append(row)
         self.run.append_history(row)
         self.events.write(row)
-        left = row["seconds"] * (self.phase.stop - row["epoch"])
+        left = row["seconds"] * max(0.0, (state["total"] or self.phase.stop * self.steps) / self.steps - row["epoch"])
         self.show.epoch({**row, "epochs": spec.epochs, "seconds_left": 0 if state["stopped"] else left})
         self.callbacks.on_epoch_end(state["epoch"], {key: row[key] for key in row if key not in ("event", "epoch")})
         state["stopped"] |= bool(self.model.stop_training)
@@ -299,7 +330,7 @@ class Loop:
         self.shown = now
         seconds = now - self.started
         rate = state["seen"] / max(seconds, 1e-9)
-        left = (self.phase.stop - state["epoch"]) * self.steps - state["step"]
+        left = (state["total"] or self.phase.stop * self.steps) - state["epoch"] * self.steps - state["step"]
         facts = {
             "epoch": state["epoch"] + 1,
             "epochs": self.spec.epochs,
@@ -353,7 +384,7 @@ class Loop:
                 f"{self.run.record['environment']['onsight']} that made it, or train anew."
             ) from None
         if self.spec.epochs != self.run.spec["epochs"]:  # asked to go on for longer
-            self.state["stopped"], self.state["judge"]["waited"] = False, 0
+            self.state["stopped"], self.state["total"], self.state["judge"]["waited"] = False, None, 0
             self.checkpoint()
             self.run.update_spec(epochs=self.spec.epochs)
         self.feed()

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from .augmentation import AUGMENTATIONS, UNFLIPPED
 from .backend import BACKENDS
+from .budget import seconds_of
 from .errors import SpecError, unknown_name
 from .models import MODELS, check_size
 from .phases import DEFAULT, FROM_SCRATCH, IMAGENET
@@ -96,6 +97,9 @@ class TrainSpec(BaseModel):
     model: Later[str] = Field(UNSET, description="the network (`onsight models`)")
     image_size: Later[int] = Field(UNSET, ge=8, le=1024, description="side in pixels that pictures are brought to")
     epochs: Later[int] = Field(UNSET, ge=1, le=100_000, description="passes over the training pictures")
+    time_budget: str | None = Field(
+        None, description="end within 90s, 5m, 1.5h: as many steps as fit, and the schedule with them"
+    )
     batch_size: Later[int] = Field(UNSET, ge=1, le=65_536, description="pictures a training step")
     optimizer: Later[Literal["adam", "adamw", "muon", "sgd"]] = Field(
         UNSET, description="sgd has Nesterov momentum 0.9; muon is for networks of convolutions and batch norms"
@@ -154,6 +158,13 @@ class TrainSpec(BaseModel):
     @classmethod
     def _path(cls, value: Any) -> Any:
         return str(value) if isinstance(value, Path) else value
+
+    @field_validator("time_budget")
+    @classmethod
+    def _duration(cls, value: str | None) -> str | None:
+        if value is not None:
+            seconds_of(value)
+        return value
 
     @field_validator("preset", "model", "augmentation", "backend")
     @classmethod
@@ -223,6 +234,12 @@ def resolve(
             chosen[field] = value
             reasons[field] = reason
 
+    if spec.time_budget and spec.epochs is not None:
+        raise SpecError(f"time_budget={spec.time_budget} sets the epochs, and epochs={spec.epochs} too. Leave one out.")
+    if spec.time_budget and start:
+        raise SpecError(
+            f"time_budget={spec.time_budget} fits one kind of step into the time, and a transfer has two: leave it out."
+        )
     has_test, has_validation = "test" in given, "validation" in given
     if start and spec.preset == DEFAULT_PRESET:
         spec = spec.model_copy(update={"preset": "transfer"})
