@@ -35,8 +35,8 @@ from IPython.display import Markdown
 from PIL import Image
 
 from onsight import explaining, figures
+from onsight.contracts import HEADING, table_rows
 from onsight.errors import DataError
-from onsight.exporting import table_rows
 from onsight.reporting import verdict
 
 # %% [markdown]
@@ -180,7 +180,7 @@ figure
 
 # %%
 exported = onsight.export(run, ["litert"])
-for cells in zip(*table_rows(exported), strict=True):
+for cells in zip(HEADING, *table_rows(exported), strict=True):
     print("  ".join(f"{cell:<20}" for cell in cells))
 
 # %% [markdown]

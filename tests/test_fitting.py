@@ -39,16 +39,6 @@ def _tick_at_every_step(monkeypatch):
     monkeypatch.setattr(fitting, "LOGGED_EVERY", -1)
 
 
-@pytest.fixture(autouse=True)
-def _listen_to_signals():
-    """As in a terminal, also where the tests run in the background of a shell, which ignores Ctrl-C."""
-    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
 def outcome(run):
     """What must be equal, bit for bit: weights, temperature, and history without the clock."""
     clock = ("seconds", "images_per_second")

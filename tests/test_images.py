@@ -430,11 +430,11 @@ def test_damaged_exif_is_upright_and_silent(broken: bytes) -> None:
 
 
 def refusal(data: bytes, at_least: int | None = None) -> str:
-    start = time.perf_counter()
+    start = time.process_time()
     with warnings.catch_warnings(record=True, action="always") as warned, pytest.raises(PictureError) as caught:
         images.decode(data, at_least)
     assert not warned
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
     return str(caught.value)
 
 
@@ -526,10 +526,10 @@ def test_texts_profiles_and_comments_cost_nothing() -> None:
     bomb = zlib.compress(bytes(100_000_000), 9)
     whole = save(COLOUR, "PNG")
     texts = chunk(b"zTXt", b"a\0\0" + bomb) * 70 + chunk(b"iCCP", b"a\0\0" + bomb) + chunk(b"acTL", b"")
-    start = time.perf_counter()
+    start = time.process_time()
     assert np.array_equal(images.decode(whole[:33] + texts + whole[33:]), COLOUR)
     assert images.decode(gif(before=b"!\xfe" + b"\1x" * 300_000 + b"\0")).shape == (4, 4, 3)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 def test_bombs_are_refused_at_once() -> None:
@@ -622,7 +622,7 @@ def check_mutations(count: int) -> None:
     files = seeds()
     for number in range(count):
         data = damaged(files[number % len(files)], rng)
-        start = time.perf_counter()
+        start = time.process_time()
         with warnings.catch_warnings(record=True, action="always") as caught:
             try:
                 found = images.decode(data, at_least=rng.choice([None, 8, 32]))
@@ -631,7 +631,7 @@ def check_mutations(count: int) -> None:
             else:
                 assert (found.dtype, found.ndim, found.shape[2]) == (np.uint8, 3, 3)
         assert not caught, (data, [str(item.message) for item in caught])
-        assert time.perf_counter() - start < 2, data
+        assert time.process_time() - start < 2, data
     assert 0.3 < refused / count < 0.9  # the damage is neither harmless nor always in the first bytes
 
 

@@ -98,6 +98,7 @@ def test_a_converter_that_fails_costs_no_training(folder, monkeypatch):
     assert not (folder / "model.tflite").exists()
 
 
+@pytest.mark.filterwarnings("ignore:Warning. Enabling .experimental_preserve_all_tensors")  # the quantizer's own
 def test_micro_fits_a_microcontroller():
     """Less than 100 kB as int8; the page for browsers takes one picture at a time."""
     pictures = np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3), dtype=np.uint8)
