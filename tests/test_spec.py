@@ -14,7 +14,7 @@ def test_every_preset_resolves_to_a_whole_spec(preset):
     start = Start("imagenet", "efficientnetv2_b0", None, 149, "its weights") if preset == "transfer" else None
     options = {"pictures": 50_000, "given": ("train", "test"), "side": 32, "flips": True, "start": start}
     spec, reasons = resolve(TrainSpec(preset=preset), **options)
-    optional = {"backend", "precision", "data_dir", "keep_list", "min_precision", "shots", "teacher"}
+    optional = {"backend", "precision", "data_dir", "keep_list", "min_precision", "shots", "teacher", "time_budget"}
     if not start:
         optional |= {"freeze", "head_epochs"}
     for field, value in spec.model_dump(exclude=optional).items():

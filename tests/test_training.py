@@ -34,7 +34,8 @@ def test_a_run_says_what_was_asked_and_what_it_became(toy_run, toy_spec):
         field
         for field, value in record["spec"].items()
         if value is None
-        and field not in ("data_dir", "keep_list", "min_precision", "freeze", "head_epochs", "shots", "teacher")
+        and field
+        not in ("data_dir", "keep_list", "min_precision", "freeze", "head_epochs", "shots", "teacher", "time_budget")
     ]
     assert not unset
     assert set(record["reasons"]).isdisjoint(record["asked"])
