@@ -47,7 +47,9 @@ def outcome(run):
 
 
 @pytest.mark.backend
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("signum", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_a_stopped_training_goes_on_bit_for_bit(toy_spec, signum, code):
     spec = toy_spec.model_copy(update={"model": "cnn_dropout", "patience": 2, "schedule": "plateau"})
     unbroken = onsight.train(spec, reporter=Spy())
@@ -74,7 +76,16 @@ def test_a_stopped_training_goes_on_bit_for_bit(toy_spec, signum, code):
 
 
 @pytest.mark.backend
-@pytest.mark.parametrize("count", [0, 8, 9, 18, 19])
+@pytest.mark.parametrize(
+    "count",
+    [
+        pytest.param(0, marks=pytest.mark.slow),
+        8,
+        pytest.param(9, marks=pytest.mark.slow),
+        pytest.param(18, marks=pytest.mark.slow),
+        19,
+    ],
+)
 def test_a_stop_at_any_step_can_be_resumed(toy_spec, monkeypatch, count):
     """The last step of an epoch included (8 and 18): then nothing is left of it but to validate (9 and 19)."""
     spec = toy_spec.model_copy(update={"epochs": 2, "model": "mlp", "augmentation": "robust", "min_precision": 0.4})
@@ -405,7 +416,14 @@ class Stopper(Spy):
 
 
 @pytest.mark.backend
-@pytest.mark.parametrize(("what", "number", "at"), [("tick", 1, 0), ("epoch", 3, 3), ("tick", 30, 3)])
+@pytest.mark.parametrize(
+    ("what", "number", "at"),
+    [
+        pytest.param("tick", 1, 0, marks=pytest.mark.slow),
+        ("epoch", 3, 3),
+        pytest.param("tick", 30, 3, marks=pytest.mark.slow),
+    ],
+)
 def test_a_transfer_stopped_in_any_phase_goes_on_bit_for_bit(transfer_spec, what, number, at):
     """In the head's first epoch; between the phases; in the middle of the second (eight ticks make an epoch)."""
     unbroken = onsight.train(transfer_spec, reporter=Spy())

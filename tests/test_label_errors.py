@@ -124,6 +124,7 @@ def test_evaluate_writes_them_for_the_test_pictures(toy_run):
     assert all(each["part"] == "test" for each in found["suspects"])
 
 
+@pytest.mark.slow
 def test_folds_find_wrong_labels_among_the_training_pictures(tmp_path):
     """Toy pictures as files, one in twenty in the wrong folder."""
     toy = onsight.load_dataset("toy")

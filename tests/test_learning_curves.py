@@ -59,7 +59,6 @@ def test_an_interval_covers_what_seeds_differ_by():
     assert interval([1.0, 1.0], 10)[1] == 1.0
 
 
-@pytest.mark.backend
 def test_a_curve_of_the_toy_pictures(tmp_path, monkeypatch):
     monkeypatch.setattr(learning_curves, "SIZES", (4, 12, 1000))
     spec = TrainSpec(

@@ -40,7 +40,7 @@ def test_training_leaves_a_verified_file(toy_run):
     assert read_description(toy_run.model_folder).litert_sha256 == hashlib.sha256(content).hexdigest()
 
 
-FAST = ["mlp", "cnn", "cnn_dropout", "cnn_compact", "whitened", "resnet20", "convnext_cifar"]
+FAST = ["cnn", "cnn_compact", "whitened"]
 
 
 # test_models.py asks whether every network's file answers as Keras does; this is about what is in the file.

@@ -14,7 +14,7 @@ PRETRAINED = [name for name, entry in MODELS.items() if entry.function.startswit
 
 
 # Of the deeper ones these have every kind of layer; the others take the same contract test among the slow ones.
-FAST = ["mlp", "cnn", "cnn_dropout", "cnn_compact", "micro", "whitened", "inception_cifar", "mobilenet_cifar"]
+FAST = ["mlp", "cnn", "cnn_dropout", "cnn_compact", "whitened", "mobilenet_cifar"]
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,10 @@ def test_contract(name):
     check_model(name, max(25, MODELS[name].smallest))  # an odd size: what is halved leaves a rest
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if name not in PRETRAINED])
+@pytest.mark.parametrize(
+    "name",
+    [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in MODELS if name not in PRETRAINED],
+)
 def test_the_smallest_pictures_leave_something_at_every_layer(name):
     size = MODELS[name].smallest
     model = build_model(name, size, 2)

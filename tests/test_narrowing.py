@@ -9,7 +9,6 @@ from onsight.layers import BatchNormalization
 from onsight.models import MODELS, build_model
 from onsight.narrowing import inherit, narrowed, removable
 
-pytestmark = pytest.mark.backend
 RNG = np.random.default_rng(0)
 
 
@@ -46,7 +45,7 @@ def silence(model, share):
 
 
 # Of the others, which have the same kinds of layers, the slow tests take care.
-QUICK = ("mlp", "cnn", "cnn_dropout", "cnn_compact", "resnet20", "whitened", "inception_cifar", "mobilenet_cifar")
+QUICK = ("cnn", "cnn_compact", "resnet20", "mobilenet_cifar")
 SIZES = {"inceptionv3": 75}
 
 

@@ -39,7 +39,7 @@ def kernel():
     manager.shutdown_kernel(now=True)
 
 
-@each
+@pytest.mark.parametrize("name", ["tutorial", "your_own_photos", pytest.param("understand", marks=pytest.mark.slow)])
 def test_executes(name, kernel, tmp_path):
     notebook = build.read_script(name, f"import os\nos.chdir({str(tmp_path)!r})\n{TINY[name]}")
     notebook.cells.insert(0, nbformat.v4.new_code_cell("%reset -f"))

@@ -20,8 +20,6 @@ from onsight.progress import Reporter
 from onsight.spec import TrainSpec
 from onsight.testing import check_model
 
-pytestmark = pytest.mark.backend
-
 
 def linear(image_size, num_classes, *, dtype="uint8", name="dense", softmax=None, last="logits", at_end="float32"):
     """A small network that keeps the contract, or breaks it in one place."""

@@ -5,8 +5,6 @@ import pytest
 from onsight.backend import to_numpy
 from onsight.models import MODELS, build_model, layer_table
 
-pytestmark = pytest.mark.backend
-
 # Each with the function and the `preprocess_input` that its users would take from Keras, and the published parameters
 # without the top (keras.applications' own count).
 FAMILIES = {

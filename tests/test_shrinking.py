@@ -18,8 +18,6 @@ from onsight.sparsity import zero_share
 from onsight.spec import TrainSpec
 from onsight.training import resume
 
-pytestmark = pytest.mark.backend
-
 
 class Spy(Reporter):
     def __init__(self, on_tick=lambda count: None):
@@ -61,6 +59,7 @@ def stopped_and_resumed(make):
     return resume(open_run("latest", finished=False), reporter=Spy())
 
 
+@pytest.mark.backend
 def test_zeros_stay_and_the_run_names_its_teacher(toy_run):
     spy = Spy()
 
@@ -100,6 +99,7 @@ def test_half_of_the_channels_is_a_quarter_of_the_file(toy_run):
     assert load_model(twice.model_folder).get_layer("conv1").filters == 8
 
 
+@pytest.mark.backend
 def test_a_student_learns_from_its_teacher(toy_run):
     def make(reporter):
         return distill(toy_run, TrainSpec(model="cnn_compact", epochs=3, batch_size=16), reporter=reporter)

@@ -155,7 +155,7 @@ def test_pictures_on_the_device_train_alike(examples):
     with jax.transfer_guard("disallow"):
         assert len(list(steps)) == 2
         with pytest.raises(Exception, match="transfer"):  # the guard guards
-            resident._train(resident._state, IMAGES, LABELS, np.float32(1))
+            resident._train(resident._state, IMAGES, LABELS, np.float32(1), None, None)
 
 
 @needs_jax

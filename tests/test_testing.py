@@ -9,8 +9,6 @@ from onsight.layers import BatchNormalization
 from onsight.models import MODELS
 from onsight.testing import age_batch_norms, check_model, require_same
 
-pytestmark = pytest.mark.backend
-
 
 class AcrossTheBatch(layers.Layer):
     """Breaks the contract: a picture's answer depends on what else is in the batch."""

@@ -98,6 +98,7 @@ def test_validation_share(toy_spec, validation):
     assert ("val_loss" in run.history()[0]) == (validation > 0)
 
 
+@pytest.mark.slow
 @pytest.mark.backend
 def test_bfloat16_trains_and_the_saved_model_is_float32(toy_spec):
     run = onsight.train(toy_spec.model_copy(update={"precision": "bfloat16"}), reporter=QUIET)

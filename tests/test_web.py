@@ -178,7 +178,6 @@ def test_foreign_names_are_text_and_doubt_is_said(litert, browser, toy_run, tmp_
         assert page.locator("#bars img, #verdict img").count() == 0
 
 
-@pytest.mark.backend
 def test_export_writes_it_and_check_reads_it(litert, toy_run, tmp_path):
     import shutil
 

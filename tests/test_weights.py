@@ -16,8 +16,6 @@ from onsight.errors import DownloadError, ModelFileError, SpecError
 from onsight.models import MODELS, build_model
 from onsight.weights import PUBLISHED, check, default_start, fetch, find_start, load
 
-pytestmark = pytest.mark.backend
-
 
 def publish(path, model):
     """Write a model's weights as Keras published them: an .h5 of before Keras 3."""
