@@ -130,7 +130,9 @@ def test_check_finds_everything_as_it_was(exported):
     assert found["model.onnx"] <= 1e-5
 
 
-@pytest.mark.parametrize("name", ["model.tflite", "model.onnx", "openvino/model.xml"])
+@pytest.mark.parametrize(
+    "name", ["model.tflite", "model.onnx", pytest.param("openvino/model.xml", marks=pytest.mark.slow)]
+)
 def test_files_that_are_cut_short_or_foreign_are_refused(run, name):
     content = (run.folder / "export" / name).read_bytes()
     (run.folder / "export" / name).write_bytes(content + b" ")

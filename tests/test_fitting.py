@@ -110,6 +110,7 @@ def test_a_stop_at_any_step_can_be_resumed(toy_spec, monkeypatch, count):
     assert outcome(run) == outcome(unbroken)
 
 
+@pytest.mark.slow
 def test_a_stop_after_early_stopping_trains_no_further(toy_spec, monkeypatch):
     spec = toy_spec.model_copy(update={"epochs": 6, "patience": 1, "schedule": "constant", "model": "mlp"})
     losses = [3.0, 1.0, 2.0, 0.5, 0.4, 0.3]
@@ -436,6 +437,7 @@ def test_a_transfer_stopped_in_any_phase_goes_on_bit_for_bit(transfer_spec, what
     assert outcome(run) == outcome(unbroken)
 
 
+@pytest.mark.slow
 def test_a_stop_while_features_are_computed_can_be_resumed(transfer_spec, source, monkeypatch, tmp_path):
     unbroken = onsight.train(transfer_spec, reporter=Spy())
     monkeypatch.setenv("ONSIGHT_CACHE", str(tmp_path / "other"))

@@ -34,6 +34,7 @@ def test_folds_are_even_in_every_class_and_keep_copies_together():
     )
 
 
+@pytest.mark.slow
 def test_folds_that_were_interrupted_go_on(toy_run, tmp_path):
     run = onsight.Run(shutil.copytree(toy_run.folder, tmp_path / "copy"))
 

@@ -133,6 +133,7 @@ def tiny(image_size, num_classes):
 """
 
 
+@pytest.mark.slow
 def test_the_command_line_has_what_onsight_import_names(tmp_path, mine):
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "nets.py").write_text(NETS)

@@ -85,6 +85,7 @@ def test_zeros_stay_and_the_run_names_its_teacher(toy_run):
     assert (again.folder / "teacher.json").exists()
 
 
+@pytest.mark.slow
 def test_half_of_the_channels_is_a_quarter_of_the_file(toy_run):
     run = prune(toy_run, channels=0.5, epochs=3, reporter=Spy())
     description = read_description(run.model_folder)
@@ -170,6 +171,7 @@ def test_a_teacher_that_has_changed_is_told(toy_run, tmp_path):
         resume(open_run("latest", finished=False), reporter=Spy())
 
 
+@pytest.mark.slow
 def test_the_commands(toy_run, capsys):
     """They print the new run's folder alone; what was compared goes to standard error."""
     from onsight.cli import app
