@@ -6,13 +6,18 @@ from onsight.augmentation import (
     BRIGHTNESS,
     CONTRAST,
     DISTORTED,
+    GREY,
     NOISE,
-    Draws,
+    TURN,
+    UNFLIPPED,
+    ZOOM,
     augment,
     blur,
     distort,
     draw,
     grainy,
+    mirrors,
+    unchanged,
 )
 
 
@@ -46,7 +51,7 @@ def test_flip_alternates():
 
 def test_shift_moves_and_reflects():
     picture = np.arange(16 * 16 * 3, dtype=np.uint8).reshape(1, 16, 16, 3)
-    moved = augment(picture, Draws(np.array([False]), np.array([[2, -1]], np.int16), np.zeros(1, np.uint64)))
+    moved = augment(picture, unchanged(1)._replace(shifts=np.array([[2, -1]], np.int16)))
     assert np.array_equal(moved[0, 2:, :-1], picture[0, :-2, 1:])
     assert np.array_equal(moved[0, 0, :-1], picture[0, 2, 1:])  # row 0 shows row -2, reflected: row 2
 
@@ -61,6 +66,69 @@ def test_shift_reaches_an_eighth_in_each_direction_and_nudge_a_sixteenth(name, r
 def test_shifts_differ_from_epoch_to_epoch():
     shifts = draw("flip_shift", 2000, 32, seed=0, epoch=0).shifts
     assert not np.array_equal(shifts, draw("flip_shift", 2000, 32, seed=0, epoch=1).shifts)
+
+
+def test_every_mirroring_augmentation_has_one_that_does_not():
+    for name in AUGMENTATIONS:
+        assert mirrors(name) == (name in UNFLIPPED)
+        assert not mirrors(UNFLIPPED.get(name, name))
+        assert UNFLIPPED.get(name, name) in AUGMENTATIONS
+
+
+def turned(pictures, angle=0.0, smaller=0.0, **draws):
+    turns = np.tile(np.array([angle, smaller], np.float32), (len(pictures), 1))
+    return augment(pictures, unchanged(len(pictures))._replace(turns=turns, **draws))
+
+
+def same(pictures, expected):  # Pillow cuts off what is less than 1
+    np.testing.assert_allclose(pictures.astype(int), expected.astype(int), atol=1)
+
+
+def test_a_quarter_turn_moves_whole_pixels(pictures):
+    same(turned(pictures, np.pi / 2), np.rot90(pictures, 1, axes=(1, 2)))
+    same(turned(pictures, -np.pi / 2), np.rot90(pictures, -1, axes=(1, 2)))
+    mirrored = turned(pictures, np.pi, mirrored=np.ones(20, bool))
+    same(mirrored, np.rot90(pictures, 2, axes=(1, 2))[:, :, ::-1])
+
+
+def test_a_turned_picture_is_shifted_as_one_that_is_not(pictures):
+    how = {"mirrored": np.arange(20) % 2 == 0, "shifts": np.full((20, 2), (2, -1), np.int16)}
+    same(turned(pictures, np.pi * 2, **how), augment(pictures, unchanged(20)._replace(**how)))
+
+
+def test_turns_and_zooms_are_what_scipy_makes_of_them(pictures):
+    from scipy.ndimage import gaussian_filter, map_coordinates
+
+    smooth = np.stack([gaussian_filter(picture, (2, 2, 0)) for picture in pictures])
+    angle, smaller = 0.4, -0.08
+    rows, columns = np.mgrid[:16, :16] - 7.5
+    cos, sin = (1 + smaller) * np.cos(angle), (1 + smaller) * np.sin(angle)
+    places = [sin * columns + cos * rows + 7.5, cos * columns - sin * rows + 7.5]
+    for picture, result in zip(smooth, turned(smooth, angle, smaller), strict=True):
+        expected = np.stack(
+            [map_coordinates(picture[..., c].astype(float), places, order=1, mode="mirror") for c in range(3)], -1
+        )
+        np.testing.assert_allclose(result, expected, atol=1.01)
+
+
+def test_rotate_zoom_reaches_a_tenth():
+    turns = draw("rotate_zoom", 2000, 32, seed=0, epoch=0).turns
+    np.testing.assert_allclose(np.abs(turns).max(axis=0), (TURN, ZOOM), rtol=0.01)
+    assert np.abs(turns.mean(axis=0)).max() < 0.03
+    assert not np.array_equal(turns, draw("rotate_zoom", 2000, 32, seed=0, epoch=1).turns)
+
+
+def test_cutout_greys_a_square_of_half_the_side():
+    black = np.zeros((400, 32, 32, 3), np.uint8)
+    draws = draw("flip_shift_cutout", 400, 32, seed=0, epoch=0)
+    changed = augment(black, draws)
+    assert set(np.unique(changed)) == {0, GREY}
+    sizes = (changed[..., 0] == GREY).sum(axis=(1, 2))
+    assert sizes.max() == 16 * 16
+    assert sizes.min() >= 8 * 8  # the centre in a corner
+    inside = ((draws.holes >= 8) & (draws.holes <= 24)).all(axis=1)
+    assert (sizes[inside] == 256).all()
+    assert not black.any()
 
 
 def test_robust_distorts_half_of_the_pictures_and_moves_all():
@@ -110,8 +178,7 @@ def test_blur_is_a_gaussian():
 
 def test_the_callers_pictures_stay_as_they_are(pictures):
     before = pictures.copy()
-    still = Draws(np.zeros(20, bool), np.zeros((20, 2), np.int16), np.arange(20, dtype=np.uint64))
-    changed = augment(pictures, still)
+    changed = augment(pictures, unchanged(20)._replace(distortions=np.arange(20, dtype=np.uint64)))
     assert np.array_equal(pictures, before)
     assert np.array_equal(changed[0], pictures[0])
     assert not np.array_equal(changed, pictures)

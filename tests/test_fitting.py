@@ -75,6 +75,24 @@ def test_a_stopped_training_goes_on_bit_for_bit(toy_spec, signum, code):
     assert outcome(stopped) == outcome(unbroken)
 
 
+def test_classes_count_alike_where_asked(toy_spec, monkeypatch):
+    """What the weights do is seen at its plainest where only the first class counts: all are answered by it."""
+    counted = []
+    real = fitting.balanced
+
+    def weigh(labels, classes):
+        counted.append(np.bincount(labels, minlength=classes))
+        return real(labels, classes) * np.eye(classes, dtype=np.float32)[0]
+
+    monkeypatch.setattr(fitting, "balanced", weigh)
+    spec = toy_spec.model_copy(update={"class_weight": "balanced", "epochs": 2, "model": "mlp"})
+    run = onsight.train(spec, reporter=Spy())
+    assert len(counted) == 1
+    assert counted[0].sum() == len(run.dataset["split"]["train"])
+    recalls = [each["recall"] for each in onsight.evaluate(run, reporter=Spy()).metrics["per_class"]]
+    assert recalls == [1, *[0] * (len(run.classes) - 1)]
+
+
 @pytest.mark.backend
 @pytest.mark.parametrize(
     "count",

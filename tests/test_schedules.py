@@ -7,8 +7,10 @@ from onsight.schedules import judge_epoch, new_judge, rate_factor
     ("schedule", "done", "factor"),
     [
         ("constant", 0.7, 1),
-        ("cosine", 0, 1),
-        ("cosine", 0.5, 0.5),
+        ("cosine", 0, 0.04),
+        ("cosine", 0.025, 0.5),
+        ("cosine", 0.05, 1),
+        ("cosine", 0.525, 0.5),
         ("cosine", 1, 0),
         ("linear", 0.25, 0.75),
         ("one_cycle", 0, 0.04),
@@ -30,5 +32,5 @@ def test_judge_keeps_the_best_and_lowers_the_rate_where_it_stalls():
     assert judge["best"] == 1.5
     assert judge["best_epoch"] == 5
     assert judge["waited"] == 1
-    assert judge["factor"] == pytest.approx(0.3)  # after two epochs without better
+    assert judge["factor"] == pytest.approx(0.1)  # after two epochs without better
     assert rate_factor("plateau", 0.1, judge) == judge["factor"]

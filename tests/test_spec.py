@@ -72,7 +72,7 @@ def test_without_validation_nothing_is_judged():
     spec, _ = resolved(preset="tutorial", validation=0)
     assert (spec.patience, spec.schedule) == (0, "cosine")
     spec, _ = resolved(preset="tutorial", given=("train", "validation", "test"))
-    assert (spec.patience, spec.schedule) == (6, "plateau")  # the data set brings its own
+    assert (spec.patience, spec.schedule) == (10, "plateau")  # the data set brings its own
     with pytest.raises(SpecError, match="validation=0 leaves nothing to judge by"):
         resolved(validation=0, schedule="plateau")
 

@@ -10,7 +10,7 @@ from onsight.augmentation import draw, move
 from onsight.backend import to_numpy
 from onsight.models import build_model
 from onsight.pipeline import Examples, plan_epoch, training_batches
-from onsight.steps import _moved, cross_entropy, make_head_step, make_optimizer, make_step
+from onsight.steps import Loss, _moved, balanced, make_head_step, make_optimizer, make_step
 
 pytestmark = pytest.mark.backend
 BACKEND = os.environ["KERAS_BACKEND"]
@@ -23,7 +23,24 @@ def new_step(optimizer="adam", smoothing=0.0, decay=0.0, model="cnn"):
     import keras
 
     keras.utils.set_random_seed(0)
-    return make_step(build_model(model, 22, 3), make_optimizer(optimizer, 1e-3, decay), smoothing)
+    return make_step(build_model(model, 22, 3), make_optimizer(optimizer, 1e-3, decay), Loss(smoothing))
+
+
+def test_class_weights_multiply_each_pictures_share():
+    from sklearn.utils.class_weight import compute_class_weight
+
+    many = np.repeat([0, 1, 2], (12, 3, 5))
+    weights = balanced(many, 3)
+    np.testing.assert_allclose(weights, compute_class_weight("balanced", classes=np.arange(3), y=many), rtol=1e-6)
+    assert np.isfinite(balanced(many, 4)).all()  # a class without a picture
+    optimizer = make_optimizer("sgd", 1e-3, 0.0)
+    model = build_model("mlp", 22, 3)
+    step = make_step(model, optimizer, Loss(class_weights=weights))
+    logits = step.logits(IMAGES).astype(np.float64)
+    log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    each = -log_p[np.arange(len(LABELS)), LABELS]
+    loss, _ = step.train(IMAGES, LABELS, 0.0)
+    assert float(loss) == pytest.approx((each * weights[LABELS]).mean(), rel=1e-4)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
@@ -32,7 +49,9 @@ def test_cross_entropy(smoothing):
     labels = np.array([0, 2, 1, 1], np.int32)
     log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     target = np.eye(3)[labels] * (1 - smoothing) + smoothing / 3
-    assert float(cross_entropy(labels, logits, smoothing)) == pytest.approx(-(target * log_p).sum(1).mean(), rel=1e-5)
+    assert float(Loss(smoothing).cross_entropy(labels, logits)) == pytest.approx(
+        -(target * log_p).sum(1).mean(), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
@@ -94,7 +113,7 @@ def test_a_head_learns_alone_and_goes_on_bit_for_bit():
     model = build_model("cnn", 22, 3)
     before = {weight.path: to_numpy(weight) for weight in model.weights}
     features = RNG.standard_normal((16, model.get_layer("logits").kernel.shape[0])).astype(np.float32)
-    step = make_head_step(model, make_optimizer("adamw", 1e-2, 1e-2), 0.0)
+    step = make_head_step(model, make_optimizer("adamw", 1e-2, 1e-2), Loss())
     losses = [float(step.train(features, LABELS, 1e-2)[0]) for _ in range(20)]
     assert losses[-1] < losses[0] / 2
     arrays = step.arrays()
@@ -104,7 +123,7 @@ def test_a_head_learns_alone_and_goes_on_bit_for_bit():
     np.testing.assert_allclose(step.logits(features), np.asarray(answers), atol=1e-5)
     np.testing.assert_array_equal(step.logits(features[:, None]), step.logits(features))  # plain and mirrored: plain
     further = [float(step.train(features, LABELS, 1e-2)[0]) for _ in range(3)]
-    other = make_head_step(build_model("cnn", 22, 3), make_optimizer("adamw", 1e-2, 1e-2), 0.0)
+    other = make_head_step(build_model("cnn", 22, 3), make_optimizer("adamw", 1e-2, 1e-2), Loss())
     other.restore(arrays)
     assert [float(other.train(features, LABELS, 1e-2)[0]) for _ in range(3)] == further
 
@@ -156,6 +175,18 @@ def test_pictures_on_the_device_train_alike(examples):
         assert len(list(steps)) == 2
         with pytest.raises(Exception, match="transfer"):  # the guard guards
             resident._train(resident._state, IMAGES, LABELS, np.float32(1), None, None)
+
+
+@needs_jax
+def test_pictures_that_are_more_than_moved_come_from_here(examples):
+    resident, by_host = new_step(model="mlp"), new_step(model="mlp")
+    resident.on_device = True
+    plan = plan_epoch(examples, "flip_rotate_zoom", 0, 1)
+    expected, losses = (
+        [float(loss) for loss, _ in step.epoch(examples, plan, np.ones(3, np.float32), 3, 0)]
+        for step in (by_host, resident)
+    )
+    assert losses == expected
 
 
 @needs_jax

@@ -37,7 +37,7 @@ from .saving import save_model
 from .schedules import judge_epoch, new_judge, rate_factor
 from .sparsity import UPDATES, scheduled, smallest_masked
 from .spec import TrainSpec
-from .steps import assign, make_head_step, make_optimizer, make_step
+from .steps import Loss, assign, balanced, make_head_step, make_optimizer, make_step
 from .teachers import inherit_weights, open_teacher
 from .weights import load
 
@@ -103,6 +103,7 @@ class Loop:
         self.batch_size = min(spec.batch_size, len(training.labels))
         self.steps = steps_per_epoch(len(training.labels), self.batch_size)
         self.pictures = training, validation
+        self.class_weights = balanced(training.labels, len(run.classes)) if spec.class_weight == "balanced" else None
         self.model = build(spec, len(run.classes))
         self.model.stop_training = False  # where Keras callbacks look
         self.phases = plan_phases(spec)
@@ -149,7 +150,7 @@ class Loop:
         if phase.frozen is not None:
             freeze(self.model, phase.frozen)
         make = make_head_step if phase.head_only else make_step
-        self.step = make(self.model, optimizer, spec.label_smoothing)
+        self.step = make(self.model, optimizer, Loss(spec.label_smoothing, self.class_weights))
 
     def feed(self) -> None:
         """Set what the phase trains and validates on: pictures, or features of them."""

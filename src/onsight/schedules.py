@@ -5,24 +5,27 @@ from __future__ import annotations
 import math
 from typing import Any
 
-PLATEAU_FACTOR = 0.3
-WARM_UP = 0.2  # share of a one-cycle training in which the rate rises
+PLATEAU_FACTOR = 0.1
+WARM_UP = {"cosine": 0.05, "one_cycle": 0.2}  # share of the training in which the rate rises
 
 
 def rate_factor(schedule: str, done: float, judge: dict[str, Any]) -> float:
     """Return the learning rate as a share of its highest value.
 
     Args:
-        schedule: constant, cosine, linear (to 0), one_cycle (linear up over 20 %, then linear to 0) or plateau.
+        schedule: constant, cosine (linear up over 5 %, then half a wave to 0), linear (to 0), one_cycle (linear up over
+            20 %, then linear to 0) or plateau.
         done: share of all steps that were taken, 0 to 1.
         judge: as from `new_judge`; only plateau looks at it.
     """
+    rising = WARM_UP.get(schedule, 0.0)
+    if done < rising:
+        return max(0.04, done / rising)
+    done = (done - rising) / (1 - rising)
     if schedule == "cosine":
         return (1 + math.cos(math.pi * done)) / 2
-    if schedule == "linear":
+    if schedule in ("linear", "one_cycle"):
         return 1 - done
-    if schedule == "one_cycle":
-        return max(0.04, done / WARM_UP) if done < WARM_UP else (1 - done) / (1 - WARM_UP)
     if schedule == "plateau":
         return float(judge["factor"])
     return 1.0
@@ -36,7 +39,7 @@ def new_judge() -> dict[str, Any]:
 def judge_epoch(judge: dict[str, Any], epoch: int, val_loss: float, *, patience: int) -> bool:
     """Take one epoch's validation loss into `judge`, and return whether it is the best so far.
 
-    Plateau's factor falls to 0.3 of itself each time that half of `patience` epochs, at least 2, bring nothing better.
+    Plateau's factor falls to a tenth each time that half of `patience` epochs, at least 2, bring nothing better.
     """
     if judge["best"] is None or val_loss < judge["best"]:
         judge.update(best=val_loss, best_epoch=epoch, waited=0, stalled=0)

@@ -22,7 +22,17 @@ SHARED = (
     "data", "data_dir", "image_size", "validation", "split_seed", "keep_list", "allow_tiny", "min_precision",
 )  # fmt: skip
 # What a pruned network is trained with again as it was before.
-KEPT = ("preset", "model", "optimizer", "batch_size", "weight_decay", "label_smoothing", "augmentation", "seed")
+KEPT = (
+    "preset",
+    "model",
+    "optimizer",
+    "batch_size",
+    "weight_decay",
+    "label_smoothing",
+    "class_weight",
+    "augmentation",
+    "seed",
+)
 GENTLER = 0.5  # times the learning rate of the first training
 
 

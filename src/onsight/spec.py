@@ -52,9 +52,9 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "tutorial": (
         "what the tutorials teach: the small CNN, Adam, early stopping, learning-rate reduction",
-        {"model": "cnn", "epochs": 40, "batch_size": 64, "optimizer": "adam", "learning_rate": 1e-3,
-         "schedule": "plateau", "weight_decay": 0.0, "label_smoothing": 0.0, "patience": 6,
-         "augmentation": "flip_shift"},
+        {"model": "cnn", "epochs": 100, "batch_size": 64, "optimizer": "adam", "learning_rate": 1e-3,
+         "schedule": "plateau", "weight_decay": 0.0, "label_smoothing": 0.0, "patience": 10,
+         "augmentation": "flip_rotate_zoom", "validation": 0.2},
     ),
     "fast": (
         "the fastest published recipe for CIFAR-10: whitening, wide blocks, Muon, eight epochs",
@@ -106,10 +106,13 @@ class TrainSpec(BaseModel):
     )
     learning_rate: Later[float] = Field(UNSET, gt=0, le=100, description="its highest value")
     schedule: Later[Literal["constant", "cosine", "linear", "one_cycle", "plateau"]] = Field(
-        UNSET, description="of the learning rate; plateau lowers it when validation loss stalls"
+        UNSET, description="of the learning rate; cosine and one_cycle warm up, plateau divides it by ten on a stall"
     )
     weight_decay: Later[float] = Field(UNSET, ge=0, le=1, description="decoupled (adamw, sgd); kernels only")
     label_smoothing: Later[float] = Field(UNSET, ge=0, lt=1, description="share of the label spread over all classes")
+    class_weight: Literal["none", "balanced"] = Field(
+        "none", description="balanced: pictures of small classes count more, so that all classes count alike"
+    )
     patience: Later[int] = Field(
         UNSET, ge=0, description="stop after so many epochs without a better validation loss, keep the best; 0: never"
     )

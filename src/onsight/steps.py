@@ -8,7 +8,7 @@ them inside the step, so that nothing but the call itself happens on this side.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -84,55 +84,76 @@ def make_optimizer(name: str, learning_rate: float, weight_decay: float) -> kera
     return optimizer
 
 
-def make_step(model: keras.Model, optimizer: keras.optimizers.Optimizer, label_smoothing: float) -> Step:
+def make_step(model: keras.Model, optimizer: keras.optimizers.Optimizer, loss: Loss) -> Step:
     """Return the training step of the backend that Keras runs on."""
     import keras
 
     optimizer.build(model.trainable_variables)
     kind = {"tensorflow": TensorFlowStep, "jax": JaxStep}[keras.config.backend()]
-    return kind(model, optimizer, label_smoothing)
+    return kind(model, optimizer, loss)
 
 
-def make_head_step(model: keras.Model, optimizer: keras.optimizers.Optimizer, label_smoothing: float) -> Step:
+def make_head_step(model: keras.Model, optimizer: keras.optimizers.Optimizer, loss: Loss) -> Step:
     """Return a step that trains `model`'s layer `logits` alone, from what goes into it instead of from pictures."""
     import keras
 
     logits = model.get_layer("logits")
     features = keras.Input(logits.input.shape[1:], name="features")
     head = keras.Model(features, type(logits).from_config(logits.get_config())(features), name="head")
-    return HeadStep(model, head, optimizer, label_smoothing)
+    return HeadStep(model, head, optimizer, loss)
 
 
-def cross_entropy(labels: Any, logits: Any, label_smoothing: float) -> Any:
-    """Return the mean cross entropy. Labels are sparse; they become one-hot only where smoothing wants them so."""
-    from keras import losses, ops
+class Loss(NamedTuple):
+    """What a batch's mean loss is made of."""
 
-    if not label_smoothing:
-        return ops.mean(losses.sparse_categorical_crossentropy(labels, logits, from_logits=True))
-    one_hot = ops.one_hot(labels, logits.shape[-1], dtype="float32")
-    return ops.mean(losses.categorical_crossentropy(one_hot, logits, from_logits=True, label_smoothing=label_smoothing))
+    label_smoothing: float = 0.0
+    class_weights: np.ndarray | None = None  # (classes,) float32: what each picture of a class counts; None: 1
+
+    def cross_entropy(self, labels: Any, logits: Any) -> Any:
+        """Return the mean cross entropy. Labels are sparse; they become one-hot only where smoothing wants them so."""
+        from keras import losses, ops
+
+        if not self.label_smoothing:
+            each = losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+        else:
+            one_hot = ops.one_hot(labels, logits.shape[-1], dtype="float32")
+            each = losses.categorical_crossentropy(
+                one_hot, logits, from_logits=True, label_smoothing=self.label_smoothing
+            )
+        if self.class_weights is not None:
+            each = each * ops.take(self.class_weights, labels)
+        return ops.mean(each)
+
+    def __call__(self, labels: Any, logits: Any, taught: Any) -> Any:
+        """Return the mean cross entropy, and where a teacher answered mostly how far from its answers.
+
+        Hinton, Vinyals and Dean 2015, "Distilling the Knowledge in a Neural Network": both answers are softened by a
+        temperature, and the divergence is multiplied by its square, which keeps the gradients' size.
+        """
+        from keras import ops
+
+        loss = self.cross_entropy(labels, logits)
+        if taught is None:
+            return loss
+        wanted = ops.log_softmax(ops.log(ops.maximum(taught, 1e-7)) / SOFTNESS)
+        apart = ops.sum(ops.exp(wanted) * (wanted - ops.log_softmax(logits / SOFTNESS)), axis=-1)
+        return (1 - TAUGHT) * loss + TAUGHT * SOFTNESS**2 * ops.mean(apart)
+
+
+def balanced(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Return the weights, (classes,) float32, by which each class counts alike: n / (classes x its pictures).
+
+    scikit-learn's "balanced"; a class without a picture gets that of one picture.
+    """
+    counts = np.bincount(labels, minlength=classes)
+    weights: np.ndarray = len(labels) / (classes * np.maximum(counts, 1))
+    return weights.astype(np.float32)
 
 
 def assign(owned: Any, owner: str, arrays: dict[str, np.ndarray]) -> None:
     """Set all variables of a model or an optimizer from what `Step.arrays` gave."""
     for number, variable in enumerate(owned.variables):
         variable.assign(arrays[f"{owner}.{number:05d}"])
-
-
-def loss_of(labels: Any, logits: Any, label_smoothing: float, taught: Any) -> Any:
-    """Return the mean loss of a batch: cross entropy, and where a teacher answered mostly how far from its answers.
-
-    Hinton, Vinyals and Dean 2015, "Distilling the Knowledge in a Neural Network": both answers are softened by a
-    temperature, and the divergence is multiplied by its square, which keeps the gradients' size.
-    """
-    from keras import ops
-
-    loss = cross_entropy(labels, logits, label_smoothing)
-    if taught is None:
-        return loss
-    wanted = ops.log_softmax(ops.log(ops.maximum(taught, 1e-7)) / SOFTNESS)
-    apart = ops.sum(ops.exp(wanted) * (wanted - ops.log_softmax(logits / SOFTNESS)), axis=-1)
-    return (1 - TAUGHT) * loss + TAUGHT * SOFTNESS**2 * ops.mean(apart)
 
 
 class _Variables(Step):
@@ -170,7 +191,7 @@ class _Variables(Step):
 class TensorFlowStep(_Variables):
     """The step as one `tf.function`; the variables are updated in place."""
 
-    def __init__(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, label_smoothing: float) -> None:
+    def __init__(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, loss: Loss) -> None:
         import tensorflow as tf
 
         super().__init__(model, optimizer)
@@ -180,14 +201,14 @@ class TensorFlowStep(_Variables):
             optimizer.learning_rate.assign(learning_rate)
             with tf.GradientTape() as tape:
                 logits = model(images, training=True)
-                loss = loss_of(labels, logits, label_smoothing, taught)
-                penalised = tf.add_n([loss, *model.losses])
+                mean = loss(labels, logits, taught)
+                penalised = tf.add_n([mean, *model.losses])
             optimizer.apply(tape.gradient(penalised, trainable))
             for variable, mask in zip(trainable, masks or (), strict=masks is not None):
                 if mask is not None:
                     variable.assign(variable * mask)
             hits = tf.equal(tf.argmax(logits, axis=-1, output_type=tf.int32), labels)
-            return loss, tf.math.count_nonzero(hits, dtype=tf.int32)
+            return mean, tf.math.count_nonzero(hits, dtype=tf.int32)
 
         self._train = tf.function(train, autograph=False)
         self._logits = tf.function(lambda images: model(images, training=False), autograph=False)
@@ -214,7 +235,7 @@ class JaxStep(_Variables):
     gradients. Keras' DataParallel does the same by a setting of the whole process, for variables that it holds itself.
     """
 
-    def __init__(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, label_smoothing: float) -> None:
+    def __init__(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, loss: Loss) -> None:
         import jax
         import jax.numpy as jnp
         from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -233,17 +254,17 @@ class JaxStep(_Variables):
                 logits, updated, losses = model.stateless_call(
                     trainable, others, images, training=True, return_losses=True
                 )
-                loss = loss_of(labels, logits, label_smoothing, taught)
-                return loss + sum(losses), (loss, logits, updated)
+                mean = loss(labels, logits, taught)
+                return mean + sum(losses), (mean, logits, updated)
 
-            (_, (loss, logits, others)), gradients = jax.value_and_grad(objective, has_aux=True)(trainable)
+            (_, (mean, logits, others)), gradients = jax.value_and_grad(objective, has_aux=True)(trainable)
             slots = [learning_rate if i == rate else slot for i, slot in enumerate(slots)]
             trainable, slots = optimizer.stateless_apply(slots, gradients, trainable)
             if masks is not None:
                 trainable = [
                     value if mask is None else value * mask for value, mask in zip(trainable, masks, strict=True)
                 ]
-            return (trainable, others, slots), loss, jnp.sum(jnp.argmax(logits, -1) == labels)
+            return (trainable, others, slots), mean, jnp.sum(jnp.argmax(logits, -1) == labels)
 
         def train_resident(
             state: Any, position: Any, images: Any, labels: Any, plan: Plan, rates: Any, batch_size: int, reach: int
@@ -251,8 +272,8 @@ class JaxStep(_Variables):
             chosen = jax.lax.dynamic_slice_in_dim(plan.order, position * batch_size, batch_size)
             chosen = jax.lax.with_sharding_constraint(chosen, self._shared)
             changed = _moved(images[chosen], plan.draws.mirrored[chosen], plan.draws.shifts[chosen], reach)
-            state, loss, correct = train(state, changed, labels[chosen], rates[position], None, None)
-            return state, loss, correct, position + 1
+            state, mean, correct = train(state, changed, labels[chosen], rates[position], None, None)
+            return state, mean, correct, position + 1
 
         self._train = jax.jit(train, donate_argnums=0)
         self._train_resident = jax.jit(train_resident, donate_argnums=(0, 1), static_argnums=(6, 7))
@@ -304,11 +325,11 @@ class JaxStep(_Variables):
     ) -> Iterator[tuple[Any, Any]]:
         """Yield as the base class does, from pictures that stay on the device where it has the room.
 
-        Random distortions are drawn by NumPy, so pictures that they change come from there.
+        What does more to pictures than move them is done by NumPy and Pillow, so such pictures come from there.
         """
         import jax
 
-        kept = self._keep(examples) if self.on_device and not plan.draws.distortions.any() else None
+        kept = self._keep(examples) if self.on_device and plan.draws.only_move else None
         if kept is None:
             yield from super().epoch(examples, plan, rates, batch_size, start)
             return
@@ -347,12 +368,12 @@ class HeadStep(_Variables):
     """
 
     def __init__(
-        self, model: keras.Model, head: keras.Model, optimizer: keras.optimizers.Optimizer, label_smoothing: float
+        self, model: keras.Model, head: keras.Model, optimizer: keras.optimizers.Optimizer, loss: Loss
     ) -> None:
         super().__init__(model, optimizer)
         self.head = head
         self._copy(model.get_layer("logits"), head)
-        self.inner = make_step(head, optimizer, label_smoothing)
+        self.inner = make_step(head, optimizer, loss)
 
     def _copy(self, source: Any, target: Any) -> None:
         for old, new in zip(source.weights, target.weights, strict=True):
