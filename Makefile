@@ -18,8 +18,8 @@ lint: $(VENV)/.installed-dev
 
 # Everything on TensorFlow, then what touches Keras again on JAX.
 tests: $(VENV)/.installed-dev
-	KERAS_BACKEND=tensorflow $(BIN)/pytest -n auto --dist loadfile -m "not slow" --durations=10
-	KERAS_BACKEND=jax $(BIN)/pytest -n auto --dist loadfile -m "backend and not slow" --durations=10
+	KERAS_BACKEND=tensorflow $(BIN)/pytest -n auto --dist worksteal -m "not slow" --durations=10
+	KERAS_BACKEND=jax $(BIN)/pytest -n auto --dist worksteal -m "backend and not slow" --durations=10
 
 slow: $(VENV)/.installed-dev
 	KERAS_BACKEND=tensorflow $(BIN)/pytest -m slow

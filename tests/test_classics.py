@@ -154,7 +154,7 @@ def test_another_label_makes_another_fingerprint(tmp_path):
         ("svhn", "test_32x32", mat("svhn", "test", y=np.full((3, 1), 11, np.uint8)), "picture 5 has the label 11"),
         ("stl10", "stl10_binary", b"nothing", r"not a whole \.tar\.gz"),
         ("stl10", "stl10_binary", tar("stl10")[:-99], r"not a whole \.tar\.gz|lacks"),
-        ("stl10", "stl10_binary", tar("stl10", **{"test_y.bin": bytes(4)}), "test_y.bin has 4 bytes, not 3"),
+        ("stl10", "stl10_binary", tar("stl10", **{"test_y.bin": bytes(4)}), "test_y.bin has 4 bytes, expected 3"),
         ("stl10", "stl10_binary", tar("stl10", **{"test_y.bin": bytes(3)}), "picture 5 has the label -1"),
     ],
 )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import onsight
-from onsight import fitting, metrics
+from onsight import fitting, metrics, training
 from onsight.checkpoints import load_checkpoint, numbered
 from onsight.errors import Interrupted, TrainingError
 from onsight.files import sha256
@@ -31,6 +31,13 @@ class Spy(Reporter):
 
     def epoch(self, row):
         self.rows.append(row)
+
+
+@pytest.fixture(autouse=True)
+def _only_the_loop(monkeypatch):
+    """What follows a training, a third of these tests' time, is tested where it is at home."""
+    monkeypatch.setattr(fitting, "add_litert", lambda folder, images: "not wanted here")
+    monkeypatch.setattr(training.figures, "save", lambda figure, path: None)
 
 
 @pytest.fixture(autouse=True)

@@ -218,8 +218,8 @@ def _uneven(dataset: Dataset, facts: Facts, used: NDArray[np.bool_]) -> Iterator
             "imbalance", "warning", len(smallest),
             f"The classes are uneven: {counts[most]:,} pictures of {dataset.classes[most]}, {counts[least]:,} of "
             f"{dataset.classes[least]}.",
-            "Collect more of the small classes or train with --class-weight balanced, and judge by each class's recall: "
-            "accuracy hides them.",
+            "Collect more of the small classes or train with --class-weight balanced, and judge by each class's "
+            "recall: accuracy hides them.",
             [([], f"{dataset.classes[label]}: {_number(int(counts[label]), 'picture')}")
              for label in smallest[np.argsort(counts[smallest], kind="stable")].tolist()],
         )  # fmt: skip

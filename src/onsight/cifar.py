@@ -9,24 +9,19 @@ published on. The MD5s are the published ones; CIFAR-100's extracted files have 
 
 from __future__ import annotations
 
-import contextlib
-import gzip
-import hashlib
 import os
-import tarfile
-import time
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .archives import checksum_of, unpack
 from .datasets import Dataset, Progress, check_classes, fingerprint
 from .downloads import download
 from .errors import DataError
-from .files import cache_folder, write_atomic
+from .files import cache_folder
 
 HOME = "https://www.cs.toronto.edu/~kriz"  # another one can be set by ONSIGHT_CIFAR_URL
 SIDE = 32
@@ -164,50 +159,14 @@ def _fetch(layout: Layout, progress: Progress | None) -> Path:
 
 
 def _unpack(layout: Layout, archive: Path, folder: Path) -> Path:
-    """Write the archive's files that we want, under names that we choose, to `folder` and return it.
-
-    The other members are passed over, and none decides where anything is written.
-    """
-    wanted = {name: file.count * (layout.label_bytes + PIXELS) for name, file in layout.files.items()}
+    """Write the archive's files that we want to `folder` and return it."""
+    sizes = {name: file.count * (layout.label_bytes + PIXELS) for name, file in layout.files.items()}
+    wanted = {name: range(size, size + 1) for name, size in sizes.items()}
     if isinstance(layout.names, str):
-        wanted[layout.names] = MAX_NAMES
-    if all((folder / name).is_file() for name in wanted):
-        return folder
-    missing = set(wanted)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with _Limited(archive) as stream:
-            with tarfile.open(fileobj=stream, mode="r|", bufsize=1 << 20) as tar:
-                for member in tar:
-                    name = PurePosixPath(member.name).name
-                    content = tar.extractfile(member) if name in missing and member.isreg() else None
-                    if content:
-                        if member.size > wanted[name]:
-                            raise DataError(f"'{archive}': {name} has {member.size:,} bytes, not {wanted[name]:,}")
-                        write_atomic(folder / name, content.read())
-                        missing.remove(name)
-            while stream.read(1 << 20):  # to the end, where the checksum of the compression is
-                pass
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"'{archive}' is not a whole .tar.gz ({error}): get it again") from error
-    except OSError as error:
-        raise DataError(f"'{archive}' cannot be unpacked to '{folder}': {error} (ONSIGHT_CACHE moves it)") from error
-    if missing:
-        raise DataError(f"'{archive}' lacks {', '.join(sorted(missing))}: {layout.archive} was expected")
+        wanted[layout.names] = range(MAX_NAMES + 1)
+    if any(not (folder / name).is_file() for name in wanted):
+        unpack(archive, wanted, folder, most=MAX_UNPACKED)
     return folder
-
-
-class _Limited(gzip.GzipFile):
-    """A compressed file that ends in an error when little of it inflates to very much."""
-
-    left = MAX_UNPACKED
-
-    def read(self, size: int | None = -1) -> bytes:
-        chunk = super().read(size)
-        self.left -= len(chunk)
-        if self.left < 0:
-            raise DataError(f"'{self.name}' inflates to more than {MAX_UNPACKED:,} bytes: not a CIFAR archive")
-        return chunk
 
 
 def _class_names(layout: Layout, folder: Path) -> tuple[str, ...]:
@@ -244,20 +203,3 @@ def _decode(layout: Layout, path: Path, images: NDArray[np.uint8], labels: NDArr
     planes = records[:, layout.label_bytes :].reshape(-1, 3, SIDE, SIDE)
     for channel in range(3):  # one at a time takes a third of the time of one transposed copy
         images[..., channel] = planes[:, channel]
-
-
-def checksum_of(path: Path, algorithm: str) -> str:
-    """Return a file's checksum in hexadecimal digits, remembered in the cache by (path, size, time of change)."""
-    stat = path.stat()
-    key = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{algorithm}"
-    note = cache_folder() / "checksums" / hashlib.sha256(os.fsencode(key)).hexdigest()
-    if note.is_file():
-        return note.read_text()
-    with open(path, "rb") as file:
-        checksum = hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
-    # A file that was written just now could change again within the clock's grain and look the same.
-    if time.time_ns() - stat.st_mtime_ns > 2_000_000_000:
-        with contextlib.suppress(OSError):  # where the cache cannot be written, the next start counts again
-            note.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(note, checksum)
-    return checksum

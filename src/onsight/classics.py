@@ -10,21 +10,20 @@ from __future__ import annotations
 import gzip
 import math
 import os
-import tarfile
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .cifar import checksum_of
+from .archives import checksum_of, unpack
 from .datasets import Dataset, Progress, fingerprint
 from .downloads import download
 from .errors import DataError, DownloadError
-from .files import cache_folder, write_atomic
+from .files import cache_folder
 
 
 @dataclass(frozen=True)
@@ -186,11 +185,11 @@ def read_stl10(layout: Layout, paths: Mapping[str, Path]) -> tuple[NDArray[np.ui
     (archive,) = paths.values()
     folder = cache_folder() / "downloads" / f"stl10-{checksum_of(archive, 'sha256')[:16]}"
     wanted = {
-        f"{part}_{kind}.bin": count * size
+        f"{part}_{kind}.bin": range(count * size, count * size + 1)
         for part, count in zip(("train", "test"), layout.counts, strict=True)
         for kind, size in (("X", 3 * layout.side**2), ("y", 1))
     }
-    _unpack(archive, wanted, folder)
+    unpack(archive, wanted, folder)
     images = np.empty((sum(layout.counts), layout.side, layout.side, 3), np.uint8)
     labels = np.empty(len(images), np.int64)
     rows = slice(0, 0)
@@ -200,28 +199,6 @@ def read_stl10(layout: Layout, paths: Mapping[str, Path]) -> tuple[NDArray[np.ui
         images[rows] = planes.transpose(0, 3, 2, 1)
         labels[rows] = np.fromfile(folder / f"{part}_y.bin", np.uint8).astype(np.int64) - 1
     return images, labels
-
-
-def _unpack(archive: Path, wanted: Mapping[str, int], folder: Path) -> None:
-    """Write the archive's files that are wanted, {name: bytes}, to `folder`; stop once all are there."""
-    missing = {name for name in wanted if not (folder / name).is_file()}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tarfile.open(archive, "r|gz", bufsize=1 << 20) as tar:
-            while missing and (member := tar.next()):
-                name = PurePosixPath(member.name).name
-                content = tar.extractfile(member) if name in missing and member.isreg() else None
-                if content:
-                    if member.size != wanted[name]:
-                        raise DataError(f"'{archive}': {name} has {member.size:,} bytes, not {wanted[name]:,}")
-                    write_atomic(folder / name, content.read())
-                    missing.remove(name)
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"'{archive}' is not a whole .tar.gz ({error}): get it again") from error
-    except OSError as error:
-        raise DataError(f"'{archive}' cannot be unpacked to '{folder}': {error} (ONSIGHT_CACHE moves it)") from error
-    if missing:
-        raise DataError(f"'{archive}' lacks {', '.join(sorted(missing))}")
 
 
 # fmt: off

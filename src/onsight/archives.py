@@ -1,0 +1,90 @@
+"""What the archives of data sets have in common: a checksum that is remembered, and a few members that are wanted."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import os
+import tarfile
+import time
+import zlib
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+from .errors import DataError
+from .files import cache_folder, write_atomic
+
+
+def unpack(archive: Path, wanted: Mapping[str, range], folder: Path, *, most: int | None = None) -> None:
+    """Write the members of a .tar.gz that are wanted to `folder`, under the names that we know them by.
+
+    The other members are passed over, and none decides where anything is written. What is there already is kept.
+
+    Args:
+        archive: the .tar.gz.
+        wanted: each file's name, and the sizes in bytes that it may have.
+        folder: where they go.
+        most: bytes that the archive may inflate to; it is then read to its end, where the compression's checksum is.
+            None: reading stops once everything is there.
+
+    Raises:
+        DataError: the archive is damaged, inflates to too much, lacks a file or has it in another size; or `folder`
+            cannot be written.
+    """
+    missing = {name for name in wanted if not (folder / name).is_file()}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _Limited(archive, most) as stream:
+            with tarfile.open(fileobj=stream, mode="r|", bufsize=1 << 20) as tar:
+                while (missing or most) and (member := tar.next()):
+                    name = PurePosixPath(member.name).name
+                    content = tar.extractfile(member) if name in missing and member.isreg() else None
+                    if content:
+                        if member.size not in wanted[name]:
+                            raise DataError(
+                                f"'{archive}': {name} has {member.size:,} bytes, expected {wanted[name][-1]:,}"
+                            )
+                        write_atomic(folder / name, content.read())
+                        missing.remove(name)
+            while most and stream.read(1 << 20):
+                pass
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"'{archive}' is not a whole .tar.gz ({error}): get it again") from error
+    except OSError as error:
+        raise DataError(f"'{archive}' cannot be unpacked to '{folder}': {error} (ONSIGHT_CACHE moves it)") from error
+    if missing:
+        raise DataError(f"'{archive}' lacks {', '.join(sorted(missing))}: is it the official archive?")
+
+
+class _Limited(gzip.GzipFile):
+    """A compressed file that ends in an error when little of it inflates to very much."""
+
+    def __init__(self, path: Path, most: int | None) -> None:
+        super().__init__(path)
+        self.most, self.left = most, most
+
+    def read(self, size: int | None = -1) -> bytes:
+        chunk = super().read(size)
+        if self.left is not None:
+            self.left -= len(chunk)
+            if self.left < 0:
+                raise DataError(f"'{self.name}' inflates to more than {self.most:,} bytes: not the official archive")
+        return chunk
+
+
+def checksum_of(path: Path, algorithm: str) -> str:
+    """Return a file's checksum in hexadecimal digits, remembered in the cache by (path, size, time of change)."""
+    stat = path.stat()
+    key = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{algorithm}"
+    note = cache_folder() / "checksums" / hashlib.sha256(os.fsencode(key)).hexdigest()
+    if note.is_file():
+        return note.read_text()
+    with open(path, "rb") as file:
+        checksum = hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
+    # A file that was written just now could change again within the clock's grain and look the same.
+    if time.time_ns() - stat.st_mtime_ns > 2_000_000_000:
+        with contextlib.suppress(OSError):  # where the cache cannot be written, the next start counts again
+            note.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(note, checksum)
+    return checksum
