@@ -120,7 +120,9 @@ def test_round_trip():
 def test_a_large_batch_shrinks_where_an_epoch_would_have_few_steps():
     spec, reasons = resolved(preset="fast", pictures=6_000)
     assert spec.batch_size == 6_000 * 0.95 // 20
-    assert "20 steps an epoch" in reasons["batch_size"]
+    assert "about 20 steps an epoch" in reasons["batch_size"]
+    assert resolved(preset="quick", pictures=1_000).spec.batch_size == 900 // 20
+    assert resolved(preset="quick", pictures=200).spec.batch_size == 32
     assert resolved(preset="fast", batch_size=2000, pictures=6_000).spec.batch_size == 2000
 
 

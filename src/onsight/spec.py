@@ -21,6 +21,7 @@ IMAGE_SIZES = (32, 64, 96, 128, 160, 224)  # what a folder's pictures are brough
 USUAL = {"adam": (1e-3, 0.0), "adamw": (1e-3, 1e-2), "sgd": (0.05, 5e-4), "muon": (0.06, 0.0)}
 DEFAULT_PRESET = "balanced"
 HEAD_STEPS, FINE_STEPS = 150, 40  # of a transfer: at least so many
+SMALL_BATCH = 32  # the least that a preset's batch shrinks to for a small set
 SMALL_SET = 10_000  # a preset's epochs are meant for at least so many training pictures
 
 # A field that the preset or the data decides where the user does not: `resolve` fills it in, so no reader of a spec has
@@ -265,9 +266,10 @@ def resolve(
     for field, value in wanted.items():
         choose(field, value, f"preset {spec.preset}")
     resolve_start(spec, start, choose)
-    most = max(128, pictures // 20)  # an epoch of fewer steps would be too few
+    most = max(SMALL_BATCH, pictures // 20)  # an epoch of fewer steps would be too few
     if chosen.get("batch_size", 0) > most:
-        chosen["batch_size"], reasons["batch_size"] = most, f"20 steps an epoch with {pictures:,} training pictures"
+        reason = f"about {max(1, pictures // most)} steps an epoch with {pictures:,} training pictures"
+        chosen["batch_size"], reasons["batch_size"] = most, reason
     model = spec.model or chosen["model"]
     if wanted["optimizer"] == "muon" and start:
         choose("optimizer", "adamw", "muon rescales kernels, and batch norms that stay as they were would not fit them")
