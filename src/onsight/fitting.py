@@ -19,6 +19,7 @@ import numpy as np
 from .augmentation import mirrors
 from .backend import dtype_policy, to_numpy
 from .budget import seconds_of, steps_in
+from .calibrating import calibrate
 from .checkpoints import load_checkpoint, numbered, save_checkpoint
 from .engines import Answer
 from .errors import Interrupted, RunError, TrainingError
@@ -26,7 +27,6 @@ from .events import EventLog
 from .features import load_features
 from .files import is_disk_full, sync_folder
 from .litert import add_litert
-from .metrics import at_threshold, calibration, calibration_error, choose_threshold, fit_temperature, percent
 from .models import build_model, prepare_model
 from .parity import spread
 from .phases import Phase, at, from_scratch, plan_phases
@@ -434,55 +434,17 @@ class Loop:
 
     def calibrate(self) -> tuple[float, float | None]:
         """Return the temperature and the threshold of the final weights, both chosen on validation alone."""
-        from scipy.special import softmax
-
-        validation = self.validation
-        labels = validation.labels
-        if not len(labels):
+        answer, validation = self.step.logits, self.validation
+        if not len(validation.labels):
             self.show.note("temperature      1  (no validation pictures to fit it on)")
             return 1.0, None
-        answer = self.step.logits
         if self.spec.precision != "float32":  # of the network that answers later, which computes in float32
             model = build(self.spec.model_copy(update={"precision": "float32"}), len(self.run.classes))
             for weight, trained in zip(model.weights, self.model.weights, strict=True):
                 weight.assign(to_numpy(trained))
             answer, validation = model.predict_on_batch, self.pictures[1]
         logits = self.validation_logits(answer, validation)
-        right = logits.argmax(axis=1) == labels
-        if right.all():  # the cross entropy would be least where it is infinitely sure
-            temperature, reason = (
-                1.0,
-                f"all {len(labels):,} validation pictures are right, so nothing is known of doubt",
-            )
-        else:
-            temperature = fit_temperature(logits, labels)
-            before, after = (
-                100 * calibration_error(calibration(softmax(logits / each, axis=1).max(axis=1), right))
-                for each in (1, temperature)
-            )
-            reason = f"calibration error on validation {before:.1f} points before, {after:.1f} after"
-        self.show.note(f"temperature      {temperature:.4g}  ({reason})")
-        return temperature, self.threshold(softmax(logits / temperature, axis=1).max(axis=1), right)
-
-    def threshold(self, confidence: np.ndarray, right: np.ndarray) -> float | None:
-        """Return the threshold for `min_precision`, where one is wanted and can be had, and say what it does."""
-        wanted = self.spec.min_precision
-        if wanted is None:
-            return None
-        threshold = choose_threshold(confidence, right, wanted)
-        if threshold is None:
-            self.show.note(
-                f"threshold        none: however sure, its answers on the {len(right):,} validation pictures are not "
-                f"surely {percent(wanted)} right (lower end of the 95 % interval), so nothing will be called unsure. "
-                "Take a lower --min-precision, more validation pictures, or train longer."
-            )
-            return None
-        facts = at_threshold(confidence, right, threshold)
-        self.show.note(
-            f"threshold        {threshold:.4f}  (on validation {percent(facts['coverage'])} reach it, "
-            f"{percent(facts['accuracy'])} of those right; the others are unsure)"
-        )
-        return threshold
+        return calibrate(logits, validation.labels, self.spec.min_precision, self.show.note)
 
 
 def build(spec: TrainSpec, num_classes: int) -> keras.Model:
