@@ -13,7 +13,8 @@ import pytest
 from onsight import sections
 from onsight.errors import RunError
 from onsight.metrics import score, write_predictions
-from onsight.reporting import TEMPLATES, report, train_command, verdict
+from onsight.pages import TEMPLATES
+from onsight.reporting import report, train_command, verdict
 from onsight.runs import Run
 
 # The smallest PNG there is.

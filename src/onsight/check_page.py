@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -12,9 +11,9 @@ from PIL import Image
 from . import images
 from .datasets import Dataset
 from .errors import PictureError
+from .pages import fill
 from .pixels import Pixels
 
-TEMPLATES = Path(__file__).parent / "templates"
 SHOWN = 24  # items of a finding
 SIDE = 96  # pixels of a picture from a file
 ROOM = 3_500_000  # characters of pictures; a page stays below 5 MB
@@ -23,15 +22,6 @@ CLASSES = 60  # rows of the table
 
 def render(record: dict[str, Any], dataset: Dataset, pixels: Pixels) -> str:
     """Return the page of a check: `record` is the content of check.json. All texts in it are a stranger's."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     index = {name: number for number, name in enumerate(dataset.names)}
     drawn: dict[str, str] = {}
     room = ROOM
@@ -47,7 +37,9 @@ def render(record: dict[str, Any], dataset: Dataset, pixels: Pixels) -> str:
         sections.append({**finding, "items": items, "more": len(finding["items"]) > SHOWN})
     rows = sorted(record["classes"].items(), key=lambda row: sum(row[1].values()))
     parts = list(rows[0][1])
-    return environment.get_template("check.html.j2").render(
+    return fill(
+        "check.html.j2",
+        {},
         record=record,
         findings=sections,
         parts=parts,

@@ -20,9 +20,9 @@ from .datasets import load_dataset
 from .differences import chance, points
 from .errors import OnsightError, PictureError, printable
 from .metrics import percent
+from .pages import fill
 from .runs import Run
 
-TEMPLATES = Path(__file__).parent / "templates"
 PAIRS = 6  # so many pairs are shown with pictures, the best run's first
 PICTURES = 12  # at most so many that only one of the two has right, of each
 FOLDED = 25  # a table longer than this shows its first rows and folds the rest away
@@ -30,15 +30,6 @@ FOLDED = 25  # a table longer than this shows its first rows and folds the rest 
 
 def render(found: Comparison, runs: Sequence[Run], answers: Answers, sides: list[dict[str, Any]]) -> str:
     """Return the page, complete with the pictures on which the runs disagree where those can still be read."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     filters: dict[str, Any] = {
         "percent": lambda share: percent(share).replace(" ", "\u00a0"),
         "points": points,
@@ -49,11 +40,12 @@ def render(found: Comparison, runs: Sequence[Run], answers: Answers, sides: list
         "duration": duration,
         "whole": whole,
     }
-    environment.filters |= filters
     chosen = [disagreement(pair, sides, answers) for pair in found.pairs[:PAIRS]]
     wanted = {name: label for each in chosen for half in each["halves"] for name, label, *_ in half["pictures"]}
     pictures, missing = find_pictures(runs[0], wanted)
-    return environment.get_template("compare.html.j2").render(
+    return fill(
+        "compare.html.j2",
+        filters,
         found=found,
         level=LEVEL,
         sides=sides,

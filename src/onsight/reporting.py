@@ -20,10 +20,9 @@ from . import sections
 from .errors import RunError
 from .files import write_atomic
 from .metrics import percent, percent_number, wilson
+from .pages import TEMPLATES, fill
 from .records import count, place, plain, read_evaluations, read_history, read_lines, read_object, short, times
 from .runs import Run
-
-TEMPLATES = Path(__file__).parent / "templates"
 
 
 def report(folder: Path | str | Run) -> Path:
@@ -33,7 +32,7 @@ def report(folder: Path | str | Run) -> Path:
     its files is damaged.
     """
     run = folder if isinstance(folder, Run) else Run(folder)
-    page = _template().render(_page(run)).lstrip()
+    page = fill("report.html.j2", _filters(), **_page(run)).lstrip()
     path = run.folder / "report.html"
     write_atomic(path, page.encode("utf-8", "replace"))  # a name that is no Unicode is shown with "?"
     return path
@@ -272,18 +271,9 @@ def _page(run: Run) -> dict[str, Any]:
     }
 
 
-def _template() -> Any:
-    """Return the page's template: everything that it shows is escaped."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
+def _filters() -> dict[str, Any]:
+    """Return what the page's template brings values into words with."""
+    return {
         "percent": lambda share: _unbroken(percent(share)),
         "unbroken": _unbroken,
         "width": lambda share: f"{100 * min(1.0, max(0.0, float(share))):.2f}",
@@ -294,7 +284,6 @@ def _template() -> Any:
         "shape": _shape,
         "time": _time,
     }
-    return environment.get_template("report.html.j2")
 
 
 def _unbroken(text: str) -> str:

@@ -17,10 +17,10 @@ import numpy as np
 
 from .errors import ExportError
 from .files import write_atomic
+from .pages import TEMPLATES, fill
 from .parity import Precision
 
-HERE = Path(__file__).parent
-LITERT = HERE / "litertjs"
+LITERT = Path(__file__).parent / "litertjs"
 # The build without relaxed SIMD: every browser runs it, and a product is never rounded once where Python rounds twice.
 PARTS = ("package.json", "index.js", "litert_wasm_compat_internal.js", "litert_wasm_compat_internal.wasm")
 
@@ -64,16 +64,15 @@ def page(facts: dict[str, Any], content: bytes) -> str:
         facts: what the page's script knows of the model: size, classes, threshold, names for people.
         content: the .tflite file.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
     package = json.loads((LITERT / "package.json").read_text("utf-8"))
-    templates = HERE / "templates"
     loader = harmless((LITERT / "litert_wasm_compat_internal.js").read_text("utf-8"))
-    script = harmless(as_module((LITERT / "index.js").read_text("utf-8")) + (templates / "web.js").read_text("utf-8"))
+    script = harmless(as_module((LITERT / "index.js").read_text("utf-8")) + (TEMPLATES / "web.js").read_text("utf-8"))
     scripts = " ".join(f"'{digest(source)}'" for source in (loader, script))
-    environment = Environment(loader=FileSystemLoader(templates), autoescape=True, undefined=StrictUndefined)
-    return environment.get_template("web.html.j2").render(
+    return fill(
+        "web.html.j2",
+        {},
         title=facts["name"],
         # In a script element only "<" could end it or begin a comment.
         facts=Markup(json.dumps(facts, ensure_ascii=True).replace("<", "\\u003c")),
@@ -82,7 +81,7 @@ def page(facts: dict[str, Any], content: bytes) -> str:
         loader=Markup(loader),
         script=Markup(script),
         scripts=Markup(scripts),
-        style=Markup((templates / "web.css").read_text("utf-8")),
+        style=Markup((TEMPLATES / "web.css").read_text("utf-8")),
         litert=f"{package['name']} {package['version']}, {package['license']}",
     )
 
