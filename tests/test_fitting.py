@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import onsight
-from onsight import fitting, metrics, training
+from onsight import fitting, metrics, steps, training
 from onsight.checkpoints import load_checkpoint, numbered
-from onsight.errors import Interrupted, TrainingError
+from onsight.errors import Interrupted, SpecError, TrainingError
 from onsight.files import sha256
 from onsight.progress import Reporter
 from onsight.runs import Run, open_run
@@ -80,6 +80,30 @@ def test_a_stopped_training_goes_on_bit_for_bit(toy_spec, signum, code):
     onsight.resume("latest", reporter=spy)
     assert any("at epoch 2, step" in note for note in spy.notes)
     assert outcome(stopped) == outcome(unbroken)
+
+
+@pytest.mark.backend
+def test_small_pictures_come_first(toy_spec, monkeypatch):
+    sizes = []
+    training_batches = steps.training_batches
+
+    def watched(*arguments):
+        for images, labels in training_batches(*arguments):
+            sizes.append(images.shape[1])
+            yield images, labels
+
+    monkeypatch.setattr(steps, "training_batches", watched)
+    spec = toy_spec.model_copy(update={"model": "cnn_compact", "epochs": 3, "early_size": 16})
+    run = onsight.train(spec, reporter=Spy())
+    assert sizes == [16] * 18 + [run.spec["image_size"]] * 9
+    assert run.load_model().input_shape[1] == run.spec["image_size"]
+    assert run.history()[-1]["val_accuracy"] > 0.5
+
+
+def test_layers_of_one_size_cannot_begin_with_another(toy_spec):
+    with pytest.raises(SpecError, match="early_size=22 shows smaller pictures first, and cnn has layers that fit one"):
+        onsight.train(toy_spec.model_copy(update={"early_size": 22}), reporter=Spy())
+    assert not onsight.list_runs()
 
 
 def test_classes_count_alike_where_asked(toy_spec, monkeypatch):

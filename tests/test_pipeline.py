@@ -1,6 +1,14 @@
 import numpy as np
 
-from onsight.pipeline import Examples, answered_at_once, full_batches, plan_epoch, steps_per_epoch, training_batches
+from onsight.pipeline import (
+    Examples,
+    answered_at_once,
+    full_batches,
+    plan_epoch,
+    shrink,
+    steps_per_epoch,
+    training_batches,
+)
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (50, 8, 8, 3), np.uint8)
 INDEX = np.arange(5, 48)
@@ -48,3 +56,24 @@ def test_full_batches_keep_order_and_shape():
 
 def test_fewer_large_pictures_are_answered_at_once():
     assert [answered_at_once(size) for size in (8, 32, 64, 96, 224, 1024)] == [256, 256, 256, 113, 20, 1]
+
+
+def test_a_shrunk_pixel_is_the_mean_of_what_it_covers():
+    pictures = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
+    halved = pictures.reshape(5, 16, 2, 16, 2, 3).mean(axis=(2, 4))
+    np.testing.assert_allclose(shrink(pictures, 16), halved, atol=1)
+    # 32 to 24: three pixels of four; each picture's are its own, whatever lies above and below in the batch.
+    some = shrink(pictures, 24)
+    assert some.shape == (5, 24, 24, 3)
+    for picture, small in zip(pictures, some, strict=True):
+        np.testing.assert_allclose(shrink(picture[None], 24)[0].astype(int), small, atol=1)  # rounded
+
+
+def test_a_plan_with_a_side_gives_shrunk_batches():
+    images = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), np.uint8)
+    examples = Examples(images, np.arange(8), np.zeros(8, int))
+    plan = plan_epoch(examples, "none", 0, 0)
+    ((large, _),), ((small, _),) = (
+        list(training_batches(examples, each, 8)) for each in (plan, plan._replace(side=12))
+    )
+    np.testing.assert_array_equal(small, shrink(large, 12))

@@ -14,7 +14,17 @@ def test_every_preset_resolves_to_a_whole_spec(preset):
     start = Start("imagenet", "efficientnetv2_b0", None, 149, "its weights") if preset == "transfer" else None
     options = {"pictures": 50_000, "given": ("train", "test"), "side": 32, "flips": True, "start": start}
     spec, reasons = resolve(TrainSpec(preset=preset), **options)
-    optional = {"backend", "precision", "data_dir", "keep_list", "min_precision", "shots", "teacher", "time_budget"}
+    optional = {
+        "backend",
+        "precision",
+        "data_dir",
+        "keep_list",
+        "min_precision",
+        "shots",
+        "teacher",
+        "time_budget",
+        "early_size",
+    }
     if not start:
         optional |= {"freeze", "head_epochs"}
     for field, value in spec.model_dump(exclude=optional).items():
@@ -170,3 +180,17 @@ def test_what_is_about_old_weights_needs_some():
         resolved_from(freeze="none", head_epochs=3)
     with pytest.raises(SpecError, match="freeze"):
         TrainSpec(freeze="some")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"early_size": 32}, "must be smaller than image_size=32"),
+        ({"early_size": 24, "time_budget": "5m"}, "leave early_size out"),
+        ({"early_size": 16, "model": "cnn"}, "cnn takes pictures of 22 to 256 px"),
+    ],
+)
+def test_small_pictures_first_needs_smaller_ones_that_fit(fields, message):
+    with pytest.raises(SpecError, match=message):
+        resolved(**fields)
+    assert resolved(early_size=24).spec.early_size == 24

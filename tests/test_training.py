@@ -30,7 +30,17 @@ def test_a_run_says_what_was_asked_and_what_it_became(toy_run, toy_spec):
     record = json.loads((toy_run.folder / "spec.json").read_text())
     assert record["schema"] == 1
     assert record["asked"] == toy_spec.model_dump(mode="json", exclude_unset=True)
-    optional = {"data_dir", "keep_list", "min_precision", "freeze", "head_epochs", "shots", "teacher", "time_budget"}
+    optional = {
+        "data_dir",
+        "keep_list",
+        "min_precision",
+        "freeze",
+        "head_epochs",
+        "shots",
+        "teacher",
+        "time_budget",
+        "early_size",
+    }
     unset = [field for field, value in record["spec"].items() if value is None and field not in optional]
     assert not unset
     assert set(record["reasons"]).isdisjoint(record["asked"])

@@ -22,7 +22,7 @@ from .budget import seconds_of, steps_in
 from .calibrating import calibrate
 from .checkpoints import load_checkpoint, numbered, save_checkpoint
 from .engines import Answer
-from .errors import Interrupted, RunError, TrainingError
+from .errors import Interrupted, RunError, SpecError, TrainingError
 from .events import EventLog
 from .features import load_features
 from .files import is_disk_full, sync_folder
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     import keras
 
 SHOWN_EVERY = 0.5  # seconds between two updates of the display
+EARLY = 0.6  # share of the epochs in which pictures are shrunk to `early_size`
 LOGGED_EVERY = 2.0  # seconds between two tick lines of history.jsonl
 
 
@@ -150,7 +151,8 @@ class Loop:
         if phase.frozen is not None:
             freeze(self.model, phase.frozen)
         make = make_head_step if phase.head_only else make_step
-        self.step = make(self.model, optimizer, Loss(spec.label_smoothing, self.class_weights))
+        network = at_any_size(self.model, spec.early_size) if spec.early_size else self.model
+        self.step = make(network, optimizer, Loss(spec.label_smoothing, self.class_weights))
 
     def feed(self) -> None:
         """Set what the phase trains and validates on: pictures, or features of them."""
@@ -203,7 +205,9 @@ class Loop:
 
     def plan(self, epoch: int) -> Plan:
         """Return what an epoch, from 0, shows."""
-        return plan_epoch(self.training, self.spec.augmentation, self.spec.seed, epoch)
+        plan = plan_epoch(self.training, self.spec.augmentation, self.spec.seed, epoch)
+        early = epoch < round(self.spec.epochs * EARLY)
+        return plan._replace(side=self.spec.early_size) if early else plan
 
     def outcomes(self, plan: Plan, rates: np.ndarray, start: int) -> Iterator[tuple[Any, Any]]:
         """Train on an epoch's batches from step `start` on; yield each one's loss and number of right answers."""
@@ -454,6 +458,28 @@ def build(spec: TrainSpec, num_classes: int) -> keras.Model:
     keras.utils.set_random_seed(spec.seed % 2**32)
     with dtype_policy(spec.precision):
         return build_model(spec.model, spec.image_size, num_classes, spec.channels)
+
+
+def at_any_size(model: keras.Model, side: int) -> keras.Model:
+    """Return a network of the same layers and weights that takes pictures of any size.
+
+    Raises:
+        SpecError: its weights are meant for one size: at `side` it would need others.
+    """
+    import keras
+
+    def again(side: int | None) -> keras.Model:
+        inputs = keras.Input((side, side, 3), dtype="uint8", name="image")
+        return keras.models.clone_model(model, input_tensors=inputs, clone_function=lambda layer: layer)
+
+    try:
+        again(side)
+    except ValueError:
+        raise SpecError(
+            f"early_size={side} shows smaller pictures first, and {model.name} has layers that fit one size alone. "
+            "Leave it out, or take a network that ends in a global pooling, such as cnn_compact."
+        ) from None
+    return again(None)
 
 
 def freeze(model: keras.Model, layers: int) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from .augmentation import Draws, augment, draw
 
@@ -27,6 +28,7 @@ class Plan(NamedTuple):
 
     order: np.ndarray  # (n,) positions among the training pictures
     draws: Draws  # by position, not by order
+    side: int | None = None  # pixels that pictures are shrunk to after all that; None: they keep their size
 
 
 def plan_epoch(examples: Examples, augmentation: str, seed: int, epoch: int) -> Plan:
@@ -54,7 +56,18 @@ def training_batches(
     for step in range(start, steps_per_epoch(len(labels), batch_size)):
         chosen = plan.order[step * batch_size : (step + 1) * batch_size]
         changed = augment(images[index[chosen]], plan.draws.of(chosen))
-        yield changed, labels[chosen].astype(np.int32)
+        yield changed if plan.side is None else shrink(changed, plan.side), labels[chosen].astype(np.int32)
+
+
+def shrink(images: np.ndarray, side: int) -> np.ndarray:
+    """Return square `images` (n, size, size, 3) uint8 at a smaller side: each pixel is the mean of what it covers.
+
+    As one tall picture: a mean over what a pixel covers takes nothing from the picture above or below.
+    """
+    count, size = images.shape[:2]
+    tall = Image.fromarray(images.reshape(count * size, size, 3))
+    small = tall.resize((side, count * side), Image.Resampling.BOX)
+    return np.asarray(small).reshape(count, side, side, 3)
 
 
 def feature_batches(

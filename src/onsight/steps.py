@@ -329,7 +329,8 @@ class JaxStep(_Variables):
         """
         import jax
 
-        kept = self._keep(examples) if self.on_device and plan.draws.only_move else None
+        moved = plan.draws.only_move and plan.side is None
+        kept = self._keep(examples) if self.on_device and moved else None
         if kept is None:
             yield from super().epoch(examples, plan, rates, batch_size, start)
             return

@@ -18,7 +18,7 @@ from .datasets import DATASETS, UNMIRRORED, Dataset, load_dataset
 from .differences import deviation, mean, points
 from .errors import Interrupted, RunError, SpecError
 from .files import sha256, write_json
-from .fitting import fit
+from .fitting import at_any_size, build, fit
 from .keep_lists import read_keep_list
 from .metrics import percent
 from .models import MODELS
@@ -96,6 +96,8 @@ def train(
         if own:  # before hours go into a network whose weights would fit no other process
             with dtype_policy(spec.precision):
                 check_network(spec.model, spec.image_size, len(dataset.classes))
+        if spec.early_size:  # likewise before there is a run
+            at_any_size(build(spec, len(dataset.classes)), spec.early_size)
         record = {
             "asked": asked,
             "spec": spec.model_dump(mode="json"),
