@@ -128,12 +128,13 @@ def training_speed(data: Path, rounds: int = 5, count: int = 9_600) -> list[Row]
     """
     import numpy as np
 
+    from onsight.choices import resolve
     from onsight.datasets import load_dataset
     from onsight.fitting import Loop
     from onsight.pipeline import Examples
     from onsight.progress import Reporter
     from onsight.runs import Run
-    from onsight.spec import TrainSpec, resolve
+    from onsight.spec import TrainSpec
 
     dataset = load_dataset("cifar10", data)
     assert dataset.images is not None

@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from cyclopts import Parameter
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from .augmentation import AUGMENTATIONS, UNFLIPPED
+from .augmentation import AUGMENTATIONS
 from .backend import BACKENDS
 from .budget import seconds_of
 from .errors import SpecError, unknown_name
-from .models import MODELS, check_size
-from .phases import DEFAULT, FROM_SCRATCH, IMAGENET
+from .models import MODELS
+from .phases import DEFAULT, IMAGENET
 
-IMAGE_SIZES = (32, 64, 96, 128, 160, 224)  # what a folder's pictures are brought to, where nobody says
-# Learning rate and weight decay.
-USUAL = {"adam": (1e-3, 0.0), "adamw": (1e-3, 1e-2), "sgd": (0.05, 5e-4), "muon": (0.06, 0.0)}
 DEFAULT_PRESET = "balanced"
-HEAD_STEPS, FINE_STEPS = 150, 40  # of a transfer: at least so many
-SMALL_BATCH = 32  # the least that a preset's batch shrinks to for a small set
-SMALL_SET = 10_000  # a preset's epochs are meant for at least so many training pictures
 
-# A field that the preset or the data decides where the user does not: `resolve` fills it in, so no reader of a spec has
-# to think of None. (To pydantic and cyclopts it is optional.)
+# A field that the preset or the data decides where the user does not: `choices.resolve` fills it in, so no reader of a
+# spec has to think of None. (To pydantic and cyclopts it is optional.)
 Value = TypeVar("Value")
 if TYPE_CHECKING:
-    from .weights import Start
-
     Later = Annotated[Value, "until then None"]
 else:
     Later = Value | None
@@ -203,186 +195,3 @@ def explain(error: ValidationError) -> str:
         else:
             lines.append(f"{name}={problem['input']} cannot be used: {problem['msg'][0].lower()}{problem['msg'][1:]}.")
     return "\n".join(lines)
-
-
-class Resolved(NamedTuple):
-    """A spec without a None, and the reason of each choice that the user did not make."""
-
-    spec: TrainSpec
-    reasons: dict[str, str]
-
-
-def resolve(
-    spec: TrainSpec,
-    *,
-    pictures: int,
-    given: Collection[str],
-    side: int,
-    flips: bool,
-    classes: int = 0,
-    start: Start | None = None,
-) -> Resolved:
-    """Fill every None of `spec` but backend and precision, which `train` settles before it imports Keras.
-
-    Args:
-        spec: what was asked.
-        pictures: how many there are that the data set does not keep for its test.
-        given: the parts that it gives: train, validation, test.
-        side: the median shorter side of the pictures, in pixels.
-        flips: whether a mirrored picture keeps its label (not for digits).
-        classes: how many there are; only `shots` asks.
-        start: the weights to start from, as `weights.find_start` found them; None: new ones.
-
-    Raises:
-        SpecError: two choices exclude each other.
-    """
-    reasons: dict[str, str] = {}
-    chosen: dict[str, Any] = {}
-
-    def choose(field: str, value: Any, reason: str) -> None:
-        if getattr(spec, field) is None:
-            chosen[field] = value
-            reasons[field] = reason
-
-    if spec.time_budget and spec.epochs is not None:
-        raise SpecError(f"time_budget={spec.time_budget} sets the epochs, and epochs={spec.epochs} too. Leave one out.")
-    if spec.time_budget and start:
-        raise SpecError(
-            f"time_budget={spec.time_budget} fits one kind of step into the time, and a transfer has two: leave it out."
-        )
-    has_test, has_validation = "test" in given, "validation" in given
-    if start and spec.preset == DEFAULT_PRESET:
-        spec = spec.model_copy(update={"preset": "transfer"})
-        reasons["preset"] = f"it starts from {start.text}"
-    wanted = PRESETS[spec.preset][1] | ({"head_epochs": 20} if start else {})
-    if has_validation:
-        choose("validation", 0.0, "the data set brings validation pictures")
-    elif has_test and "validation" in wanted:
-        choose("validation", wanted["validation"], f"preset {spec.preset}")
-    elif has_test:
-        choose("validation", 0.1, "of the training pictures")
-    else:
-        choose("validation", 0.15, "the data set has no test pictures: 70/15/15")
-    choose("split_seed", spec.seed, "the seed")
-    validation: float = chosen.get("validation", spec.validation)
-    pictures = round(pictures * (1 - validation - (0 if has_test else 0.15)))
-    if spec.shots:
-        pictures = min(pictures, spec.shots * classes)
-    pictures = max(1, pictures)
-    for field, value in wanted.items():
-        choose(field, value, f"preset {spec.preset}")
-    resolve_start(spec, start, choose)
-    most = max(SMALL_BATCH, pictures // 20)  # an epoch of fewer steps would be too few
-    if chosen.get("batch_size", 0) > most:
-        reason = f"about {max(1, pictures // most)} steps an epoch with {pictures:,} training pictures"
-        chosen["batch_size"], reasons["batch_size"] = most, reason
-    model = spec.model or chosen["model"]
-    if wanted["optimizer"] == "muon" and start:
-        choose("optimizer", "adamw", "muon rescales kernels, and batch norms that stay as they were would not fit them")
-    elif wanted["optimizer"] == "muon" and not MODELS[model].normed:
-        choose("optimizer", "adamw", f"muon is for networks whose convolutions have a batch norm; {model} has others")
-    optimizer = spec.optimizer or chosen["optimizer"]
-    if optimizer != wanted["optimizer"]:
-        for field, value in zip(("learning_rate", "weight_decay"), USUAL[optimizer], strict=True):
-            choose(field, value, f"usual for {optimizer}")
-    if spec.optimizer == "adam" and spec.weight_decay:
-        raise SpecError(f"adam takes no weight_decay ({spec.weight_decay:g}). Take --optimizer adamw, or leave it out.")
-    repeats = min(5.0, max(1.0, SMALL_SET / pictures))
-    if start:
-        lengthen(spec, chosen, reasons, pictures)
-    elif "epochs" in chosen and repeats > 1:
-        chosen["epochs"] = round(chosen["epochs"] * repeats)
-        reasons["epochs"] = f"preset {spec.preset}, {repeats:.1f} times as many for {pictures:,} training pictures"
-    judged = has_validation or validation > 0
-    if not judged and spec.patience is None:
-        chosen["patience"] = 0
-        reasons["patience"] = "no validation pictures to judge by"
-    if not judged and (spec.schedule or chosen.get("schedule")) == "plateau":
-        choose("schedule", "cosine", "no validation pictures to judge a plateau by")
-
-    default_size = MODELS[model].default_size
-    fitting = [size for size in IMAGE_SIZES if size <= min(side, default_size)]
-    size = max(fitting, default=IMAGE_SIZES[0])
-    if side < IMAGE_SIZES[0]:
-        reason = f"the pictures' {side} px enlarged"
-    elif size == side:
-        reason = "the pictures' own size"
-    else:
-        reason = f"the pictures' median side is {side} px, and {model} is meant for up to {default_size} px"
-    if start and start.image_size:
-        size, reason = start.image_size, "that of the run whose weights it starts from"
-    choose("image_size", size, reason)
-    if not flips and chosen.get("augmentation") in UNFLIPPED:
-        chosen["augmentation"] = UNFLIPPED[chosen["augmentation"]]
-        reasons["augmentation"] = "a mirrored digit is another sign"
-    resolved = spec.model_copy(update=chosen)
-    if not judged and (resolved.schedule == "plateau" or resolved.patience):
-        raise SpecError(
-            f"validation=0 leaves nothing to judge by, but schedule={resolved.schedule} and "
-            f"patience={resolved.patience} need validation pictures. "
-            "Take --schedule cosine --patience 0, or a --validation above 0."
-        )
-    if not judged and spec.min_precision is not None:
-        raise SpecError(
-            f"min_precision={spec.min_precision:g} is reached by a threshold chosen on validation pictures, and "
-            "validation=0 leaves none. Take a --validation above 0, or leave --min-precision out."
-        )
-    check_size(model, resolved.image_size)
-    if resolved.early_size is not None:
-        check_early_size(resolved, resolved.early_size, start)
-    return Resolved(resolved, reasons)
-
-
-def check_early_size(spec: TrainSpec, early_size: int, start: Start | None) -> None:
-    """Raise SpecError where a training cannot begin with pictures of `early_size`."""
-    if early_size >= spec.image_size:
-        raise SpecError(f"early_size={early_size} must be smaller than image_size={spec.image_size}.")
-    if start or spec.teacher:
-        raise SpecError(f"early_size={early_size} is for new networks that learn from labels alone: leave it out.")
-    if spec.time_budget:
-        raise SpecError(f"time_budget={spec.time_budget} fits steps of one size into the time: leave early_size out.")
-    check_size(spec.model, early_size)
-
-
-def resolve_start(spec: TrainSpec, start: Start | None, choose: Callable[[str, Any, str], None]) -> None:
-    """Choose what goes with the weights to start from."""
-    if start is None:
-        for name in ("freeze", "head_epochs"):
-            if getattr(spec, name) is not None:
-                raise SpecError(
-                    f"{name} is about layers that have learned before: it needs --weights imagenet or a run."
-                )
-        if spec.preset == "transfer":
-            raise SpecError("--preset transfer starts from weights that have learned before, and --weights says none.")
-        choose("weights", FROM_SCRATCH, "new weights")
-        return
-    if spec.teacher:
-        raise SpecError("distill and prune begin with the teacher's weights or new ones: leave --weights out.")
-    choose("weights", start.weights, start.text)
-    choose("model", start.model, start.text)
-    choose("freeze", start.frozen, "the layers before the last stage; --freeze all leaves all but the head")
-    if spec.freeze == "none":
-        if spec.head_epochs:
-            raise SpecError(f"--freeze none trains every layer at once, so head_epochs={spec.head_epochs} cannot be.")
-        choose("head_epochs", 0, "no layer is frozen")
-        choose("learning_rate", 3e-4, "usual for all layers of a network that has learned before")
-
-
-def lengthen(spec: TrainSpec, chosen: dict[str, Any], reasons: dict[str, str], pictures: int) -> None:
-    """Give a transfer of few pictures enough steps: the head's take a millisecond each."""
-    if spec.freeze == "none":
-        return
-    if spec.epochs is not None or spec.preset != "transfer":
-        epochs = spec.epochs if spec.epochs is not None else chosen["epochs"]
-        if spec.head_epochs is None:
-            chosen["head_epochs"] = epochs if spec.freeze == "all" else epochs * 4 // 5
-            reasons["head_epochs"] = f"of {epochs} epochs " + ("all" if spec.freeze == "all" else "four fifths")
-        return
-    steps = max(1, pictures // min(pictures, spec.batch_size or chosen["batch_size"]))
-    head = spec.head_epochs if spec.head_epochs is not None else max(chosen["head_epochs"], -(-HEAD_STEPS // steps))
-    fine = 0 if spec.freeze == "all" else max(5, -(-FINE_STEPS // steps))
-    if spec.head_epochs is None:
-        chosen["head_epochs"] = head
-        reasons["head_epochs"] = f"{head * steps:,} steps of {pictures:,} training pictures"
-    chosen["epochs"] = max(1, head + fine)
-    reasons["epochs"] = f"{head} of the head, {fine} of the layers below it"

@@ -14,6 +14,7 @@ from . import figures
 from .backend import choose_backend, choose_precision, dtype_policy, environment, use_backend
 from .checkpoints import load_checkpoint
 from .checks import findings_for_training, summary
+from .choices import resolve
 from .datasets import DATASETS, UNMIRRORED, Dataset, load_dataset
 from .differences import deviation, mean, points
 from .errors import Interrupted, RunError, SpecError
@@ -29,7 +30,7 @@ from .pixels import Pixels, load_pixels, median_side
 from .progress import Reporter, make_reporter
 from .reporting import command_for, report
 from .runs import Run, open_run
-from .spec import TrainSpec, resolve
+from .spec import TrainSpec
 from .splits import few_shots, membership, recorded_parts, split
 from .teachers import named, say_difference
 from .weights import Start, default_start, file_of, find_start
