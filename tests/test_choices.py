@@ -72,9 +72,9 @@ def test_digits_are_not_mirrored():
     assert resolved(flips=False, preset="robust")[0].augmentation == "robust_shift"
 
 
-def test_robust_is_the_default_preset_with_its_augmentation():
+def test_robust_is_the_default_preset_with_its_augmentation_twice_as_long():
     default, robust = (PRESETS[name][1] for name in ("balanced", "robust"))
-    assert robust == default | {"augmentation": "robust"}
+    assert robust == default | {"augmentation": "robust", "epochs": 2 * default["epochs"]}
 
 
 def test_a_precision_needs_validation_pictures():

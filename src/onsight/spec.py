@@ -40,8 +40,8 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
         BALANCED | {"epochs": 2, "learning_rate": 0.12, "augmentation": "flip"},
     ),
     "robust": (
-        "the default, with pictures made worse in training: for noise, blur, weak contrast",
-        BALANCED | {"augmentation": "robust"},
+        "the default for twice as long, its pictures made worse: for noise, blur, weak contrast",
+        BALANCED | {"augmentation": "robust", "epochs": 24},
     ),
     "tutorial": (
         "what the tutorials teach: the small CNN, Adam, early stopping, learning-rate reduction",
