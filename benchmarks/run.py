@@ -26,21 +26,31 @@ ONSIGHT = [sys.executable, "-m", "onsight"]
 Row = tuple[str, str, str]  # what, figure, how
 
 
-def child(*words: str, **environ: str) -> tuple[float, float]:
-    """Run a command to its end; return its seconds and its peak memory in MB."""
+# A process starts with the peak memory of the one that starts it, so a small one stands in between.
+WATCH = """
+import os, subprocess, sys, time
+for _ in range(int(sys.argv[1])):
     started = time.perf_counter()
-    process = subprocess.Popen(words, env=os.environ | environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(sys.argv[2:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise RuntimeError(f"{words} ended with {status}")
-    return time.perf_counter() - started, usage.ru_maxrss / 1024
+    assert status == 0, sys.argv[2:]
+    print(time.perf_counter() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+"""
+
+
+def watched(*words: str, rounds: int = 1, **environ: str) -> tuple[float, float, float]:
+    """Run a command so often; return the medians of its seconds, its processor seconds, its peak memory in MB."""
+    command = [sys.executable, "-c", WATCH, str(rounds), *words]
+    done = subprocess.run(command, env=os.environ | environ, stdout=subprocess.PIPE, text=True, check=True)
+    seconds, spent, peak = zip(*(map(float, line.split()) for line in done.stdout.splitlines()), strict=True)
+    return statistics.median(seconds), statistics.median(spent), statistics.median(peak)
 
 
 def help_time(data: Path) -> list[Row]:
     """`onsight --help`, cold processes; bytecode written by a run that does not count."""
-    child(*ONSIGHT, "--help", PYTHONDONTWRITEBYTECODE="")
-    seconds = [child(*ONSIGHT, "--help")[0] for _ in range(15)]
-    return [("`onsight --help`", f"{statistics.median(seconds):.2f} s", "median of 15 processes")]
+    watched(*ONSIGHT, "--help", PYTHONDONTWRITEBYTECODE="")
+    seconds, _, _ = watched(*ONSIGHT, "--help", rounds=15)
+    return [("`onsight --help`", f"{seconds:.2f} s", "median of 15 processes")]
 
 
 def first_start(data: Path) -> list[Row]:
@@ -67,7 +77,7 @@ def first_start(data: Path) -> list[Row]:
 def memory(data: Path) -> list[Row]:
     """Peak resident memory of one epoch of `tutorial` on CIFAR-10, the whole process."""
     with tempfile.TemporaryDirectory() as runs:
-        seconds, peak = child(
+        seconds, _, peak = watched(
             *ONSIGHT, "train", "cifar10", "--preset", "tutorial", "--epochs", "1", "--quiet",
             ONSIGHT_DATA=str(data), ONSIGHT_RUNS=runs, KERAS_BACKEND="tensorflow",
         )  # fmt: skip
@@ -220,28 +230,13 @@ def predict_speed(data: Path, rounds: int = 5) -> list[Row]:
         ]
 
 
-# In a process of its own: a child's peak memory begins with that of the one that started it, and this one has a model.
-COLD = """
-import os, statistics, subprocess, sys, time
-found = []
-for round in range(16):
-    started = time.perf_counter()
-    process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    assert status == 0
-    found.append((time.perf_counter() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024))
-print(*(statistics.median(column) for column in zip(*found[1:])))
-"""
-
-
 def cold_predict(data: Path) -> list[Row]:
     """`onsight predict RUN one.jpg`, cold processes; bytecode written by one that does not count."""
     picture = str(next((data / "cifar10-folders" / "test").glob("*/*.jpg")))
     with toy_cnn() as run:
-        words = [sys.executable, "-c", COLD, *ONSIGHT, "predict", str(run.folder), picture]
-        environment = os.environ | {"PYTHONDONTWRITEBYTECODE": ""}
-        done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
-    seconds, spent, peak = map(float, done.stdout.split())
+        words = *ONSIGHT, "predict", str(run.folder), picture
+        watched(*words, PYTHONDONTWRITEBYTECODE="")
+        seconds, spent, peak = watched(*words, rounds=15)
     how = f"median of 15 processes; {spent:.2f} s of processor time"
     return [("`onsight predict RUN one.jpg`", f"{seconds:.2f} s, {peak:.0f} MB", how)]
 
@@ -367,7 +362,7 @@ def scaling(data: Path) -> list[Row]:
 def check_time(data: Path) -> list[Row]:
     """`onsight check cifar10`, nothing in the cache, a new process."""
     with tempfile.TemporaryDirectory() as cache, tempfile.TemporaryDirectory() as out:
-        seconds, peak = child(
+        seconds, _, peak = watched(
             *ONSIGHT, "check", "cifar10", "--quiet", "--out", out, ONSIGHT_DATA=str(data), ONSIGHT_CACHE=cache
         )
     what = "`onsight check` on CIFAR-10's 60,000 pictures"
