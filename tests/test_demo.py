@@ -9,7 +9,7 @@ from onsight.spec import PRESETS
 def _short(monkeypatch):
     """The demo's path is what is tested here, not how well it learns."""
     monkeypatch.setitem(PRESETS["quick"][1], "epochs", 1)
-    monkeypatch.setattr("onsight.spec.SMALL_SET", 1)
+    monkeypatch.setattr("onsight.choices.SMALL_SET", 1)
 
 
 def test_without_cifar10_it_says_why_and_takes_digits(monkeypatch):
