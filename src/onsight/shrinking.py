@@ -23,23 +23,16 @@ SHARED = (
 )  # fmt: skip
 # What a pruned network is trained with again as it was before.
 KEPT = (
-    "preset",
-    "model",
-    "optimizer",
-    "batch_size",
-    "weight_decay",
-    "label_smoothing",
-    "class_weight",
-    "augmentation",
+    "preset", "model", "optimizer", "batch_size", "weight_decay", "label_smoothing", "class_weight", "augmentation",
     "seed",
-)
+)  # fmt: skip
 GENTLER = 0.5  # times the learning rate of the first training
 
 
 def distill(teacher: str | Path | Run, spec: TrainSpec | None = None, *, reporter: Reporter | None = None) -> Run:
     """Train a network on a finished run's pictures, their labels and, above all, the run's answers for them.
 
-    The teacher answers for the same augmented pictures that the student sees. The loss: `steps.loss_of`.
+    The teacher answers for the same augmented pictures that the student sees. The loss: `steps.Loss`.
 
     Args:
         teacher: a finished run.
@@ -95,7 +88,7 @@ def prune(
         if not 0 <= value <= 0.95:
             raise SpecError(f"--{name} is a share from 0 to 0.95, and not {value:g}.")
     before = run.spec
-    choices = {name: before[name] for name in KEPT} | {
+    choices = {name: before[name] for name in KEPT if name in before} | {
         "epochs": epochs or before["epochs"],
         "learning_rate": learning_rate or GENTLER * before["learning_rate"],
         # Early stopping would take weights from before the last zeros were made.
