@@ -423,6 +423,8 @@ def main() -> None:
         f"{facts['machine']}; Keras {facts['keras']} on {facts['backend']} {facts['backend_version']}, "
         f"Python {facts['python']}. Data: the JPEG copy of CIFAR-10.",
         "",
+        "A ratio is the median of the rounds', with the least and the largest; the speeds are medians of their own.",
+        "",
         "| what | figure | how |",
         "|---|---|---|",
         *(f"| {' | '.join(row)} |" for row in rows),

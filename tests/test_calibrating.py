@@ -4,13 +4,12 @@ import pytest
 from onsight.calibrating import calibrate
 from onsight.metrics import at_threshold, fit_temperature, with_temperature
 
-RNG = np.random.default_rng(0)
-
 
 def answers(n=400, sure=3.0):
     """Logits of three classes that are right about four times in five, and more often where they are surer."""
-    labels = RNG.integers(0, 3, n)
-    return sure * (np.eye(3)[labels] + RNG.standard_normal((n, 3)) * 0.6), labels
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, n)
+    return sure * (np.eye(3)[labels] + rng.standard_normal((n, 3)) * 0.6), labels
 
 
 def test_the_temperature_fits_best_and_is_told():

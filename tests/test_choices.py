@@ -53,6 +53,14 @@ def test_split_shares():
     assert "70/15/15" in reasons["validation"]
 
 
+def test_validation_pictures_that_the_data_brings_are_not_taken_out_again():
+    given = ("train", "validation", "test")
+    _, reasons = resolved(preset="quick", pictures=1_000, given=given, validation=0.2)
+    assert "for 1,000 training pictures" in reasons["epochs"]
+    _, reasons = resolved(preset="quick", pictures=1_000, given=("train", "validation"))
+    assert "for 850 training pictures" in reasons["epochs"]
+
+
 @pytest.mark.parametrize("preset", ["tutorial", "fast"])
 def test_a_presets_share_for_validation_is_for_data_with_a_test_set_and_nothing_else(preset):
     assert resolved(preset=preset)[0].validation == PRESETS[preset][1]["validation"]
@@ -105,6 +113,8 @@ def test_another_optimizer_gets_its_usual_rate():
     assert resolved(optimizer="adam", learning_rate=0.5)[0].learning_rate == 0.5
     with pytest.raises(SpecError, match="adam takes no weight_decay"):
         resolved(optimizer="adam", weight_decay=0.1)
+    with pytest.raises(SpecError, match="adam takes no weight_decay"):
+        resolved(preset="tutorial", weight_decay=0.1)  # whose optimizer is adam
 
 
 def test_round_trip():
@@ -177,3 +187,7 @@ def test_small_pictures_first_needs_smaller_ones_that_fit(fields, message):
     with pytest.raises(SpecError, match=message):
         resolved(**fields)
     assert resolved(early_size=24).spec.early_size == 24
+    with pytest.raises(SpecError, match="new networks that learn from labels"):
+        resolved_from(early_size=24)
+    with pytest.raises(SpecError, match="new networks that learn from labels"):
+        resolved(early_size=24, teacher="runs/x")

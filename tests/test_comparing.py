@@ -127,8 +127,16 @@ def test_more_than_two_are_corrected_for_their_number(make):
 
 def test_seeds_of_one_spec_are_grouped(make):
     wrong = {"a": (20, 24, 22), "b": (10, 12, 17)}
+    newer = [{}, {"class_weight": "none", "early_size": None}, {}]  # a setting that others are too old to record
     runs = [
-        make(f"{name}-{i}", answers(200, range(k)), seed=i, split_seed=0, learning_rate=0.1 if name == "a" else 0.2)
+        make(
+            f"{name}-{i}",
+            answers(200, range(k)),
+            seed=i,
+            split_seed=0,
+            learning_rate=0.1 if name == "a" else 0.2,
+            **newer[i],
+        )
         for name, counts in wrong.items()
         for i, k in enumerate(counts)
     ]

@@ -60,13 +60,14 @@ def test_fewer_large_pictures_are_answered_at_once():
 
 def test_a_shrunk_pixel_is_the_mean_of_what_it_covers():
     pictures = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
-    halved = pictures.reshape(5, 16, 2, 16, 2, 3).mean(axis=(2, 4))
-    np.testing.assert_allclose(shrink(pictures, 16), halved, atol=1)
-    # 32 to 24: three pixels of four; each picture's are its own, whatever lies above and below in the batch.
-    some = shrink(pictures, 24)
-    assert some.shape == (5, 24, 24, 3)
-    for picture, small in zip(pictures, some, strict=True):
-        np.testing.assert_allclose(shrink(picture[None], 24)[0].astype(int), small, atol=1)  # rounded
+    fine = pictures.repeat(3, axis=1).repeat(
+        3, axis=2
+    )  # 96: a pixel of 24 covers 4 x 4 of them, one of 16 covers 6 x 6
+    for side in (24, 16):
+        each = 96 // side
+        means = fine.reshape(5, side, each, side, each, 3).mean(axis=(2, 4))
+        np.testing.assert_allclose(shrink(pictures, side), means, atol=0.51)
+    np.testing.assert_array_equal(shrink(np.full((2, 50, 50, 3), 255, np.uint8), 37), 255)
 
 
 def test_a_plan_with_a_side_gives_shrunk_batches():

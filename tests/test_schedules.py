@@ -34,3 +34,12 @@ def test_judge_keeps_the_best_and_lowers_the_rate_where_it_stalls():
     assert judge["waited"] == 1
     assert judge["factor"] == pytest.approx(0.1)  # after two epochs without better
     assert rate_factor("plateau", 0.1, judge) == judge["factor"]
+
+
+def test_where_training_never_stops_a_plateau_is_five_epochs():
+    judge = new_judge()
+    factors = []
+    for epoch in range(1, 8):
+        judge_epoch(judge, epoch, 1.0, patience=0)
+        factors.append(judge["factor"])
+    assert factors == [1.0] * 5 + [pytest.approx(0.1)] * 2

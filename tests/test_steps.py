@@ -8,6 +8,7 @@ import pytest
 
 from onsight.augmentation import draw, move
 from onsight.backend import to_numpy
+from onsight.fitting import at_any_size
 from onsight.models import build_model
 from onsight.pipeline import Examples, plan_epoch, training_batches
 from onsight.steps import Loss, _moved, balanced, make_head_step, make_optimizer, make_step
@@ -19,11 +20,14 @@ IMAGES = RNG.integers(0, 256, (16, 22, 22, 3), np.uint8)
 LABELS = RNG.integers(0, 3, 16).astype(np.int32)
 
 
-def new_step(optimizer="adam", smoothing=0.0, decay=0.0, model="cnn"):
+def new_step(optimizer="adam", smoothing=0.0, decay=0.0, model="cnn", smallest=None):
     import keras
 
     keras.utils.set_random_seed(0)
-    return make_step(build_model(model, 22, 3), make_optimizer(optimizer, 1e-3, decay), Loss(smoothing))
+    network = build_model(model, 22, 3)
+    if smallest:
+        network = at_any_size(network, smallest)
+    return make_step(network, make_optimizer(optimizer, 1e-3, decay), Loss(smoothing))
 
 
 def test_class_weights_multiply_each_pictures_share():
@@ -32,7 +36,7 @@ def test_class_weights_multiply_each_pictures_share():
     many = np.repeat([0, 1, 2], (12, 3, 5))
     weights = balanced(many, 3)
     np.testing.assert_allclose(weights, compute_class_weight("balanced", classes=np.arange(3), y=many), rtol=1e-6)
-    assert np.isfinite(balanced(many, 4)).all()  # a class without a picture
+    assert balanced(many, 4)[3] == 20 / 4  # a class without a picture gets that of one
     optimizer = make_optimizer("sgd", 1e-3, 0.0)
     model = build_model("mlp", 22, 3)
     step = make_step(model, optimizer, Loss(class_weights=weights))
@@ -178,10 +182,11 @@ def test_pictures_on_the_device_train_alike(examples):
 
 
 @needs_jax
-def test_pictures_that_are_more_than_moved_come_from_here(examples):
-    resident, by_host = new_step(model="mlp"), new_step(model="mlp")
+@pytest.mark.parametrize(("augmentation", "side"), [("flip_rotate_zoom", None), ("shift_cutout", None), ("flip", 16)])
+def test_pictures_that_are_more_than_moved_come_from_here(examples, augmentation, side):
+    resident, by_host = (new_step(model="cnn_compact", smallest=16) for _ in range(2))
     resident.on_device = True
-    plan = plan_epoch(examples, "flip_rotate_zoom", 0, 1)
+    plan = plan_epoch(examples, augmentation, 0, 1)._replace(side=side)
     expected, losses = (
         [float(loss) for loss, _ in step.epoch(examples, plan, np.ones(3, np.float32), 3, 0)]
         for step in (by_host, resident)

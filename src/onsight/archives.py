@@ -43,7 +43,8 @@ def unpack(archive: Path, wanted: Mapping[str, range], folder: Path, *, most: in
                     if content:
                         if member.size not in wanted[name]:
                             raise DataError(
-                                f"'{archive}': {name} has {member.size:,} bytes, expected {wanted[name][-1]:,}"
+                                f"'{archive}': {name} has {member.size:,} bytes, expected "
+                                f"{'at most ' if len(wanted[name]) > 1 else ''}{wanted[name][-1]:,}"
                             )
                         write_atomic(folder / name, content.read())
                         missing.remove(name)

@@ -12,7 +12,8 @@ from .metrics import at_threshold, calibration, calibration_error, choose_thresh
 def calibrate(
     logits: np.ndarray, labels: np.ndarray, min_precision: float | None, note: Callable[[str], None]
 ) -> tuple[float, float | None]:
-    """Return the temperature of a network, and the threshold below which it is unsure, None where none is wanted.
+    """Return the temperature of a network, and the threshold below which it is unsure, None where none is wanted or
+    can be had.
 
     Args:
         logits: (n, classes) float64 of validation pictures, n at least 1.

@@ -65,7 +65,7 @@ def resolve(
 
     Args:
         spec: what was asked.
-        pictures: how many there are that the data set does not keep for its test.
+        pictures: how many there are that the data set keeps neither for its test nor for validation.
         given: the parts that it gives: train, validation, test.
         side: the median shorter side of the pictures, in pixels.
         flips: whether a mirrored picture keeps its label (not for digits).
@@ -83,7 +83,8 @@ def resolve(
     preset = PRESETS[choices["preset"]][1]
     choose_split(choices, given)
     judged = "validation" in given or choices["validation"] > 0
-    count = round(pictures * (1 - choices["validation"] - (0 if "test" in given else 0.15)))
+    held_out = (0 if "validation" in given else choices["validation"]) + (0 if "test" in given else 0.15)
+    count = round(pictures * (1 - held_out))
     count = max(1, min(count, spec.shots * classes) if spec.shots else count)
     for field, value in preset.items():
         if field != "validation":  # which the data may have decided
@@ -115,8 +116,6 @@ def refuse(spec: TrainSpec, start: Start | None) -> None:
         raise SpecError(
             f"time_budget={spec.time_budget} fits one kind of step into the time, and a transfer has two: leave it out."
         )
-    if spec.optimizer == "adam" and spec.weight_decay:
-        raise SpecError(f"adam takes no weight_decay ({spec.weight_decay:g}). Take --optimizer adamw, or leave it out.")
     if start is None:
         for name in ("freeze", "head_epochs"):
             if getattr(spec, name) is not None:
@@ -228,6 +227,8 @@ def check(spec: TrainSpec, judged: bool, start: Start | None) -> None:
             f"min_precision={spec.min_precision:g} is reached by a threshold chosen on validation pictures, and "
             "validation=0 leaves none. Take a --validation above 0, or leave --min-precision out."
         )
+    if spec.optimizer == "adam" and spec.weight_decay:
+        raise SpecError(f"adam takes no weight_decay ({spec.weight_decay:g}). Take --optimizer adamw, or leave it out.")
     check_size(spec.model, spec.image_size)
     if spec.early_size is None:
         return

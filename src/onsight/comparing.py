@@ -22,7 +22,9 @@ from .files import write_atomic
 from .metrics import percent, percent_number, wilson
 from .runs import Run, open_run
 from .saving import read_description
+from .spec import TrainSpec
 
+DEFAULTS = {name: field.default for name, field in TrainSpec.model_fields.items()}  # of settings newer than a run
 SEEDS = ("seed", "split_seed")  # runs that differ in these alone are seeds of one spec
 LEVEL = 0.05  # of every test
 
@@ -143,7 +145,7 @@ def group(runs: Sequence[Run], rows: list[dict[str, Any]]) -> list[dict[str, Any
     """Return the specs of `Comparison`, the best first, and number them in `rows`."""
     groups: dict[str, list[int]] = {}
     for i, run in enumerate(runs):
-        settings = {key: value for key, value in run.spec.items() if key not in (*SEEDS, "data_dir")}
+        settings = {key: value for key, value in (DEFAULTS | run.spec).items() if key not in (*SEEDS, "data_dir")}
         groups.setdefault(repr((sorted(settings.items()), run.dataset.get("fingerprint"))), []).append(i)
     specs = []
     for numbers in groups.values():

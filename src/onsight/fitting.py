@@ -108,6 +108,7 @@ class Loop:
         self.model = build(spec, len(run.classes))
         self.model.stop_training = False  # where Keras callbacks look
         self.phases = plan_phases(spec)
+        self.early = int(spec.epochs * EARLY) if spec.early_size else 0  # epochs of smaller pictures
         self.teacher = open_teacher(run, spec.teacher) if spec.teacher else None
         self.masks: list[Any] | None = None  # for each trainable variable: which of its numbers are not pruned
         self.callbacks = keras.callbacks.CallbackList(list(callbacks), model=self.model)
@@ -206,8 +207,7 @@ class Loop:
     def plan(self, epoch: int) -> Plan:
         """Return what an epoch, from 0, shows."""
         plan = plan_epoch(self.training, self.spec.augmentation, self.spec.seed, epoch)
-        early = epoch < round(self.spec.epochs * EARLY)
-        return plan._replace(side=self.spec.early_size) if early else plan
+        return plan._replace(side=self.spec.early_size) if epoch < self.early else plan
 
     def outcomes(self, plan: Plan, rates: np.ndarray, start: int) -> Iterator[tuple[Any, Any]]:
         """Train on an epoch's batches from step `start` on; yield each one's loss and number of right answers."""
@@ -289,7 +289,9 @@ class Loop:
             if judge_epoch(state["judge"], row["epoch"], row["val_loss"], patience=spec.patience) and spec.patience:
                 self.best = {name: array for name, array in self.step.arrays().items() if name.startswith("model.")}
             impatient = bool(spec.patience) and state["judge"]["waited"] >= spec.patience
-            state["stopped"] |= impatient and self.phase is self.phases[-1]
+            state["stopped"] |= impatient and self.phase is self.phases[-1] and row["epoch"] > self.early
+            if row["epoch"] == self.early:  # what follows is judged by itself
+                state["judge"].update(waited=0, stalled=0, factor=1.0)
         row["learning_rate"] = learning_rate
         row["images_per_second"] = state["seen"] / max(seconds, 1e-9)
         row["seconds"] = time.perf_counter() - self.started
@@ -312,11 +314,12 @@ class Loop:
             self.checkpoint()
 
     def validate(self) -> tuple[float, float]:
-        """Return the mean cross entropy and the accuracy on the validation pictures."""
+        """Return the mean cross entropy on the validation pictures, classes weighed as in training; the accuracy."""
         logits, labels = self.validation_logits(self.step.logits, self.validation), self.validation.labels
         shifted = logits - logits.max(axis=1, keepdims=True)
         log_sums = np.log(np.exp(shifted).sum(axis=1))
-        loss = float((log_sums - shifted[np.arange(len(labels)), labels]).mean())
+        each = log_sums - shifted[np.arange(len(labels)), labels]
+        loss = float((each if self.class_weights is None else each * self.class_weights[labels]).mean())
         if not math.isfinite(loss):
             raise self.diverged(f"The validation loss became {loss}")
         return loss, int((logits.argmax(axis=1) == labels).sum()) / len(labels)
@@ -474,12 +477,12 @@ def at_any_size(model: keras.Model, side: int) -> keras.Model:
 
     try:
         again(side)
-    except ValueError:
+        return again(None)
+    except (ValueError, TypeError):  # a user's own layer may raise either
         raise SpecError(
             f"early_size={side} shows smaller pictures first, and {model.name} has layers that fit one size alone. "
             "Leave it out, or take a network that ends in a global pooling, such as cnn_compact."
         ) from None
-    return again(None)
 
 
 def freeze(model: keras.Model, layers: int) -> None:

@@ -1,4 +1,4 @@
-"""The HTML pages' templates: whatever is put into one is a stranger's text, and escaped."""
+"""The HTML pages' templates: whatever is put into one is a stranger's text, and escaped unless it is `Markup`."""
 
 from __future__ import annotations
 

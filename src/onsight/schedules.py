@@ -39,13 +39,14 @@ def new_judge() -> dict[str, Any]:
 def judge_epoch(judge: dict[str, Any], epoch: int, val_loss: float, *, patience: int) -> bool:
     """Take one epoch's validation loss into `judge`, and return whether it is the best so far.
 
-    Plateau's factor falls to a tenth each time that half of `patience` epochs, at least 2, bring nothing better.
+    Plateau's factor falls to a tenth each time that half of `patience` epochs, at least 2, bring nothing better; where
+    training never stops for that, 5.
     """
     if judge["best"] is None or val_loss < judge["best"]:
         judge.update(best=val_loss, best_epoch=epoch, waited=0, stalled=0)
         return True
     judge["waited"] += 1
     judge["stalled"] += 1
-    if judge["stalled"] >= max(2, patience // 2):
+    if judge["stalled"] >= (max(2, patience // 2) if patience else 5):
         judge.update(factor=judge["factor"] * PLATEAU_FACTOR, stalled=0)
     return False

@@ -1,8 +1,8 @@
 """One training step, compiled, for each backend: the only code that differs between them.
 
 Keras' own `fit` cannot start in the middle of an epoch, and it wraps every batch in a data set of its backend; a step
-called from a plain loop does the first and saves the second. On an accelerator JAX keeps the pictures there and changes
-them inside the step, so that nothing but the call itself happens on this side.
+called from a plain loop does the first and saves the second. On an accelerator JAX keeps the pictures there, and does
+the mirrors and shifts inside the step, so that nothing but the call itself happens on this side.
 """
 
 from __future__ import annotations
@@ -120,9 +120,13 @@ class Loss(NamedTuple):
             each = losses.categorical_crossentropy(
                 one_hot, logits, from_logits=True, label_smoothing=self.label_smoothing
             )
-        if self.class_weights is not None:
-            each = each * ops.take(self.class_weights, labels)
-        return ops.mean(each)
+        return ops.mean(self.weighed(each, labels))
+
+    def weighed(self, each: Any, labels: Any) -> Any:
+        """Return what each picture, (batch,), has in the mean."""
+        from keras import ops
+
+        return each if self.class_weights is None else each * ops.take(self.class_weights, labels)
 
     def __call__(self, labels: Any, logits: Any, taught: Any) -> Any:
         """Return the mean cross entropy, and where a teacher answered mostly how far from its answers.
@@ -137,7 +141,7 @@ class Loss(NamedTuple):
             return loss
         wanted = ops.log_softmax(ops.log(ops.maximum(taught, 1e-7)) / SOFTNESS)
         apart = ops.sum(ops.exp(wanted) * (wanted - ops.log_softmax(logits / SOFTNESS)), axis=-1)
-        return (1 - TAUGHT) * loss + TAUGHT * SOFTNESS**2 * ops.mean(apart)
+        return (1 - TAUGHT) * loss + TAUGHT * SOFTNESS**2 * ops.mean(self.weighed(apart, labels))
 
 
 def balanced(labels: np.ndarray, classes: int) -> np.ndarray:

@@ -71,7 +71,7 @@ def train(
         start, why = choose_start(spec, side, show)
         spec, reasons = resolve(
             spec,
-            pictures=int(np.count_nonzero(used & (dataset.parts != "test"))),
+            pictures=int(np.count_nonzero(used & np.isin(dataset.parts, ("", "train")))),
             given=set(dataset.parts.tolist()),
             side=side,
             flips=dataset.name not in UNMIRRORED,
@@ -188,7 +188,8 @@ def resume(
 
     Args:
         run: the run, or its folder; `latest` is the newest unfinished one.
-        epochs: train for so many in all; a finished run goes on too, with its schedule drawn over the new length.
+        epochs: train for so many in all; a finished run goes on too, with its schedule (and `early_size`) drawn over
+            the new length.
         callbacks: Keras callbacks of your own.
         reporter: where progress goes.
 
