@@ -36,21 +36,3 @@ def test_frozen_batch_norm_does_not_move():
     layer.trainable = False
     layer(np.full((2, 3, 3, 1), 9, np.float32), training=True)
     assert to_numpy(layer.moving_mean) == 0
-
-
-@pytest.mark.parametrize(("steps", "batches"), [(9, 10), (20, 10), (350, 70), (10_000, 100)])
-def test_batch_norms_average_over_a_fifth_of_an_epoch(steps, batches):
-    import keras
-
-    from onsight.layers import BatchNormalization, average_over
-    from onsight.models import build_model
-    from onsight.narrowing import narrowed
-
-    model = build_model("cnn_compact", 32, 10)
-    whitened = build_model("whitened", 32, 10)
-    for each in (model, narrowed(model, 0.5), whitened):
-        average_over(each, steps)
-        expected = 0.6 if each is whitened else 1 - 1 / batches
-        norms = [layer for layer in each.layers if isinstance(layer, keras.layers.BatchNormalization)]
-        assert [layer.momentum for layer in norms] == pytest.approx([expected] * 6)
-    assert BatchNormalization.from_config(BatchNormalization(momentum=0.8).get_config()).momentum == 0.8

@@ -99,8 +99,6 @@ class Loop:
     ) -> None:
         import keras
 
-        from .layers import average_over  # it imports Keras
-
         self.run, self.spec = run, spec
         self.show, self.received = show, received
         self.batch_size = min(spec.batch_size, len(training.labels))
@@ -108,7 +106,6 @@ class Loop:
         self.pictures = training, validation
         self.class_weights = balanced(training.labels, len(run.classes)) if spec.class_weight == "balanced" else None
         self.model = build(spec, len(run.classes))
-        average_over(self.model, self.steps)
         self.model.stop_training = False  # where Keras callbacks look
         self.phases = plan_phases(spec)
         self.early = int(spec.epochs * EARLY) if spec.early_size else 0  # epochs of smaller pictures
