@@ -30,7 +30,16 @@ from .litert import add_litert
 from .models import build_model, prepare_model
 from .parity import spread
 from .phases import Phase, at, from_scratch, plan_phases
-from .pipeline import Examples, Plan, answered_at_once, full_batches, plan_epoch, steps_per_epoch, training_batches
+from .pipeline import (
+    Examples,
+    Plan,
+    ahead,
+    answered_at_once,
+    full_batches,
+    plan_epoch,
+    steps_per_epoch,
+    training_batches,
+)
 from .progress import Reporter
 from .runs import Run
 from .saving import save_model
@@ -230,7 +239,7 @@ class Loop:
         self, answer: Answer, examples: Examples, plan: Plan, rates: np.ndarray, batch_size: int, start: int
     ) -> Iterator[tuple[Any, Any]]:
         """Do what `Step.epoch` does with a teacher's answers for each batch, and with masks where zeros are wanted."""
-        batches = training_batches(examples, plan, batch_size, start)
+        batches = ahead(training_batches(examples, plan, batch_size, start))
         for step, (images, labels) in enumerate(batches, start=start):
             if self.spec.sparsity:
                 self.prune(step)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from .backend import to_numpy
-from .pipeline import Examples, Plan, feature_batches, steps_per_epoch, training_batches
+from .pipeline import Examples, Plan, ahead, feature_batches, steps_per_epoch, training_batches
 
 if TYPE_CHECKING:
     import keras
@@ -169,7 +169,7 @@ class _Variables(Step):
     def epoch(
         self, examples: Examples, plan: Plan, rates: np.ndarray, batch_size: int, start: int
     ) -> Iterator[tuple[Any, Any]]:
-        for rate, batch in zip(rates[start:], training_batches(examples, plan, batch_size, start), strict=True):
+        for rate, batch in zip(rates[start:], ahead(training_batches(examples, plan, batch_size, start)), strict=True):
             yield self.train(*batch, rate)
 
     def sync(self) -> None:
