@@ -22,7 +22,6 @@ def loop(toy_run):
     return fitting.Loop(run, spec, examples, examples, Reporter(), [], ())
 
 
-@pytest.mark.backend
 def test_timing_the_steps_leaves_nothing_behind(loop):
     before = loop.step.arrays()
     assert steps_in(loop, 10_000) > 100

@@ -82,7 +82,6 @@ def test_a_stopped_training_goes_on_bit_for_bit(toy_spec, signum, code):
     assert outcome(stopped) == outcome(unbroken)
 
 
-@pytest.mark.backend
 def test_small_pictures_come_first(toy_spec, monkeypatch):
     sizes = []
     training_batches = steps.training_batches

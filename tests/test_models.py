@@ -9,7 +9,6 @@ from onsight.folding import consumers
 from onsight.models import MODELS, build_model, classifier, layer_table, prepare_model
 from onsight.testing import check_model
 
-pytestmark = pytest.mark.backend
 PRETRAINED = [name for name, entry in MODELS.items() if entry.function.startswith("pretrained:")]  # test_pretrained.py
 
 
@@ -17,6 +16,7 @@ PRETRAINED = [name for name, entry in MODELS.items() if entry.function.startswit
 FAST = ["mlp", "cnn", "cnn_dropout", "cnn_compact", "whitened", "mobilenet_cifar"]
 
 
+@pytest.mark.backend
 @pytest.mark.parametrize(
     "name",
     [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in MODELS if name not in PRETRAINED],
@@ -39,6 +39,7 @@ def test_the_smallest_pictures_leave_something_at_every_layer(name):
     json.dumps(layer_table(model))
 
 
+@pytest.mark.backend
 def test_the_classifier_divides_by_the_temperature():
     model = build_model("cnn_compact", 24, 3)
     pictures = np.random.default_rng(0).integers(0, 256, (3, 24, 24, 3), np.uint8)
@@ -169,6 +170,7 @@ def test_inceptions_modules_put_their_sides_beside_each_other():
                       *[(7, 7, width) for width in widths[7:]]]  # fmt: skip
 
 
+@pytest.mark.backend
 def test_resnet20s_shortcut_takes_every_other_pixel_and_adds_zeros():
     import keras
 
@@ -206,6 +208,7 @@ def test_whitened_has_the_papers_parameters():
     assert [layer.output.shape[1] for layer in model.layers if layer.name.startswith("pool")][:3] == [15, 7, 3]
 
 
+@pytest.mark.backend
 def test_whitening_makes_the_patches_uncorrelated():
     import keras
 
@@ -224,6 +227,7 @@ def test_whitening_makes_the_patches_uncorrelated():
     np.testing.assert_allclose(to_numpy(layer.kernel)[..., 12:], -to_numpy(layer.kernel)[..., :12])
 
 
+@pytest.mark.backend
 def test_a_dirac_kernel_passes_its_inputs_on():
     from onsight.models.whitened import dirac
 

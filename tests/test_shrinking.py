@@ -100,7 +100,6 @@ def test_half_of_the_channels_is_a_quarter_of_the_file(toy_run):
     assert load_model(twice.model_folder).get_layer("conv1").filters == 8
 
 
-@pytest.mark.backend
 def test_a_student_learns_from_its_teacher(toy_run):
     def make(reporter):
         return distill(toy_run, TrainSpec(model="cnn_compact", epochs=3, batch_size=16), reporter=reporter)

@@ -127,6 +127,7 @@ def test_wrong_input_says_so(tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_seeds_share_a_split_and_each_is_the_run_it_would_be_alone(photos):
     from onsight.files import sha256
 
