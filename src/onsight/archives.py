@@ -33,6 +33,8 @@ def unpack(archive: Path, wanted: Mapping[str, range], folder: Path, *, most: in
             cannot be written.
     """
     missing = {name for name in wanted if not (folder / name).is_file()}
+    if not missing:
+        return
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _Limited(archive, most) as stream:

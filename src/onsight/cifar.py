@@ -164,8 +164,7 @@ def _unpack(layout: Layout, archive: Path, folder: Path) -> Path:
     wanted = {name: range(size, size + 1) for name, size in sizes.items()}
     if isinstance(layout.names, str):
         wanted[layout.names] = range(MAX_NAMES + 1)
-    if any(not (folder / name).is_file() for name in wanted):
-        unpack(archive, wanted, folder, most=MAX_UNPACKED)
+    unpack(archive, wanted, folder, most=MAX_UNPACKED)
     return folder
 
 

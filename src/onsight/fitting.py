@@ -54,8 +54,8 @@ if TYPE_CHECKING:
     import keras
 
 SHOWN_EVERY = 0.5  # seconds between two updates of the display
-EARLY = 0.6  # share of the epochs in which pictures are shrunk to `early_size`
 LOGGED_EVERY = 2.0  # seconds between two tick lines of history.jsonl
+EARLY = 0.6  # share of the epochs in which pictures are shrunk to `early_size`
 
 
 def fit(
