@@ -69,6 +69,7 @@ def test_zeros_stay_and_the_run_names_its_teacher(toy_run):
     run = make(spy)
     assert zero_share(kernels(run)) == pytest.approx(0.8, abs=1e-3)
     assert run.record["teacher"]["run"] == toy_run.name
+    assert run.record["reasons"]["optimizer"] == "as the teacher's"
     found = json.loads((run.folder / "teacher.json").read_text())
     before, after = found["runs"]
     assert after["parameters"] == before["parameters"]

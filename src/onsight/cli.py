@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, Parameter
 
 from . import __version__
-from .errors import printable
+from .errors import plain
 
 if TYPE_CHECKING:
     from .prediction import Prediction
@@ -92,7 +92,7 @@ def check(
         say(json.dumps(found.record, ensure_ascii=False))
     else:
         for line in checks.lines(found.record):
-            say(one_line(line))
+            say(plain(line))
         say("")
         say(f"Pictures: {found.folder / 'check.html'}")
         if keep_list is not None:
@@ -260,7 +260,7 @@ def export(
     for row in table:
         if "drop" in row:
             low, high = row["drop_interval"]
-            hurt = ", ".join(f"{one_line(each['class'])} {each['drop'] * 100:.1f}" for each in row["hurt_most"])
+            hurt = ", ".join(f"{plain(each['class'])} {each['drop'] * 100:.1f}" for each in row["hurt_most"])
             say(
                 f"{row['file']}: {row['drop'] * 100:.2f} points less accurate on validation (95 %: {low * 100:.2f} to "
                 f"{high * 100:.2f}; n = {row['validation_n']:,}). Hurt most, in points: {hurt or 'none'}."
@@ -351,7 +351,7 @@ def compare(
         for line in columns(rows):
             say(line)
         say("")
-    say(one_line(found.verdict))
+    say(plain(found.verdict))
     say(f"Page: {out}")
 
 
@@ -375,7 +375,7 @@ def runs(folder: Path | None = None, /) -> None:
         rows.append(
             (
                 str(run.folder),
-                one_line(str(run.dataset["name"])),
+                plain(str(run.dataset["name"])),
                 str(run.spec.get("model")),
                 f"{len(history)}/{run.spec.get('epochs')}" + ("" if run.is_trained else " unfinished"),
                 "" if validation is None else f"{validation:.1%}",
@@ -452,17 +452,12 @@ def columns(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def one_line(text: str) -> str:
-    """Return a stranger's text for a cell of a table."""
-    return printable(text).replace("\n", "\ufffd")
-
-
 def table_lines(predictions: Iterable[Prediction], top: int) -> Iterable[str]:
     """Yield one line a picture: its path, then the likeliest classes."""
     for prediction in predictions:
-        answers = "   ".join(f"{probability:6.1%} {one_line(label)}" for label, probability in prediction.top)
+        answers = "   ".join(f"{probability:6.1%} {plain(label)}" for label, probability in prediction.top)
         answers += "   (unsure)" if prediction.unsure else ""
-        yield f"{one_line(prediction.source)}   " + (answers or f"unreadable: {one_line(prediction.error or '')}")
+        yield f"{plain(prediction.source)}   " + (answers or f"unreadable: {plain(prediction.error or '')}")
 
 
 def csv_lines(predictions: Iterable[Prediction], top: int) -> Iterable[str]:

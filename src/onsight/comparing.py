@@ -17,7 +17,7 @@ import numpy as np
 
 from .answers import Answers, label_runs, match
 from .differences import Difference, between_seeds, chance, deviation, holm, mean, paired, points
-from .errors import ModelFileError, printable
+from .errors import ModelFileError, plain
 from .files import write_atomic
 from .metrics import percent, percent_number, wilson
 from .runs import Run, open_run
@@ -308,18 +308,18 @@ def table(found: Comparison) -> list[list[tuple[str, ...]]]:
     runs: list[tuple[str, ...]] = [("run", "accuracy", "95 %", "parameters", "multiply-adds", "weights", "training")]
     for spec in found.specs:
         if spec["deviation"] is not None:
-            runs.append((printable(spec["name"]), spread(spec), *[""] * 5))
+            runs.append((plain(spec["name"]), spread(spec), *[""] * 5))
         for row in (found.runs[number] for number in spec["runs"]):
             interval = f"{percent_number(row['low'])} to {percent_number(row['high'])}"
             cost = amount(row["multiply_adds"]), size(row["weight_bytes"]), duration(row["seconds"])
-            name = "  " * (len(spec["runs"]) > 1) + printable(row["name"])
+            name = "  " * (len(spec["runs"]) > 1) + plain(row["name"])
             runs.append((name, percent(row["accuracy"]), interval, whole(row["parameters"]), *cost))
     pairs: list[tuple[str, ...]] = [("ahead", "behind", "points", "95 %", "only one right", "p")]
     for pair in found.pairs:
         counts = f"{pair['only_ahead']:,} : {pair['only_behind']:,}"
         interval = "–" if math.isnan(pair["low"]) else f"{points(pair['low'])} to {points(pair['high'])}"
         p = chance(pair["corrected"]).removeprefix("p ").removeprefix("= ")
-        names = printable(pair["ahead"]), printable(pair["behind"])
+        names = plain(pair["ahead"]), plain(pair["behind"])
         pairs.append((*names, points(pair["difference"]), interval, counts, p))
     return [runs, pairs]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import math
-import shlex
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -18,9 +17,10 @@ from .answers import Answers
 from .comparing import LEVEL, Comparison, amount, duration, size, whole
 from .datasets import load_dataset
 from .differences import chance, points
-from .errors import OnsightError, PictureError, printable
+from .errors import OnsightError, PictureError, plain
 from .metrics import percent
 from .pages import fill
+from .records import place
 from .runs import Run
 
 PAIRS = 6  # so many pairs are shown with pictures, the best run's first
@@ -34,7 +34,7 @@ def render(found: Comparison, runs: Sequence[Run], answers: Answers, sides: list
         "percent": lambda share: percent(share).replace(" ", "\u00a0"),
         "points": points,
         "chance": chance,
-        "name": lambda text: printable(str(text)).replace("\n", "\ufffd"),
+        "name": lambda text: plain(str(text)),
         "amount": amount,
         "size": size,
         "duration": duration,
@@ -58,12 +58,6 @@ def render(found: Comparison, runs: Sequence[Run], answers: Answers, sides: list
         command="onsight compare " + " ".join(place(run) for run in runs),
         made=f"{datetime.now().astimezone():%Y-%m-%d %H:%M %Z}",
     )
-
-
-def place(run: Run) -> str:
-    """Return how a command names the run: below `runs/`, never with the writer's own folders."""
-    below = "runs/" if run.folder.resolve().parent.name == "runs" else ""
-    return shlex.quote(printable(below + run.name))
 
 
 def disagreement(pair: dict[str, Any], sides: list[dict[str, Any]], answers: Answers) -> dict[str, Any]:

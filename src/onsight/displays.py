@@ -17,10 +17,10 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from . import charts, images
-from .errors import OnsightError, PictureError
+from .errors import OnsightError, PictureError, plain
 from .metrics import percent, percent_number
 from .progress import duration, epoch_line
-from .records import count, plain, read_evaluations, short
+from .records import count, read_evaluations, short
 
 if TYPE_CHECKING:
     from .checks import Check

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .differences import chance, points
-from .errors import RunError
+from .errors import RunError, plain
 from .metrics import percent
 from .runs import Run
 
@@ -66,11 +66,6 @@ def place(run: Run) -> str:
     """Return how a command names the run: below `runs/`, never with the writer's own folders."""
     name = run.folder.resolve()
     return plain(shlex.quote(f"runs/{name.name}" if name.parent.name == "runs" else name.name))
-
-
-def plain(text: str) -> str:
-    """Return `text` without what a terminal would obey: escapes, newlines, marks that turn the reading direction."""
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
 
 
 def short(name: Any, most: int = 40) -> str:

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from . import sections
-from .errors import RunError
+from .errors import RunError, plain
 from .files import write_atomic
 from .metrics import percent, percent_number, wilson
 from .pages import TEMPLATES, fill
-from .records import count, place, plain, read_evaluations, read_history, read_lines, read_object, short, times
+from .records import count, place, read_evaluations, read_history, read_lines, read_object, short, times
 from .runs import Run
 
 

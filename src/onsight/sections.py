@@ -19,9 +19,9 @@ from markupsafe import Markup
 
 from . import charts
 from .contracts import HEADING, table_rows
-from .errors import RunError
+from .errors import RunError, plain
 from .metrics import CALIBRATION_BINS, calibration, percent, percent_number, read_predictions
-from .records import comparison_lines, count, place, plain, read_lines, read_object, short
+from .records import comparison_lines, count, place, read_lines, read_object, short
 from .runs import Run
 
 CIFAR10_FACTS = (

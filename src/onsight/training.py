@@ -80,6 +80,9 @@ def train(
         )
         if "weights" in reasons:
             reasons["weights"] = why
+        if spec.teacher:
+            old = open_run(spec.teacher).spec
+            reasons |= {field: "as the teacher's" for field in asked if field in old and asked[field] == old[field]}
         spec, reasons = settle(spec, reasons, backend.value, backend.reason)
         pixels = load_pixels(dataset, spec.image_size, show.work)
         parts = split_readable(dataset, pixels, spec, used)
