@@ -1,6 +1,8 @@
 """What the documents say is executed."""
 
 import ast
+import doctest
+import importlib
 import re
 import shlex
 import shutil
@@ -97,3 +99,16 @@ def test_no_addresses_of_registries_and_no_path_of_a_machine():
     for path in [*ROOT.glob("*.*"), *ROOT.glob("requirements/*"), *ROOT.glob("src/onsight/**/*.py"), *chain(*shown)]:
         if path.is_file() and path.suffix not in (".png",):
             assert not registries.search(path.read_text()), path
+
+
+EXAMPLES = [
+    path for path in sorted((ROOT / "src" / "onsight").rglob("*.py")) if re.search(r">>>(?!.*\+SKIP)", path.read_text())
+]
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_the_examples_in_docstrings(path):
+    name = ".".join(path.relative_to(ROOT / "src").with_suffix("").parts).removesuffix(".__init__")
+    found = doctest.testmod(importlib.import_module(name))
+    assert found.attempted
+    assert not found.failed

@@ -19,3 +19,8 @@ def test_the_tree_in_the_docstring_names_every_error():
     for name, kind in vars(errors).items():
         if isinstance(kind, type) and issubclass(kind, OnsightError):
             assert name in errors.__doc__
+
+
+def test_a_strangers_text_cannot_steer_the_terminal():
+    assert errors.plain("a\x1b[2Jb\n\u202e") == "a\ufffd[2Jb\ufffd\ufffd"
+    assert errors.printable("a\x1b[2Jb\n") == "a\ufffd[2Jb\n"

@@ -7,7 +7,7 @@ from onsight.backend import to_numpy
 from onsight.errors import SpecError
 from onsight.layers import BatchNormalization
 from onsight.models import MODELS, build_model
-from onsight.narrowing import inherit, narrowed, removable
+from onsight.narrowing import inherit, kept_counts, narrowed, removable
 
 RNG = np.random.default_rng(0)
 
@@ -24,11 +24,11 @@ def stirred(model):
     return model
 
 
-def silence(model, share):
-    """Set the weights that make the channels which will go say nothing."""
-    for layer, followers in removable(model).values():
+def silence(model, small):
+    """Set the weights that make the channels which `small` has not say nothing."""
+    for name, (layer, followers) in removable(model).items():
         count = layer.kernel.shape[-1]
-        gone = RNG.permutation(count)[: int(count * share)]
+        gone = RNG.permutation(count)[small.get_layer(name).kernel.shape[-1] :]
         kernel, *rest = [to_numpy(weight) for weight in layer.weights]
         kernel[..., gone] = 0
         for array in rest:
@@ -55,8 +55,8 @@ SIZES = {"inceptionv3": 75}
 def test_channels_that_say_nothing_can_go_from_every_network(name):
     """The answers of a network without them are exactly those of the network with them, so all else moved along."""
     size = SIZES.get(name, 32)
-    full = silence(stirred(build_model(name, size, 3)), 0.5)
     small = build_model(name, size, 3, channels=0.5)
+    full = silence(stirred(build_model(name, size, 3)), small)
     assert small.count_params() < full.count_params()
     inherit(small, full)
     np.testing.assert_allclose(answers(small), answers(full), rtol=1e-4, atol=1e-4)
@@ -64,6 +64,20 @@ def test_channels_that_say_nothing_can_go_from_every_network(name):
     for layer in full.layers:
         flags = [weight.trainable for weight in small.get_layer(layer.name).weights]
         assert flags == [weight.trainable for weight in layer.weights]
+
+
+@pytest.mark.parametrize(
+    ("widths", "share", "kept"),
+    [
+        ([16, 16, 16], 0.5, [8, 8, 8]),
+        ([32, 32, 64, 64, 128, 128], 0.5, [25, 25, 36, 36, 51, 51]),
+        ([32, 32, 64, 64, 128, 128], 0.75, [13, 13, 18, 18, 25, 25]),
+        ([8, 512], 0.5, [8, 252]),  # no layer has more than it had
+        ([1, 3], 0.9, [1, 1]),  # or nothing
+    ],
+)
+def test_wide_layers_lose_most(widths, share, kept):
+    assert kept_counts(widths, share) == kept
 
 
 def test_the_ends_of_residual_blocks_stay():

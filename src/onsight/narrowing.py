@@ -1,5 +1,7 @@
 """Networks with channels removed: fewer filters a layer, the same layers, so that files shrink and answers come faster.
 
+Wide layers lose most of them: each keeps channels in proportion to the root of its width.
+
 A channel can go where nothing but convolutions and dense layers read it, with only what treats each channel alone
 (batch norm, activation, pooling, dropout, depthwise convolution) between. Where two paths meet in a sum, as at the end
 of a residual block, both would have to lose the same channels: those stay.
@@ -7,7 +9,7 @@ of a residual block, both would have to lose the same channels: those stay.
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def narrowed(model: keras.Model, share: float) -> keras.Model:
-    """Return a new network like `model` without `share` of the channels of each layer that can lose some.
+    """Return a new network like `model` without `share` of all channels that can go.
 
     Its weights are new too; `inherit` sets them. Which layers have how many channels follows from `model` and `share`
     alone, so a model file needs to name no more than the share.
@@ -31,12 +33,15 @@ def narrowed(model: keras.Model, share: float) -> keras.Model:
     """
     import keras
 
-    widths = {name: width(layer, share) for name, (layer, _) in removable(model).items()}
-    if not widths:
+    layers = {name: layer for name, (layer, _) in removable(model).items()}
+    if not layers:
         raise SpecError(
             f"{model.name} has no channels that can be removed: each is also read by something other than a "
             "convolution or a dense layer. `onsight prune --sparsity` works for every network."
         )
+
+    counts = kept_counts([getattr(layer, size_key(layer)) for layer in layers.values()], share)
+    widths = dict(zip(layers, counts, strict=True))
 
     def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
         config = plain_config(layer)
@@ -51,10 +56,24 @@ def narrowed(model: keras.Model, share: float) -> keras.Model:
     return result
 
 
-def width(layer: Any, share: float) -> int:
-    """Return how many channels of a layer are left, at least one."""
-    filters: int = getattr(layer, size_key(layer))
-    return max(1, math.ceil(filters * (1 - share) - 1e-9))
+def kept_counts(widths: Sequence[int], share: float) -> list[int]:
+    """Return how many channels each layer keeps, at least one, when `share` of all of them goes.
+
+    In proportion to the root of its width, but no more than it has. The early layers of an image network are narrow and
+    see the most pixels; a filter less costs more answers there than in the wide, late ones.
+
+    >>> kept_counts([32, 32, 64, 64, 128, 128], 0.5)
+    [25, 25, 36, 36, 51, 51]
+    """
+    counts = np.array(widths, np.float64)
+    low, high = 0.0, float(np.sqrt(counts.max()))
+    for _ in range(60):  # to the last digit
+        middle = (low + high) / 2
+        fits = np.minimum(counts, middle * np.sqrt(counts)).sum() <= (1 - share) * counts.sum()
+        low, high = (middle, high) if fits else (low, middle)
+    # Rounded, halves up also where another processor's last digit falls below them.
+    kept = np.floor(np.minimum(counts, low * np.sqrt(counts)) + 0.5 + 1e-6)
+    return [max(1, int(count)) for count in kept]
 
 
 def size_key(layer: Any) -> str:

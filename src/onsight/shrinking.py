@@ -70,8 +70,8 @@ def prune(
         run: a finished run; it stays as it is.
         sparsity: share of the kernels' numbers that become zero, the smallest of the whole network. That shrinks
             compressed files alone: the zeros are stored and multiplied like other numbers.
-        channels: share of the channels to remove, the weakest of each layer that can lose some. That shrinks the file
-            and the time of an answer.
+        channels: share of the channels to remove, where they can go: of wide layers more than of narrow ones, and of
+            each layer the weakest. That shrinks the file and the time of an answer.
         epochs: of training; by default as many as the run had.
         learning_rate: by default half of the run's.
         reporter: where progress goes.
