@@ -76,6 +76,7 @@ def test_each_opening_of_the_test_set_is_logged(toy_run, tmp_path):
     assert len(uses) == before + 1
     assert uses[-1]["time"]
     assert "evaluate" in uses[-1]["reason"]
+    assert uses[-1]["scored"]
 
 
 def test_other_data_gets_a_folder_of_its_own(toy_run, tmp_path):

@@ -91,7 +91,7 @@ def test_a_damaged_table_is_named(run):
 
 
 def test_the_test_set_is_opened_on_record(exported):
-    assert "export" in (exported.folder / "test_uses.jsonl").read_text()
+    assert '"scored": false' in (exported.folder / "test_uses.jsonl").read_text()
 
 
 @pytest.mark.backend

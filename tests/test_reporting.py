@@ -105,7 +105,9 @@ def make(tmp_path):
             return folder
         add_evaluation(folder, "test", classes, provenance, result)
         (folder / "test_uses.jsonl").write_text(
-            '{"time": "2026-11-21T09:00:00+00:00", "reason": "evaluate"}\n' * uses + '{"ti'
+            '{"time": "2026-11-21T09:00:00+00:00", "reason": "evaluate"}\n' * uses
+            + '{"time": "2026-11-21T09:30:00+00:00", "reason": "export", "scored": false}\n' * (uses > 1)
+            + '{"ti'
         )
         return folder
 
@@ -393,7 +395,7 @@ def test_the_verdict_in_words(make):
         "expected calibration error 0.8 points.",
         "No sign of over-fitting: 74.5 % right in training (on altered pictures, which is harder), "
         "72.5 % in validation.",
-        "The test set was opened 3 times for this run: choices made in between flatter the figure.",
+        "The test set was scored 3 times for this run: choices made in between flatter the figure.",
         "Next, train longer, as it was still improving: onsight train cifar10 --epochs 8",
     ]
 

@@ -134,7 +134,7 @@ def evaluate(
         columns = slices.read_columns(slices_file, names) if slices_file else {}
         engine_ = open_engine(run, engine)
         show.note(f"answering        {engine_.name}  ({engine_.reason})")
-        run.log_test_use(f"evaluate on {dataset.provenance}")
+        run.log_test_use(f"evaluate on {dataset.provenance}", scored=True)
         folder = run.evaluation_folder(name)
         folder.mkdir(parents=True, exist_ok=True)
         scores = probabilities(engine_.probabilities, pixels.images, index, batch_size, show)

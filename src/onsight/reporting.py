@@ -107,9 +107,10 @@ def _sentences(run: Run, history: list[dict[str, Any]], metrics: dict[str, Any] 
             _trust(metrics),
         ]
     sentences.append(_over_fitting(run, history))
-    if name == "test" and (uses := len(read_lines(run.folder / "test_uses.jsonl"))) > 1:
+    scored = sum(use.get("scored") is not False for use in read_lines(run.folder / "test_uses.jsonl"))
+    if name == "test" and scored > 1:
         sentences.append(
-            f"The test set was opened {times(uses)} for this run: choices made in between flatter the figure."
+            f"The test set was scored {times(scored)} for this run: choices made in between flatter the figure."
         )
     return [sentence for sentence in sentences if sentence]
 

@@ -184,10 +184,10 @@ class Run:
         self.record["spec"] = self.spec = self.spec | fields
         write_json(self.folder / "spec.json", self.record)
 
-    def log_test_use(self, reason: str) -> None:
-        """Record that the test set was opened, when and why."""
+    def log_test_use(self, reason: str, *, scored: bool) -> None:
+        """Record that the test set was opened, when, why, and whether its labels were read."""
         with open(self.folder / "test_uses.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps({"time": now(), "reason": reason}) + "\n")
+            file.write(json.dumps({"time": now(), "reason": reason, "scored": scored}) + "\n")
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
