@@ -1,9 +1,11 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
-from onsight.formats import FORMATS, READERS, file_name
+from onsight.formats import FORMATS, READERS, file_name, to_onnx, to_openvino
+from onsight.litert import convert
 
 
 def test_listing_the_registry_imports_no_framework():
@@ -28,3 +30,33 @@ def test_every_format_has_a_reader_that_knows_nothing_of_onsight(name):
     assert "def open_model(path" in source
     assert "import onsight" not in source
     assert "from onsight" not in source
+
+
+def test_gelu_becomes_onnx():
+    """TensorFlow computes it by Erfc, which tf2onnx does not know."""
+    import keras
+    import onnxruntime
+    import tensorflow as tf
+
+    signature = [tf.TensorSpec((None,), tf.float32, name="x")]
+    function = tf.function(lambda x: {"y": keras.activations.gelu(x)}, input_signature=signature)
+    x = np.linspace(-6, 6, 101, dtype=np.float32)
+    session = onnxruntime.InferenceSession(to_onnx(function, signature))
+    np.testing.assert_allclose(session.run(["y"], {"x": x})[0], function(x)["y"], atol=1e-6)
+
+
+def test_openvino_pools_before_silu():
+    """Its plugin takes the maximum of the activations instead, which is another one where silu falls."""
+    import keras
+    import openvino
+    from keras import layers
+
+    keras.utils.set_random_seed(0)
+    image = keras.Input((8, 8, 3), dtype="uint8", name="image")
+    maps = layers.Conv2D(8, 3)(layers.Rescaling(1 / 32, offset=-4)(image))
+    answer = layers.Activation("silu")(layers.MaxPooling2D()(maps))
+    model = keras.Model(image, layers.Dense(3, activation="softmax")(layers.Flatten()(answer)))
+    pictures = np.random.default_rng(0).integers(0, 256, (7, 8, 8, 3), np.uint8)
+    settings = {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = openvino.Core().compile_model(to_openvino(convert(model)), "CPU", settings)
+    np.testing.assert_allclose(compiled(pictures)[0], model(pictures), atol=1e-5)
