@@ -45,8 +45,9 @@ def test_gelu_becomes_onnx():
     np.testing.assert_allclose(session.run(["y"], {"x": x})[0], function(x)["y"], atol=1e-6)
 
 
-def test_openvino_pools_before_silu():
-    """Its plugin takes the maximum of the activations instead, which is another one where silu falls."""
+@pytest.mark.parametrize("activation", ["silu", "gelu", "hard_silu", "mish", "relu"])
+def test_openvino_pools_first(activation):
+    """Its plugin takes the maximum of the activations instead, which is another one where the activation falls."""
     import keras
     import openvino
     from keras import layers
@@ -54,7 +55,7 @@ def test_openvino_pools_before_silu():
     keras.utils.set_random_seed(0)
     image = keras.Input((8, 8, 3), dtype="uint8", name="image")
     maps = layers.Conv2D(8, 3)(layers.Rescaling(1 / 32, offset=-4)(image))
-    answer = layers.Activation("silu")(layers.MaxPooling2D()(maps))
+    answer = layers.Activation(activation)(layers.MaxPooling2D()(maps))
     model = keras.Model(image, layers.Dense(3, activation="softmax")(layers.Flatten()(answer)))
     pictures = np.random.default_rng(0).integers(0, 256, (7, 8, 8, 3), np.uint8)
     settings = {"INFERENCE_PRECISION_HINT": "f32"}
