@@ -19,7 +19,7 @@
 # Which kinds of pictures go badly? And is it really better than the other one?
 #
 # Two models are asked here. They are the same network with the same settings, but the second was trained on pictures
-# that were made worse at random. Was that worth it?
+# that were moved and made worse at random. Was that worth it?
 
 # %%
 # Installs Onsight where it is missing, as on Colab, and does nothing elsewhere.
@@ -121,7 +121,8 @@ print(f"temperature {scored.metrics['temperature']:.3f} (above 1: it was made le
 #
 # A model that must answer always will be wrong now and then. Often it is better to answer less: below a threshold of
 # the probability it says "unsure", and a person looks. The threshold was chosen on *validation* pictures, such that the
-# share of right answers is what `MIN_PRECISION` asks for; whether it holds on the test, you see here.
+# share of right answers there, at the lower end of its interval, is what `MIN_PRECISION` asks for; whether it holds on
+# the test, you see here.
 #
 # The curve shows the price. From right to left, only the surest pictures are answered. A good model climbs fast: it
 # knows what it does not know.

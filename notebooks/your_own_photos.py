@@ -110,13 +110,13 @@ checked
 # %% [markdown]
 # ## 2. Train
 #
-# Only the data has to be named. Everything else is chosen for it, with a reason that you can read under the curves: the
-# size that pictures are brought to, how many epochs, which network.
+# Only the data has to be named. What you leave out is chosen for it, with a reason that you can read under the curves:
+# the size that pictures are brought to, the batch size, which network.
 #
 # **With few pictures, do not start from nothing.** A network that has seen a million photos knows edges, fur and wheels
-# already, and only has to learn which of them make *your* classes. This is *transfer learning*. Where the weights of
-# such a network are on this machine or can be downloaded, it is used without asking, and the reasons say so; else the
-# network starts from random numbers, and needs more pictures for the same accuracy.
+# already, and only has to learn which of them make *your* classes. This is *transfer learning*. For photos of 96
+# pixels and more such a network is used without asking, where its weights are on this machine or can be downloaded, and
+# the reasons say so; else the network starts from random numbers, and needs more pictures for the same accuracy.
 
 # %%
 run = onsight.train(onsight.TrainSpec(data=PHOTOS, keep_list="keep.txt", epochs=EPOCHS))

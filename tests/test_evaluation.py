@@ -5,6 +5,7 @@ import pytest
 
 import onsight
 from onsight import metrics
+from onsight.datasets import load_dataset
 from onsight.errors import DataError
 from onsight.evaluation import far_off, findings
 from onsight.progress import Reporter
@@ -188,6 +189,24 @@ def test_a_threshold_is_measured_on_test_and_on_pictures_of_something_else(toy_r
     assert "only partly caught: of 1,797 digits pictures" in sentences[1]
     with pytest.raises(onsight.OnsightError, match="ask for --robustness --quick"):
         onsight.evaluate(copy, quick=True, reporter=QUIET)
+
+
+@pytest.mark.parametrize(("augmentation", "views"), [("flip_shift", 6), ("none", 3)])
+def test_views_make_a_figure_of_their_own_that_predict_repeats(toy_run, tmp_path, augmentation, views):
+    copy = copy_of(toy_run, tmp_path)
+    copy.update_spec(augmentation=augmentation)
+    describe(copy, temperature=10.0)  # else every answer is 1
+    result = onsight.evaluate(copy, tta=True, engine="keras", reporter=QUIET)
+    found = result.metrics["tta"]
+    names, labels, scores, _ = metrics.read_predictions(result.folder / "predictions.csv")
+    toy = load_dataset("toy")
+    pictures = [toy.images[toy.names.index(name)] for name in names]
+    answers = onsight.predict(copy, pictures, top=1, tta=True, engine="keras")
+    right = [each.top[0][0] == copy.classes[label] for each, label in zip(answers, labels, strict=True)]
+    assert (found["correct"], found["n"], found["views"]) == (sum(right), 60, views)
+    assert max(abs(each.top[0][1] - row.max()) for each, row in zip(answers, scores, strict=True)) > 1e-4  # not plain
+    assert result.metrics["correct"] == int((scores.argmax(axis=1) == labels).sum())
+    assert any(f"for {views} times the work" in sentence for sentence in findings(result))
 
 
 def test_what_is_far_off_is_no_class_of_the_run(toy_run):

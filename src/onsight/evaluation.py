@@ -101,7 +101,7 @@ def evaluate(
         slices_file: a CSV with the column path and others of the user's, to report the accuracy by; see `slices`.
         robustness: measure the accuracy on corrupted pictures too, for robustness.json: 75 times the work.
         quick: of that, on a tenth of the pictures.
-        tta: score with test-time augmentation too, six views of each picture: a figure of its own beside the others.
+        tta: score with test-time augmentation too, three views of each picture and their mirrors: a figure of its own.
         batch_size: pictures a step; changes speed only.
         engine: what computes: "litert" (no framework is imported), "keras", or "auto": LiteRT where it can be had.
         reporter: where progress goes.
@@ -145,8 +145,10 @@ def evaluate(
         if description.threshold is not None:
             found["far_off"] = far_off(engine_.probabilities, run, spec.image_size, description.threshold, show)
         if tta:
-            answer = with_views(engine_.probabilities, flips=mirrors(run))
-            found["tta"] = share(scored.labels, probabilities(answer, pixels.images, index, batch_size, show))
+            flips = mirrors(run)
+            answer = with_views(engine_.probabilities, flips)
+            right = share(scored.labels, probabilities(answer, pixels.images, index, batch_size, show))
+            found["tta"] = right | {"views": 6 if flips else 3}
         found |= {
             "data": dataset.name,
             "provenance": dataset.provenance,
@@ -210,8 +212,8 @@ def findings(evaluation: Evaluation) -> list[str]:
     if tta := found.get("tta"):
         low, high = (metrics.percent_number(end) for end in tta["accuracy_interval"])
         sentences.append(
-            f"With test-time augmentation it gets {percent(tta['accuracy'])} right (95 %: {low} to {high}), for six "
-            "times the work."
+            f"With test-time augmentation it gets {percent(tta['accuracy'])} right (95 %: {low} to {high}), "
+            f"for {tta['views']} times the work."
         )
     if limit := found["threshold"]:
         low, high = (metrics.percent_number(end) for end in limit["accuracy_interval"] or (0, 1))

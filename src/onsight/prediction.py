@@ -102,7 +102,7 @@ def predict(
         top: how many classes each answer names.
         batch_size: pictures a step; changes speed only.
         engine: what computes: "litert" (no framework is imported), "keras", or "auto": LiteRT where it can be had.
-        tta: test-time augmentation: answer from six views of each picture, for six times the work.
+        tta: test-time augmentation: answer from six views of each picture, three where a mirror would change it.
 
     Raises:
         DataError: a path names nothing. An unreadable picture is not an error but a prediction with its reason.
