@@ -145,6 +145,9 @@ def test_weights_bring_their_network_their_size_and_a_recipe():
     assert (spec.freeze, spec.head_epochs, spec.epochs, spec.optimizer) == (17, 30, 38, "adamw")  # 5 steps an epoch
     assert "150 steps of 180 training pictures" in reasons["head_epochs"]
     assert "cnn_compact as trained in a" in reasons["preset"]
+    assert (spec.learning_rate, reasons["learning_rate"]) == (1e-2, "cnn_compact is a small network")
+    large = Start("imagenet", "efficientnetv2_b0", None, 149, "its weights")
+    assert resolved_from(large).spec.learning_rate == 3e-3
 
 
 def test_freeze_all_and_none_and_the_users_own_epochs():

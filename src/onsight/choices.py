@@ -18,6 +18,8 @@ IMAGE_SIZES = (32, 64, 96, 128, 160, 224)  # what a folder's pictures are brough
 # Learning rate and weight decay.
 USUAL = {"adam": (1e-3, 0.0), "adamw": (1e-3, 1e-2), "sgd": (0.05, 5e-4), "muon": (0.06, 0.0)}
 HEAD_STEPS, FINE_STEPS = 150, 40  # of a transfer: at least so many
+SMALL_RATE = 1e-2  # of a transfer of a network for small pictures (docs/decisions.md)
+PHOTO_SIZE = 224  # what networks for photos are meant for
 SMALL_BATCH = 32  # the least that a preset's batch shrinks to for a small set
 SMALL_SET = 10_000  # a preset's epochs are meant for at least so many training pictures
 
@@ -149,6 +151,8 @@ def choose_transfer(choices: Choices, start: Start) -> None:
     choices.choose("weights", start.weights, start.text)
     choices.choose("model", start.model, start.text)
     choices.choose("freeze", start.frozen, "the layers before the last stage; --freeze all leaves all but the head")
+    if choices["preset"] == "transfer" and MODELS[start.model].default_size < PHOTO_SIZE:
+        choices.choose("learning_rate", SMALL_RATE, f"{start.model} is a small network")
     if choices["freeze"] == "none":
         choices.choose("head_epochs", 0, "no layer is frozen")
         choices.choose("learning_rate", 3e-4, "usual for all layers of a network that has learned before")
