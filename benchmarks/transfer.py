@@ -137,7 +137,7 @@ def caching(args) -> None:
     for seed in range(3):
         shutil.rmtree(Path(os.environ["ONSIGHT_CACHE"]) / "features", ignore_errors=True)
         for name, recipe in (
-            ("cached", {"freeze": "all"}),
+            ("cached", {"freeze": "all", "learning_rate": 3e-3}),
             # A tenth of the rate is what the second phase takes.
             ("end_to_end", {"freeze": layers - 1, "head_epochs": 0, "learning_rate": 3e-2}),
         ):
