@@ -173,7 +173,9 @@ def predict(
     format: Literal["table", "csv", "json"] = "table",  # noqa: A002
     batch_size: Annotated[int, Parameter(help="pictures a step; changes speed only")] = 256,
     engine: EngineChoice = "auto",
-    tta: Annotated[bool, Parameter(negative="", help="test-time augmentation: up to six views, and work")] = False,
+    tta: Annotated[
+        bool, Parameter(negative="", help="test-time augmentation: up to six views, six times the work")
+    ] = False,
     explain: Annotated[Path | None, Parameter(help="draw where it looked into this .png or .svg")] = None,
 ) -> None:
     """Answer for pictures: files, folders, patterns, or - for a picture from standard input.
