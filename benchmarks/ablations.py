@@ -22,6 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from onsight.datasets import load_dataset
+from onsight.fitting import EARLY
 from onsight.models.whitened import blocks, whiten
 from onsight.pipeline import Examples, ahead, full_batches, plan_epoch, training_batches
 from onsight.pixels import load_pixels
@@ -29,7 +30,6 @@ from onsight.steps import Loss, TensorFlowStep, make_optimizer
 
 WIDTHS = (32, 64, 64)
 SCORED = 10_000
-EARLY = 0.6  # share of the epochs with smaller pictures, as in `onsight train --early-size`
 VARIANTS: dict[str, dict[str, Any]] = {
     "batches of 500, rate 0.12": {},
     "batches of 2,000, rate 0.24": {"batch_size": 2000, "rate": 0.24},

@@ -25,7 +25,7 @@ from .saving import ModelDescription, read_description
 from .spec import TrainSpec
 from .splits import recorded_parts
 from .thumbnails import write_thumbnails
-from .views import mirrors, with_views
+from .views import count_views, mirrors, with_views
 
 SHOWN = 32  # sample pictures
 EXAMPLES = 12  # predictions and mistakes shown with their probabilities
@@ -148,7 +148,7 @@ def evaluate(
             flips = mirrors(run)
             answer = with_views(engine_.probabilities, flips)
             right = share(scored.labels, probabilities(answer, pixels.images, index, batch_size, show))
-            found["tta"] = right | {"views": 6 if flips else 3}
+            found["tta"] = right | {"views": count_views(flips)}
         found |= {
             "data": dataset.name,
             "provenance": dataset.provenance,

@@ -8,6 +8,13 @@ from .augmentation import UNFLIPPED
 from .engines import Answer
 from .runs import Run
 
+WEIGHTS = (0.5, 0.25, 0.25)  # of the picture as it is, moved by a pixel down right, and up left
+
+
+def count_views(flips: bool) -> int:
+    """Return how many views `with_views` looks at."""
+    return len(WEIGHTS) * (2 if flips else 1)
+
 
 def with_views(answer: Answer, flips: bool = True) -> Answer:
     """Return an answer function that looks at each picture several times: test-time augmentation.
@@ -24,7 +31,8 @@ def with_views(answer: Answer, flips: bool = True) -> Answer:
     def answer_with_views(pictures: np.ndarray) -> np.ndarray:
         padded = np.pad(pictures, ((0, 0), (1, 1), (1, 1), (0, 0)), "reflect")
         total = np.zeros(())
-        for weight, view in ((0.5, pictures), (0.25, padded[:, :-2, :-2]), (0.25, padded[:, 2:, 2:])):
+        views = (pictures, padded[:, :-2, :-2], padded[:, 2:, 2:])
+        for weight, view in zip(WEIGHTS, views, strict=True):
             for seen in (view, view[:, :, ::-1]) if flips else (view,):
                 logs = np.log(np.maximum(answer(np.ascontiguousarray(seen)), 1e-30))
                 total = total + logs * (weight / 2 if flips else weight)
