@@ -21,6 +21,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from onsight.backend import choose_precision, dtype_policy
 from onsight.datasets import load_dataset
 from onsight.fitting import EARLY
 from onsight.models.whitened import blocks, whiten
@@ -70,7 +71,8 @@ def train(
 ) -> keras.Model:
     """Return the narrow network, trained with one thing changed."""
     keras.utils.set_random_seed(seed)
-    model = blocks(None, 10, WIDTHS, "narrow")  # type: ignore[arg-type]  # of any size
+    with dtype_policy(choose_precision("tensorflow").value):
+        model = blocks(None, 10, WIDTHS, "narrow")  # type: ignore[arg-type]  # of any size
     whiten(model, training.images, training.chosen)
     step = TensorFlowStep(model, make_optimizer("muon", rate, 0.0), Loss(smoothing))
     step.optimizer.build(model.trainable_variables)

@@ -181,7 +181,7 @@ def test_what_is_about_old_weights_needs_some():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"early_size": 32}, "must be smaller than image_size=32"),
+        ({"early_size": 33}, "must not be larger than image_size=32"),
         ({"early_size": 24, "time_budget": "5m"}, "leave early_size out"),
         ({"early_size": 16, "model": "cnn"}, "cnn takes pictures of 22 to 256 px"),
     ],
@@ -194,3 +194,13 @@ def test_small_pictures_first_needs_smaller_ones_that_fit(fields, message):
         resolved_from(early_size=24)
     with pytest.raises(SpecError, match="new networks that learn from labels"):
         resolved(early_size=24, teacher="runs/x")
+
+
+def test_a_presets_small_pictures_are_for_its_network_and_new_weights(monkeypatch):
+    monkeypatch.setitem(PRESETS, "fast", ("", PRESETS["fast"][1] | {"early_size": 24}))
+    spec, reasons = resolved(preset="fast")
+    assert (spec.early_size, reasons["early_size"]) == (24, "preset fast, in the first epochs")
+    assert resolved(preset="fast", side=96).spec.early_size == 72
+    for fields in ({"early_size": 32}, {"model": "cnn_compact"}, {"time_budget": "5m"}, {"teacher": "runs/x"}):
+        assert resolved(preset="fast", **fields).spec.early_size is None
+    assert resolved_from(preset="fast").spec.early_size is None

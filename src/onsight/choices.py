@@ -89,7 +89,7 @@ def resolve(
     count = round(pictures * (1 - held_out))
     count = max(1, min(count, spec.shots * classes) if spec.shots else count)
     for field, value in preset.items():
-        if field != "validation":  # which the data may have decided
+        if field not in ("validation", "early_size"):  # which the data and the image size decide
             choices.choose(field, value, f"preset {choices['preset']}")
     if start:
         choose_transfer(choices, start)
@@ -103,6 +103,7 @@ def resolve(
         if choices["schedule"] == "plateau":
             choices.choose("schedule", "cosine", "no validation pictures to judge a plateau by")
     choose_image_size(choices, side, start)
+    choose_early_size(choices, preset, start)
     if not flips and choices["augmentation"] in UNFLIPPED:
         choices.choose("augmentation", UNFLIPPED[choices["augmentation"]], "a mirrored digit is another sign")
     resolved = choices.asked.model_copy(update=choices.made)
@@ -218,6 +219,17 @@ def choose_image_size(choices: Choices, side: int, start: Start | None) -> None:
         choices.choose("image_size", size, reason)
 
 
+def choose_early_size(choices: Choices, preset: dict[str, Any], start: Start | None) -> None:
+    """Choose smaller pictures for the first epochs where the preset does, for its network; the same size means none."""
+    model, size, asked = choices["model"], choices["image_size"], choices.asked
+    small = preset.get("early_size", size) * size // IMAGE_SIZES[0]  # the preset's is for 32 px
+    new = not (start or asked.teacher or asked.time_budget) and model == preset["model"]
+    if "early_size" in preset and new and small >= MODELS[model].smallest:
+        choices.choose("early_size", small, f"preset {choices['preset']}, in the first epochs")
+    if choices["early_size"] == size:
+        choices.made["early_size"] = None
+
+
 def check(spec: TrainSpec, judged: bool, start: Start | None) -> None:
     """Raise SpecError where a whole spec cannot be trained; `judged` says whether there are validation pictures."""
     if not judged and (spec.schedule == "plateau" or spec.patience):
@@ -236,8 +248,8 @@ def check(spec: TrainSpec, judged: bool, start: Start | None) -> None:
     check_size(spec.model, spec.image_size)
     if spec.early_size is None:
         return
-    if spec.early_size >= spec.image_size:
-        raise SpecError(f"early_size={spec.early_size} must be smaller than image_size={spec.image_size}.")
+    if spec.early_size > spec.image_size:
+        raise SpecError(f"early_size={spec.early_size} must not be larger than image_size={spec.image_size}.")
     if start or spec.teacher:
         raise SpecError(f"early_size={spec.early_size} is for new networks that learn from labels: leave it out.")
     if spec.time_budget:

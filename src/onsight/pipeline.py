@@ -73,14 +73,20 @@ def ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
 def shrink(images: np.ndarray, side: int) -> np.ndarray:
     """Return square `images` (n, size, size, 3) uint8 at a smaller side: each pixel is the mean of what it covers."""
     count, size = images.shape[:2]
-    ends, pixels = np.arange(1, side + 1)[:, None] * (size / side), np.arange(size)
-    overlap = np.minimum(ends, pixels + 1) - np.maximum(ends - size / side, pixels)
-    share = (overlap.clip(0) * (side / size)).astype(np.float32)  # (side, size) of each pixel in each mean
+    share = shares(size, side)
     rows = share @ images.reshape(count, size, size * 3)
     # Of three channels side by side, so that it is one large product.
     across = np.kron(share, np.eye(3, dtype=np.float32)).T  # (3 size, 3 side)
     small: np.ndarray = np.rint(rows.reshape(-1, size * 3) @ across).astype(np.uint8)
     return small.reshape(count, side, side, 3)
+
+
+def shares(size: int, side: int) -> np.ndarray:
+    """Return each pixel's share, of `size` in a row, in the means of `side` larger ones: (side, size) float32."""
+    ends, pixels = np.arange(1, side + 1)[:, None] * (size / side), np.arange(size)
+    overlap = np.minimum(ends, pixels + 1) - np.maximum(ends - size / side, pixels)
+    share: np.ndarray = (overlap.clip(0) * (side / size)).astype(np.float32)
+    return share
 
 
 def feature_batches(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from .backend import to_numpy
-from .pipeline import Examples, Plan, ahead, feature_batches, steps_per_epoch, training_batches
+from .pipeline import Examples, Plan, ahead, feature_batches, shares, steps_per_epoch, training_batches
 
 if TYPE_CHECKING:
     import keras
@@ -271,16 +271,18 @@ class JaxStep(_Variables):
             return (trainable, others, slots), mean, jnp.sum(jnp.argmax(logits, -1) == labels)
 
         def train_resident(
-            state: Any, position: Any, images: Any, labels: Any, plan: Plan, rates: Any, batch_size: int, reach: int
+            state: Any, position: Any, images: Any, labels: Any, plan: Plan, rates: Any, *fixed: int
         ) -> Any:
+            batch_size, reach, side = fixed
             chosen = jax.lax.dynamic_slice_in_dim(plan.order, position * batch_size, batch_size)
             chosen = jax.lax.with_sharding_constraint(chosen, self._shared)
             changed = _moved(images[chosen], plan.draws.mirrored[chosen], plan.draws.shifts[chosen], reach)
+            changed = changed if side == images.shape[1] else _shrunk(changed, side)
             state, mean, correct = train(state, changed, labels[chosen], rates[position], None, None)
             return state, mean, correct, position + 1
 
         self._train = jax.jit(train, donate_argnums=0)
-        self._train_resident = jax.jit(train_resident, donate_argnums=(0, 1), static_argnums=(6, 7))
+        self._train_resident = jax.jit(train_resident, donate_argnums=(0, 1), static_argnums=(6, 7, 8))
         self._logits = jax.jit(
             lambda trainable, others, images: model.stateless_call(trainable, others, images, training=False)[0]
         )
@@ -329,22 +331,21 @@ class JaxStep(_Variables):
     ) -> Iterator[tuple[Any, Any]]:
         """Yield as the base class does, from pictures that stay on the device where it has the room.
 
-        What does more to pictures than move them is done by NumPy and Pillow, so such pictures come from there.
+        What does more to pictures than move and shrink them is done by NumPy and Pillow, so such pictures come from
+        there.
         """
         import jax
 
-        moved = plan.draws.only_move and plan.side is None
-        kept = self._keep(examples) if self.on_device and moved else None
+        kept = self._keep(examples) if self.on_device and plan.draws.only_move else None
         if kept is None:
             yield from super().epoch(examples, plan, rates, batch_size, start)
             return
-        reach = int(np.abs(plan.draws.shifts).max(initial=0))
-        position, plan, shown = jax.device_put(
-            (np.int32(start), plan._replace(order=plan.order.astype(np.int32)), rates), self._everywhere
-        )
+        fixed = batch_size, int(np.abs(plan.draws.shifts).max(initial=0)), plan.side or examples.images.shape[1]
+        plan = plan._replace(order=plan.order.astype(np.int32), side=None)
+        position, plan, shown = jax.device_put((np.int32(start), plan, rates), self._everywhere)
         for _ in range(start, steps_per_epoch(len(examples.labels), batch_size)):
             self._state, loss, correct, position = self._train_resident(
-                self._state, position, *kept, plan, shown, batch_size, reach
+                self._state, position, *kept, plan, shown, *fixed
             )
             yield loss, correct
 
@@ -426,3 +427,12 @@ def _moved(images: Any, mirrored: Any, shifts: Any, reach: int) -> Any:
         return jnp.where(mirror, view[:, ::-1], view)
 
     return jax.vmap(one)(padded, mirrored, shifts)
+
+
+def _shrunk(images: Any, side: int) -> Any:
+    """Do in a compiled step what `pipeline.shrink` does, but for the rounding of what lies between two levels."""
+    import jax.numpy as jnp
+
+    share = shares(images.shape[1], side)
+    means = jnp.einsum("sh,nhwc,tw->nstc", share, images.astype(jnp.float32), share, precision="highest")
+    return jnp.rint(means).astype(jnp.uint8)

@@ -1,0 +1,79 @@
+#!/usr/bin/env python3
+"""Train on all training pictures with several seeds, and report it as the published records are reported.
+
+    python benchmarks/record.py DATA [--seeds 5] [--first 0] --preset fast [FLAG ...]
+
+DATA is the folder that run.py takes; other flags are those of `onsight train`. Nothing is held out and nothing is
+selected (`--validation 0`). Each seed is two processes, as users start them: `onsight train`, then `onsight evaluate
+--tta`. Seconds by the records' rule are whitening, training, and the test-time augmentation of the test pictures: the
+sum over the epochs of history.jsonl, in which the first holds the compilation too, and the views of 10,000 pictures
+answered again here. Whole seconds are the two processes, import, decoding, checkpoints, export and report included.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from onsight.datasets import load_dataset
+from onsight.engines import open_engine
+from onsight.pixels import load_pixels
+from onsight.runs import open_run
+from onsight.views import with_views
+
+ONSIGHT = [sys.executable, "-m", "onsight"]
+
+
+def main() -> None:
+    """Print a Markdown row for each seed, then means and standard deviations."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first", type=int, default=0)
+    asked, flags = parser.parse_known_args()
+    words = ["cifar10", *flags, "--validation", "0"]
+    print(f"`onsight train {' '.join(words)}`\n", flush=True)
+    print("| seed | precision | plain | with views | seconds by the records' rule | whole seconds |")
+    print("|---|---|---|---|---|---|")
+    dataset = load_dataset("cifar10", asked.data)
+    pictures = load_pixels(dataset, 32).images[np.flatnonzero(dataset.parts == "test")]
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        environ = os.environ | {"ONSIGHT_DATA": str(asked.data), "ONSIGHT_RUNS": folder}
+        for seed in range(asked.first, asked.first + asked.seeds):
+            started = time.perf_counter()
+            command = [*ONSIGHT, "train", *words, "--seed", str(seed), "--quiet"]
+            done = subprocess.run(command, env=environ, stdout=subprocess.PIPE, text=True, check=True)
+            run = open_run(Path(done.stdout.strip()))
+            command = [*ONSIGHT, "evaluate", str(run.folder), "--tta", "--quiet"]
+            subprocess.run(command, env=environ, stdout=subprocess.DEVNULL, check=True)
+            whole = time.perf_counter() - started
+            answer = with_views(open_engine(run).probabilities)
+            started = time.perf_counter()
+            for first in range(0, len(pictures), 500):
+                answer(pictures[first : first + 500])
+            viewed = time.perf_counter() - started
+            trained = sum(row["seconds"] for row in run.history())
+            metrics = json.loads((run.evaluation_folder("test") / "metrics.json").read_text())
+            rows.append((metrics["accuracy"], metrics["tta"]["accuracy"], trained + viewed, whole))
+            accuracies = "{:.2%} | {:.2%} | {:.0f} | {:.0f}".format(*rows[-1])
+            print(f"| {seed} | {run.spec['precision']} | {accuracies} |", flush=True)
+    if len(rows) > 1:
+        means, deviations = (
+            [each(column) for column in zip(*rows, strict=True)] for each in (statistics.mean, statistics.stdev)
+        )
+        cells = "{:.2%} ± {:.2%} | {:.2%} ± {:.2%} | {:.0f} ± {:.0f} | {:.0f} ± {:.0f}"
+        both = itertools.chain.from_iterable(zip(means, deviations, strict=True))
+        print(f"| mean ± sd, n = {len(rows)} | | {cells.format(*both)} |")
+
+
+if __name__ == "__main__":
+    main()
