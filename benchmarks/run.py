@@ -9,6 +9,7 @@ machines are shared and noisy, and absolute figures hold for one machine at one 
 """
 
 import contextlib
+import itertools
 import os
 import statistics
 import subprocess
@@ -131,10 +132,10 @@ def compared(what: str, ours: Callable[[], float], theirs: Callable[[], float], 
 
 
 def training_speed(data: Path, rounds: int = 5, count: int = 9_600) -> list[Row]:
-    """One epoch over `count` pictures by plain Keras' fit and by our loop, in turn, float32, batches of 64.
+    """One epoch over `count` pictures by plain Keras' fit and by our loop, in turn, batches of 64.
 
-    Each in a process of its own, as its user would start it: Onsight asks TensorFlow for oneDNN's kernels, the plain
-    script takes what TensorFlow takes by itself.
+    Each in a process of its own, as its user would start it: Onsight asks TensorFlow for oneDNN's kernels and, where it
+    pays, for bfloat16; the plain script takes what Keras and TensorFlow take by themselves, float32.
     """
     import numpy as np
 
@@ -149,8 +150,8 @@ def training_speed(data: Path, rounds: int = 5, count: int = 9_600) -> list[Row]
     dataset = load_dataset("cifar10", data)
     assert dataset.images is not None
 
-    def ours(augmentation: str) -> Callable[[], float]:
-        spec = TrainSpec(preset="tutorial", augmentation=augmentation, precision="float32", checkpoint_seconds=600)
+    def ours(augmentation: str, precision: str) -> Callable[[], float]:
+        spec = TrainSpec(preset="tutorial", augmentation=augmentation, precision=precision, checkpoint_seconds=600)
         spec, _ = resolve(spec, pictures=50_000, given=("train", "test"), side=32, flips=True)
         record = {"spec": spec.model_dump(mode="json")}
         members = {"name": "cifar10", "classes": list(dataset.classes), "counts": {}, "split": {}}
@@ -173,7 +174,10 @@ def training_speed(data: Path, rounds: int = 5, count: int = 9_600) -> list[Row]
     ):
         os.environ["ONSIGHT_RUNS"] = runs
         return [
-            compared(f"`tutorial` {what} against plain_keras.py", ours(augmentation), plain, rounds)
+            compared(
+                f"`tutorial` {what}, {precision}, against plain_keras.py", ours(augmentation, precision), plain, rounds
+            )
+            for precision in precisions()
             for what, augmentation in (("without augmentation", "none"), ("with its augmentation", "flip_rotate_zoom"))
         ]
 
@@ -278,17 +282,29 @@ def micro_latency(data: Path, rounds: int = 60) -> list[Row]:
     return [("`micro` as int8, time of one picture against ResNet-8's", f"{ratio:.2f}x", how)]
 
 
-def step_rate(model: str, batch_size: int, size: int = 32, optimizer: str = "sgd") -> Callable[[], float]:
-    """Return a function that trains on 2,048 random pictures, in float32, and returns images a second."""
+def precisions() -> list[str]:
+    """Return float32 and, where it is another, the precision that Onsight chooses on this processor."""
+    from onsight.backend import choose_precision
+
+    return sorted({"float32", choose_precision("tensorflow").value}, reverse=True)
+
+
+def step_rate(
+    model: str, batch_size: int, size: int = 32, optimizer: str = "sgd", precision: str = "float32"
+) -> Callable[[], float]:
+    """Return a function that trains on 2,048 random pictures and returns images a second."""
     import numpy as np
 
+    from onsight.backend import dtype_policy
     from onsight.models import build_model
     from onsight.steps import Loss, make_optimizer, make_step
 
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (2048, size, size, 3), np.uint8)
     labels = rng.integers(0, 10, 2048).astype(np.int32)
-    step = make_step(build_model(model, size, 10), make_optimizer(optimizer, 1e-3, 0.0), Loss())
+    with dtype_policy(precision):
+        network = build_model(model, size, 10)
+    step = make_step(network, make_optimizer(optimizer, 1e-3, 0.0), Loss())
     count = max(2, 2048 * 32**2 // size**2 // batch_size)
 
     def rate() -> float:
@@ -310,10 +326,12 @@ def against_torch(data: Path, rounds: int = 5) -> list[Row]:
         print("against_torch is left out: ONSIGHT_TORCH does not name a Python that has torch")
         return []
     rows = []
-    for theirs, ours, batch_size in (("small", "cnn", 64), ("wide", "whitened", 256)):
-        with contender(python, str(HERE / "torch_step.py"), theirs, "float32", str(batch_size)) as torch:
-            what = f"training step of `{ours}`, batch {batch_size}, float32, against plain PyTorch"
-            rows.append(compared(what, step_rate(ours, batch_size), torch, rounds))
+    for precision, (theirs, ours, batch_size) in itertools.product(
+        precisions(), (("small", "cnn", 64), ("wide", "whitened", 256))
+    ):
+        with contender(python, str(HERE / "torch_step.py"), theirs, precision, str(batch_size)) as torch:
+            what = f"training step of `{ours}`, batch {batch_size}, {precision}, against plain PyTorch"
+            rows.append(compared(what, step_rate(ours, batch_size, precision=precision), torch, rounds))
     return rows
 
 

@@ -36,3 +36,28 @@ def test_frozen_batch_norm_does_not_move():
     layer.trainable = False
     layer(np.full((2, 3, 3, 1), 9, np.float32), training=True)
     assert to_numpy(layer.moving_mean) == 0
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-6), ("bfloat16", 0.02)])
+def test_silu_and_its_slope_equal_keras(dtype, tolerance):
+    import keras
+
+    from onsight.layers import Activation
+
+    x = keras.ops.cast(np.linspace(-12, 12, 2 * 3 * 3 * 4).reshape(2, 3, 3, 4), dtype)
+    ours, theirs = (kind("silu", dtype=dtype) for kind in (Activation, keras.layers.Activation))
+    expected = keras.ops.convert_to_numpy(keras.ops.cast(theirs(x), "float32"))
+    for training in (True, False):
+        found = keras.ops.convert_to_numpy(keras.ops.cast(ours(x, training=training), "float32"))
+        np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
+    if keras.config.backend() == "tensorflow":
+        import tensorflow as tf
+
+        slopes = []
+        for layer, options in ((ours, {"training": True}), (theirs, {})):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                total = tf.reduce_sum(layer(x, **options))
+            slopes.append(np.asarray(tf.cast(tape.gradient(total, x), tf.float32)))
+        assert slopes[0].max() > 1.05  # silu is steeper than 1 near 2.4
+        np.testing.assert_allclose(*slopes, atol=2 * tolerance)

@@ -296,15 +296,17 @@ def tensorflow_function(model: keras.Model) -> tuple[Any, list[Any]]:
 
 
 def write_keras(model_folder: Path, path: Path, precision: Precision, pictures: np.ndarray) -> None:
-    """Write a .keras file that needs nothing but Keras: our batch norm becomes Keras' own, which computes the same."""
+    """Write a .keras file that needs nothing but Keras: our layers become Keras' own, which compute the same."""
     import keras
 
+    from . import layers
     from .backend import to_numpy
     from .folding import plain_config
     from .saving import load_model
 
     def standard(layer: keras.layers.Layer) -> keras.layers.Layer:
-        kind = keras.layers.BatchNormalization if isinstance(layer, keras.layers.BatchNormalization) else type(layer)
+        kind = type(layer)
+        kind = kind.mro()[1] if kind.__module__ == layers.__name__ else kind
         return kind.from_config(plain_config(layer))
 
     model = load_model(model_folder)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -44,3 +47,36 @@ class BatchNormalization(keras.layers.BatchNormalization):
         for moving, now in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + now * (1 - self.momentum))
         return outputs
+
+
+@keras.saving.register_keras_serializable(package="onsight")
+class Activation(keras.layers.Activation):
+    """Keras' activation, whose silu TensorFlow differentiates in one pass over the picture while it trains.
+
+    Else it takes six, in bfloat16 at 13 ms instead of 3.4 for a batch of 500 x 15 x 15 x 64 on two cores. The same
+    formula, computed in float32; where it was not tried, and on other backends, it is Keras' own.
+    """
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Return the activation of the inputs, of the same shape and dtype."""
+        fused = training and sys.platform == "linux" and keras.config.backend() == "tensorflow"
+        return _silu()(inputs) if fused and self.activation is keras.activations.silu else super().call(inputs)
+
+
+@functools.cache
+def _silu() -> Callable[[Any], Any]:
+    """Return TensorFlow's silu with a gradient compiled by XLA, which makes one loop of it."""
+    import tensorflow as tf
+
+    @tf.function(jit_compile=True)  # type: ignore[untyped-decorator]
+    def slope(inputs: Any, gradient: Any) -> Any:
+        x = tf.cast(inputs, tf.float32)
+        sigmoid = tf.sigmoid(x)
+        return tf.cast(tf.cast(gradient, tf.float32) * sigmoid * (1 + x * (1 - sigmoid)), inputs.dtype)
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def silu(inputs: Any) -> tuple[Any, Callable[[Any], Any]]:
+        return inputs * tf.sigmoid(inputs), lambda gradient: slope(inputs, gradient)
+
+    found: Callable[[Any], Any] = silu
+    return found

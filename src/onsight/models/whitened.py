@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from ..layers import BatchNormalization
+from ..layers import Activation, BatchNormalization
 
 PIXELS = 5_000 * 32 * 32  # looked at for the whitening
 PATCH = 2  # pixels a side
@@ -40,7 +40,7 @@ def blocks(image_size: int, num_classes: int, widths: tuple[int, ...], name: str
     whitening = layers.Conv2D(2 * 3 * PATCH**2, PATCH, name="whitening")
     x = whitening(x)
     whitening.kernel.trainable = False  # `whiten` sets it; its bias learns
-    x = layers.Activation("silu", name="silu0")(x)
+    x = Activation("silu", name="silu0")(x)
     for block, filters in enumerate(widths, start=1):
         for part in "ab":
             number = f"{block}{part}"
@@ -50,7 +50,7 @@ def blocks(image_size: int, num_classes: int, widths: tuple[int, ...], name: str
             if part == "a":
                 x = layers.MaxPooling2D(name=f"pool{block}")(x)
             x = BatchNormalization(momentum=0.6, epsilon=1e-12, scale=False, name=f"norm{number}")(x)
-            x = layers.Activation("silu", name=f"silu{number}")(x)
+            x = Activation("silu", name=f"silu{number}")(x)
     x = layers.GlobalMaxPooling2D(name="pool")(x)
     head = keras.initializers.RandomNormal(stddev=1 / 256)
     logits = layers.Dense(num_classes, use_bias=False, kernel_initializer=head, dtype="float32", name="logits")(x)
