@@ -35,7 +35,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "batches of 500, rate 0.12": {},
     "batches of 2,000, rate 0.24": {"batch_size": 2000, "rate": 0.24},
     "batches of 250, rate 0.08": {"batch_size": 250, "rate": 0.08},
-    "24 px in 60 % of the epochs": {"early_size": 24},
+    "24 px in the first epochs": {"early_size": 24},
     "label smoothing 0.09": {"smoothing": 0.09},
     "the harder half of each batch": {"harder": True},
     "mean of the last eighth's weights": {"averaged": True},
@@ -80,7 +80,7 @@ def train(
     total, taken, kept, sums = epochs * (len(training.labels) // batch_size), 0, 0, [0.0 for _ in model.variables]
     for epoch in range(epochs):
         plan = plan_epoch(training, "flip_nudge", seed, epoch)
-        plan = plan._replace(side=early_size if epoch < int(epochs * EARLY) else None)
+        plan = plan._replace(side=early_size if epoch < round(epochs * EARLY) else None)
         for images, labels in ahead(training_batches(training, plan, batch_size)):
             if tones:
                 images = change_tones(images, draw)

@@ -196,8 +196,7 @@ def test_small_pictures_first_needs_smaller_ones_that_fit(fields, message):
         resolved(early_size=24, teacher="runs/x")
 
 
-def test_a_presets_small_pictures_are_for_its_network_and_new_weights(monkeypatch):
-    monkeypatch.setitem(PRESETS, "fast", ("", PRESETS["fast"][1] | {"early_size": 24}))
+def test_a_presets_small_pictures_are_for_its_network_and_new_weights():
     spec, reasons = resolved(preset="fast")
     assert (spec.early_size, reasons["early_size"]) == (24, "preset fast, in the first epochs")
     assert resolved(preset="fast", side=96).spec.early_size == 72

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
 SHOWN_EVERY = 0.5  # seconds between two updates of the display
 LOGGED_EVERY = 2.0  # seconds between two tick lines of history.jsonl
-EARLY = 0.6  # share of the epochs in which pictures are shrunk to `early_size`
+EARLY = 0.4  # share of the epochs in which pictures are shrunk to `early_size`
 
 
 def fit(
@@ -117,7 +117,7 @@ class Loop:
         self.model = build(spec, len(run.classes))
         self.model.stop_training = False  # where Keras callbacks look
         self.phases = plan_phases(spec)
-        self.early = int(spec.epochs * EARLY) if spec.early_size else 0  # epochs of smaller pictures
+        self.early = round(spec.epochs * EARLY) if spec.early_size else 0  # epochs of smaller pictures
         self.teacher = open_teacher(run, spec.teacher) if spec.teacher else None
         self.masks: list[Any] | None = None  # for each trainable variable: which of its numbers are not pruned
         self.callbacks = keras.callbacks.CallbackList(list(callbacks), model=self.model)

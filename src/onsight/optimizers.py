@@ -25,7 +25,7 @@ class Muon(keras.optimizers.Muon):  # type: ignore[misc]  # Keras exports it unt
         defaults: dict[str, Any] = {
             "weight_decay": None,
             "adam_weight_decay": None,
-            "adam_lr_ratio": 0.05,
+            "adam_lr_ratio": 0.1,
             "adam_beta_1": 0.85,
             "adam_beta_2": 0.95,
             "momentum": 0.6,
