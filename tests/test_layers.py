@@ -61,3 +61,33 @@ def test_silu_and_its_slope_equal_keras(dtype, tolerance):
             slopes.append(np.asarray(tf.cast(tape.gradient(total, x), tf.float32)))
         assert slopes[0].max() > 1.05  # silu is steeper than 1 near 2.4
         np.testing.assert_allclose(*slopes, atol=2 * tolerance)
+
+
+@pytest.mark.parametrize("shape", [(3, 7, 7, 256), (2, 4, 5, 300)])
+def test_a_wide_convolution_and_its_gradients_equal_keras(shape):
+    import keras
+
+    from onsight.layers import Conv2D
+
+    rng = np.random.default_rng(0)
+    x, wanted = (keras.ops.cast(rng.standard_normal((*shape[:3], c)), "bfloat16") for c in (shape[3], 256))
+    options = {"padding": "same", "use_bias": False, "dtype": "mixed_bfloat16"}
+    ours, theirs = (kind(256, 3, **options) for kind in (Conv2D, keras.layers.Conv2D))
+    for layer in (ours, theirs):
+        layer.build(shape)
+    theirs.set_weights(ours.get_weights())
+    found, expected = (np.asarray(keras.ops.cast(layer(x), "float32")) for layer in (ours, theirs))
+    np.testing.assert_allclose(found, expected, atol=0.02)
+    if keras.config.backend() == "tensorflow":
+        import tensorflow as tf
+
+        pairs = []
+        for layer in (ours, theirs):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                total = tf.reduce_sum(layer(x) * wanted)
+            pairs.append(
+                [np.asarray(tf.cast(each, tf.float32)) for each in tape.gradient(total, [x, layer.kernel.value])]
+            )
+        for mine, other in zip(*pairs, strict=True):
+            np.testing.assert_allclose(mine, other, atol=0.01 * np.abs(other).max())

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
 SHOWN_EVERY = 0.5  # seconds between two updates of the display
 LOGGED_EVERY = 2.0  # seconds between two tick lines of history.jsonl
-EARLY = 0.4  # share of the epochs in which pictures are shrunk to `early_size`
+EARLY = 0.25  # share of the epochs in which pictures are shrunk to `early_size`
 
 
 def fit(

@@ -50,6 +50,52 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
 
 @keras.saving.register_keras_serializable(package="onsight")
+class Conv2D(keras.layers.Conv2D):
+    """Keras' convolution, whose kernel TensorFlow differentiates in bfloat16 as nine products where that is faster.
+
+    oneDNN takes twice as long for a kernel's gradient as for the convolution itself. A batch of 500, 256 to 256
+    channels: 62 ms at 7 px where the products take 49, 20 and 8 ms at 3 px; with fewer channels the products lose.
+    """
+
+    def convolution_op(self, inputs: Any, kernel: Any) -> Any:
+        """Return the convolution alone, (batch, H, W, filters)."""
+        usual = (self.kernel_size, self.strides, self.padding, self.dilation_rate, self.groups)
+        wide = self.compute_dtype == "bfloat16" and min(self.filters, inputs.shape[-1]) >= 256
+        if wide and _fusing() and usual == ((3, 3), (1, 1), "same", (1, 1), 1):
+            return _convolution()(inputs, keras.ops.cast(kernel, self.compute_dtype))
+        return super().convolution_op(inputs, kernel)
+
+
+@functools.cache
+def _convolution() -> Callable[[Any, Any], Any]:
+    """Return TensorFlow's convolution, 3 x 3 and of the same size, with that gradient."""
+    import tensorflow as tf
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def convolution(inputs: Any, kernel: Any) -> tuple[Any, Callable[[Any], Any]]:
+        def gradients(gradient: Any) -> tuple[Any, Any]:
+            shape = tf.shape(inputs)
+            padded = tf.pad(inputs, ((0, 0), (1, 1), (1, 1), (0, 0)))
+            across = tf.reshape(gradient, (-1, gradient.shape[-1]))
+            products = [
+                tf.matmul(
+                    tf.reshape(padded[:, i : i + shape[1], j : j + shape[2]], (-1, inputs.shape[-1])),
+                    across,
+                    transpose_a=True,
+                )
+                for i in range(3)
+                for j in range(3)
+            ]
+            back = tf.nn.conv2d_transpose(gradient, kernel, shape, 1, "SAME")
+            return back, tf.reshape(tf.stack(products), kernel.shape)
+
+        return tf.nn.conv2d(inputs, kernel, 1, "SAME"), gradients
+
+    found: Callable[[Any, Any], Any] = convolution
+    return found
+
+
+@keras.saving.register_keras_serializable(package="onsight")
 class Activation(keras.layers.Activation):
     """Keras' activation, whose silu TensorFlow differentiates in one pass over the picture while it trains.
 
@@ -59,8 +105,8 @@ class Activation(keras.layers.Activation):
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Return the activation of the inputs, of the same shape and dtype."""
-        fused = training and sys.platform == "linux" and keras.config.backend() == "tensorflow"
-        return _silu()(inputs) if fused and self.activation is keras.activations.silu else super().call(inputs)
+        fused = training and self.activation is keras.activations.silu and _fusing()
+        return _silu()(inputs) if fused else super().call(inputs)
 
 
 @functools.cache
@@ -80,3 +126,9 @@ def _silu() -> Callable[[Any], Any]:
 
     found: Callable[[Any], Any] = silu
     return found
+
+
+def _fusing() -> bool:
+    """Return whether gradients of our own were tried on what Keras runs on."""
+    backend: str = keras.config.backend()
+    return sys.platform == "linux" and backend == "tensorflow"

@@ -100,7 +100,7 @@ class TrainSpec(BaseModel):
         None,
         ge=8,
         le=1024,
-        description="side in pixels of the first 40 % of the epochs: smaller pictures take less time",
+        description="side in pixels of the first quarter of the epochs: smaller pictures take less time",
     )
     epochs: Later[int] = Field(UNSET, ge=1, le=100_000, description="passes over the training pictures")
     time_budget: str | None = Field(

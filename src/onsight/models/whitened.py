@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from ..layers import Activation, BatchNormalization
+from ..layers import Activation, BatchNormalization, Conv2D
 
 PIXELS = 5_000 * 32 * 32  # looked at for the whitening
 PATCH = 2  # pixels a side
@@ -44,9 +44,7 @@ def blocks(image_size: int, num_classes: int, widths: tuple[int, ...], name: str
     for block, filters in enumerate(widths, start=1):
         for part in "ab":
             number = f"{block}{part}"
-            x = layers.Conv2D(
-                filters, 3, padding="same", use_bias=False, kernel_initializer=dirac, name=f"conv{number}"
-            )(x)
+            x = Conv2D(filters, 3, padding="same", use_bias=False, kernel_initializer=dirac, name=f"conv{number}")(x)
             if part == "a":
                 x = layers.MaxPooling2D(name=f"pool{block}")(x)
             x = BatchNormalization(momentum=0.6, epsilon=1e-12, scale=False, name=f"norm{number}")(x)
