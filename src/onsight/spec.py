@@ -59,7 +59,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
         FAST,
     ),
     "best": (
-        "the same, wider and for longer, with holes in its pictures: the most accurate here, for the most time",
+        "the same, wider, for twice as long, with holes in its pictures: for accuracy",
         FAST | {"model": "whitened_wide", "epochs": 16, "augmentation": "flip_shift_cutout"},
     ),
     "transfer": (
