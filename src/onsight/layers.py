@@ -59,9 +59,9 @@ class Conv2D(keras.layers.Conv2D):
 
     def convolution_op(self, inputs: Any, kernel: Any) -> Any:
         """Return the convolution alone, (batch, H, W, filters)."""
-        usual = (self.kernel_size, self.strides, self.padding, self.dilation_rate, self.groups)
+        usual = (self.kernel_size, self.strides, self.padding, self.dilation_rate, self.groups, self.data_format)
         wide = self.compute_dtype == "bfloat16" and min(self.filters, inputs.shape[-1]) >= 256
-        if wide and _fusing() and usual == ((3, 3), (1, 1), "same", (1, 1), 1):
+        if wide and _fusing() and usual == ((3, 3), (1, 1), "same", (1, 1), 1, "channels_last"):
             return _convolution()(inputs, keras.ops.cast(kernel, self.compute_dtype))
         return super().convolution_op(inputs, kernel)
 
