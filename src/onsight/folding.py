@@ -132,9 +132,9 @@ def is_weighted(layer: Any) -> bool:
     """Return whether the layer is a plain convolution or a dense layer, its channels last and in one group."""
     import keras
 
-    from .layers import Conv2D  # imports Keras
+    from .layers import standard  # imports Keras
 
-    if type(layer) in (keras.layers.Conv2D, Conv2D):
+    if standard(layer) is keras.layers.Conv2D:
         return bool(layer.groups == 1 and layer.data_format == "channels_last")
     return type(layer) is keras.layers.Dense
 

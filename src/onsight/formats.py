@@ -299,18 +299,16 @@ def write_keras(model_folder: Path, path: Path, precision: Precision, pictures: 
     """Write a .keras file that needs nothing but Keras: our layers become Keras' own, which compute the same."""
     import keras
 
-    from . import layers
     from .backend import to_numpy
     from .folding import plain_config
+    from .layers import standard
     from .saving import load_model
 
-    def standard(layer: keras.layers.Layer) -> keras.layers.Layer:
-        kind = type(layer)
-        kind = kind.mro()[1] if kind.__module__ == layers.__name__ else kind
-        return kind.from_config(plain_config(layer))
+    def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
+        return standard(layer).from_config(plain_config(layer))
 
     model = load_model(model_folder)
-    plain = keras.models.clone_model(model, clone_function=standard)
+    plain = keras.models.clone_model(model, clone_function=copy)
     plain.set_weights([to_numpy(weight) for weight in model.weights])
     plain.save(path)
 

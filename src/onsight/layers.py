@@ -132,3 +132,9 @@ def _fusing() -> bool:
     """Return whether gradients of our own were tried on what Keras runs on."""
     backend: str = keras.config.backend()
     return sys.platform == "linux" and backend == "tensorflow"
+
+
+def standard(layer: keras.layers.Layer) -> type[keras.layers.Layer]:
+    """Return the class of a layer; where it is one of these, that of Keras which computes the same."""
+    kind = type(layer)
+    return kind.mro()[1] if kind.__module__ == __name__ else kind
