@@ -72,7 +72,7 @@ def choose_precision(backend: str) -> Choice:
     """Return the precision of training that is faster on this machine, and why.
 
     The evidence, images a second of a training step in float32 and in bfloat16: TensorFlow on a Xeon with AMX, wide
-    network, 420 and 790; on an AMD EPYC with avx512_bf16, wide 590 and 880, `cnn_compact` 3,100 and 4,300, `cnn` 5,200
+    network, 420 and 790; on an AMD EPYC with avx512_bf16, wide 600 and 910, `cnn_compact` 3,100 and 4,300, `cnn` 5,200
     and 6,900; JAX on the Xeon, small network, 1,000 and 850. On an AMD EPYC without: docs/decisions.md.
     """
     if backend == "jax":
