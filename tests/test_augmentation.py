@@ -121,16 +121,16 @@ def test_rotate_zoom_reaches_a_tenth():
     assert not np.array_equal(turns, draw("rotate_zoom", 2000, 32, seed=0, epoch=1).turns)
 
 
-def test_cutout_greys_a_square_of_half_the_side():
+def test_cutout_greys_a_square_of_three_eighths_of_the_side():
     black = np.zeros((400, 32, 32, 3), np.uint8)
     draws = draw("flip_shift_cutout", 400, 32, seed=0, epoch=0)
     changed = augment(black, draws)
     assert set(np.unique(changed)) == {0, GREY}
     sizes = (changed[..., 0] == GREY).sum(axis=(1, 2))
-    assert sizes.max() == 16 * 16
-    assert sizes.min() >= 8 * 8  # the centre in a corner
-    inside = ((draws.holes >= 8) & (draws.holes <= 24)).all(axis=1)
-    assert (sizes[inside] == 256).all()
+    assert sizes.max() == 12 * 12
+    assert sizes.min() >= 6 * 6  # the centre in a corner
+    inside = ((draws.holes >= 6) & (draws.holes <= 26)).all(axis=1)
+    assert (sizes[inside] == 144).all()
     assert not black.any()
 
 

@@ -59,8 +59,8 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
         FAST,
     ),
     "best": (
-        "the same, wider, for twice as long, with holes in its pictures: for accuracy",
-        FAST | {"model": "whitened_wide", "epochs": 16, "augmentation": "flip_shift_cutout"},
+        "the same, wider, for three times as long, with holes in its pictures: for accuracy",
+        FAST | {"model": "whitened_wide", "epochs": 24, "augmentation": "flip_shift_cutout"},
     ),
     "transfer": (
         "from weights that have learned before: the head on cached features, then the last layers",
