@@ -9,6 +9,7 @@ from onsight.checkpoints import load_checkpoint
 from onsight.errors import SpecError, TrainingError
 from onsight.pipeline import Examples
 from onsight.progress import Reporter
+from onsight.runs import open_run
 
 
 @pytest.fixture
@@ -41,6 +42,9 @@ def test_the_schedule_ends_with_the_budget(toy_spec, monkeypatch):
     run = onsight.train(spec, reporter=Reporter())
     history = run.history()
     assert len(history) == run.spec["epochs"] == 4
+    record = open_run(run.folder).record
+    assert record["reasons"]["epochs"] == "what fits into 10m"
+    assert record["phases"] == [f"all layers, epochs 1 to 4, learning rate up to {spec.learning_rate:g}"]
     rates = [row["learning_rate"] for row in history]
     assert rates == sorted(rates, reverse=True)
     steps = (load_checkpoint(run.checkpoints).state["total"] - 2) // 3

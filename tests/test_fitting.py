@@ -194,6 +194,7 @@ def test_a_stop_after_early_stopping_trains_no_further(toy_spec, monkeypatch):
     assert outcome(run) == outcome(unbroken)
     onsight.resume(run, epochs=5, reporter=Spy())  # asked for: it goes on
     assert len(run.history()) == 5
+    assert open_run(run.folder).record["reasons"]["epochs"] == "asked for when it was resumed"
 
 
 def test_training_longer_can_be_stopped_and_resumed(toy_spec):

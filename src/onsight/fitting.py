@@ -231,9 +231,15 @@ class Loop:
         self.spec = self.spec.model_copy(update={"epochs": epochs})
         self.phases = plan_phases(self.spec)
         self.phase = self.phases[0]
-        self.run.update_spec(epochs=epochs)
+        self.record_epochs(f"what fits into {self.spec.time_budget}")
         self.show.note(f"epochs           {total / self.steps:.2f}  (what fits into {budget:g} s: {total:,} steps)")
         self.checkpoint()
+
+    def record_epochs(self, reason: str) -> None:
+        """Write into spec.json that the training takes another number of epochs than it began with, and why."""
+        self.run.record["reasons"] = self.run.record.get("reasons", {}) | {"epochs": reason}
+        self.run.record["phases"] = [str(phase) for phase in self.phases]
+        self.run.update_spec(epochs=self.spec.epochs)
 
     def learn(
         self, answer: Answer, examples: Examples, plan: Plan, rates: np.ndarray, batch_size: int, start: int
@@ -403,7 +409,7 @@ class Loop:
         if self.spec.epochs != self.run.spec["epochs"]:  # asked to go on for longer
             self.state["stopped"], self.state["total"], self.state["judge"]["waited"] = False, None, 0
             self.checkpoint()
-            self.run.update_spec(epochs=self.spec.epochs)
+            self.record_epochs("asked for when it was resumed")
         self.feed()
         self.run.rewrite_history(self.state["history"])
         where = f"epoch {self.state['epoch'] + 1}, step {self.state['step']}"
