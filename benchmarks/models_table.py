@@ -227,7 +227,8 @@ def reached(run: Run) -> tuple[str, str]:
     seconds = sum(line.get("seconds") or 0 for line in history)
     spec = run.spec
     time_taken = f"{seconds / 60:.0f} min in {spec['precision']}"
-    recipe = f"{spec['preset']}, {spec['optimizer']}, {len(history)} epochs, {time_taken}"
+    taught = "distilled, " if spec.get("teacher") else ""
+    recipe = f"{taught}{spec['preset']}, {spec['optimizer']}, {len(history)} epochs, {time_taken}"
     return f"{100 * metrics['accuracy']:.2f} % ({100 * low:.2f} to {100 * high:.2f}, n = {metrics['n']:,})", recipe
 
 
