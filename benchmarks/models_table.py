@@ -226,9 +226,13 @@ def reached(run: Run) -> tuple[str, str]:
     history = run.history()
     seconds = sum(line.get("seconds") or 0 for line in history)
     spec = run.spec
-    time_taken = f"{seconds / 60:.0f} min in {spec['precision']}"
-    taught = "distilled, " if spec.get("teacher") else ""
-    recipe = f"{taught}{spec['preset']}, {spec['optimizer']}, {len(history)} epochs, {time_taken}"
+    words = [
+        *(["distilled"] if spec.get("teacher") else []),
+        spec["preset"],
+        f"{spec['optimizer']}, batches of {spec['batch_size']}",
+        f"{len(history)} epochs, {seconds / 60:.0f} min in {spec['precision']}",
+    ]
+    recipe = ", ".join(words)
     return f"{100 * metrics['accuracy']:.2f} % ({100 * low:.2f} to {100 * high:.2f}, n = {metrics['n']:,})", recipe
 
 
