@@ -183,6 +183,22 @@ def test_resnet20s_shortcut_takes_every_other_pixel_and_adds_zeros():
     np.testing.assert_allclose(y, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize(("name", "size"), [("resnet20", 32), ("resnet20", 30), ("wide_resnet16_4", 16)])
+def test_a_block_that_halves_is_centred_on_the_pixels_that_its_shortcut_takes(name, size):
+    """A kernel of which only the middle is not zero picks one pixel; "same" would pick its neighbour."""
+    import keras
+
+    model = build_model(name, size, 2)
+    layer = model.get_layer("block2_1_1_conv")
+    kernel = np.zeros(layer.kernel.shape, np.float32)
+    kernel[1, 1, 0, 0] = 1
+    layer.kernel.assign(kernel)
+    source = model.get_layer("block2_1_0_relu" if name == "wide_resnet16_4" else "block1_3_relu").output
+    pictures = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), np.uint8)
+    x, y = keras.Model(model.input, [source, layer.output]).predict_on_batch(pictures)
+    np.testing.assert_allclose(y[..., 0], x[:, ::2, ::2, 0], atol=1e-6)
+
+
 @pytest.mark.parametrize("name", ["resnet20", "vgg11", "inception_cifar", "mobilenet_cifar"])
 def test_where_muon_may_rescale_kernels_a_batch_norm_follows(name):
     assert MODELS[name].normed

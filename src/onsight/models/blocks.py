@@ -17,14 +17,22 @@ def image_input(image_size: int) -> tuple[Any, Any]:
 
 
 def convolve(
-    x: Any, filters: int, size: int, name: str, strides: int = 1, *, scale: bool = True, relu: bool = True
+    x: Any,
+    filters: int,
+    size: int,
+    name: str,
+    strides: int = 1,
+    *,
+    padding: str = "same",
+    scale: bool = True,
+    relu: bool = True,
 ) -> Any:
     """Return a convolution of `size` x `size` (same size or, with strides, a part) without bias, batch norm, ReLU.
 
     `scale` is whether the batch norm has one beside its shift.
     """
     x = layers.Conv2D(
-        filters, size, strides, padding="same", use_bias=False, kernel_initializer="he_normal", name=f"{name}_conv"
+        filters, size, strides, padding=padding, use_bias=False, kernel_initializer="he_normal", name=f"{name}_conv"
     )(x)
     x = BatchNormalization(scale=scale, name=f"{name}_norm")(x)
     return layers.ReLU(name=f"{name}_relu")(x) if relu else x

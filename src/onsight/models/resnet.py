@@ -38,9 +38,8 @@ def plain(image_size: int, num_classes: int, depth: int, name: str) -> keras.Mod
     for stage, filters in enumerate((16, 32, 64), start=1):
         for index in range(1, depth + 1):
             block = f"block{stage}_{index}"
-            strides = 2 if stage > 1 and index == 1 else 1
             shortcut = x
-            if strides == 2:
+            if stage > 1 and index == 1:
                 shortcut = layers.MaxPooling2D(1, strides=2, name=f"{block}_skip")(shortcut)  # pixels 0, 2, 4, …
                 # Channels are padded as if they were rows: ZeroPadding2D pads axes 1 and 2 only.
                 shortcut = layers.Permute((1, 3, 2), name=f"{block}_skip_turn")(shortcut)
@@ -48,7 +47,9 @@ def plain(image_size: int, num_classes: int, depth: int, name: str) -> keras.Mod
                     shortcut
                 )
                 shortcut = layers.Permute((1, 3, 2), name=f"{block}_skip_turn_back")(shortcut)
-            x = convolve(x, filters, 3, f"{block}_1", strides)
+                x = halve(x, filters, f"{block}_1")
+            else:
+                x = convolve(x, filters, 3, f"{block}_1")
             x = convolve(x, filters, 3, f"{block}_2", relu=False)
             x = layers.Add(name=f"{block}_add")([x, shortcut])
             x = layers.ReLU(name=f"{block}_relu")(x)
@@ -75,7 +76,7 @@ def wide_resnet16_4(image_size: int, num_classes: int) -> keras.Model:
                 x = layers.Conv2D(
                     filters, 1, strides, use_bias=False, kernel_initializer="he_normal", name=f"{name}_skip"
                 )(y)
-            y = convolve(y, filters, 3, f"{name}_1", strides)
+            y = halve(y, filters, f"{name}_1") if strides == 2 else convolve(y, filters, 3, f"{name}_1")
             y = layers.Conv2D(
                 filters, 3, padding="same", use_bias=False, kernel_initializer="he_normal", name=f"{name}_2_conv"
             )(y)
@@ -84,6 +85,15 @@ def wide_resnet16_4(image_size: int, num_classes: int) -> keras.Model:
     x = layers.GlobalAveragePooling2D(name="pool")(x)
     logits = layers.Dense(num_classes, dtype="float32", name="logits")(x)
     return keras.Model(inputs, logits, name="wide_resnet16_4")
+
+
+def halve(x: Any, filters: int, name: str) -> Any:
+    """Return a 3x3 convolution, batch norm and ReLU, centred on pixels 0, 2, 4, …: those that the shortcut takes.
+
+    So do the papers' programs, which pad on both sides. Keras' "same" centres it on 1, 3, 5, … where a side is even.
+    """
+    x = layers.ZeroPadding2D(1, name=f"{name}_pad")(x)
+    return convolve(x, filters, 3, name, strides=2, padding="valid")
 
 
 def activate(x: Any, name: str) -> Any:
