@@ -1,8 +1,13 @@
 import hashlib
+import io
 import os
+import tarfile
+
+import pytest
 
 from onsight import archives
-from onsight.archives import checksum_of
+from onsight.archives import checksum_of, unpack
+from onsight.errors import DataError
 
 
 def test_a_checksum_is_remembered_until_the_file_changes(tmp_path, monkeypatch):
@@ -31,3 +36,20 @@ def test_the_checksum_of_a_file_written_just_now_is_not_remembered(tmp_path):
     path.write_bytes(b"two")
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # the same size and time, as within the clock's grain
     assert checksum_of(path, "md5") == hashlib.md5(b"two").hexdigest()
+
+
+@pytest.mark.parametrize("name", ["a" * 5000, "a" * (2 << 20)])
+@pytest.mark.parametrize("kind", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_a_header_that_would_fill_the_memory_is_refused(tmp_path, name, kind):
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz", format=kind) as tar:
+        for member in (name, "wanted"):
+            entry = tarfile.TarInfo(member)
+            entry.size = 3
+            tar.addfile(entry, io.BytesIO(b"yes"))
+    if len(name) < 1 << 20:
+        unpack(tmp_path / "a.tar.gz", {"wanted": range(3, 4)}, tmp_path / "out")
+        assert [path.name for path in (tmp_path / "out").iterdir()] == ["wanted"]
+    else:
+        with pytest.raises(DataError, match=r"a header of 2,\d+,\d+ bytes"):
+            unpack(tmp_path / "a.tar.gz", {"wanted": range(3, 4)}, tmp_path / "out")
+        assert [path.name for path in tmp_path.iterdir()] == ["a.tar.gz"]

@@ -165,8 +165,10 @@ def test_a_member_of_another_size_is_refused(tmp_path):
 def test_an_archive_that_inflates_without_end_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(cifar, "MAX_UNPACKED", 200_000)
     members = {"bomb": bytes(1_000_000)} | contents("cifar10")
-    with pytest.raises(DataError, match="inflates to more than"):
-        load_cifar("cifar10", write_archive("cifar10", tmp_path / "cifar-10-binary.tar.gz", members))
+    archive = write_archive("cifar10", tmp_path / "cifar-10-binary.tar.gz", members)
+    for _ in range(2):  # what came before the end is not taken the next time
+        with pytest.raises(DataError, match="inflates to more than"):
+            load_cifar("cifar10", archive)
 
 
 @pytest.mark.parametrize("share", [0, 0.5, 0.999])
@@ -183,8 +185,9 @@ def test_an_archive_with_a_wrong_checksum_at_its_end_is_refused(tmp_path):
     # Padding, as tar may write it: the last file is read long before the end.
     data = gzip.compress(gzip.decompress(archive.read_bytes()) + bytes(4 << 20))
     archive.write_bytes(data[:-8] + bytes(4) + data[-4:])
-    with pytest.raises(DataError, match="CRC check failed"):
-        load_cifar("cifar10", archive)
+    for _ in range(2):
+        with pytest.raises(DataError, match="CRC check failed"):
+            load_cifar("cifar10", archive)
 
 
 def test_another_compressed_file_is_refused(tmp_path):

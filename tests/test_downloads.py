@@ -158,6 +158,20 @@ def test_without_a_published_checksum_the_first_ones_is_kept(server, target):
     assert len(server.asked) == asked  # it is there, and as recorded
 
 
+def test_the_first_download_takes_no_beginning_that_nothing_vouches_for(server, target):
+    left_by_an_earlier_start(target, b"x" * 1000)
+    assert fetch(server, "whole", target, sha256=None, size=None).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("version", ['"1"', '"0"'])
+def test_the_first_download_goes_on_only_where_the_server_has_the_same_version(server, target, version):
+    left_by_an_earlier_start(target, (CONTENT if version == server.etag else b"x" * 1000)[:1000])
+    partial_of(target).with_name(f"{partial_of(target).name}.etag").write_text(version)
+    assert fetch(server, "whole", target, sha256=None, size=None).read_bytes() == CONTENT
+    assert server.asked[-1] == ("whole", "bytes=1000-", version)
+    assert sorted(path.suffix for path in target.parent.iterdir()) == [".gz", ".lock", ".sha256"]
+
+
 @pytest.mark.parametrize(
     ("path", "message"),
     [("endless", "does not say how long it is"), ("absent", "answered 404"), ("to-ftp", "ftp.* is refused")],

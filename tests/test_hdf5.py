@@ -44,7 +44,7 @@ def test_it_reads_what_keras_writes(tmp_path, arrays, below, pieces):
 def test_a_top_is_passed_over_and_any_other_is_refused(tmp_path, arrays):
     top = [np.ones(shape, "float32") for shape in TOP]
     assert len(read_h5(write(tmp_path / "top.h5", arrays, top), SHAPES, TOP)) == 3
-    with pytest.raises(ModelFileError, match="holds 5 arrays, and the network has 3"):
+    with pytest.raises(ModelFileError, match="holds 5 arrays or more, and the network has 3"):
         read_h5(tmp_path / "top.h5", SHAPES)
     with pytest.raises(ModelFileError, match=r"is float32 \(2, 1000\), and the network has float32 \(3, 1000\)"):
         read_h5(tmp_path / "top.h5", SHAPES, [(3, 1000), (1000,)])
@@ -118,7 +118,25 @@ def names_of_numbers(file, arrays):
 
 
 def endless_names(file, arrays):
-    file.attrs["layer_names"] = np.array([b"x"] * 10_001)
+    file.attrs["layer_names"] = np.array([b"x"] * 2_001)
+
+
+def names_of_any_length(file, arrays):
+    file.attrs["layer_names"] = np.array(["x" * 100_000] * 4, dtype=h5py.string_dtype())
+
+
+def long_names(file, arrays):
+    file.attrs["layer_names"] = np.array([b"x" * 513] * 4)
+
+
+def names_in_many_pieces(file, arrays):
+    del file.attrs["layer_names"]
+    for piece in range(3):
+        file.attrs[f"layer_names{piece}"] = np.array([b"x"] * 1000)
+
+
+def one_layer_again_and_again(file, arrays):
+    file.attrs["layer_names"] = np.array([b"conv"] * 2000)
 
 
 def no_names(file, arrays):
@@ -151,6 +169,10 @@ def other_order(file, arrays):
         (group_for_data, "is no data set"),
         (names_of_numbers, "no list of names"),
         (endless_names, "not that of a list of names"),
+        (names_of_any_length, "holds more than 2,000 names, or one of more than 512 characters"),
+        (long_names, "no list of names"),
+        (names_in_many_pieces, "holds more than 2,000 names"),
+        (one_layer_again_and_again, "holds 4 arrays or more, and the network has 3"),
         (no_names, "names no layers with weights"),
         (fewer, "holds 2 arrays, and the network has 3"),
         (other_order, "and the network has float32"),

@@ -6,20 +6,26 @@ import contextlib
 import gzip
 import hashlib
 import os
+import shutil
 import tarfile
 import time
 import zlib
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
+from typing import Self
 
 from .errors import DataError
-from .files import cache_folder, write_atomic
+from .files import cache_folder, sync_folder, temporary_sibling, write_atomic
+
+LONGEST_HEADER = 1 << 20  # bytes
+HEADERS = b"xgXLK"  # types of members: pax (x, g, and X of Solaris), and GNU's long names of files (L) and links (K)
 
 
 def unpack(archive: Path, wanted: Mapping[str, range], folder: Path, *, most: int | None = None) -> None:
     """Write the members of a .tar.gz that are wanted to `folder`, under the names that we know them by.
 
-    The other members are passed over, and none decides where anything is written. What is there already is kept.
+    The other members are passed over, and none decides where anything is written. What is there already is kept, and
+    nothing comes to it from an archive that turns out to be damaged.
 
     Args:
         archive: the .tar.gz.
@@ -35,10 +41,12 @@ def unpack(archive: Path, wanted: Mapping[str, range], folder: Path, *, most: in
     missing = {name for name in wanted if not (folder / name).is_file()}
     if not missing:
         return
+    found: list[str] = []
+    partial = temporary_sibling(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        partial.mkdir(parents=True)
         with _Limited(archive, most) as stream:
-            with tarfile.open(fileobj=stream, mode="r|", bufsize=1 << 20) as tar:
+            with tarfile.open(fileobj=stream, mode="r|", bufsize=1 << 20, tarinfo=_Member) as tar:
                 while (missing or most) and (member := tar.next()):
                     name = PurePosixPath(member.name).name
                     content = tar.extractfile(member) if name in missing and member.isreg() else None
@@ -48,16 +56,35 @@ def unpack(archive: Path, wanted: Mapping[str, range], folder: Path, *, most: in
                                 f"'{archive}': {name} has {member.size:,} bytes, expected "
                                 f"{'at most ' if len(wanted[name]) > 1 else ''}{wanted[name][-1]:,}"
                             )
-                        write_atomic(folder / name, content.read())
+                        write_atomic(partial / name, content.read())
                         missing.remove(name)
+                        found.append(name)
             while most and stream.read(1 << 20):
                 pass
+        if not missing:
+            folder.mkdir(exist_ok=True)
+            for name in found:
+                os.replace(partial / name, folder / name)
+            sync_folder(folder)
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"'{archive}' is not a whole .tar.gz ({error}): get it again") from error
     except OSError as error:
         raise DataError(f"'{archive}' cannot be unpacked to '{folder}': {error} (ONSIGHT_CACHE moves it)") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     if missing:
         raise DataError(f"'{archive}' lacks {', '.join(sorted(missing))}: is it the official archive?")
+
+
+class _Member(tarfile.TarInfo):
+    """A header, of which the kinds that tarfile reads whole (long names, pax) must not be long."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        member = super().frombuf(buf, encoding, errors)
+        if member.size > LONGEST_HEADER and member.type in HEADERS:
+            raise tarfile.ReadError(f"a header of {member.size:,} bytes")
+        return member
 
 
 class _Limited(gzip.GzipFile):

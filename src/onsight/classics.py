@@ -25,6 +25,8 @@ from .downloads import download
 from .errors import DataError, DownloadError
 from .files import cache_folder
 
+MAX_UNPACKED = 4 << 30  # bytes of STL-10's archive, which holds 3.1 GB
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -63,7 +65,10 @@ def load_classic(
             f"The data folder '{data_dir}' does not exist: give one with {', '.join(layout.files)}, or none to download"
         )
     cache = cache_folder() / "downloads" / name
-    found = next((paths for paths in (_find(layout, place) for place in _places(name, data_dir, cache)) if paths), None)
+    places = [data_dir / name, data_dir] if data_dir else []
+    found = next((paths for paths in (_find(layout, place) for place in places) if paths), None)
+    if found is None and all((cache / file).is_file() for file in layout.files):  # else an earlier download broke off
+        found = {file: cache / file for file in layout.files}
     if found is None:
         if not download:
             raise DataError(f"{layout.title} is not on this machine, as far as can be seen from here.")
@@ -86,10 +91,6 @@ def load_classic(
     names = tuple(f"{name}#{index}" for index in range(len(labels)))
     mark = fingerprint(layout.classes, labels, parts, checksums)
     return Dataset(name, layout.classes, names, labels, parts, provenance, mark, images)
-
-
-def _places(name: str, data_dir: Path | None, cache: Path) -> list[Path]:
-    return ([data_dir / name, data_dir] if data_dir else []) + [cache]
 
 
 def _find(layout: Layout, place: Path) -> dict[str, Path] | None:
@@ -189,7 +190,7 @@ def read_stl10(layout: Layout, paths: Mapping[str, Path]) -> tuple[NDArray[np.ui
         for part, count in zip(("train", "test"), layout.counts, strict=True)
         for kind, size in (("X", 3 * layout.side**2), ("y", 1))
     }
-    unpack(archive, wanted, folder)
+    unpack(archive, wanted, folder, most=MAX_UNPACKED)
     images = np.empty((sum(layout.counts), layout.side, layout.side, 3), np.uint8)
     labels = np.empty(len(images), np.int64)
     rows = slice(0, 0)

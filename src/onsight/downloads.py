@@ -39,7 +39,8 @@ def download(
 ) -> Path:
     """Fetch `url` to `target` and return `target`, which is then whole and has the given checksum, or absent.
 
-    What was received stays in `target` + ".partial" when a download breaks off, and the next one goes on from there.
+    What was received stays in `target` + ".partial" when a download breaks off, and the next one goes on from there;
+    where neither a checksum nor the server can tell whether the two belong together, it begins anew.
     Two processes that want the same file take turns: the second finds it there.
 
     Args:
@@ -71,6 +72,8 @@ def download(
                 return target
             if size is None:
                 size = _length(url, timeout)
+            if first and not _version(partial).is_file():  # nothing could tell a wrong beginning
+                partial.unlink(missing_ok=True)
             resumed = partial.exists()
             _fetch(url, partial, size, progress, timeout, attempts)
             found = files.checksum(partial, kind)
@@ -80,7 +83,8 @@ def download(
                 _fetch(url, partial, size, progress, timeout, attempts)
                 found = files.checksum(partial, kind)
             if found != expected and not first:
-                partial.unlink()
+                for each in (partial, _version(partial)):
+                    each.unlink(missing_ok=True)
                 earlier = "" if published else f" as at the first download (remove {note.name} to accept the new file)"
                 raise DownloadError(
                     f"{url} sent other bytes: expected {kind} {expected}{earlier}, got {found}; they were removed."
@@ -88,6 +92,7 @@ def download(
             if first:
                 files.write_atomic(note, found)
             os.replace(partial, target)
+            _version(partial).unlink(missing_ok=True)
             files.sync_folder(target.parent)
             return target
     except DownloadError as error:
@@ -116,12 +121,11 @@ def _fetch(
     url: str, partial: Path, size: int, progress: Callable[[int, int], None] | None, timeout: float, attempts: int
 ) -> None:
     """Fill `partial` until it holds `size` bytes, in as many attempts as it takes."""
-    version: list[str] = []  # the server's name for the file's content, once known: a resumed part must be of the same
     failed = 0
     began = held = _size(partial)
     while held != size:
         try:
-            _attempt(url, partial, size, progress, timeout, version)
+            _attempt(url, partial, size, progress, timeout)
             reason: Exception = ConnectionError(f"the connection ended after {_size(partial):,} of {size:,} bytes")
         except urllib.error.HTTPError as error:
             error.close()
@@ -149,21 +153,14 @@ def _fetch(
         time.sleep(PAUSE * 2 ** (failed - 1))
 
 
-def _attempt(
-    url: str,
-    partial: Path,
-    size: int,
-    progress: Callable[[int, int], None] | None,
-    timeout: float,
-    version: list[str],
-) -> None:
+def _attempt(url: str, partial: Path, size: int, progress: Callable[[int, int], None] | None, timeout: float) -> None:
     """Ask once for the bytes that `partial` lacks and append them as they come; it may end early without an error."""
     held = _size(partial)
     headers = dict(HEADERS)
     if held:
         headers["Range"] = f"bytes={held}-"
-        if version:
-            headers["If-Range"] = version[0]
+        if _version(partial).is_file():
+            headers["If-Range"] = _version(partial).read_text()
     request = urllib.request.Request(url, headers=headers)
     with urllib.request.build_opener(_Redirects).open(request, timeout=timeout) as response:
         if response.status == 206:
@@ -182,7 +179,10 @@ def _attempt(
             )
         etag = response.headers.get("ETag", "")
         # A weak ETag (W/) promises the same meaning, not the same bytes, so it cannot join two halves.
-        version[:] = [etag] if etag.startswith('"') else []
+        if etag.startswith('"'):
+            _version(partial).write_text(etag)
+        else:
+            _version(partial).unlink(missing_ok=True)
         with open(partial, "ab" if held else "wb") as file:
             while chunk := _receive(response):
                 held += len(chunk)
@@ -194,6 +194,11 @@ def _attempt(
                     progress(held, size)
             file.flush()
             os.fsync(file.fileno())
+
+
+def _version(partial: Path) -> Path:
+    """Return where the server's name for the content (ETag) is kept: what is fetched later must be of the same."""
+    return partial.with_name(f"{partial.name}.etag")
 
 
 def _receive(response: http.client.HTTPResponse) -> bytes:

@@ -19,7 +19,9 @@ import numpy as np
 from .errors import ModelFileError
 
 LARGEST = 2**30  # bytes of a file; the largest published one here has 112 MB
-NAMES, NAME = 10_000, 512  # at most so many names in an attribute, of so many bytes
+# At most so many names in an attribute, of so many bytes; where each may have any length, which Keras does too, HDF5
+# tells the length only by reading it, so that their number is all that keeps the memory from being filled.
+NAMES, NAME = 2_000, 512
 
 
 def read_h5(path: Path, shapes: Sequence[tuple[int, ...]], top: Sequence[tuple[int, ...]] = ()) -> list[np.ndarray]:
@@ -41,10 +43,12 @@ def read_h5(path: Path, shapes: Sequence[tuple[int, ...]], top: Sequence[tuple[i
         with h5py.File(path, "r") as file:
             # What `model.save` writes holds the same below this group.
             root = group_at(file, "model_weights") if "model_weights" in file else file
-            places = [
-                (group, name) for layer in names_in(root, "layer_names")
-                for group in [group_at(root, layer)] for name in names_in(group, "weight_names")
-            ]  # fmt: skip
+            places: list[tuple[Any, str]] = []
+            for layer in names_in(root, "layer_names"):
+                group = group_at(root, layer)
+                places += [(group, name) for name in names_in(group, "weight_names")]
+                if len(places) > len(shapes) + len(top):
+                    raise Refused(f"it holds {len(places):,} arrays or more, and the network has {len(shapes):,}")
             if not places:
                 raise Refused("it names no layers with weights: not the layout in which Keras publishes weights")
             if len(places) not in (len(shapes), len(shapes) + len(top)):
@@ -83,8 +87,10 @@ def names_in(group: Any, name: str) -> list[str]:
             raise Refused(f"its attribute {piece} is no list of names")
         values = group.attrs[piece].tolist()
         found += [value if isinstance(value, str) else value.decode() for value in values]
-    if any(len(text) > NAME for text in found):
-        raise Refused(f"its attribute {name} holds names of more than {NAME} characters")
+        if len(found) > NAMES or any(len(text) > NAME for text in found):
+            raise Refused(
+                f"its attribute {name} holds more than {NAMES:,} names, or one of more than {NAME} characters"
+            )
     return found
 
 
