@@ -160,6 +160,7 @@ def test_freeze_all_and_none_and_the_users_own_epochs():
     assert (spec.epochs, spec.head_epochs) == (10, 8)
     spec, _ = resolved_from(epochs=10, head_epochs=3, freeze=5)
     assert (spec.epochs, spec.head_epochs, spec.freeze) == (10, 3, 5)
+    assert resolved_from(epochs=1)[0].head_epochs == 1  # a new head has to learn first
     spec, _ = resolved_from(preset="quick")  # asked for: its recipe stays
     assert (spec.preset, spec.optimizer, spec.epochs, spec.head_epochs) == ("quick", "adamw", 2, 1)
 
@@ -170,6 +171,8 @@ def test_shots_count_as_the_pictures_there_are():
 
 
 def test_what_is_about_old_weights_needs_some():
+    with pytest.raises(SpecError, match="augmentation=robust shows other pictures in each epoch, and --freeze all"):
+        resolved_from(freeze="all", augmentation="robust")
     with pytest.raises(SpecError, match="freeze is about layers that have learned before"):
         resolved_from(None, freeze="all")
     with pytest.raises(SpecError, match="weights says none"):

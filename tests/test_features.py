@@ -55,6 +55,8 @@ def test_they_are_computed_once_for_the_same_weights_and_pictures(pictures, monk
     bias = model.get_layer("dense1").bias
     bias.assign(bias + 1e-3)
     assert ask(model, pictures, np.arange(10)) == 4
+    model.get_layer("dense1").activation = keras.activations.tanh  # the user's function was edited
+    assert ask(model, pictures, np.arange(10)) == 5
 
 
 def test_what_breaks_off_leaves_nothing_behind(pictures, tmp_path):

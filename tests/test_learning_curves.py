@@ -1,6 +1,6 @@
 import json
+from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 from onsight import TrainSpec, learning_curves
@@ -78,14 +78,58 @@ def test_a_curve_of_the_toy_pictures(tmp_path, monkeypatch):
     few, more, all_ = ([open_run(name).dataset["split"] for name in point["runs"]] for point in record["points"])
     assert set(few[0]["train"]) < set(more[0]["train"]) < set(all_[0]["train"])
     assert few[0]["validation"] == all_[0]["validation"]
-    with pytest.raises(SpecError, match="two sizes or more"):
+    with pytest.raises(SpecError, match="two sizes or more, and --sizes has 4 alone"):
         learning_curve(spec, sizes=[4], seeds=1, reporter=Reporter())
     with pytest.raises(SpecError, match="leave --shots out"):
         learning_curve(spec.model_copy(update={"shots": 3}), reporter=Reporter())
 
 
+def trainings(monkeypatch, counts, validation=100):
+    """Let a training only say what it was asked for; classes have so many pictures."""
+    asked = []
+
+    def train(spec, *, reporter):
+        asked.append(spec)
+        taken = {name: min(count, spec.shots or count) for name, count in counts.items()}
+        return SimpleNamespace(
+            name=f"run-{len(asked):04d}",
+            spec={"weights": spec.weights and spec.weights.replace("latest", "run-0000")},
+            dataset={"name": "photos", "counts": {"train": taken, "validation": {"a": validation}}},
+            model_epoch=lambda: {"val_accuracy": 0.8},
+        )
+
+    monkeypatch.setattr(learning_curves, "train", train)
+    return asked
+
+
+def test_a_size_is_what_the_classes_have_and_larger_ones_are_left_out(tmp_path, monkeypatch):
+    asked = trainings(monkeypatch, {"a": 20, "b": 60})
+    curve = learning_curve(TrainSpec(data="photos/"), sizes=[10, 50, 60, 70, 1000], seeds=2, out=tmp_path / "curve")
+    assert [point["shots"] for point in curve.record["points"]] == [10, 35, 40]
+    assert [point["pictures"] for point in curve.record["points"]] == [20, 70, 80]
+    assert [spec.shots for spec in asked] == [10, 10, 50, 50, 60, 60, 70, 70]
+
+
+def test_all_trainings_of_a_curve_start_alike(tmp_path, monkeypatch):
+    """`latest` is another run after each training."""
+    asked = trainings(monkeypatch, {"a": 60, "b": 60})
+    learning_curve(TrainSpec(data="photos/", weights="runs/latest"), sizes=[10, 50], seeds=2, out=tmp_path / "curve")
+    assert [spec.weights for spec in asked] == ["runs/latest", *["runs/run-0000"] * 3]
+
+
+def test_what_cannot_become_a_curve_is_said_at_once(tmp_path, monkeypatch):
+    asked = trainings(monkeypatch, {"a": 60, "b": 60}, validation=0)
+    with pytest.raises(SpecError, match="judged on validation pictures"):
+        learning_curve(TrainSpec(data="photos/", validation=0), sizes=[10, 50], seeds=3)
+    assert len(asked) == 1
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SpecError, match="file cannot be a folder"):
+        learning_curve(TrainSpec(data="photos/"), out=tmp_path / "file")
+    assert len(asked) == 1
+
+
 def test_drawing_needs_no_fit():
     from onsight.figures import learning_curve as draw
 
-    assert draw(points([0.5, 0.3]), None, "A heading") is not None
-    assert np.isfinite(points([0.5])[0]["low"])
+    (axes,) = draw(points([0.5, 0.3]), None, "A heading").axes
+    assert {text.get_text() for text in axes.get_legend().texts} == {"mean, 95 % interval", "each seed"}  # no fall

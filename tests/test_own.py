@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import FunctionType
 
 import keras
 import numpy as np
@@ -55,8 +56,12 @@ def test_names_and_sizes_are_checked(mine):
             onsight.model(name)
     with pytest.raises(SpecError, match="expected 8 <= smallest <= largest <= 1024, not 64 and 32"):
         onsight.model("other", smallest=64, largest=32)
-    with pytest.raises(SpecError, match=r"'cnn' is taken by cnn:cnn. Give test_own:linear another"):
+    with pytest.raises(SpecError, match=r"'cnn' is taken by a network of Onsight's. Give test_own:linear another"):
         onsight.model("cnn")(linear)
+    same = FunctionType(linear.__code__, globals(), "cnn")
+    same.__module__ = "cnn"  # the place that the registry has for the built-in one
+    with pytest.raises(SpecError, match="'cnn' is taken"):
+        onsight.model("cnn")(same)
 
 
 @pytest.mark.parametrize(
@@ -104,6 +109,10 @@ def test_every_verb_takes_it_and_a_run_without_it_says_what_to_import(mine, toy_
             reopened.load_model()
         with pytest.raises(RunError, match=hint):
             onsight.resume(reopened, epochs=4, reporter=Reporter())
+        with pytest.raises(RunError, match=hint):
+            onsight.train(TrainSpec(data="toy", weights=str(run.folder)), reporter=Reporter())
+        with pytest.raises(RunError, match=hint):
+            onsight.prune(reopened, sparsity=0.5, reporter=Reporter())
         with pytest.raises(RunError, match=hint):
             onsight.evaluate(reopened, folds=2, reporter=Reporter())
         with pytest.raises(ModelFileError, match=hint):

@@ -153,6 +153,34 @@ def test_seeds_share_a_split_and_each_is_the_run_it_would_be_alone(photos):
     assert other.dataset["split"]["test"] != runs[1].dataset["split"]["test"]
 
 
+def test_seeds_all_start_from_the_run_that_was_the_latest_before_them(photos):
+    spec = onsight.TrainSpec(data=photos, model="mlp", epochs=1, batch_size=8, validation=0)
+    base = onsight.train(spec, reporter=QUIET)
+    runs = onsight.train_seeds(spec.model_copy(update={"weights": "latest"}), 2, reporter=QUIET)
+    assert [run.spec["weights"] for run in runs] == [str(base.folder.resolve())] * 2
+
+
+def test_a_run_that_never_began_is_not_left_behind(photos):
+    spec = onsight.TrainSpec(data=photos, model="mlp", epochs=1, batch_size=8, image_size=24)
+    base = onsight.train(spec, reporter=QUIET)
+    wrongs = ({"image_size": 32}, "mlp has other weights at 32 px"), ({"freeze": 99}, "leaves nothing to learn")
+    for wrong, why in wrongs:
+        with pytest.raises(SpecError, match=why):
+            onsight.train(spec.model_copy(update={"weights": str(base.folder), **wrong}), reporter=QUIET)
+    assert [run.folder for run in onsight.list_runs()] == [base.folder]
+
+
+def test_a_transfer_that_ended_with_its_head_goes_on_with_the_layers_below(photos):
+    spec = onsight.TrainSpec(data=photos, model="mlp", epochs=1, batch_size=8)
+    base = onsight.train(spec, reporter=QUIET)
+    spec = onsight.TrainSpec(data=photos, weights=str(base.folder), epochs=2, head_epochs=2, freeze=1, batch_size=8)
+    run = onsight.train(spec, reporter=QUIET)
+    assert len(run.record["phases"]) == 1
+    run = onsight.resume(run, epochs=3, reporter=QUIET)
+    assert [row["epoch"] for row in run.history()] == [1, 2, 3]
+    assert len(run.record["phases"]) == 2
+
+
 def test_ctrl_c_leaves_finished_seeds_and_says_how_to_go_on(photos):
     import os
     import signal
@@ -212,6 +240,7 @@ def test_photos_start_from_imagenet_only_where_nobody_chose_otherwise(photos, mo
         ({"data": "cifar10"}, "data sets with a name start anew"),
         ({"model": "cnn"}, "as model was chosen"),
         ({"preset": "quick"}, "as preset was chosen"),
+        ({"time_budget": "5m", "early_size": 64}, "as time_budget and early_size was chosen"),
         ({"side": 40}, "the median side of these is 40 px"),
     ):
         found, reason = chosen(**fields)

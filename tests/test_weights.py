@@ -1,6 +1,7 @@
 """Files of ImageNet's weights are made here, of the families' own networks; nobody fetches the published ones."""
 
 import hashlib
+import shutil
 import threading
 import warnings
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -227,8 +228,18 @@ def test_a_runs_weights_are_all_but_its_head(toy_run):
             for mine, theirs in zip(model.get_layer(layer).weights, trained.get_layer(layer).weights, strict=True):
                 np.testing.assert_array_equal(to_numpy(mine), to_numpy(theirs))
     np.testing.assert_array_equal(to_numpy(model.get_layer("logits").kernel), before)
-    with pytest.raises(ModelFileError, match=r"needs between|does not hold this network's weights"):
+    with pytest.raises(SpecError, match=r"cnn has other weights at 48 px than at the 32 px of .*leave --image"):
         load(build_model("cnn", 48, 7), start.weights)  # flattened maps of another size
+
+
+def test_a_runs_weights_that_were_exchanged_are_refused(toy_run, tmp_path):
+    run = shutil.copytree(toy_run.folder, tmp_path / "run")
+    file = run / "model" / "weights.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(ModelFileError, match=r"does not have the SHA-256 that model\.json names"):
+        load(build_model("cnn", 32, 7), str(run))
 
 
 def test_what_weights_may_name(toy_run, tmp_path):

@@ -119,6 +119,11 @@ def refuse(spec: TrainSpec, start: Start | None) -> None:
         raise SpecError(
             f"time_budget={spec.time_budget} fits one kind of step into the time, and a transfer has two: leave it out."
         )
+    if spec.freeze == "all" and spec.augmentation not in (None, "none", "flip"):
+        raise SpecError(
+            f"augmentation={spec.augmentation} shows other pictures in each epoch, and --freeze all computes what the "
+            "frozen layers make of them once, mirrored at most: leave it out, or leave some layers free."
+        )
     if start is None:
         for name in ("freeze", "head_epochs"):
             if getattr(spec, name) is not None:
@@ -193,7 +198,7 @@ def choose_epochs(choices: Choices, pictures: int, start: Start | None) -> None:
             choices.choose("epochs", round(choices["epochs"] * repeats), reason)
     elif freeze != "none" and (preset != "transfer" or not choices.is_open("epochs")):
         epochs = choices["epochs"]
-        head, share = (epochs, "all") if freeze == "all" else (epochs * 4 // 5, "four fifths")
+        head, share = (epochs, "all") if freeze == "all" else (max(1, epochs * 4 // 5), "four fifths")
         choices.choose("head_epochs", head, f"of {epochs} epochs {share}")
     elif freeze != "none":
         steps = max(1, pictures // min(pictures, choices["batch_size"]))

@@ -1,6 +1,6 @@
 """What the layers below the head make of each picture, computed once, mirrored too, and kept in the cache.
 
-The key is everything that the numbers depend on: the weights, the pictures, the precision, the backend. So seeds,
+The key is everything that the numbers depend on: the weights, the layers, the pictures, the backend. So seeds,
 learning rates and further runs on the same pictures find them there, and a resumed run reads the bits it had.
 """
 
@@ -49,7 +49,8 @@ def load_features(
     import keras
     from filelock import FileLock
 
-    facts = [digest(model), model.name, keras.config.backend(), model.layers[-2].compute_dtype, mirrored, VERSION]
+    layers = [layer.get_config() for layer in model.layers if layer.name != "logits"]  # with their precision
+    facts = [digest(model), layers, keras.config.backend(), keras.__version__, mirrored, VERSION]
     mixed = hashlib.sha256(repr([*facts, images.shape[1:]]).encode())
     for start in range(0, len(chosen), 1024):
         mixed.update(images[chosen[start : start + 1024]].tobytes())

@@ -117,6 +117,11 @@ class Loop:
         self.model = build(spec, len(run.classes))
         self.model.stop_training = False  # where Keras callbacks look
         self.phases = plan_phases(spec)
+        if isinstance(spec.freeze, int) and spec.freeze >= len(self.model.layers):
+            raise SpecError(
+                f"freeze={spec.freeze} leaves nothing to learn: {spec.model} has {len(self.model.layers)} layers, and "
+                "the last one is the head."
+            )
         self.early = round(spec.epochs * EARLY) if spec.early_size else 0  # epochs of smaller pictures
         self.teacher = open_teacher(run, spec.teacher) if spec.teacher else None
         self.masks: list[Any] | None = None  # for each trainable variable: which of its numbers are not pruned
@@ -400,7 +405,9 @@ class Loop:
         try:
             assign(self.model, "model", checkpoint.arrays)  # first: features are computed from them
             self.enter(at(self.phases, self.state["epoch"]))
-            self.step.restore(checkpoint.arrays)
+            before = at(plan_phases(TrainSpec(**self.run.spec)), self.state["epoch"])
+            if before.head_only == self.phase.head_only:  # else more epochs were asked for, of more layers
+                self.step.restore(checkpoint.arrays)
         except (KeyError, ValueError) as error:
             raise RunError(
                 f"{checkpoint.folder} does not fit this version's {self.spec.model} ({error}). Go on with the Onsight "

@@ -18,9 +18,9 @@ from .errors import SpecError
 from .files import write_json
 from .metrics import percent, wilson
 from .progress import Reporter, make_reporter
-from .runs import now
+from .runs import Run, now
 from .spec import TrainSpec
-from .training import train
+from .training import same_start, train
 
 SIZES = (5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)  # pictures a class
 WORTH = 0.01  # of accuracy: what twice the pictures should bring to be worth collecting
@@ -49,37 +49,47 @@ def learning_curve(
 
     Args:
         spec: what to train, on what and how.
-        sizes: pictures a class; by default 5, 10, 20, 50 and so on, as far as the classes reach. All come last.
+        sizes: pictures a class; by default 5, 10, 20, 50 and so on, as far as the classes reach, and all of them.
         seeds: trainings of each size, with other pictures each.
         out: folder for curve.json and curve.png; by default curves/ and the data set's name.
         reporter: where progress goes.
 
     Raises:
-        SpecError: there are no validation pictures, or too few sizes.
+        SpecError: there are no validation pictures, or too few sizes, or `out` cannot be made.
         OnsightError: as `train` raises them; runs that have finished stay.
     """
     if seeds < 1:
         raise SpecError(f"seeds={seeds} trains nothing; expected 1 or more.")
     if spec.shots is not None:
         raise SpecError("A learning curve chooses the shots itself: leave --shots out, or give --sizes.")
+    wanted = sorted(set(sizes or ()))
+    if len(wanted) == 1:
+        raise SpecError(f"A curve needs two sizes or more, and --sizes has {wanted[0]} alone.")
+    if out:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SpecError(f"--out {out} cannot be a folder: {error.strerror}.") from None
     show = reporter or make_reporter()
     asked = spec.model_dump(exclude_unset=True)
     first_seed, split_seed = spec.seed, spec.seed if spec.split_seed is None else spec.split_seed
 
+    trained: list[Run] = []
+
     def measure(shots: int | None) -> dict[str, Any]:
-        runs = []
         for each in range(seeds):
             show.note(f"curve            {shots or 'all'} pictures a class, {each + 1} of {seeds}")
             more = {"seed": first_seed + each, "split_seed": split_seed, "shots": shots}
-            runs.append(train(TrainSpec(**{**asked, **more}), reporter=show))
+            trained.append(train(same_start(TrainSpec(**{**asked, **more}), trained), reporter=show))
+            n = sum(trained[-1].dataset["counts"]["validation"].values())
+            if not n:
+                raise SpecError("A learning curve is judged on validation pictures; take a --validation above 0.")
+        runs = trained[-seeds:]
         counts = runs[0].dataset["counts"]["train"]
-        n = sum(runs[0].dataset["counts"]["validation"].values())
-        if not n:
-            raise SpecError("A learning curve is judged on validation pictures; take a --validation above 0.")
         accuracies = [float((run.model_epoch() or {})["val_accuracy"]) for run in runs]
         low, high = interval(accuracies, n)
         return {
-            "shots": shots or int(np.median(list(counts.values()))),
+            "shots": round(sum(counts.values()) / len(counts)),  # fewer than asked for where a class has fewer
             "pictures": sum(counts.values()),
             "accuracies": accuracies,
             "accuracy": mean(accuracies),
@@ -91,11 +101,19 @@ def learning_curve(
         }
 
     everything = None
-    wanted = sorted(set(sizes or ()))
     if not wanted:  # all of them first: then it is known how many there are
         everything = measure(None)
         wanted = [size for size in SIZES if size < 0.75 * everything["shots"]]
-    points = [measure(size) for size in wanted] + ([everything] if everything else [])
+    points: list[dict[str, Any]] = []
+    for size in wanted:
+        point = measure(size)
+        if not points or point["pictures"] > points[-1]["pictures"]:
+            points.append(point)
+        most = max(trained[-1].dataset["counts"]["train"].values())
+        if most < size:
+            show.note(f"curve            no class has more than {most:,} pictures: there are no larger sizes")
+            break
+    points += [everything] if everything else []
     if len(points) < 2:
         raise SpecError(f"A curve needs two sizes or more, and there is {len(points)}. Give --sizes, or add pictures.")
     fit = fit_power(points)

@@ -82,6 +82,7 @@ def prune(
     """
     run = open_run(run)
     run.require_trained()
+    run.require_network()
     if bool(sparsity) == bool(channels):
         raise SpecError("Give either --sparsity (zeros, say 0.8) or --channels (removed ones, say 0.5).")
     for name, value in (("sparsity", sparsity), ("channels", channels)):

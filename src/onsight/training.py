@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 
 from . import figures
 from .backend import choose_backend, choose_precision, dtype_policy, environment, use_backend
-from .checkpoints import load_checkpoint
+from .checkpoints import load_checkpoint, numbered
 from .checks import findings_for_training, summary
 from .choices import resolve
 from .datasets import DATASETS, UNMIRRORED, Dataset, load_dataset
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     import keras
 
 SMALLEST_PHOTO = 96  # pixels of the median side, from which ImageNet's weights are taken by default
+# Whoever chooses one of these does not get ImageNet's weights unasked: they go with some networks, or not at all.
+STARTERS = ("model", "preset", "optimizer", "freeze", "teacher", "time_budget", "early_size")
 
 
 def train(
@@ -118,7 +121,12 @@ def train(
         run = Run.create(f"{dataset.name}-{spec.model}", record, members)
         write_json(run.folder / "check.json", check)
         show.note(f"run              {run.folder}")
-        return fit_and_report(run, spec, dataset, pixels, parts, show, callbacks)
+        try:
+            return fit_and_report(run, spec, dataset, pixels, parts, show, callbacks)
+        except BaseException:
+            if not numbered(run.checkpoints):  # it never began, so nobody can go on with it
+                shutil.rmtree(run.folder)
+            raise
 
 
 def train_seeds(
@@ -152,19 +160,29 @@ def train_seeds(
     asked = spec.model_dump(exclude_unset=True)
     specs = [TrainSpec(**{**asked, "seed": spec.seed + i, "split_seed": split_seed}) for i in range(seeds)]
     show = reporter or make_reporter()
-    runs = []
+    runs: list[Run] = []
     for done, each in enumerate(specs, start=1):
         show.note(f"seed             {each.seed}  ({done} of {seeds})")
         try:
-            runs.append(train(each, callbacks=callbacks, reporter=show))
+            runs.append(train(same_start(each, runs), callbacks=callbacks, reporter=show))
         except Interrupted as stop:
             if done == seeds:
                 raise
-            rest = {"data": spec.data} | specs[done].model_dump(mode="json", exclude_unset=True)
+            rest = {"data": spec.data} | same_start(specs[done], runs).model_dump(mode="json", exclude_unset=True)
             command = f"{command_for(rest)} --seeds {seeds - done}"
             raise Interrupted(f"{stop}\nThen the seeds that were not begun: {command}", stop.exit_code) from None
     show.note(seed_table(runs))
     return runs
+
+
+def same_start(spec: TrainSpec, earlier: Sequence[Run]) -> TrainSpec:
+    """Return `spec`, beginning as the first of some trainings that are compared did.
+
+    By now `latest` is another run, and ImageNet's weights may have come within reach.
+    """
+    if not earlier or (spec.weights is None and spec.data in DATASETS):
+        return spec
+    return spec.model_copy(update={"weights": earlier[0].spec["weights"]})
 
 
 def seed_table(runs: Sequence[Run]) -> str:
@@ -252,7 +270,7 @@ def choose_start(spec: TrainSpec, side: int, show: Reporter) -> tuple[Start | No
         return start, f"preset transfer: {start.text}"
     if spec.data in DATASETS:
         return None, "data sets with a name start anew, unless --weights says otherwise"
-    given = [name for name in ("model", "preset", "optimizer", "freeze", "teacher") if name in spec.model_fields_set]
+    given = [name for name in STARTERS if name in spec.model_fields_set]
     if given:
         return None, f"new ones, as {' and '.join(given)} was chosen; --weights imagenet: pretrained ones"
     if side < SMALLEST_PHOTO:

@@ -6,6 +6,7 @@ Everything but the head is taken. What is published is fetched into Keras' own c
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -107,7 +108,8 @@ def find_start(weights: str, model: str | None) -> Start:
 
     Raises:
         SpecError: there is nothing of that name, or it is of another network.
-        ModelFileError, RunError: the run is not finished, or damaged.
+        ModelFileError: the run is damaged.
+        RunError: its network is a user's own, which has not been imported here.
     """
     from .runs import open_run
 
@@ -137,6 +139,7 @@ def find_start(weights: str, model: str | None) -> Start:
         raise SpecError(
             f"--weights {weights}: expected imagenet, a finished run, an .h5 of Keras' or a .safetensors. {error}"
         ) from None
+    run.require_network()
     description = read_description(run.model_folder)
     if model not in (None, description.model):
         raise SpecError(f"{run.folder} is a {description.model}, and --model says {model}. Leave --model out.")
@@ -213,7 +216,9 @@ def check(path: Path, hash_: str) -> None:
     if not hash_:
         record = path.with_name(path.name + ".sha256")  # as `download` keeps it
         if not record.exists():
-            write_atomic(record, sha256(path))
+            with contextlib.suppress(OSError):  # a folder that cannot be written to costs the memory alone
+                write_atomic(record, sha256(path))
+            return
         hash_ = record.read_text("utf-8").strip()
     found = checksum(path, KINDS[len(hash_)])
     if found != hash_:
@@ -236,13 +241,25 @@ def load(model: keras.Model, weights: str) -> None:
 
     Raises:
         ModelFileError: the file is damaged, or of another network.
+        SpecError: it is a run's, and the network has other weights at the size of these pictures.
         DownloadError: it is not on this machine any more and cannot be fetched.
     """
     path = file_of(weights, model.name, model.input_shape[1])
     head = {weight.path: 4 * 10_000 * int(weight.shape[0]) for weight in model.get_layer("logits").weights}
     if path.suffix == ".safetensors":
         expected = {w.path: (tuple(w.shape), w.dtype) for w in model.weights if w.path not in head}
-        tensors = read_tensors(path, expected, None, head)
+        description = read_description(path.parent) if Path(weights).is_dir() else None
+        sha256_of_run = description.weights_sha256 if description else None
+        try:
+            tensors = read_tensors(path, expected, sha256_of_run, head)
+        except ModelFileError as error:
+            size = model.input_shape[1]
+            if description is None or description.image_size == size:
+                raise
+            raise SpecError(
+                f"{model.name} has other weights at {size} px than at the {description.image_size} px of {weights}: "
+                f"leave --image-size out. ({error})"
+            ) from None
         for weight in model.weights:
             if weight.path in tensors:
                 weight.assign(tensors[weight.path])

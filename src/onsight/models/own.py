@@ -63,8 +63,10 @@ def model(
 
     def register(function: Build) -> Build:
         where = reference(function)
-        if name in MODELS and MODELS[name].function != where:
-            raise SpecError(f"The name '{name}' is taken by {MODELS[name].function}. Give {where} another.")
+        known = MODELS.get(name)
+        if known and (known.build is None or known.function != where):  # a notebook's cell is run again
+            owner = known.function if known.build else "a network of Onsight's"
+            raise SpecError(f"The name '{name}' is taken by {owner}. Give {where} another.")
         MODELS[name] = Entry(
             where, description or where, smallest, largest, default_size, normed=normed, build=function
         )
