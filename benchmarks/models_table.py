@@ -3,10 +3,10 @@
 
     python benchmarks/models_table.py [RUN_OR_FOLDER ...]
 
-Each argument is a run or a folder of runs. A network's accuracy and training time are those of its best finished run on
-CIFAR-10 among them that has been evaluated; a network without one is counted and timed with its first weights and a
-little noise, with which it computes the same. Nothing is trained here. An int8 file is made with ranges learnt from
-noise: only its size is of interest. About 20 seconds a network.
+Each argument is a run or a folder of runs. A network's accuracy and training time are those of its evaluated run on
+CIFAR-10 among them that is best on validation pictures; a network without one is counted and timed with its first
+weights and a little noise, with which it computes the same. Nothing is trained here. An int8 file is made with ranges
+learnt from noise: only its size is of interest. About 20 seconds a network.
 """
 
 from __future__ import annotations
@@ -86,22 +86,25 @@ def main() -> None:
 
 
 def best_runs(places: Iterator[Path]) -> dict[str, Run]:
-    """Return the evaluated run on CIFAR-10 of each network that has the most test pictures right, and loads."""
+    """Return the evaluated run on CIFAR-10 of each network that has the most validation pictures right, and loads.
+
+    Of those alone that held some out, unless none did.
+    """
     found: dict[str, tuple[float, Run]] = {}
     for place in places:
         for run in [Run(place)] if (place / "spec.json").is_file() else list_runs(place):
-            metrics = scores(run)
-            if not run.is_trained or run.dataset["name"] != "cifar10" or not metrics:
+            if not run.is_trained or run.dataset["name"] != "cifar10" or not scores(run):
                 continue
             name = str(run.spec["model"])
-            if name in found and metrics["accuracy"] <= found[name][0]:
+            judged = float((run.model_epoch() or {}).get("val_accuracy") or 0)
+            if name in found and judged <= found[name][0]:
                 continue
             try:
                 load_model(run.model_folder)
             except OnsightError as error:
                 print(f"passed over {run.folder}: {error}", file=sys.stderr)
             else:
-                found[name] = metrics["accuracy"], run
+                found[name] = judged, run
     return {name: run for name, (_, run) in found.items()}
 
 
@@ -194,9 +197,13 @@ def page(rows: list[dict[str, Any]]) -> str:
     lines += [f"- `{each['name']}`: {MODELS[each['name']].description}" for each in rows]
     used = sorted({(run.dataset["provenance"], run.record["environment"]["machine"]) for run in runs_of(rows)})
     if used:
-        lines += ["", "Accuracies are of one run each, with their 95 % intervals (Wilson), on:", ""]
+        lines += ["", "Accuracies are of one run each, of several the one that is best on validation pictures, with"]
+        lines += ["their 95 % intervals (Wilson), on:", ""]
         lines += [f"- {data}; {machine}" for data, machine in used]
         lines += ["", *against_papers(rows)]
+    if any(each["size"] == PHOTO_SIZE and not each["run"] for each in rows):
+        lines += ["", "The pretrained ones were not trained: ImageNet's weights, which they are for, could not be"]
+        lines += ["fetched here, and from new weights they would need hours."]
     return "\n".join(lines) + "\n" + OWN
 
 
@@ -225,11 +232,12 @@ def reached(run: Run) -> tuple[str, str]:
     low, high = metrics["accuracy_interval"]
     history = run.history()
     seconds = sum(line.get("seconds") or 0 for line in history)
-    spec = run.spec
+    spec, asked = run.spec, run.record["asked"]
     words = [
         *(["distilled"] if spec.get("teacher") else []),
         spec["preset"],
         f"{spec['optimizer']}, batches of {spec['batch_size']}",
+        *(f"{field.replace('_', ' ')} {asked[field]}" for field in ("learning_rate", "augmentation") if field in asked),
         f"{len(history)} epochs, {seconds / 60:.0f} min in {spec['precision']}",
     ]
     recipe = ", ".join(words)

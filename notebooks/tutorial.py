@@ -21,7 +21,8 @@
 # You need no earlier experience with neural networks, only some Python. Run the cells from top to bottom.
 
 # %%
-# Installs Onsight where it is missing, as on Colab, and does nothing elsewhere.
+# Installs Onsight where it is missing, as on Colab, and does nothing elsewhere. Before its first release, upload a
+# wheel (`pip wheel --no-deps .` makes one) and name that file instead.
 try:
     import onsight
 except ModuleNotFoundError:

@@ -22,7 +22,8 @@
 # that were moved and made worse at random. Was that worth it?
 
 # %%
-# Installs Onsight where it is missing, as on Colab, and does nothing elsewhere.
+# Installs Onsight where it is missing, as on Colab, and does nothing elsewhere. Before its first release, upload a
+# wheel (`pip wheel --no-deps .` makes one) and name that file instead.
 try:
     import onsight
 except ModuleNotFoundError:
@@ -89,9 +90,10 @@ scored_robust
 # the probability is worth something: you can weigh a decision with it.
 #
 # Below, answers are sorted into bins by their probability. The bars show how many of a bin were right; on the dashed
-# line they should end. Bars below the line: it promises too much. Networks that are trained for long often do. Onsight
-# mends most of it with a single number, the *temperature*, found on validation pictures: all of the network's outputs
-# are divided by it before they become probabilities. That changes no answer, only how sure it sounds.
+# line they should end. Bars below the line: it promises too much. Networks that are trained for long often do. A single
+# number mends that where it is bad, the *temperature*, found on validation pictures: all of the network's outputs are
+# divided by it before they become probabilities. That changes no answer, only how sure it sounds. Where there was
+# little to mend, or few validation pictures to find it on, the error may also rise a little: the titles tell.
 
 
 # %%
@@ -201,7 +203,7 @@ figures.predictions(
     [each["label"] for each in suspects],
     test.probabilities[[row[each["path"]] for each in suspects]],
     test.classes,
-    title="Outlined: the label. Above: what the model says",
+    title="Labels that the model does not believe",
 ) if suspects else "No suspects."
 
 # %% [markdown]

@@ -18,7 +18,8 @@
 # works with a few dozen pictures a class, though more are better, and needs no graphics card.
 
 # %%
-# Installs Onsight where it is missing, as on Colab, and does nothing elsewhere.
+# Installs Onsight where it is missing, as on Colab, and does nothing elsewhere. Before its first release, upload a
+# wheel (`pip wheel --no-deps .` makes one) and name that file instead.
 try:
     import onsight
 except ModuleNotFoundError:
@@ -69,18 +70,18 @@ if not PHOTOS:
     except DataError as error:
         print(f"{error}\n\nTaking digits instead.")
         data = onsight.load_dataset("digits")
-    for label in range(len(data.classes))[-3:]:
-        folder = Path("photos", data.classes[label])
+    PHOTOS = "stand-in-photos"  # a folder of its own: yours is not touched
+    first, second, third = (Path(PHOTOS, name) for name in data.classes[-3:])
+    for folder in (first, second, third):
         folder.mkdir(parents=True, exist_ok=True)
-        for number, index in enumerate(np.flatnonzero(data.labels == label)[:PICTURES]):
+        wanted = np.flatnonzero(data.labels == data.classes.index(folder.name))[:PICTURES]
+        for number, index in enumerate(wanted):
             Image.fromarray(data.images[index]).save(folder / f"{number:03}.jpg", quality=95)
     # Three accidents that happen to everybody: the same picture twice, one under two labels, half an upload.
-    first, second, third = sorted(Path("photos").iterdir())
     shutil.copy(first / "000.jpg", first / "000 (copy).jpg")
     shutil.copy(first / "001.jpg", second / "found again.jpg")
     half = (third / "002.jpg").read_bytes()
     (third / "002.jpg").write_bytes(half[: len(half) // 2])
-    PHOTOS = "photos"
 
 photos = onsight.load_dataset(PHOTOS)
 photos

@@ -1,4 +1,7 @@
+import importlib
+import inspect
 import json
+import re
 
 import numpy as np
 import pytest
@@ -206,6 +209,18 @@ def test_where_muon_may_rescale_kernels_a_batch_norm_follows(name):
     users = consumers(model)
     behind = {type(users[layer.name][0]).__name__ for layer in model.layers if "Conv2D" in type(layer).__name__}
     assert behind == {"BatchNormalization"}
+
+
+def test_what_docstrings_say_of_multiply_adds():
+    said = {}
+    for name, entry in MODELS.items():
+        module, function = entry.function.split(":")
+        text = inspect.getdoc(getattr(importlib.import_module(f"onsight.models.{module}"), function))
+        if found := re.search(r"(\d+) million\s+multiply-adds at\s+32 px", text):
+            said[name] = int(found[1])
+    assert said.keys() >= {"vgg11", "vgg16", "convnext_cifar", "cnn_compact", "whitened_wide"}
+    for name, millions in said.items():
+        assert round(sum(row["multiply_adds"] for row in layer_table(build_model(name, 32, 10))) / 1e6) == millions
 
 
 def test_errors_say_what_would_fit():

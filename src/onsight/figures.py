@@ -266,7 +266,7 @@ def predictions(
     right = sum(map(str.__eq__, guesses, names)) if names is not None else 0
     lines = [title or (f"{right:,} of {_plural(len(images), 'picture')} right" if names is not None else "Predictions")]
     if names is not None and right < len(images):
-        lines.append("outlined in black: the true class")
+        lines.append("outlined in black: the label")
     top = _heading_height(lines)
     figure, axes = _sheet(top + math.ceil(len(images) / columns) * height, cell * columns)
     _heading(figure, lines)

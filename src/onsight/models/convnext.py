@@ -11,7 +11,7 @@ DEPTHS, WIDTHS = (2, 2, 6, 2), (40, 80, 160, 320)
 
 
 def convnext_cifar(image_size: int, num_classes: int) -> keras.Model:
-    """Return a ConvNeXt with patches of 2 x 2 pixels: 3.4 million parameters, 45 million multiply-adds at 32 px.
+    """Return a ConvNeXt with patches of 2 x 2 pixels: 3.4 million parameters, 44 million multiply-adds at 32 px.
 
     A network of ours: the paper's smallest, ConvNeXt-T, has 28.6 million parameters and takes patches of 4 x 4, of
     which 32 px leave too few. Depths and widths are those of "Atto", the smallest of Woo et al. 2023 ("ConvNeXt V2",

@@ -32,8 +32,8 @@ def whitened_wide(image_size: int, num_classes: int) -> keras.Model:
 def blocks(image_size: int, num_classes: int, widths: tuple[int, ...], name: str) -> keras.Model:
     """Return a whitening convolution and one block a width; every global maximum of the last goes into the logits.
 
-    The head starts small, at a standard deviation of 1/256: the paper divides the logits of a head of standard
-    deviation 1 by 256, which is the same function.
+    The head starts small, at a standard deviation of 1/256: the published program divides the logits of a head of
+    standard deviation 1 by its number of features, 256, which is the same function.
     """
     inputs = keras.Input((image_size, image_size, 3), dtype="uint8", name="image")
     x = layers.Rescaling(1 / 63.75, offset=-2, name="normalise")(inputs)  # about (x - mean) / deviation of photos
