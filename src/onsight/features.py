@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .errors import TrainingError
-from .files import cache_folder, is_disk_full, sync_file, sync_folder, temporary_sibling
+from .files import cache_folder, create_mapped, is_disk_full, sync_file, sync_folder, temporary_sibling
 from .pipeline import full_batches
 from .weights import digest
 
@@ -86,10 +86,7 @@ def fill(
     body = keras.Model(model.inputs[0], model.get_layer("logits").input)
     partial = temporary_sibling(path)
     try:
-        features = np.lib.format.open_memmap(partial, "w+", np.float32, (len(chosen), sides, body.output_shape[-1]))
-        if hasattr(os, "posix_fallocate"):  # a disk that fills up under a mapped file kills the process
-            with open(partial, "rb+") as file:
-                os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+        features = create_mapped(partial, (len(chosen), sides, body.output_shape[-1]), np.float32)
         done = 0
         for batch, count in full_batches(images, chosen, min(BATCH, len(chosen))):
             for side in range(sides):

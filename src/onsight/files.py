@@ -7,7 +7,10 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def cache_folder() -> Path:
@@ -59,6 +62,20 @@ def sync_file(path: Path) -> None:
     """Make the content of a file that another library wrote durable."""
     with open(path, "rb+") as file:
         os.fsync(file.fileno())
+
+
+def create_mapped(path: Path, shape: tuple[int, ...], dtype: Any) -> np.memmap:
+    """Return a new .npy file of zeros, memory-mapped; its place on the disk is taken at once.
+
+    A disk that fills up under a mapped file would kill the process.
+    """
+    import numpy as np
+
+    array = np.lib.format.open_memmap(path, "w+", dtype, shape)
+    if hasattr(os, "posix_fallocate"):
+        with open(path, "rb+") as file:
+            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+    return array
 
 
 def is_disk_full(error: OSError) -> bool:

@@ -17,7 +17,7 @@ import numpy as np
 
 from . import images
 from .errors import DataError, PictureError
-from .files import cache_folder, is_disk_full, sync_file, sync_folder, temporary_sibling, write_atomic
+from .files import cache_folder, create_mapped, is_disk_full, sync_file, sync_folder, temporary_sibling, write_atomic
 
 if TYPE_CHECKING:
     from .datasets import Dataset, Progress
@@ -104,10 +104,7 @@ def _decode(partial: Path, dataset: Dataset, size: int, progress: Progress | Non
     count = len(dataset)
     hashes = np.zeros(count, np.uint64)
     broken: dict[str, str] = {}
-    pixels = np.lib.format.open_memmap(partial / "images.npy", "w+", np.uint8, (count, size, size, 3))
-    if hasattr(os, "posix_fallocate"):  # a disk that fills up under a mapped file kills the process
-        with open(partial / "images.npy", "rb+") as file:
-            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+    pixels = create_mapped(partial / "images.npy", (count, size, size, 3), np.uint8)
 
     def read(index: int) -> None:
         try:
