@@ -47,9 +47,9 @@ def test_a_header_that_would_fill_the_memory_is_refused(tmp_path, name, kind):
             entry.size = 3
             tar.addfile(entry, io.BytesIO(b"yes"))
     if len(name) < 1 << 20:
-        unpack(tmp_path / "a.tar.gz", {"wanted": range(3, 4)}, tmp_path / "out")
+        unpack(tmp_path / "a.tar.gz", {"wanted": range(3, 4)}, tmp_path / "out", most=10**7)
         assert [path.name for path in (tmp_path / "out").iterdir()] == ["wanted"]
     else:
         with pytest.raises(DataError, match=r"a header of 2,\d+,\d+ bytes"):
-            unpack(tmp_path / "a.tar.gz", {"wanted": range(3, 4)}, tmp_path / "out")
+            unpack(tmp_path / "a.tar.gz", {"wanted": range(3, 4)}, tmp_path / "out", most=10**7)
         assert [path.name for path in tmp_path.iterdir()] == ["a.tar.gz"]

@@ -65,6 +65,9 @@ class Handler(BaseHTTPRequestHandler):
             self.send(CONTENT, 200, stop=HALF if first else None)
         elif manner == "elsewhere":
             self.send(CONTENT[7:], 206, {"Content-Range": f"bytes 7-{len(CONTENT) - 1}/{len(CONTENT)}"})
+        elif manner == "stubborn" and self.headers.get("Range"):  # goes on, whatever was begun
+            span = f"bytes 1000-{len(CONTENT) - 1}/{len(CONTENT)}"
+            self.send(CONTENT[1000:], 206, {"Content-Range": span, "ETag": '"2"'})
         elif manner == "cut-always":
             self.ranged(stop=1000)
         elif manner == "changes":
@@ -170,6 +173,13 @@ def test_the_first_download_goes_on_only_where_the_server_has_the_same_version(s
     assert fetch(server, "whole", target, sha256=None, size=None).read_bytes() == CONTENT
     assert server.asked[-1] == ("whole", "bytes=1000-", version)
     assert sorted(path.suffix for path in target.parent.iterdir()) == [".gz", ".lock", ".sha256"]
+
+
+@pytest.mark.parametrize(("path", "version"), [("stubborn", '"1"'), ("stubborn", ""), ("whole", "")])
+def test_the_first_download_is_never_joined_of_two_files(server, target, path, version):
+    left_by_an_earlier_start(target, b"x" * 1000)
+    partial_of(target).with_name(f"{partial_of(target).name}.etag").write_text(version)
+    assert fetch(server, path, target, sha256=None, size=None).read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,10 @@ import keras
 import numpy as np
 import pytest
 
+import onsight
 from onsight import features
 from onsight.features import load_features
-from onsight.models import build_model
+from onsight.models import MODELS, build_model
 from onsight.pipeline import Examples, feature_batches, plan_epoch, training_batches
 
 pytestmark = pytest.mark.backend
@@ -55,8 +56,25 @@ def test_they_are_computed_once_for_the_same_weights_and_pictures(pictures, monk
     bias = model.get_layer("dense1").bias
     bias.assign(bias + 1e-3)
     assert ask(model, pictures, np.arange(10)) == 4
-    model.get_layer("dense1").activation = keras.activations.tanh  # the user's function was edited
-    assert ask(model, pictures, np.arange(10)) == 5
+
+
+def test_those_of_an_own_network_that_was_edited_are_computed_anew(pictures):
+    def network(activation):
+        def mine(image_size, num_classes):
+            inputs = keras.Input((image_size, image_size, 3), dtype="uint8", name="image")
+            x = keras.layers.Rescaling(1 / 255, name="normalise")(inputs)
+            x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+            x = keras.layers.Activation(activation, name="bend")(x)
+            return keras.Model(inputs, keras.layers.Dense(num_classes, dtype="float32", name="logits")(x))
+
+        onsight.model("mine")(mine)
+        return load_features(build_model("mine", 24, 3), pictures, np.arange(9), mirrored=False, progress=print)
+
+    try:
+        assert network("relu").min() > 0.4
+        assert network("tanh").max() < 0.5
+    finally:
+        del MODELS["mine"]
 
 
 def test_what_breaks_off_leaves_nothing_behind(pictures, tmp_path):

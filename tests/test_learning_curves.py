@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from onsight import TrainSpec, learning_curves
+from onsight import TrainSpec, learning_curves, training
 from onsight.errors import SpecError
 from onsight.learning_curves import fit_power, interval, learning_curve, lines, verdict
 from onsight.progress import Reporter
@@ -93,7 +93,7 @@ def trainings(monkeypatch, counts, validation=100):
         taken = {name: min(count, spec.shots or count) for name, count in counts.items()}
         return SimpleNamespace(
             name=f"run-{len(asked):04d}",
-            spec={"weights": spec.weights and spec.weights.replace("latest", "run-0000")},
+            spec={"weights": spec.weights or "none"},
             dataset={"name": "photos", "counts": {"train": taken, "validation": {"a": validation}}},
             model_epoch=lambda: {"val_accuracy": 0.8},
         )
@@ -113,8 +113,16 @@ def test_a_size_is_what_the_classes_have_and_larger_ones_are_left_out(tmp_path, 
 def test_all_trainings_of_a_curve_start_alike(tmp_path, monkeypatch):
     """`latest` is another run after each training."""
     asked = trainings(monkeypatch, {"a": 60, "b": 60})
-    learning_curve(TrainSpec(data="photos/", weights="runs/latest"), sizes=[10, 50], seeds=2, out=tmp_path / "curve")
-    assert [spec.weights for spec in asked] == ["runs/latest", *["runs/run-0000"] * 3]
+    found = iter(["runs/run-0000", "runs/run-0001"])
+    monkeypatch.setattr(training, "find_start", lambda *_: SimpleNamespace(weights=next(found)))
+    learning_curve(TrainSpec(data="photos/", weights="runs/latest"), sizes=[10, 50], seeds=2, out=tmp_path / "a")
+    assert [spec.weights for spec in asked] == ["runs/run-0000"] * 4
+    del asked[:]
+    learning_curve(TrainSpec(data="photos/"), sizes=[10, 50], seeds=2, out=tmp_path / "b")  # none were to be had
+    assert [spec.weights for spec in asked] == [None, *["none"] * 3]
+    del asked[:]
+    learning_curve(TrainSpec(data="cifar10"), sizes=[10, 50], seeds=2, out=tmp_path / "c")
+    assert [spec.weights for spec in asked] == [None] * 4
 
 
 def test_what_cannot_become_a_curve_is_said_at_once(tmp_path, monkeypatch):

@@ -170,6 +170,21 @@ def test_a_run_that_never_began_is_not_left_behind(photos):
     assert [run.folder for run in onsight.list_runs()] == [base.folder]
 
 
+def test_a_disk_that_is_full_at_the_first_checkpoint_leaves_no_run_to_resume(photos, monkeypatch):
+    import errno
+
+    from onsight import fitting
+    from onsight.errors import TrainingError
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(fitting, "save_checkpoint", full)
+    with pytest.raises(TrainingError, match="Make room, then: train again"):
+        onsight.train(onsight.TrainSpec(data=photos, model="mlp", epochs=1, batch_size=8), reporter=QUIET)
+    assert onsight.list_runs() == []
+
+
 def test_a_transfer_that_ended_with_its_head_goes_on_with_the_layers_below(photos):
     spec = onsight.TrainSpec(data=photos, model="mlp", epochs=1, batch_size=8)
     base = onsight.train(spec, reporter=QUIET)

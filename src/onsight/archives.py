@@ -21,7 +21,7 @@ LONGEST_HEADER = 1 << 20  # bytes
 HEADERS = b"xgXLK"  # types of members: pax (x, g, and X of Solaris), and GNU's long names of files (L) and links (K)
 
 
-def unpack(archive: Path, wanted: Mapping[str, range], folder: Path, *, most: int | None = None) -> None:
+def unpack(archive: Path, wanted: Mapping[str, range], folder: Path, *, most: int) -> None:
     """Write the members of a .tar.gz that are wanted to `folder`, under the names that we know them by.
 
     The other members are passed over, and none decides where anything is written. What is there already is kept, and
@@ -31,8 +31,7 @@ def unpack(archive: Path, wanted: Mapping[str, range], folder: Path, *, most: in
         archive: the .tar.gz.
         wanted: each file's name, and the sizes in bytes that it may have.
         folder: where they go.
-        most: bytes that the archive may inflate to; it is then read to its end, where the compression's checksum is.
-            None: reading stops once everything is there.
+        most: bytes that the archive may inflate to; it is read to its end, where the compression's checksum is.
 
     Raises:
         DataError: the archive is damaged, inflates to too much, lacks a file or has it in another size; or `folder`
@@ -47,7 +46,7 @@ def unpack(archive: Path, wanted: Mapping[str, range], folder: Path, *, most: in
         partial.mkdir(parents=True)
         with _Limited(archive, most) as stream:
             with tarfile.open(fileobj=stream, mode="r|", bufsize=1 << 20, tarinfo=_Member) as tar:
-                while (missing or most) and (member := tar.next()):
+                while member := tar.next():
                     name = PurePosixPath(member.name).name
                     content = tar.extractfile(member) if name in missing and member.isreg() else None
                     if content:
@@ -59,12 +58,13 @@ def unpack(archive: Path, wanted: Mapping[str, range], folder: Path, *, most: in
                         write_atomic(partial / name, content.read())
                         missing.remove(name)
                         found.append(name)
-            while most and stream.read(1 << 20):
+            while stream.read(1 << 20):
                 pass
         if not missing:
             folder.mkdir(exist_ok=True)
             for name in found:
-                os.replace(partial / name, folder / name)
+                if not (folder / name).is_file():  # another process may have been here
+                    os.replace(partial / name, folder / name)
             sync_folder(folder)
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"'{archive}' is not a whole .tar.gz ({error}): get it again") from error
@@ -90,16 +90,15 @@ class _Member(tarfile.TarInfo):
 class _Limited(gzip.GzipFile):
     """A compressed file that ends in an error when little of it inflates to very much."""
 
-    def __init__(self, path: Path, most: int | None) -> None:
+    def __init__(self, path: Path, most: int) -> None:
         super().__init__(path)
         self.most, self.left = most, most
 
     def read(self, size: int | None = -1) -> bytes:
         chunk = super().read(size)
-        if self.left is not None:
-            self.left -= len(chunk)
-            if self.left < 0:
-                raise DataError(f"'{self.name}' inflates to more than {self.most:,} bytes: not the official archive")
+        self.left -= len(chunk)
+        if self.left < 0:
+            raise DataError(f"'{self.name}' inflates to more than {self.most:,} bytes: not the official archive")
         return chunk
 
 

@@ -119,11 +119,6 @@ def refuse(spec: TrainSpec, start: Start | None) -> None:
         raise SpecError(
             f"time_budget={spec.time_budget} fits one kind of step into the time, and a transfer has two: leave it out."
         )
-    if spec.freeze == "all" and spec.augmentation not in (None, "none", "flip"):
-        raise SpecError(
-            f"augmentation={spec.augmentation} shows other pictures in each epoch, and --freeze all computes what the "
-            "frozen layers make of them once, mirrored at most: leave it out, or leave some layers free."
-        )
     if start is None:
         for name in ("freeze", "head_epochs"):
             if getattr(spec, name) is not None:
@@ -136,6 +131,11 @@ def refuse(spec: TrainSpec, start: Start | None) -> None:
         raise SpecError("distill and prune begin with the teacher's weights or new ones: leave --weights out.")
     elif spec.freeze == "none" and spec.head_epochs:
         raise SpecError(f"--freeze none trains every layer at once, so head_epochs={spec.head_epochs} cannot be.")
+    elif spec.freeze == "all" and spec.augmentation not in (None, "none", "flip"):
+        raise SpecError(
+            f"augmentation={spec.augmentation} shows other pictures in each epoch, and --freeze all computes what the "
+            "frozen layers make of them once, mirrored at most: leave it out, or leave some layers free."
+        )
 
 
 def choose_split(choices: Choices, given: Collection[str]) -> None:
@@ -159,6 +159,8 @@ def choose_transfer(choices: Choices, start: Start) -> None:
     choices.choose("freeze", start.frozen, "the layers before the last stage; --freeze all leaves all but the head")
     if choices["preset"] == "transfer" and MODELS[start.model].default_size < PHOTO_SIZE:
         choices.choose("learning_rate", SMALL_RATE, f"{start.model} is a small network")
+    if choices["freeze"] == "all":
+        choices.choose("augmentation", "flip", "features are computed once, of mirrored pictures too")
     if choices["freeze"] == "none":
         choices.choose("head_epochs", 0, "no layer is frozen")
         choices.choose("learning_rate", 3e-4, "usual for all layers of a network that has learned before")

@@ -72,7 +72,7 @@ def download(
                 return target
             if size is None:
                 size = _length(url, timeout)
-            if first and not _version(partial).is_file():  # nothing could tell a wrong beginning
+            if first and not _held_version(partial):  # nothing could tell a wrong beginning
                 partial.unlink(missing_ok=True)
             resumed = partial.exists()
             _fetch(url, partial, size, progress, timeout, attempts)
@@ -155,32 +155,36 @@ def _fetch(
 
 def _attempt(url: str, partial: Path, size: int, progress: Callable[[int, int], None] | None, timeout: float) -> None:
     """Ask once for the bytes that `partial` lacks and append them as they come; it may end early without an error."""
-    held = _size(partial)
+    held, version = _size(partial), _held_version(partial)
     headers = dict(HEADERS)
     if held:
         headers["Range"] = f"bytes={held}-"
-        if _version(partial).is_file():
-            headers["If-Range"] = _version(partial).read_text()
+        if version:
+            headers["If-Range"] = version
     request = urllib.request.Request(url, headers=headers)
     with urllib.request.build_opener(_Redirects).open(request, timeout=timeout) as response:
+        # A weak ETag (W/) promises the same meaning, not the same bytes, so it cannot join two halves.
+        etag = response.headers.get("ETag", "")
         if response.status == 206:
             span = re.match(r"bytes (\d+)-\d+/(\d+|\*)$", response.headers.get("Content-Range", ""))
             if not span or int(span[1]) != held:
                 partial.unlink(missing_ok=True)
                 raise http.client.HTTPException("the server sent another range than the one it was asked for")
+            if version and etag and etag != version:
+                partial.unlink(missing_ok=True)
+                raise http.client.HTTPException("the server went on with another file than the one that it began with")
             offered = None if span[2] == "*" else int(span[2])
         else:
             held = 0  # the server does not resume, or has another version by now: all of it comes
+            partial.unlink(missing_ok=True)
             offered = response.length
         if offered is not None and offered != size:
             kind = response.headers.get_content_type()
             raise DownloadError(
                 f"{response.url} offers {offered:,} bytes of {kind}, expected {size:,}: not the right file."
             )
-        etag = response.headers.get("ETag", "")
-        # A weak ETag (W/) promises the same meaning, not the same bytes, so it cannot join two halves.
         if etag.startswith('"'):
-            _version(partial).write_text(etag)
+            files.write_atomic(_version(partial), etag)
         else:
             _version(partial).unlink(missing_ok=True)
         with open(partial, "ab" if held else "wb") as file:
@@ -199,6 +203,13 @@ def _attempt(url: str, partial: Path, size: int, progress: Callable[[int, int], 
 def _version(partial: Path) -> Path:
     """Return where the server's name for the content (ETag) is kept: what is fetched later must be of the same."""
     return partial.with_name(f"{partial.name}.etag")
+
+
+def _held_version(partial: Path) -> str:
+    """Return the strong ETag of what is held, or an empty string."""
+    path = _version(partial)
+    etag = path.read_text() if path.is_file() else ""
+    return etag if etag.startswith('"') else ""
 
 
 def _receive(response: http.client.HTTPResponse) -> bytes:

@@ -1,6 +1,6 @@
 """What the layers below the head make of each picture, computed once, mirrored too, and kept in the cache.
 
-The key is everything that the numbers depend on: the weights, the layers, the pictures, the backend. So seeds,
+The key is everything that the numbers depend on: weights, network, pictures, precision, backend. So seeds,
 learning rates and further runs on the same pictures find them there, and a resumed run reads the bits it had.
 """
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from .errors import TrainingError
 from .files import cache_folder, create_mapped, is_disk_full, sync_file, sync_folder, temporary_sibling
+from .models import MODELS
 from .pipeline import full_batches
 from .weights import digest
 
@@ -49,9 +50,12 @@ def load_features(
     import keras
     from filelock import FileLock
 
-    layers = [layer.get_config() for layer in model.layers if layer.name != "logits"]  # with their precision
-    facts = [digest(model), layers, keras.config.backend(), keras.__version__, mirrored, VERSION]
+    precision = model.layers[-2].compute_dtype
+    facts = [digest(model), model.name, precision, keras.config.backend(), keras.__version__, mirrored, VERSION]
     mixed = hashlib.sha256(repr([*facts, images.shape[1:]]).encode())
+    if MODELS[model.name].build:  # a user's own function may have been edited: what it makes of noise tells
+        noise = np.random.default_rng(0).integers(0, 256, (2, *images.shape[1:]), np.uint8)
+        mixed.update(np.asarray(body_of(model).predict_on_batch(noise), np.float32).tobytes())
     for start in range(0, len(chosen), 1024):
         mixed.update(images[chosen[start : start + 1024]].tobytes())
     path = cache_folder() / "features" / f"{mixed.hexdigest()[:32]}.npy"
@@ -72,6 +76,13 @@ def load_features(
     return features
 
 
+def body_of(model: keras.Model) -> keras.Model:
+    """Return the layers below the head."""
+    import keras
+
+    return keras.Model(model.inputs[0], model.get_layer("logits").input)
+
+
 def fill(
     path: Path,
     model: keras.Model,
@@ -81,9 +92,7 @@ def fill(
     progress: Callable[[int, int], None],
 ) -> None:
     """Compute the features into `path`, which appears whole or not at all."""
-    import keras
-
-    body = keras.Model(model.inputs[0], model.get_layer("logits").input)
+    body = body_of(model)
     partial = temporary_sibling(path)
     try:
         features = create_mapped(partial, (len(chosen), sides, body.output_shape[-1]), np.float32)

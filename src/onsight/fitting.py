@@ -406,8 +406,10 @@ class Loop:
             assign(self.model, "model", checkpoint.arrays)  # first: features are computed from them
             self.enter(at(self.phases, self.state["epoch"]))
             before = at(plan_phases(TrainSpec(**self.run.spec)), self.state["epoch"])
-            if before.head_only == self.phase.head_only:  # else more epochs were asked for, of more layers
+            if before.head_only == self.phase.head_only:
                 self.step.restore(checkpoint.arrays)
+            else:  # more epochs were asked for, and they are of more layers
+                self.state["judge"].update(waited=0, stalled=0, factor=1.0)
         except (KeyError, ValueError) as error:
             raise RunError(
                 f"{checkpoint.folder} does not fit this version's {self.spec.model} ({error}). Go on with the Onsight "
@@ -556,10 +558,10 @@ def explained(run: Run, spec: TrainSpec) -> Iterator[None]:
     except OSError as error:
         if not is_disk_full(error):
             raise
-        raise TrainingError(
-            f"The disk is full ({os.fspath(run.folder)}). The checkpoints written before are whole. Make room, then: "
-            f"onsight train --resume {run.folder}"
-        ) from error
+        again = "train again."
+        if numbered(run.checkpoints):
+            again = f"onsight train --resume {run.folder}. The checkpoints written before are whole."
+        raise TrainingError(f"The disk is full ({os.fspath(run.folder)}). Make room, then: {again}") from error
     except Exception as error:
         # TensorFlow's and JAX's own errors cannot be named without importing both.
         exhausted = type(error).__name__ == "ResourceExhaustedError" or "RESOURCE_EXHAUSTED" in str(error)

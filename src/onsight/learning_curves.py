@@ -107,7 +107,7 @@ def learning_curve(
     points: list[dict[str, Any]] = []
     for size in wanted:
         point = measure(size)
-        if not points or point["pictures"] > points[-1]["pictures"]:
+        if not points or point["shots"] > points[-1]["shots"]:
             points.append(point)
         most = max(trained[-1].dataset["counts"]["train"].values())
         if most < size:

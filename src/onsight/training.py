@@ -119,13 +119,13 @@ def train(
         if spec.teacher:
             record["teacher"] = named(spec.teacher, members["split"])
         run = Run.create(f"{dataset.name}-{spec.model}", record, members)
-        write_json(run.folder / "check.json", check)
-        show.note(f"run              {run.folder}")
         try:
+            write_json(run.folder / "check.json", check)
+            show.note(f"run              {run.folder}")
             return fit_and_report(run, spec, dataset, pixels, parts, show, callbacks)
         except BaseException:
             if not numbered(run.checkpoints):  # it never began, so nobody can go on with it
-                shutil.rmtree(run.folder)
+                shutil.rmtree(run.folder, ignore_errors=True)
             raise
 
 
@@ -180,9 +180,13 @@ def same_start(spec: TrainSpec, earlier: Sequence[Run]) -> TrainSpec:
 
     By now `latest` is another run, and ImageNet's weights may have come within reach.
     """
-    if not earlier or (spec.weights is None and spec.data in DATASETS):
+    if earlier and not (spec.weights is None and spec.data in DATASETS):
+        weights = earlier[0].spec["weights"]
+    elif spec.weights in (None, FROM_SCRATCH, IMAGENET):
         return spec
-    return spec.model_copy(update={"weights": earlier[0].spec["weights"]})
+    else:
+        weights = find_start(spec.weights, spec.model).weights
+    return spec.model_copy(update={"weights": weights})
 
 
 def seed_table(runs: Sequence[Run]) -> str:

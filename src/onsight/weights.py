@@ -20,8 +20,9 @@ from .downloads import download
 from .errors import DownloadError, ModelFileError, OnsightError, SpecError
 from .files import checksum, sha256, write_atomic
 from .hdf5 import read_h5
+from .models import layer_table
 from .phases import DEFAULT, IMAGENET
-from .saving import read_description, read_tensors
+from .saving import ModelDescription, read_description, read_tensors
 
 if TYPE_CHECKING:
     import keras
@@ -130,7 +131,7 @@ def find_start(weights: str, model: str | None) -> Start:
         if path.suffix != ".safetensors" and name not in PUBLISHED:
             raise SpecError(f"An .h5 file is one of Keras', which has none of {name}, only of: {', '.join(PUBLISHED)}.")
         frozen = PUBLISHED[name].frozen if name in PUBLISHED else 0
-        return Start(str(path.resolve()), name, None, frozen, f"{name} from {path.name}")
+        return Start(os.path.abspath(path), name, None, frozen, f"{name} from {path.name}")
     if path.is_file():
         raise SpecError(f"--weights {weights} is a file, but no .h5 of Keras' and no .safetensors.")
     try:
@@ -249,17 +250,9 @@ def load(model: keras.Model, weights: str) -> None:
     if path.suffix == ".safetensors":
         expected = {w.path: (tuple(w.shape), w.dtype) for w in model.weights if w.path not in head}
         description = read_description(path.parent) if Path(weights).is_dir() else None
-        sha256_of_run = description.weights_sha256 if description else None
-        try:
-            tensors = read_tensors(path, expected, sha256_of_run, head)
-        except ModelFileError as error:
-            size = model.input_shape[1]
-            if description is None or description.image_size == size:
-                raise
-            raise SpecError(
-                f"{model.name} has other weights at {size} px than at the {description.image_size} px of {weights}: "
-                f"leave --image-size out. ({error})"
-            ) from None
+        if description:
+            check_layers(model, description, weights)
+        tensors = read_tensors(path, expected, description.weights_sha256 if description else None, head)
         for weight in model.weights:
             if weight.path in tensors:
                 weight.assign(tensors[weight.path])
@@ -269,6 +262,22 @@ def load(model: keras.Model, weights: str) -> None:
             for w in layer.trainable_weights + layer.non_trainable_weights]  # fmt: skip
     for weight, values in zip(ours, read_h5(path, [tuple(w.shape) for w in ours], top_of(model)), strict=True):
         weight.assign(values)
+
+
+def check_layers(model: keras.Model, description: ModelDescription, weights: str) -> None:
+    """Raise where the layers of a run, `weights`, are not those of `model`, its head apart."""
+    mine, theirs = (
+        [(row["name"], row["parameters"]) for row in rows if row["name"] != "logits"]
+        for rows in (layer_table(model), description.layers)
+    )
+    size = model.input_shape[1]
+    if mine != theirs and description.image_size != size:
+        raise SpecError(
+            f"{model.name} has other weights at {size} px than at the {description.image_size} px of {weights}: leave "
+            "--image-size out."
+        )
+    if mine != theirs:
+        raise ModelFileError(f"{weights} has other layers than this version's {model.name}: train it anew.")
 
 
 def top_of(model: keras.Model) -> list[tuple[int, ...]]:
