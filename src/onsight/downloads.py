@@ -176,13 +176,14 @@ def _attempt(url: str, partial: Path, size: int, progress: Callable[[int, int], 
             offered = None if span[2] == "*" else int(span[2])
         else:
             held = 0  # the server does not resume, or has another version by now: all of it comes
-            partial.unlink(missing_ok=True)
             offered = response.length
         if offered is not None and offered != size:
             kind = response.headers.get_content_type()
             raise DownloadError(
                 f"{response.url} offers {offered:,} bytes of {kind}, expected {size:,}: not the right file."
             )
+        if not held:  # before another version is noted
+            partial.unlink(missing_ok=True)
         if etag.startswith('"'):
             files.write_atomic(_version(partial), etag)
         else:
