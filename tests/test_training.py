@@ -186,14 +186,22 @@ def test_a_disk_that_is_full_at_the_first_checkpoint_leaves_no_run_to_resume(pho
 
 
 def test_a_transfer_that_ended_with_its_head_goes_on_with_the_layers_below(photos):
+    from onsight.checkpoints import load_checkpoint, save_checkpoint
+
     spec = onsight.TrainSpec(data=photos, model="mlp", epochs=1, batch_size=8)
     base = onsight.train(spec, reporter=QUIET)
-    spec = onsight.TrainSpec(data=photos, weights=str(base.folder), epochs=2, head_epochs=2, freeze=1, batch_size=8)
+    spec = onsight.TrainSpec(
+        data=photos, weights=str(base.folder), epochs=2, head_epochs=2, freeze=1, schedule="plateau"
+    )
     run = onsight.train(spec, reporter=QUIET)
     assert len(run.record["phases"]) == 1
+    arrays, state, _ = load_checkpoint(run.checkpoints)
+    state["judge"]["factor"] = 0.01  # as after two plateaus
+    save_checkpoint(run.checkpoints, arrays, state)
     run = onsight.resume(run, epochs=3, reporter=QUIET)
     assert [row["epoch"] for row in run.history()] == [1, 2, 3]
     assert len(run.record["phases"]) == 2
+    assert run.history()[-1]["learning_rate"] == pytest.approx(0.1 * run.spec["learning_rate"])  # its own, from the top
 
 
 def test_ctrl_c_leaves_finished_seeds_and_says_how_to_go_on(photos):

@@ -265,6 +265,9 @@ def test_what_weights_may_name(toy_run, tmp_path):
     (tmp_path / "mine.bin").write_bytes(b"")
     with pytest.raises(SpecError, match=r"is a file, but no \.h5"):
         find_start(str(tmp_path / "mine.bin"), None)
+    (tmp_path / "efficientnetv2-b1_notop.h5").symlink_to(tmp_path / "mine.bin")  # as some caches keep files
+    linked = find_start(str(tmp_path / "efficientnetv2-b1_notop.h5"), None)
+    assert find_start(linked.weights, None) == linked
     for name, model in (
         ("efficientnetv2-b2_notop.h5", "efficientnetv2_b2"),
         ("efficientnetv2-b2.h5", "efficientnetv2_b2"),
