@@ -40,7 +40,6 @@ def unpack(archive: Path, wanted: Mapping[str, range], folder: Path, *, most: in
     missing = {name for name in wanted if not (folder / name).is_file()}
     if not missing:
         return
-    found: list[str] = []
     partial = temporary_sibling(folder)
     try:
         partial.mkdir(parents=True)
@@ -57,14 +56,13 @@ def unpack(archive: Path, wanted: Mapping[str, range], folder: Path, *, most: in
                             )
                         write_atomic(partial / name, content.read())
                         missing.remove(name)
-                        found.append(name)
             while stream.read(1 << 20):
                 pass
         if not missing:
             folder.mkdir(exist_ok=True)
-            for name in found:
-                if not (folder / name).is_file():  # another process may have been here
-                    os.replace(partial / name, folder / name)
+            for path in partial.iterdir():
+                if not (folder / path.name).is_file():  # another process may have been here
+                    os.replace(path, folder / path.name)
             sync_folder(folder)
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"'{archive}' is not a whole .tar.gz ({error}): get it again") from error
