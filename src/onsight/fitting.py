@@ -43,7 +43,7 @@ from .pipeline import (
 from .progress import Reporter
 from .runs import Run
 from .saving import save_model
-from .schedules import judge_epoch, new_judge, rate_factor
+from .schedules import judge_anew, judge_epoch, new_judge, rate_factor
 from .sparsity import UPDATES, scheduled, smallest_masked
 from .spec import TrainSpec
 from .steps import Loss, assign, balanced, make_head_step, make_optimizer, make_step
@@ -311,7 +311,7 @@ class Loop:
             impatient = bool(spec.patience) and state["judge"]["waited"] >= spec.patience
             state["stopped"] |= impatient and self.phase is self.phases[-1] and row["epoch"] > self.early
             if row["epoch"] == self.early:  # what follows is judged by itself
-                state["judge"].update(waited=0, stalled=0, factor=1.0)
+                judge_anew(state["judge"])
         row["learning_rate"] = learning_rate
         row["images_per_second"] = state["seen"] / max(seconds, 1e-9)
         row["seconds"] = time.perf_counter() - self.started
@@ -325,7 +325,7 @@ class Loop:
         state.update(epoch=state["epoch"] + 1, step=0, loss_sum=0.0, correct=0, seen=0, seconds=0.0)
         phase = at(self.phases, state["epoch"])
         if phase is not self.phase and not state["stopped"]:
-            state["judge"].update(waited=0, stalled=0, factor=1.0)
+            judge_anew(state["judge"])
             self.enter(phase)
             self.checkpoint()
             self.feed()
@@ -409,7 +409,7 @@ class Loop:
             if before.head_only == self.phase.head_only:
                 self.step.restore(checkpoint.arrays)
             else:  # more epochs were asked for, and they are of more layers
-                self.state["judge"].update(waited=0, stalled=0, factor=1.0)
+                judge_anew(self.state["judge"])
         except (KeyError, ValueError) as error:
             raise RunError(
                 f"{checkpoint.folder} does not fit this version's {self.spec.model} ({error}). Go on with the Onsight "

@@ -36,6 +36,11 @@ def new_judge() -> dict[str, Any]:
     return {"best": None, "best_epoch": 0, "waited": 0, "factor": 1.0, "stalled": 0}
 
 
+def judge_anew(judge: dict[str, Any]) -> None:
+    """Let what follows be judged by itself: no waiting, the full learning rate. The best so far stays."""
+    judge.update(waited=0, stalled=0, factor=1.0)
+
+
 def judge_epoch(judge: dict[str, Any], epoch: int, val_loss: float, *, patience: int) -> bool:
     """Take one epoch's validation loss into `judge`, and return whether it is the best so far.
 
