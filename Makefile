@@ -8,6 +8,7 @@ BIN := $(VENV)/bin
 
 demo: $(VENV)/.installed-tensorflow
 	$(BIN)/onsight demo
+	@echo "To have \`onsight\` as a command here: source $(BIN)/activate"
 
 test: lint tests
 

@@ -48,13 +48,14 @@ OWN = """
 A function of yours becomes a network like these. In `nets.py`:
 
 ```python
-import keras
 import onsight
-from keras import layers
 
 
 @onsight.model("mine", description="one convolution, to begin with")
 def mine(image_size, num_classes):
+    import keras  # here: training has chosen the backend by now
+    from keras import layers
+
     inputs = keras.Input((image_size, image_size, 3), dtype="uint8", name="image")  # RGB as it comes
     x = layers.Rescaling(1 / 127.5, offset=-1, name="normalise")(inputs)
     x = layers.Conv2D(32, 3, strides=2, activation="relu", name="conv")(x)  # a name= for every layer

@@ -1,4 +1,4 @@
-"""What weights that have learned before are worth: figures for benchmarks/results.md, as JSON lines and Markdown.
+"""What weights that have learned before are worth: figures for benchmarks/README.md, as JSON lines and Markdown.
 
     python benchmarks/transfer.py source five_to_five hymenoptera caching --data FOLDER --out FOLDER
 

@@ -9,7 +9,7 @@ A run of it can be opened wherever this file was imported: ONSIGHT_IMPORT=exampl
 import onsight
 
 
-@onsight.model("mine", description="two convolutions and an average", smallest=8)
+@onsight.model("mine", description="two convolutions and a dense layer", smallest=8)
 def mine(image_size, num_classes):
     """Return a network from uint8 pictures to logits: it normalises inside, and names every layer."""
     import keras  # here: training has chosen the backend by now

@@ -87,8 +87,10 @@ def main(names: list[str]) -> int:
         shrink(notebook)
         problems = find_problems(notebook)
         print(*(f"  {problem}" for problem in problems), sep="\n", end="\n" * bool(problems))
-        failed += bool(problems)
-        nbformat.write(notebook, HERE / f"{name}.ipynb")
+        if problems:
+            failed += 1
+        else:
+            nbformat.write(notebook, HERE / f"{name}.ipynb")
     return failed
 
 

@@ -129,8 +129,8 @@ Markdown("\n".join(f"- **{choice}**: {run.spec[choice]} ({why})" for choice, why
 # %% [markdown]
 # ## 3. How good is it?
 #
-# Some of your pictures were held back from training: those with the test. They are scored once, now. With few test
-# pictures the interval is wide, and that is the honest answer: collect more pictures before you argue about a percent.
+# Some of your pictures were held back from training: the test pictures. They are scored once, now. With few of them
+# the interval is wide, and that is the honest answer: collect more pictures before you argue about a percent.
 
 # %%
 evaluation = onsight.evaluate(run)

@@ -14,28 +14,28 @@ def test_a_checksum_is_remembered_until_the_file_changes(tmp_path, monkeypatch):
     path = tmp_path / "file"
     path.write_bytes(b"one")
     os.utime(path, (1e9, 1e9))
-    first = checksum_of(path, "md5")
+    first = checksum_of(path, "MD5")
     assert first == hashlib.md5(b"one").hexdigest()
-    assert checksum_of(path, "sha256") == hashlib.sha256(b"one").hexdigest()
+    assert checksum_of(path, "SHA-256") == hashlib.sha256(b"one").hexdigest()
 
     counted = []
     digest = hashlib.file_digest
     monkeypatch.setattr(archives.hashlib, "file_digest", lambda *args: counted.append(1) or digest(*args))
-    assert checksum_of(path, "md5") == first
+    assert checksum_of(path, "MD5") == first
     assert not counted
     path.write_bytes(b"two")
     os.utime(path, (1e9 + 1, 1e9 + 1))
-    assert checksum_of(path, "md5") == hashlib.md5(b"two").hexdigest()
+    assert checksum_of(path, "MD5") == hashlib.md5(b"two").hexdigest()
 
 
 def test_the_checksum_of_a_file_written_just_now_is_not_remembered(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"one")
     stat = path.stat()
-    checksum_of(path, "md5")
+    checksum_of(path, "MD5")
     path.write_bytes(b"two")
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # the same size and time, as within the clock's grain
-    assert checksum_of(path, "md5") == hashlib.md5(b"two").hexdigest()
+    assert checksum_of(path, "MD5") == hashlib.md5(b"two").hexdigest()
 
 
 @pytest.mark.parametrize("name", ["a" * 5000, "a" * (2 << 20)])

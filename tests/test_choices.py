@@ -153,6 +153,8 @@ def test_weights_bring_their_network_their_size_and_a_recipe():
 def test_freeze_all_and_none_and_the_users_own_epochs():
     spec, _ = resolved_from(freeze="all")
     assert (spec.epochs, spec.head_epochs) == (30, 30)
+    assert resolved_from(freeze="none", optimizer="adam").spec.learning_rate == 3e-4  # gentle, whatever the Adam
+    assert resolved_from(freeze="none", preset="quick").spec.learning_rate == 3e-4
     spec, reasons = resolved_from(freeze="none", epochs=4)
     assert (spec.epochs, spec.head_epochs, spec.learning_rate) == (4, 0, 3e-4)
     assert "learned before" in reasons["learning_rate"]

@@ -286,6 +286,14 @@ def test_a_busy_server_is_asked_again(server, target):
     assert fetch(server, "busy-once", target).read_bytes() == CONTENT
 
 
+def test_a_busy_server_is_asked_for_the_length_again(server, target):
+    assert fetch(server, "busy-once", target, size=None).read_bytes() == CONTENT
+    target.unlink()
+    with pytest.raises(DownloadError, match="answered 503"):
+        fetch(server, "busy", target, size=None, attempts=3)
+    assert len(server.asked) == 3 + 3
+
+
 @pytest.mark.parametrize(("manner", "reason"), [("busy", "503"), ("cut-always", "connection ended")])
 def test_a_server_that_never_delivers_is_given_up(server, target, manner, reason):
     with pytest.raises(DownloadError, match=f"broke off 3 times.*{reason}"):

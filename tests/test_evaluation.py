@@ -90,7 +90,9 @@ def test_other_data_gets_a_folder_of_its_own(toy_run, tmp_path):
         (tmp_path / "more" / label).mkdir(parents=True)
         for i in range(3):
             Image.new("RGB", (40, 40), colour).save(tmp_path / "more" / label / f"{i}.png")
+    uses = (copy.folder / "test_uses.jsonl").read_text()
     result = onsight.evaluate(copy, data=tmp_path / "more", reporter=QUIET)
+    assert (copy.folder / "test_uses.jsonl").read_text() == uses  # the run's own test set stays closed
     assert result.folder.name.startswith("more-")
     assert result.folder.parent == copy.evaluation_folder().parent
     assert result.metrics["n"] == 6
@@ -129,6 +131,42 @@ def test_its_own_folder_elsewhere_is_not_other_data(tmp_path):
     result = onsight.evaluate(run, data=tmp_path / "there", reporter=QUIET)
     assert result.folder == run.evaluation_folder("test")
     assert result.metrics["n"] == sum(run.dataset["counts"]["test"].values()) < 40
+
+
+def test_its_own_folder_with_a_mended_test_picture_is_scored_on_test_pictures_alone(tmp_path):
+    """What the error advises: --data with the folder itself. Its training pictures must stay out."""
+    from PIL import Image
+
+    for colour, label in enumerate(("a", "b")):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for i in range(20):
+            picture = np.full((32, 32, 3), 10 * i, np.uint8)
+            picture[..., colour] = 255
+            Image.fromarray(picture).save(tmp_path / "photos" / label / f"{i}.png")
+    run = onsight.train(onsight.TrainSpec(data=tmp_path / "photos", model="mlp", epochs=1), reporter=QUIET)
+    held_out = run.dataset["split"]["test"]
+    Image.new("RGB", (32, 32), (1, 2, 3)).save(tmp_path / "photos" / held_out[0])
+    with pytest.raises(DataError, match="--data FOLDER"):
+        onsight.evaluate(run, reporter=QUIET)
+    Image.new("RGB", (32, 32), (3, 2, 1)).save(tmp_path / "photos" / "a" / "new.png")
+    (tmp_path / "photos").rename(tmp_path / "moved")
+    for place in ("moved", "photos"):
+        result = onsight.evaluate(run, data=tmp_path / place, reporter=QUIET)
+        scored = metrics.read_predictions(result.folder / "predictions.csv").names
+        assert sorted(scored) == sorted([*held_out, "a/new.png"])
+        assert result.folder != run.evaluation_folder()
+        if place == "moved":  # back where it was, it is known even without all of its training pictures
+            (tmp_path / "moved").rename(tmp_path / "photos")
+            (tmp_path / "photos" / run.dataset["split"]["train"][0]).unlink()
+
+
+def test_a_run_without_test_pictures_can_score_other_data(toy_run, tmp_path):
+    copy = copy_of(toy_run, tmp_path)
+    record = json.loads((copy.folder / "dataset.json").read_text())
+    record["split"]["test"] = []
+    (copy.folder / "dataset.json").write_text(json.dumps(record))
+    result = onsight.evaluate(onsight.Run(copy.folder), data="toy", reporter=QUIET)
+    assert result.metrics["n"] == 60
 
 
 @pytest.mark.backend

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+import onsight
 from onsight import explaining
 from onsight.backend import to_numpy
 from onsight.errors import PictureError, SpecError
@@ -154,3 +155,30 @@ def test_predict_explains_chosen_pictures(toy_run, tmp_path, capsys):
     (tmp_path / "broken.png").write_bytes(b"no picture")
     with pytest.raises(PictureError, match=r"broken\.png"):
         explaining.explain(toy_run, [tmp_path / "broken.png"], tmp_path / "o.png")
+
+
+def test_a_network_that_this_version_builds_otherwise_is_explained_by_its_file(toy_run, tmp_path):
+    import shutil
+
+    copy = onsight.Run(shutil.copytree(toy_run.folder, tmp_path / "copy"))
+    assert explaining.keras_model(copy) is not None
+    path = copy.model_folder / "model.json"
+    description = json.loads(path.read_text())
+    path.write_text(json.dumps(description | {"layers": description["layers"][:-1]}))
+    assert explaining.keras_model(onsight.Run(copy.folder)) is None
+
+
+def test_predict_refuses_a_drawing_before_it_answers(toy_run, tmp_path, capsys):
+    from PIL import Image
+
+    from onsight.cli import predict
+
+    for number in range(33):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{number}.png")
+    with pytest.raises(SpecError, match="at most 32"):
+        predict(str(toy_run.folder), str(tmp_path), explain=tmp_path / "o.png")
+    with pytest.raises(SpecError, match=r"not 'o\.gif'"):
+        predict(str(toy_run.folder), str(tmp_path / "0.png"), explain=tmp_path / "o.gif")
+    with pytest.raises(SpecError, match="leave one out"):
+        predict(str(toy_run.folder), str(tmp_path / "0.png"), explain=tmp_path / "o.png", tta=True)
+    assert not capsys.readouterr().out

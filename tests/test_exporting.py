@@ -90,6 +90,16 @@ def test_a_damaged_table_is_named(run):
         report(run)
 
 
+def test_a_file_that_was_exchanged_or_removed_is_not_taken_into_the_next_export(run):
+    folder = run.folder / "export"
+    (folder / "model.onnx").write_bytes(b"another")
+    shutil.rmtree(folder / "openvino")
+    export(run, ["litert"], reporter=Reporter())
+    contract = json.loads((folder / "contract.json").read_text())
+    assert set(contract["files"]) == {"model.tflite", "model-int8.tflite"}
+    assert not (folder / "model.onnx").exists()
+
+
 def test_the_test_set_is_opened_on_record(exported):
     assert '"scored": false' in (exported.folder / "test_uses.jsonl").read_text()
 

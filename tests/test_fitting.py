@@ -3,14 +3,15 @@ import errno
 import os
 import signal
 
+import keras
 import numpy as np
 import pytest
 
 import onsight
 from onsight import fitting, metrics, steps, training
 from onsight.checkpoints import load_checkpoint, numbered
-from onsight.errors import Interrupted, SpecError, TrainingError
-from onsight.files import sha256
+from onsight.errors import Interrupted, RunError, SpecError, TrainingError
+from onsight.files import read_lines, sha256
 from onsight.progress import Reporter
 from onsight.runs import Run, open_run
 from onsight.saving import read_description
@@ -273,12 +274,31 @@ def test_early_stopping_keeps_the_best_epoch(toy_spec):
 def test_a_finished_run_can_be_trained_longer(toy_spec):
     run = onsight.train(toy_spec, reporter=Spy())
     before = sha256(run.model_folder / "weights.safetensors")
-    onsight.resume(run, epochs=10, reporter=Spy())
+    onsight.resume("latest", epochs=10, reporter=Spy())
     assert len(run.history()) == 10
     assert sha256(run.model_folder / "weights.safetensors") != before
     assert Run(run.folder).spec["epochs"] == 10
     with pytest.raises(onsight.OnsightError, match="has finished, after 10 epochs"):
         onsight.resume(run.folder, reporter=Spy())
+
+
+def test_a_run_that_stopped_early_is_not_resumed_for_nothing(toy_spec):
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training = True
+
+    run = onsight.train(toy_spec, callbacks=[Stop()], reporter=Spy())
+    assert len(run.history()) == 1
+    with pytest.raises(RunError, match=r"meant for 8 epochs already, and stopped after 1"):
+        onsight.resume(run, epochs=8, reporter=Spy())
+    assert len(onsight.resume(run, epochs=3, reporter=Spy()).history()) == 3
+
+
+def test_training_longer_than_a_time_budget_ends_with_its_epochs(toy_spec):
+    run = onsight.train(toy_spec, reporter=Spy())
+    run.update_spec(time_budget="1s")  # as if that had been room for 8 epochs
+    longer = onsight.resume(run, epochs=9, reporter=Spy())
+    assert (len(longer.history()), longer.spec["time_budget"]) == (9, None)
 
 
 @pytest.mark.backend
@@ -350,7 +370,7 @@ def test_ticks_say_where_training_is(toy_spec):
     assert steps == {sum(run.dataset["counts"]["train"].values()) // 16}
     assert all(0 <= tick["accuracy"] <= 1 and tick["seconds_left"] >= 0 for tick in spy.ticks)
     assert [row["epoch"] for row in spy.rows] == [1, 2, 3, 4, 5, 6, 7, 8]
-    assert {"epoch", "tick"} == {line["event"] for line in run.history_lines()}
+    assert {"epoch", "tick"} == {line["event"] for line in read_lines(run.folder / "history.jsonl")}
 
 
 def validation_answers(run):

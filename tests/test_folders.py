@@ -156,6 +156,14 @@ def test_a_link_to_nothing_is_a_picture_that_cannot_be_read(photos):
 
 
 @pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="this system has no sockets in folders")
+def test_a_link_to_itself_is_a_picture_that_cannot_be_read(photos):
+    make(photos, *FLAT)
+    (photos / "cat" / "loop.jpg").symlink_to("loop.jpg")
+    dataset = read_folder(photos)
+    with pytest.raises(PictureError, match="cannot be read"):
+        dataset.read(dataset.names.index("cat/loop.jpg"))
+
+
 def test_a_socket_with_the_name_of_a_picture_is_passed_over(photos, monkeypatch):
     make(photos, *FLAT)
     monkeypatch.chdir(photos)
@@ -288,6 +296,7 @@ def test_the_order_of_the_lines_does_not_matter(photos):
         ("path;label\ncat/1.jpg;cat", "line 1: .*found 'path;label'"),
         ("path,class\ncat/1.jpg,cat", "line 1: .*found 'path,class'"),
         ("path,label\n", "names no pictures"),
+        ("path,label,Label\ncat/1.jpg,cat,dog\n", "line 1: the column 'label' is there 2 times"),
         ("path,label\ncat/1.jpg,cat\ncat/2.JPEG\n", "line 3: 1 cells, expected 2"),
         ("path,label\ncat/1.jpg,cat, tame\n", "line 2: 3 cells, expected 2"),
         ("path,label\ncat/1.jpg,cat\ncat/2.JPEG, \n", "line 3: the label is empty"),

@@ -7,7 +7,7 @@ import pytest
 
 import onsight
 from onsight import metrics
-from onsight.errors import Interrupted
+from onsight.errors import Interrupted, RunError, SpecError
 from onsight.folds import assign
 from onsight.progress import Reporter
 
@@ -32,6 +32,18 @@ def test_folds_are_even_in_every_class_and_keep_copies_together():
     np.testing.assert_array_equal(
         assign(hashes[distinct], labels[distinct], 5, 0), assign(hashes[20:500], labels[20:500], 5, 0)[distinct - 20]
     )
+
+
+def test_folds_that_cannot_be_are_refused_before_anything_is_scored(toy_run, tmp_path):
+    run = onsight.Run(shutil.copytree(toy_run.folder, tmp_path / "copy"))
+    scored = (run.evaluation_folder() / "metrics.json").read_text()
+    with pytest.raises(SpecError, match="--folds 1000 leaves some without a picture: there are"):
+        onsight.evaluate(run, folds=1000, reporter=Reporter())
+    run.record["teacher"] = {"run": "another"}
+    with pytest.raises(RunError, match="learned from the answers of another"):
+        onsight.evaluate(run, folds=2, reporter=Reporter())
+    assert (run.evaluation_folder() / "metrics.json").read_text() == scored
+    assert [path.name for path in run.evaluation_folder().parent.iterdir()] == ["test"]
 
 
 @pytest.mark.slow

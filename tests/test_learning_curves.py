@@ -128,12 +128,12 @@ def test_all_trainings_of_a_curve_start_alike(tmp_path, monkeypatch):
 def test_what_cannot_become_a_curve_is_said_at_once(tmp_path, monkeypatch):
     asked = trainings(monkeypatch, {"a": 60, "b": 60}, validation=0)
     with pytest.raises(SpecError, match="judged on validation pictures"):
-        learning_curve(TrainSpec(data="photos/", validation=0), sizes=[10, 50], seeds=3)
-    assert len(asked) == 1
+        learning_curve(TrainSpec(data="toy", validation=0), sizes=[10, 50], seeds=3)
+    assert not asked
     (tmp_path / "file").write_text("")
-    with pytest.raises(SpecError, match="file cannot be a folder"):
+    with pytest.raises(SpecError, match="file' cannot be a folder"):
         learning_curve(TrainSpec(data="photos/"), out=tmp_path / "file")
-    assert len(asked) == 1
+    assert not asked
 
 
 def test_drawing_needs_no_fit():

@@ -16,7 +16,7 @@ from keras import layers
 import onsight
 from onsight.errors import ModelFileError, RunError, SpecError
 from onsight.models import MODELS, build_model
-from onsight.models.own import check_network, missing
+from onsight.models.own import check_network, import_own, missing
 from onsight.progress import Reporter
 from onsight.spec import TrainSpec
 from onsight.testing import check_model
@@ -64,6 +64,12 @@ def test_names_and_sizes_are_checked(mine):
         onsight.model("cnn")(same)
 
 
+def two_answers(network):
+    import keras
+
+    return keras.Model(network.input, [network.output, network.output])
+
+
 @pytest.mark.parametrize(
     ("broken", "message"),
     [
@@ -72,6 +78,7 @@ def test_names_and_sizes_are_checked(mine):
         (lambda size, classes: linear(32, classes), "expected uint8 .None, 24, 24, 3"),
         (lambda size, classes: linear(size, 5), "expected 'logits', float32 .None, 3"),
         (lambda size, classes: linear(size, classes, last="head"), "ends in 'head'"),
+        (lambda size, classes: two_answers(linear(size, classes)), "has 1 inputs and 2 outputs, expected one each"),
         (lambda size, classes: linear(size, classes, at_end="float16"), "ends in 'logits', float16"),
         (lambda size, classes: linear(size, classes, name=None), "another network each time: .*'dense.* a name="),
     ],
@@ -140,6 +147,12 @@ def tiny(image_size, num_classes):
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
     return keras.Model(inputs, keras.layers.Dense(num_classes, dtype="float32", name="logits")(x))
 """
+
+
+def test_onsight_import_that_is_no_module_is_said(monkeypatch):
+    monkeypatch.setenv("ONSIGHT_IMPORT", "./nets")
+    with pytest.raises(SpecError, match=r"names '\./nets'; expected a module's name, like nets, or a file"):
+        import_own()
 
 
 @pytest.mark.slow

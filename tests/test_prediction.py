@@ -55,6 +55,10 @@ def test_every_form_of_a_picture_gives_the_same_answer(predictor, red, form):
 
 
 def test_folders_patterns_and_broken_pictures(toy_run, red):
+    (red / "__MACOSX").mkdir()
+    (red / "__MACOSX" / "a.jpg").write_bytes(b"what a Mac adds to a zip")
+    (red / ".hidden.jpg").write_bytes(b"")
+    (red / "sub" / "folder.jpg").mkdir()
     found = onsight.predict(toy_run, [red, str(red / "*.jpg"), red / "a.jpg"], top=2)
     assert [prediction.source for prediction in found] == [
         str(red / name) for name in ("a.jpg", "c.jpg", "sub/b.png", "a.jpg", "c.jpg", "a.jpg")

@@ -10,9 +10,9 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from onsight import sections
+from onsight.answers import label_runs
 from onsight.errors import RunError
-from onsight.metrics import score, write_predictions
+from onsight.metrics import coverage_curve, score, write_predictions
 from onsight.pages import TEMPLATES
 from onsight.reporting import report, train_command, verdict
 from onsight.runs import Run
@@ -282,13 +282,12 @@ def test_a_damaged_file_is_named_with_its_remedy(make, name, content):
 def test_coverage_and_calibration_are_counted_right():
     probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.2, 0.8], [0.6, 0.4]])
     labels = np.array([0, 0, 0, 1])
-    assert sections.coverage_curve(probabilities, labels) == [
+    right = probabilities.argmax(axis=1) == labels
+    assert coverage_curve(probabilities.max(axis=1), right, 200) == [
         {"coverage": 0.25, "accuracy": 1.0, "threshold": 0.9},
         {"coverage": 0.75, "accuracy": 2 / 3, "threshold": 0.8},  # both of 0.8 or none
         {"coverage": 1.0, "accuracy": 0.5, "threshold": 0.6},
     ]
-    bins = sections.reliability(probabilities, labels)
-    assert sections.expected_error(bins, 4) == pytest.approx(score(labels, probabilities, ["a", "b"])["ece"])
 
 
 @pytest.mark.parametrize(
@@ -452,7 +451,9 @@ def test_without_validation_over_fitting_cannot_be_told(make):
     [
         ({"preset": "quick"}, 0.0, "onsight train cifar10 --preset balanced"),
         ({"augmentation": "none"}, 0.2, "onsight train cifar10 --epochs 4 --augmentation shift"),
-        ({"weight_decay": 0.0}, 0.2, "onsight train cifar10 --epochs 4 --weight-decay 0.0005"),
+        ({"optimizer": "sgd", "weight_decay": 0.0}, 0.2, "onsight train cifar10 --epochs 4 --weight-decay 0.0005"),
+        ({"optimizer": "adam", "weight_decay": 0.0}, 0.2, "onsight predict runs/cifar10-cnn-0001 picture.jpg"),
+        ({"freeze": "all", "augmentation": "none"}, 0.2, "onsight predict runs/cifar10-cnn-0001 picture.jpg"),
         ({}, 0.2, "onsight predict runs/cifar10-cnn-0001 picture.jpg"),
         ({}, 0.01, "onsight train cifar10 --epochs 8"),
     ],
@@ -461,6 +462,23 @@ def test_what_to_do_next(make, spec, training, command):
     assert verdict(make(spec=spec, asked={"epochs": 4}, history=epochs(4, training=training)))[-1].endswith(
         f": {command}"
     )
+
+
+def test_a_time_budget_gives_way_to_epochs(make):
+    said = verdict(make(asked={"time_budget": "5m"}, history=epochs(4, training=0.01)))[-1]
+    assert said.endswith(": onsight train cifar10 --epochs 8")
+
+
+def test_scores_of_weights_that_are_gone_are_not_the_runs(make):
+    """A finished run was trained longer since it was evaluated."""
+    folder = make()
+    for path, weights in (("evaluations/test/metrics.json", "before"), ("model/model.json", "after")):
+        value = json.loads((folder / path).read_text())
+        (folder / path).write_text(json.dumps(value | {"weights_sha256": weights}))
+    assert verdict(folder)[-1] == "Next, score it on the test set: onsight evaluate runs/cifar10-cnn-0001"
+    assert 'id="confusion"' not in report(folder).read_text("utf-8")
+    with pytest.raises(RunError, match="have not been evaluated on their test set"):
+        label_runs([Run(folder), Run(make(name="cifar10-cnn-0002"))])
 
 
 def test_the_command_that_repeats_a_run(make):

@@ -9,8 +9,9 @@ import onsight
 from onsight import fitting
 from onsight.engines import open_engine
 from onsight.errors import DataError, Interrupted, RunError, SpecError
-from onsight.files import sha256
+from onsight.files import sha256, write_json
 from onsight.progress import Reporter
+from onsight.reporting import train_command
 from onsight.runs import open_run
 from onsight.saving import load_model, read_description
 from onsight.shrinking import distill, prune
@@ -142,8 +143,49 @@ def test_what_cannot_be_asked_for(toy_run, toy_spec, tmp_path):
     ):
         with pytest.raises(SpecError, match=message):
             prune(toy_run, reporter=Spy(), **options)
-    with pytest.raises(SpecError, match="leave out: image_size, validation"):
-        distill(toy_run, TrainSpec(validation=0.5, image_size=64), reporter=Spy())
+    with pytest.raises(SpecError, match="leave out: image_size, shots, validation"):
+        distill(toy_run, TrainSpec(validation=0.5, image_size=64, shots=3), reporter=Spy())
+    with pytest.raises(SpecError, match="epochs=0"):
+        prune(toy_run, sparsity=0.5, epochs=0, reporter=Spy())
+
+
+def test_a_transfer_can_be_pruned(toy_run, tmp_path, monkeypatch):
+    """Its preset is not passed on: that begins with weights, and a pruned network with its teacher's."""
+    import shutil
+
+    from onsight import shrinking
+    from onsight.choices import resolve
+    from onsight.training import choose_start
+
+    teacher = open_run(shutil.copytree(toy_run.folder, tmp_path / "teacher-0001"))
+    teacher.update_spec(preset="transfer", weights="imagenet", freeze=3, head_epochs=5)
+    monkeypatch.setattr(shrinking, "train", lambda spec, reporter: spec)
+    spec = prune(teacher, sparsity=0.5, reporter=Spy())
+    assert choose_start(spec, 224, Spy())[0] is None
+    found = resolve(spec, pictures=100, given={"train", "test"}, side=32, flips=True).spec
+    assert (found.optimizer, found.augmentation, found.seed) == ("adam", toy_run.spec["augmentation"], 1)
+
+
+def test_a_student_has_its_teachers_few_pictures(toy_spec):
+    teacher = onsight.train(toy_spec.model_copy(update={"shots": 5, "epochs": 1, "seed": 3}), reporter=Spy())
+    student = distill(teacher, TrainSpec(model="mlp", epochs=1), reporter=Spy())
+    assert student.spec["seed"] != teacher.spec["seed"]
+    assert student.dataset["split"] == teacher.dataset["split"]
+    assert len(student.dataset["split"]["train"]) == 15
+    assert train_command(student) == f"onsight distill runs/{teacher.name} --model mlp --epochs 1"
+
+
+def test_the_command_that_prunes_again_takes_of_what_is_left(toy_run, tmp_path):
+    """README's `prune RUN --channels 0.5`, of a run from which half was removed before."""
+    spec = toy_run.spec | {"channels": 0.75, "epochs": 40, "learning_rate": 0.06}
+    teacher = {"run": "toy-cnn-0001", "weights_sha256": "0" * 64, "sparsity": 0.0, "channels": 0.5}
+    write_json(tmp_path / "spec.json", {"schema": 1, "asked": spec, "spec": spec, "teacher": teacher})
+    write_json(tmp_path / "dataset.json", toy_run.dataset)
+    command = "onsight prune runs/toy-cnn-0001 --channels 0.5 --epochs 40 --learning-rate 0.06"
+    assert train_command(open_run(tmp_path, finished=False)) == command
+    both = {"schema": 1, "asked": spec, "spec": spec | {"sparsity": 0.8}, "teacher": teacher | {"channels": 0.75}}
+    write_json(tmp_path / "spec.json", both)
+    assert train_command(open_run(tmp_path, finished=False)) == command.replace("channels 0.5", "sparsity 0.8")
 
 
 def test_pictures_that_were_exchanged_are_told(toy_run, tmp_path):
@@ -154,7 +196,7 @@ def test_pictures_that_were_exchanged_are_told(toy_run, tmp_path):
     value = json.loads(path.read_text())
     value["split"]["train"].append(value["split"]["validation"].pop())
     path.write_text(json.dumps(value))
-    with pytest.raises(DataError, match="have changed since it was trained"):
+    with pytest.raises(DataError, match="no longer what they were when the run was made"):
         distill(tmp_path / "teacher-0001", TrainSpec(model="mlp", epochs=1), reporter=Spy())
 
 

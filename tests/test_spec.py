@@ -1,3 +1,6 @@
+import os
+from pathlib import Path
+
 import pytest
 
 from onsight.errors import SpecError
@@ -25,3 +28,4 @@ def test_bad_values_say_what_is_expected(fields, message):
 
 def test_a_path_is_data(tmp_path):
     assert TrainSpec(data=tmp_path).data == str(tmp_path)
+    assert TrainSpec(data=Path("digits")).data == os.path.join(".", "digits")  # a folder that is called like a set

@@ -88,6 +88,16 @@ def test_weight_decay_shrinks_kernels_and_spares_the_rest():
         assert same != mine.path.endswith("kernel"), mine.path
 
 
+def test_weight_decay_under_muon_is_the_heads():
+    """The norm of a convolution's kernel is Muon's to set; biases and batch norms are spared, as by the others."""
+    with_decay, without = (new_step("muon", decay=decay, model="cnn_compact") for decay in (0.5, 0.0))
+    for step in (with_decay, without):
+        step.train(IMAGES, LABELS, 0.1)
+        step.sync()
+    for mine, other in zip(with_decay.model.trainable_weights, without.model.trainable_weights, strict=True):
+        assert np.array_equal(to_numpy(mine), to_numpy(other)) != (mine.path == "logits/kernel"), mine.path
+
+
 def test_restoring_continues_bit_for_bit():
     step = new_step()
     for _ in range(3):

@@ -1,6 +1,7 @@
 """Files of ImageNet's weights are made here, of the families' own networks; nobody fetches the published ones."""
 
 import hashlib
+import json
 import shutil
 import threading
 import warnings
@@ -247,6 +248,14 @@ def test_a_runs_weights_that_were_exchanged_are_refused(toy_run, tmp_path):
     content[-1] ^= 1
     file.write_bytes(content)
     with pytest.raises(ModelFileError, match=r"does not have the SHA-256 that model\.json names"):
+        load(build_model("cnn", 32, 7), str(run))
+
+
+def test_a_run_whose_layers_are_nonsense_is_refused(toy_run, tmp_path):
+    run = shutil.copytree(toy_run.folder, tmp_path / "run")
+    description = json.loads((run / "model" / "model.json").read_text())
+    (run / "model" / "model.json").write_text(json.dumps(description | {"layers": [{}]}))
+    with pytest.raises(ModelFileError, match="has other layers than this version's cnn"):
         load(build_model("cnn", 32, 7), str(run))
 
 

@@ -10,7 +10,10 @@ from .errors import OnsightError, printable
 
 
 def main() -> None:
-    """Run the command line; exit with 0, 1 (training failed), 2 (the user can mend it), 130 or 143 (stopped).
+    """Run the command line; exit with a code that says how it ended.
+
+    0: done; 1: training failed, the disk is full, or `check --strict` found something; 2: the user can mend it; 3: an
+    export did not answer as its source; 130 or 143: stopped; 141: the reader of the output has gone.
 
     Before it the modules that ONSIGHT_IMPORT names are imported.
     """
@@ -36,8 +39,12 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except OSError as error:
-        from .files import is_disk_full
+        from .files import is_disk_full, is_mendable
 
+        if is_mendable(error):
+            where = printable(os.fsdecode(error.filename))
+            print(f"onsight: '{where}' cannot be read or written: {error.strerror}.", file=sys.stderr)  # noqa: T201
+            sys.exit(2)
         if not is_disk_full(error):
             raise
         print(f"onsight: The disk is full: {error.filename or error}. Make room and try again.", file=sys.stderr)  # noqa: T201

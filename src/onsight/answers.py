@@ -10,6 +10,7 @@ import numpy as np
 
 from .errors import DataError, RunError, SpecError
 from .metrics import read_predictions
+from .records import read_evaluations
 from .runs import Run
 
 
@@ -34,7 +35,10 @@ def label_runs(runs: Sequence[Run]) -> list[str]:
     for place, count in places.items():
         if count > 1:
             raise SpecError(f"{place} was given {count} times; a run cannot be compared with itself.")
-    lacking = [run for run in runs if not (run.evaluation_folder() / "predictions.csv").is_file()]
+    scored = [
+        (run.evaluation_folder() / "predictions.csv").is_file() and "test" in read_evaluations(run) for run in runs
+    ]
+    lacking = [run for run, done in zip(runs, scored, strict=True) if not done]
     if lacking:
         commands = "\n".join(f"  onsight evaluate {run.folder}" for run in lacking)
         raise RunError(

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Self
 
 from .errors import DataError
-from .files import cache_folder, sync_folder, temporary_sibling, write_atomic
+from .files import cache_folder, checksum, sync_folder, temporary_sibling, write_atomic
 
 LONGEST_HEADER = 1 << 20  # bytes
 HEADERS = b"xgXLK"  # types of members: pax (x, g, and X of Solaris), and GNU's long names of files (L) and links (K)
@@ -100,18 +100,17 @@ class _Limited(gzip.GzipFile):
         return chunk
 
 
-def checksum_of(path: Path, algorithm: str) -> str:
-    """Return a file's checksum in hexadecimal digits, remembered in the cache by (path, size, time of change)."""
+def checksum_of(path: Path, kind: str) -> str:
+    """Return a file's SHA-256 or MD5 in hexadecimal digits, remembered in the cache by (path, size, time of change)."""
     stat = path.stat()
-    key = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{algorithm}"
+    key = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{kind}"
     note = cache_folder() / "checksums" / hashlib.sha256(os.fsencode(key)).hexdigest()
     if note.is_file():
         return note.read_text()
-    with open(path, "rb") as file:
-        checksum = hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
+    found = checksum(path, kind)
     # A file that was written just now could change again within the clock's grain and look the same.
     if time.time_ns() - stat.st_mtime_ns > 2_000_000_000:
         with contextlib.suppress(OSError):  # where the cache cannot be written, the next start counts again
             note.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(note, checksum)
-    return checksum
+            write_atomic(note, found)
+    return found

@@ -97,7 +97,7 @@ def reliability(bins: Sequence[dict[str, Any]], n: int, title: str) -> Markup:
 def coverage(points: Sequence[dict[str, float]], title: str, threshold: float | None = None) -> Markup:
     """Draw the accuracy of the surest pictures over how many of them are answered; a ring where `threshold` cuts.
 
-    `points` as `reporting.coverage_curve` returns them.
+    `points` as `metrics.coverage_curve` returns them.
     """
     shown = [(100 * each["coverage"], 100 * each["accuracy"]) for each in points]
     y_ticks = ticks(min(y for _, y in shown), 100)

@@ -21,7 +21,7 @@ from . import check_page
 from .copies import IDENTICAL, find_copies, links
 from .datasets import Dataset, load_dataset
 from .facts import Facts, known_facts, load_facts, measure
-from .files import write_atomic, write_json
+from .files import check_parent, make_folder, write_atomic, write_json
 from .keep_lists import keep, write_keep_list
 from .pixels import Pixels, load_pixels, median_side
 from .progress import Reporter, make_reporter
@@ -90,18 +90,20 @@ def check(
         reporter: where progress goes.
 
     Raises:
-        SpecError: there is no such data set.
+        SpecError: there is no such data set, or no place for what is written.
         DataError: it cannot even be listed.
     """
+    if keep_list is not None:
+        check_parent(keep_list)
     with reporter or make_reporter() as show:
         dataset = load_dataset(data, data_dir, show.work, complete=False)
+        folder = out or Path("checks") / (re.sub(r"[^A-Za-z0-9._]+", "-", dataset.name).strip("-.") or "data")
+        make_folder(folder)
         pixels = load_pixels(dataset, 64 if median_side(dataset) >= 64 else 32, show.work, pass_over_all=True)
         facts = measure(dataset, pixels, show.work)
         findings = find(dataset, facts)
         kept = keep(dataset, facts)
         record = describe(dataset, findings) | {"data": str(data), "kept": int(kept.sum())}
-        folder = out or Path("checks") / (re.sub(r"[^A-Za-z0-9._]+", "-", dataset.name).strip("-.") or "data")
-        folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "check.json", record)
         show.note("drawing          check.html")
         write_atomic(folder / "check.html", check_page.render(record, dataset, pixels))

@@ -186,7 +186,8 @@ def choose_optimizer(choices: Choices, usual: str, start: Start | None) -> None:
     optimizer = choices["optimizer"]
     if optimizer != usual:
         learning_rate, weight_decay = USUAL[optimizer]
-        choices.choose("learning_rate", learning_rate, f"usual for {optimizer}")
+        if not (start and choices["freeze"] == "none" and optimizer in ("adam", "adamw")):  # its rate was chosen
+            choices.choose("learning_rate", learning_rate, f"usual for {optimizer}")
         choices.choose("weight_decay", weight_decay, f"usual for {optimizer}")
 
 

@@ -106,7 +106,7 @@ def load_cifar(name: str, data_dir: Path | None, progress: Progress | None = Non
     source = source or _fetch(layout, progress)
     official_archive = False
     if source.is_file():
-        checksum = checksum_of(source, "sha256")
+        checksum = checksum_of(source, "SHA-256")
         official_archive = checksum == layout.sha256
         source = _unpack(layout, source, cache_folder() / "downloads" / f"{layout.folder}-{checksum[:16]}")
     classes = _class_names(layout, source)
@@ -121,7 +121,7 @@ def load_cifar(name: str, data_dir: Path | None, progress: Progress | None = Non
         names += [f"{name_of_file}#{index}" for index in range(file.count)]
     parts = np.repeat([file.part for file in layout.files.values()], [file.count for file in layout.files.values()])
 
-    checksums = [checksum_of(source / name_of_file, "md5") for name_of_file in layout.files]
+    checksums = [checksum_of(source / name_of_file, "MD5") for name_of_file in layout.files]
     published = [file.md5 for file in layout.files.values()]
     official = checksums == published if all(published) else official_archive
     provenance = f"official {layout.title} (checksums match)" if official else f"unverified copy of {layout.title}"

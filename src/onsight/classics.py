@@ -75,7 +75,7 @@ def load_classic(
         found = {file: _fetch(name, layout, file, cache / file, progress) for file in layout.files}
     for path in found.values():
         note = path.with_name(f"{path.name}.sha256")
-        if note.is_file() and note.read_text() != checksum_of(path, "sha256"):
+        if note.is_file() and note.read_text() != checksum_of(path, "SHA-256"):
             raise DataError(f"'{path}' has changed since it was downloaded: remove it, and it is fetched again")
     images, labels = layout.read(layout, found)
     wrong = np.flatnonzero((labels < 0) | (labels >= len(layout.classes)))
@@ -85,8 +85,8 @@ def load_classic(
             f"{len(layout.classes) - 1} as they are counted here: get its files again"
         )
     parts = np.repeat(["train", "test"], layout.counts)
-    checksums = [checksum_of(found[file], "sha256") for file in layout.files]
-    official = bool(layout.md5) and all(checksum_of(found[file], "md5") == md5 for file, md5 in layout.md5.items())
+    checksums = [checksum_of(found[file], "SHA-256") for file in layout.files]
+    official = bool(layout.md5) and all(checksum_of(found[file], "MD5") == md5 for file, md5 in layout.md5.items())
     provenance = f"official {layout.title} (checksums match)" if official else f"unverified copy of {layout.title}"
     names = tuple(f"{name}#{index}" for index in range(len(labels)))
     mark = fingerprint(layout.classes, labels, parts, checksums)
@@ -110,7 +110,7 @@ def _fetch(name: str, layout: Layout, file: str, target: Path, progress: Progres
 
     home = os.environ.get(f"ONSIGHT_{name.upper()}_URL", layout.home).rstrip("/")
     download(f"{home}/{file}", target, size=layout.sizes.get(file), progress=told)
-    if file in layout.md5 and (found := checksum_of(target, "md5")) != layout.md5[file]:
+    if file in layout.md5 and (found := checksum_of(target, "MD5")) != layout.md5[file]:
         target.unlink()
         target.with_name(f"{target.name}.sha256").unlink()
         raise DownloadError(f"{home}/{file} has the MD5 {found}, not {layout.md5[file]} as published; it was removed.")
@@ -184,7 +184,7 @@ def read_stl10(layout: Layout, paths: Mapping[str, Path]) -> tuple[NDArray[np.ui
     A picture is 3 planes, red first, each stored column by column. The 100,000 unlabelled pictures are passed over.
     """
     (archive,) = paths.values()
-    folder = cache_folder() / "downloads" / f"stl10-{checksum_of(archive, 'sha256')[:16]}"
+    folder = cache_folder() / "downloads" / f"stl10-{checksum_of(archive, 'SHA-256')[:16]}"
     wanted = {
         f"{part}_{kind}.bin": range(count * size, count * size + 1)
         for part, count in zip(("train", "test"), layout.counts, strict=True)

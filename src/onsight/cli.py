@@ -176,7 +176,9 @@ def predict(
     tta: Annotated[
         bool, Parameter(negative="", help="test-time augmentation: up to six views, six times the work")
     ] = False,
-    explain: Annotated[Path | None, Parameter(help="draw where it looked into this .png or .svg")] = None,
+    explain: Annotated[
+        Path | None, Parameter(help="draw where it looked into this .png or .svg; at most 32 pictures")
+    ] = None,
 ) -> None:
     """Answer for pictures: files, folders, patterns, or - for a picture from standard input.
 
@@ -200,6 +202,12 @@ def predict(
         raise SpecError(f"--top {top} and --batch-size {batch_size} must be 1 or more.")
     if explain is not None and "-" in pictures:
         raise SpecError("--explain looks at the picture twice, and standard input can be read once: give a file.")
+    if explain is not None:
+        from .explaining import check_drawing
+
+        check_drawing(pictures, explain)
+        if tta:
+            raise SpecError("--explain shows where it looked in one view, and --tta answers from six: leave one out.")
     answered = failed = 0
     write = {"table": table_lines, "csv": csv_lines, "json": json_lines}[format]
 
@@ -221,7 +229,7 @@ def predict(
     if explain is not None:
         from .explaining import explain as draw_explanation
 
-        method = draw_explanation(run, pictures, explain, top)
+        method = draw_explanation(run, pictures, explain, top, engine)
         print(f"onsight: {explain} shows where it looked ({method}).", file=sys.stderr)  # noqa: T201
 
 
@@ -232,7 +240,9 @@ def export(
     *formats: str,
     precision: Literal["float32", "float16", "int8"] = "float32",
     max_drop: float = 0.5,
-    check: Annotated[bool, Parameter(negative="", help="open what was exported again and compare")] = False,
+    check: Annotated[
+        bool, Parameter(negative="", help="open what was exported again and compare; only where you trust its files")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Write a run for other runtimes, each file proven to answer as Keras does, or not written (exit code 3).
@@ -360,8 +370,7 @@ def compare(
 @app.command
 def runs(folder: Path | None = None, /) -> None:
     """List the runs in a folder (default: runs, or ONSIGHT_RUNS)."""
-    import json
-
+    from .records import read_evaluations
     from .runs import list_runs, runs_folder
 
     found = list_runs(folder)
@@ -372,8 +381,7 @@ def runs(folder: Path | None = None, /) -> None:
     for run in found:
         history = run.history()
         validation = (run.model_epoch() or {}).get("val_accuracy")
-        scores = run.evaluation_folder() / "metrics.json"
-        test = json.loads(scores.read_text("utf-8"))["accuracy"] if scores.exists() else None
+        test = read_evaluations(run).get("test", {}).get("accuracy")
         rows.append(
             (
                 str(run.folder),
@@ -437,7 +445,7 @@ def presets() -> None:
 
 @app.command
 def clear_cache() -> None:
-    """Remove what Onsight keeps to be faster, decoded pictures and compiled programs. Downloads stay."""
+    """Remove decoded pictures, features and compiled programs, kept to be faster. Downloads and checks stay."""
     from .pixels import clear_cache as clear
 
     say(f"Freed {clear() / 1e6:,.1f} MB.")

@@ -18,7 +18,7 @@ import numpy as np
 from .answers import Answers, label_runs, match
 from .differences import Difference, between_seeds, chance, deviation, holm, mean, paired, points
 from .errors import ModelFileError, plain
-from .files import write_atomic
+from .files import check_parent, write_atomic
 from .metrics import percent, percent_number, wilson
 from .runs import Run, open_run
 from .saving import read_description
@@ -83,6 +83,8 @@ def compare(runs: Sequence[str | Path | Run], *, common: bool = False, page: str
         RunError: one is no run, not finished, or not evaluated.
         DataError: they were not tested on the same pictures.
     """
+    if page is not None:
+        check_parent(Path(page))
     opened = [open_run(run) for run in runs]
     names = label_runs(opened)
     answers, notes = match(opened, names, common)

@@ -104,7 +104,7 @@ def load_dataset(
         DataError: The data set cannot be used; the message says why and what is expected.
         DownloadError: The data set could not be fetched.
     """
-    path = Path(data).expanduser()
+    path = Path(os.path.expanduser(data))
     if str(data) in DATASETS and not (isinstance(data, Path) and path.exists()):
         return _load_known(str(data), data_dir, progress, download)
     if not path.exists():
@@ -135,7 +135,7 @@ def _load_known(name: str, data_dir: Path | None, progress: Progress | None, dow
     if data_dir is None and os.environ.get("ONSIGHT_DATA"):
         data_dir = Path(os.environ["ONSIGHT_DATA"])
     load = load_classic if name in LAYOUTS else load_cifar
-    return load(name, data_dir.expanduser() if data_dir else None, progress, download=download)
+    return load(name, Path(os.path.expanduser(data_dir)) if data_dir else None, progress, download=download)
 
 
 def load_digits() -> Dataset:

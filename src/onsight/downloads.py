@@ -71,7 +71,7 @@ def download(
             if target.is_file() and files.checksum(target, kind) == expected:
                 return target
             if size is None:
-                size = _length(url, timeout)
+                size = _length(url, timeout, attempts)
             if first and not _held_version(partial):  # nothing could tell a wrong beginning
                 partial.unlink(missing_ok=True)
             resumed = partial.exists()
@@ -101,7 +101,7 @@ def download(
         raise DownloadError(f"Could not write {target}: {error.strerror or error}. {mend}") from error
 
 
-def _length(url: str, timeout: float) -> int:
+def _length(url: str, timeout: float, attempts: int, pause: float = PAUSE) -> int:
     """Return how many bytes the server says that the file has."""
     request = urllib.request.Request(url, headers=HEADERS)
     try:
@@ -111,6 +111,9 @@ def _length(url: str, timeout: float) -> int:
             return int(response.length)
     except urllib.error.HTTPError as error:
         error.close()
+        if error.code in WORTH_RETRYING and attempts > 1:
+            time.sleep(pause)
+            return _length(url, timeout, attempts - 1, 2 * pause)
         raise DownloadError(f"{url} answered {error.code} {error.reason}.") from error
     except (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException) as error:
         reason = _plain(getattr(error, "reason", error))

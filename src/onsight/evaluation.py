@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -121,12 +122,16 @@ def evaluate(
         spec = TrainSpec.recorded(run.spec)
         dataset = load_dataset(data or spec.data, data_dir or (None if data else spec.data_dir), show.work)
         pixels = load_pixels(dataset, spec.image_size, show.work)
-        parts = own_parts(run, dataset, pixels, required=data is None)
-        if parts is not None:
-            name, labels = "test", dataset.labels
-        else:
-            name, labels = f"{dataset.name}-{dataset.fingerprint[:8]}", map_classes(dataset, run)
-            parts = dataset.parts if "test" in dataset.parts else np.full(len(dataset), "test")
+        name, parts, own = parts_to_score(run, data, dataset, pixels, show)
+        labels = map_classes(dataset, run)
+        if folds:
+            if name != "test":
+                raise SpecError(
+                    "--folds looks at the run's own training pictures, and --data names others: leave one out."
+                )
+            from .folds import check_folds  # here: it trains
+
+            check_folds(run, dataset, pixels, folds)
         index = np.setdiff1d(np.flatnonzero(parts == "test"), list(pixels.broken))
         if not len(index):
             raise DataError(f"{dataset.name} has no readable test pictures.")
@@ -134,7 +139,8 @@ def evaluate(
         columns = slices.read_columns(slices_file, names) if slices_file else {}
         engine_ = open_engine(run, engine)
         show.note(f"answering        {engine_.name}  ({engine_.reason})")
-        run.log_test_use(f"evaluate on {dataset.provenance}", scored=True)
+        if own:
+            run.log_test_use(f"evaluate on {dataset.provenance}", scored=True)
         folder = run.evaluation_folder(name)
         folder.mkdir(parents=True, exist_ok=True)
         scores = probabilities(engine_.probabilities, pixels.images, index, batch_size, show)
@@ -153,6 +159,7 @@ def evaluate(
             "data": dataset.name,
             "provenance": dataset.provenance,
             "engine": engine_.name,
+            "weights_sha256": description.weights_sha256,
             "evaluated_at": now(),
         }
         write_json(folder / "metrics.json", found)
@@ -189,8 +196,6 @@ def look_for_label_errors(
 ) -> None:
     """Write label_errors.json: suspects among what was scored, and among training pictures that folds have scored."""
     if folds:
-        if folder.name != "test":
-            raise SpecError("--folds looks at the run's own training pictures, and --data names others: leave one out.")
         from .folds import predict_out_of_fold  # here: it trains
 
         predict_out_of_fold(run, dataset, pixels, folds, batch_size, show)
@@ -238,14 +243,32 @@ def findings(evaluation: Evaluation) -> list[str]:
     return sentences
 
 
-def own_parts(run: Run, dataset: Dataset, pixels: Pixels, *, required: bool) -> np.ndarray | None:
-    """Return the parts that the run recorded, where this is the data it was made from, perhaps moved; else None."""
-    try:
-        return recorded_parts(run.dataset, dataset, pixels.hashes, ["test"])
-    except DataError:
-        if required:
-            raise
-        return None
+def parts_to_score(
+    run: Run, data: str | Path | None, dataset: Dataset, pixels: Pixels, show: Reporter
+) -> tuple[str, np.ndarray, bool]:
+    """Return the evaluation's name, (n,) the parts, of which "test" is scored, and whether the data is the run's own.
+
+    The run's test pictures, where they are in the data, perhaps moved. Else it is other data, or the run's own with
+    test pictures that have changed since or were added: told by its place, or by all training pictures being there.
+    Of that, none is scored whose name the run learned from or was judged by.
+    """
+    split = run.dataset["split"]
+    if data is None or split["test"]:
+        try:
+            return "test", recorded_parts(run.dataset, dataset, pixels.hashes, ["test"]), True
+        except DataError as error:
+            if data is None:
+                raise DataError(f"{error} To score the pictures that are there now: --data FOLDER.") from None
+    own = run.spec["data"] in (str(data), os.path.realpath(os.path.expanduser(str(data))))
+    with contextlib.suppress(DataError):
+        own = own or bool(recorded_parts(run.dataset, dataset, pixels.hashes, ["train"]).any())
+    parts = dataset.parts if "test" in dataset.parts else np.full(len(dataset), "test")
+    if own:
+        known = {*split["train"], *split["validation"]}
+        learned = np.array([name in known for name in dataset.names]) & (parts == "test")
+        parts = np.where(learned, "", parts)
+        show.note(f"left out         {int(learned.sum()):,} pictures that {run.name} was trained or judged on")
+    return f"{dataset.name}-{dataset.fingerprint[:8]}", parts, own
 
 
 def map_classes(dataset: Dataset, run: Run) -> np.ndarray:

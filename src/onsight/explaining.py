@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from .errors import SpecError
-from .files import write_atomic, write_json
+from .errors import ModelFileError, SpecError
+from .files import check_parent, write_atomic, write_json
 from .thumbnails import jpeg
 
 if TYPE_CHECKING:
     import keras
     from matplotlib.figure import Figure
 
-    from .engines import Answer
+    from .engines import Answer, EngineName
     from .runs import Run
 
 GRID = 8  # occlusion: so many places a side
@@ -240,7 +240,7 @@ def explain_mistakes(
     write_json(into / "index.json", {"method": method, "mistakes": mistakes})
 
 
-def explain(run: Any, sources: Sequence[Any], path: Path, top: int = 3) -> str:
+def explain(run: Any, sources: Sequence[Any], path: Path, top: int = 3, engine: EngineName = "auto") -> str:
     """Draw pictures with their heat maps and likeliest classes into `path` (.png or .svg); return the method's name.
 
     Args:
@@ -248,6 +248,7 @@ def explain(run: Any, sources: Sequence[Any], path: Path, top: int = 3) -> str:
         sources: what `predict` takes.
         path: the file to write.
         top: classes an answer.
+        engine: what answers; the heat maps are Keras' where it can be had, except for "litert".
 
     Raises:
         SpecError: `path` ends in something else, or there are more than 32 pictures.
@@ -255,20 +256,38 @@ def explain(run: Any, sources: Sequence[Any], path: Path, top: int = 3) -> str:
     """
     from . import figures
 
-    if path.suffix.lower() not in (".png", ".svg"):
-        raise SpecError(f"--explain writes .png or .svg, not '{path.name}'.")
-    figure, method = draw(run, sources, top)
+    check_drawing(sources, path)
+    figure, method = draw(run, sources, top, engine)
     figures.save(figure, path)
     return method
 
 
-def draw(run: Any, sources: Sequence[Any], top: int = 3) -> tuple[Figure, str]:
+def check_drawing(sources: Sequence[Any], path: Path) -> None:
+    """Raise SpecError, before anything is computed, where `explain` would for the file or so many pictures."""
+    if path.suffix.lower() not in (".png", ".svg"):
+        raise SpecError(f"--explain writes .png or .svg, not '{path.name}'.")
+    check_parent(path)
+    few(sources)
+
+
+def few(sources: Sequence[Any]) -> list[tuple[str, Any]]:
+    """Return the pictures of what `predict` takes with their names; raise SpecError for more than 32."""
+    from .prediction import expand
+
+    chosen = list(itertools.islice(expand(sources), MOST + 1))
+    if len(chosen) > MOST:
+        raise SpecError(f"--explain draws at most {MOST} pictures, and more were given.")
+    return chosen
+
+
+def draw(run: Any, sources: Sequence[Any], top: int = 3, engine: EngineName = "auto") -> tuple[Figure, str]:
     """Return a figure of pictures with their heat maps and likeliest classes, and the method's name.
 
     Args:
         run: the run, its folder, or `latest`.
         sources: what `predict` takes.
         top: classes an answer.
+        engine: what answers; the heat maps are Keras' where it can be had, except for "litert".
 
     Raises:
         SpecError: there are more than 32 pictures.
@@ -277,23 +296,20 @@ def draw(run: Any, sources: Sequence[Any], top: int = 3) -> tuple[Figure, str]:
     from . import figures, images
     from .engines import open_engine
     from .errors import PictureError
-    from .prediction import expand
     from .runs import open_run
 
-    chosen = list(itertools.islice(expand(sources), MOST + 1))
-    if len(chosen) > MOST:
-        raise SpecError(f"--explain draws at most {MOST} pictures, and more were given.")
+    chosen = few(sources)
     opened = open_run(run)
-    engine, model = open_engine(opened), keras_model(opened)
-    size = engine.size
+    answering, model = open_engine(opened, engine), None if engine == "litert" else keras_model(opened)
+    size = answering.size
     pictures = np.empty((len(chosen), size, size, 3), np.uint8)
     for number, (name, source) in enumerate(chosen):
         try:
             pictures[number] = images.load(source, size)
         except PictureError as error:
             raise PictureError(f"{name}: {error}") from None
-    scores = engine.probabilities(pictures)
-    maps, method = heat_maps(pictures, scores.argmax(axis=1), engine.probabilities, model)
+    scores = answering.probabilities(pictures)
+    maps, method = heat_maps(pictures, scores.argmax(axis=1), answering.probabilities, model)
     side = max(224, size)
     figure = figures.explanations(
         [enlarge(picture, side) for picture in pictures],
@@ -310,13 +326,14 @@ def draw(run: Any, sources: Sequence[Any], top: int = 3) -> tuple[Figure, str]:
 def keras_model(run: Run) -> keras.Model | None:
     """Return a run's Keras classifier for Grad-CAM, or None, for occlusion to explain.
 
-    None where no Keras is installed, or where the network is a user's own that has not been registered here.
+    None where no Keras is installed, the network is a user's own that has not been registered here, or this version
+    builds another than the run's.
     """
     from .models import MODELS
 
     try:
         return run.load_model() if run.spec.get("model") in MODELS else None
-    except SpecError:
+    except (SpecError, ModelFileError):
         return None
 
 

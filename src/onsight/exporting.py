@@ -37,6 +37,7 @@ from .parity import (
     why_no_probabilities,
 )
 from .progress import Reporter, make_reporter
+from .records import read_object
 from .reporting import report
 from .runs import Run, now, open_run
 from .saving import read_description
@@ -171,7 +172,7 @@ def read(name: str, path: Path, pictures: Path, answers: Path | None, threads: i
     started = time.time()
     try:
         done = subprocess.run(
-            [sys.executable, "-I", str(READERS / "run.py"), *map(str, words)],
+            [sys.executable, "-P", str(READERS / "run.py"), *map(str, words)],
             env=environment, capture_output=True, text=True, timeout=PATIENCE,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
@@ -190,9 +191,10 @@ def complete(run: Run, folder: Path, rows: list[dict[str, Any]], questions: Ques
     contract, table = read_contract(run.folder / "export"), []
     new = {row["file"] for row in rows}
     if contract and contract["weights_sha256"] == description.weights_sha256:
-        for row in json.loads((run.folder / "export" / "table.json").read_text("utf-8"))["files"]:
+        for row in (read_object(run.folder / "export" / "table.json") or {"files": []})["files"]:
             source = run.folder / "export" / row["file"]
-            if row["file"] not in new and row["file"] in contract["files"]:
+            kept = row["file"] not in new and row["file"] in contract["files"]
+            if kept and checksums(source) == contract["files"][row["file"]]["sha256"]:  # neither exchanged nor gone
                 (shutil.copytree if source.is_dir() else shutil.copy2)(source, folder / row["file"])
                 table.append(row)
     table += rows

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from .errors import SpecError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,7 +21,7 @@ def cache_folder() -> Path:
     from platformdirs import user_cache_path
 
     chosen = os.environ.get("ONSIGHT_CACHE")
-    return Path(chosen).expanduser() if chosen else user_cache_path("onsight", appauthor=False)
+    return Path(os.path.expanduser(chosen)) if chosen else user_cache_path("onsight", appauthor=False)
 
 
 def temporary_sibling(path: Path) -> Path:
@@ -82,6 +85,38 @@ def is_disk_full(error: OSError) -> bool:
     """Return whether a write failed for want of space or quota; safetensors tells it in words only."""
     full = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
     return error.errno in full or any(words in str(error) for words in ("No space left", "not enough space"))
+
+
+def is_mendable(error: OSError) -> bool:
+    """Return whether an error is about what the user named or may do, and not about this program."""
+    kinds = ("EACCES", "EPERM", "EROFS", "ENAMETOOLONG", "ELOOP", "ENOTDIR", "EISDIR", "EEXIST")
+    return error.filename is not None and error.errno in {getattr(errno, kind) for kind in kinds}
+
+
+def check_parent(path: Path) -> None:
+    """Raise SpecError, before work that would be lost, where a file cannot be written for want of its folder."""
+    if not path.parent.is_dir():
+        raise SpecError(f"'{path}' cannot be written: there is no folder '{path.parent}'. Make it first.")
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, where it is not there; raise SpecError where that cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SpecError(f"'{path}' cannot be a folder: {error.strerror}.") from None
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the objects of a JSON-lines file; a line that a crash tore is left out."""
+    lines = []
+    with contextlib.suppress(FileNotFoundError):
+        for line in path.read_bytes().split(b"\n"):
+            with contextlib.suppress(ValueError, RecursionError):
+                value = json.loads(line)
+                if isinstance(value, dict):
+                    lines.append(value)
+    return lines
 
 
 def sha256(path: Path) -> str:

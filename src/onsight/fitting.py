@@ -244,7 +244,7 @@ class Loop:
         """Write into spec.json that the training takes another number of epochs than it began with, and why."""
         self.run.record["reasons"] = self.run.record.get("reasons", {}) | {"epochs": reason}
         self.run.record["phases"] = [str(phase) for phase in self.phases]
-        self.run.update_spec(epochs=self.spec.epochs)
+        self.run.update_spec(epochs=self.spec.epochs, time_budget=self.spec.time_budget)
 
     def learn(
         self, answer: Answer, examples: Examples, plan: Plan, rates: np.ndarray, batch_size: int, start: int

@@ -44,7 +44,7 @@ def read_folder(path: Path, complete: bool = True) -> Dataset:
         DataError: The layout is another one; the message says where.
     """
     root = path.resolve()
-    stamps, folders = _walk(root)
+    stamps, folders = walk(root)
     return arrange("folder", root.name or "root", stamps, folders, partial(read_file, root), complete)
 
 
@@ -97,7 +97,7 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 
 
-def _walk(root: Path) -> tuple[dict[str, str], set[str]]:
+def walk(root: Path) -> tuple[dict[str, str], set[str]]:
     """Return {relative path: stamp} of the pictures below `root`, and the relative paths of all folders."""
     stamps: dict[str, str] = {}
     folders: set[str] = set()
@@ -111,7 +111,7 @@ def _walk(root: Path) -> tuple[dict[str, str], set[str]]:
             raise DataError(f"'{folder}' cannot be listed: {error.strerror or error}") from error
         for entry in entries:
             name = prefix + entry.name
-            if entry.is_dir():
+            if os.path.isdir(entry.path):  # unlike entry.is_dir, False for a link that leads to itself
                 identity = _identity(Path(entry.path))
                 if identity not in above:  # a link to a folder that we are in would go round for ever
                     folders.add(name)
@@ -245,6 +245,9 @@ def _csv_lines(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         reader = csv.reader(file)
         try:
             header = [cell.strip().lower() for cell in next(reader, [])]
+            for column in ("path", "label", "split"):
+                if header.count(column) > 1:
+                    raise DataError(f"{path.name}, line 1: the column '{column}' is there {header.count(column)} times")
             if not {"path", "label"} <= set(header):
                 found = ",".join(header)[:80]
                 raise DataError(

@@ -10,7 +10,7 @@ import numpy as np
 from . import metrics
 from .datasets import Dataset
 from .engines import open_engine
-from .errors import Interrupted, RunError
+from .errors import Interrupted, RunError, SpecError
 from .files import write_json
 from .fitting import fit
 from .pipeline import Examples
@@ -35,17 +35,9 @@ def predict_out_of_fold(
     of its own, so that after an interruption the same command goes on; they are removed in the end.
 
     Raises:
-        RunError: the run learned from another one, which knows all training pictures.
-        DataError: the pictures are gone or have changed.
         TrainingError, Interrupted: as training raises them.
     """
-    run.require_network()
-    spec = TrainSpec(**run.spec)
-    if spec.teacher:
-        raise RunError(
-            f"{run.name} learned from the answers of {run.record['teacher']['run']}, which was trained on all training "
-            "pictures: none can be held out. Ask that run for --folds."
-        )
+    spec = TrainSpec(**run.spec | {"time_budget": None})  # as many epochs as fitted into the run's
     parts = recorded_parts(run.dataset, dataset, pixels.hashes, ("train", "validation"))
     training, validation = (np.flatnonzero(parts == part) for part in ("train", "validation"))
     fold = assign(pixels.hashes[training], dataset.labels[training], folds, spec.seed)
@@ -81,6 +73,26 @@ def predict_out_of_fold(
         folder / "predictions.csv", names, dataset.labels[held_out], scores[held_out], run.classes
     )
     shutil.rmtree(workshop)
+
+
+def check_folds(run: Run, dataset: Dataset, pixels: Pixels, folds: int) -> None:
+    """Raise, before anything is scored, where `predict_out_of_fold` could not work.
+
+    Raises:
+        RunError: the run learned from another one, which knows all training pictures.
+        SpecError: there are fewer different training pictures than folds.
+        DataError: the pictures are gone or have changed.
+    """
+    run.require_network()
+    if teacher := run.record.get("teacher"):
+        raise RunError(
+            f"{run.name} learned from the answers of {teacher['run']}, which was trained on all training pictures: "
+            "none can be held out. Ask that run for --folds."
+        )
+    parts = recorded_parts(run.dataset, dataset, pixels.hashes, ("train", "validation"))
+    different = len(np.unique(pixels.hashes[parts == "train"]))
+    if folds > different:
+        raise SpecError(f"--folds {folds} leaves some without a picture: there are {different:,} to train on.")
 
 
 def assign(hashes: np.ndarray, labels: np.ndarray, folds: int, seed: int) -> np.ndarray:

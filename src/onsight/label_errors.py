@@ -49,14 +49,6 @@ def find_suspects(labels: np.ndarray, probabilities: np.ndarray) -> Suspects:
     return Suspects(index[order], counted[index[order]])
 
 
-def confident_joint(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Return (C, C) counts: rows the label, columns the class that a picture counts as, where it counts as one."""
-    counted = count_as(labels, probabilities)
-    joint = np.zeros((probabilities.shape[1],) * 2, np.int64)
-    np.add.at(joint, (labels[counted >= 0], counted[counted >= 0]), 1)
-    return joint
-
-
 def count_as(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """Return (n,) the class that each picture counts as, -1 where none reaches its threshold; of several the likeliest.
 

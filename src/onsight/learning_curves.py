@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import figures
+from .datasets import load_dataset
 from .differences import deviation, mean
 from .errors import SpecError
-from .files import write_json
+from .files import make_folder, write_json
 from .metrics import percent, wilson
 from .progress import Reporter, make_reporter
 from .runs import Run, now
@@ -32,6 +33,9 @@ class Curve(NamedTuple):
 
     folder: Path
     record: dict[str, Any]
+
+
+UNJUDGED = "A learning curve is judged on validation pictures; take a --validation above 0."
 
 
 def learning_curve(
@@ -66,11 +70,10 @@ def learning_curve(
     if len(wanted) == 1:
         raise SpecError(f"A curve needs two sizes or more, and --sizes has {wanted[0]} alone.")
     if out:
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise SpecError(f"--out {out} cannot be a folder: {error.strerror}.") from None
+        make_folder(out)
     show = reporter or make_reporter()
+    if spec.validation == 0 and "validation" not in load_dataset(spec.data, spec.data_dir, show.work).parts:
+        raise SpecError(UNJUDGED)
     asked = spec.model_dump(exclude_unset=True)
     first_seed, split_seed = spec.seed, spec.seed if spec.split_seed is None else spec.split_seed
 
@@ -83,7 +86,7 @@ def learning_curve(
             trained.append(train(same_start(TrainSpec(**{**asked, **more}), trained), reporter=show))
             n = sum(trained[-1].dataset["counts"]["validation"].values())
             if not n:
-                raise SpecError("A learning curve is judged on validation pictures; take a --validation above 0.")
+                raise SpecError(UNJUDGED)
         runs = trained[-seeds:]
         counts = runs[0].dataset["counts"]["train"]
         accuracies = [float((run.model_epoch() or {})["val_accuracy"]) for run in runs]

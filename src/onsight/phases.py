@@ -31,7 +31,7 @@ class Phase(NamedTuple):
 
 
 def from_scratch(spec: Any) -> bool:
-    """Return whether a resolved spec begins with new weights; runs of before 0.2 say nothing of it."""
+    """Return whether a resolved spec begins with new weights; older runs say nothing of it."""
     return spec.weights in (None, FROM_SCRATCH)
 
 

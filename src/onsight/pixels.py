@@ -181,7 +181,7 @@ def median_side(dataset: Dataset, sample: int = 64) -> int:
 def clear_cache() -> int:
     """Remove all decoded pictures, their features and what JAX compiled; return how many bytes that freed.
 
-    Downloads stay.
+    Downloads stay, and what `check` measured.
     """
     size = 0
     for folder in (cache_folder() / name for name in ("pixels", "features", "jax")):

@@ -220,7 +220,9 @@ def expand(pictures: Iterable[Picture]) -> Iterator[tuple[str, Picture]]:
         except (OSError, ValueError):  # ValueError: a path with a NUL
             mode = 0
         if stat.S_ISDIR(mode):
-            found = sorted(str(file) for file in Path(path).rglob("*") if file.suffix.lower() in images.SUFFIXES)
+            from .folders import walk  # as training does: hidden files are passed over, links to folders followed
+
+            found = sorted(str(Path(path) / name) for name in walk(Path(path))[0])
             if not found:
                 raise DataError(f"The folder '{path}' holds no pictures ({', '.join(sorted(images.SUFFIXES))}).")
             yield from ((file, file) for file in found)

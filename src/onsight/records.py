@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import shlex
@@ -11,20 +10,26 @@ from typing import Any
 
 from .differences import chance, points
 from .errors import RunError, plain
+from .files import read_lines
 from .metrics import percent
 from .runs import Run
 
 
 def read_evaluations(run: Run) -> dict[str, dict[str, Any]]:
-    """Return every finished evaluation's metrics by name, `test` first."""
+    """Return every finished evaluation's metrics by name, `test` first; none of weights that the run no longer has."""
     folders = sorted(run.evaluation_folder().parent.glob("*/metrics.json"), key=lambda path: path.parent.name)
     found = {path.parent.name: read_object(path) for path in folders}
+    weights = (read_object(run.model_folder / "model.json") or {}).get("weights_sha256")
     for name, metrics in found.items():
         if not isinstance(metrics, dict) or "accuracy" not in metrics:
             raise RunError(
                 f"{run.evaluation_folder(name) / 'metrics.json'} is damaged. Mend it: onsight evaluate {place(run)}"
             )
-    return {name: metrics for name, metrics in sorted(found.items(), key=lambda item: item[0] != "test") if metrics}
+    return {
+        name: metrics
+        for name, metrics in sorted(found.items(), key=lambda item: item[0] != "test")
+        if metrics and metrics.get("weights_sha256", weights) == weights
+    }
 
 
 def read_history(run: Run) -> list[dict[str, Any]]:
@@ -37,18 +42,6 @@ def read_history(run: Run) -> list[dict[str, Any]]:
                 for key, value in line.items()
             }
     return [rows[epoch] for epoch in sorted(rows)]
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the objects of a JSON-lines file; a line that a crash tore is left out."""
-    lines = []
-    with contextlib.suppress(FileNotFoundError):
-        for line in path.read_bytes().split(b"\n"):
-            with contextlib.suppress(ValueError, RecursionError):
-                value = json.loads(line)
-                if isinstance(value, dict):
-                    lines.append(value)
-    return lines
 
 
 def read_object(path: Path) -> dict[str, Any] | None:

@@ -18,11 +18,12 @@ import numpy as np
 
 from . import sections
 from .errors import RunError, plain
-from .files import write_atomic
+from .files import read_lines, write_atomic
 from .metrics import percent, percent_number, wilson
 from .pages import TEMPLATES, fill
-from .records import count, place, read_evaluations, read_history, read_lines, read_object, short, times
+from .records import count, place, read_evaluations, read_history, read_object, short, times
 from .runs import Run
+from .spec import SHARED
 
 
 def report(folder: Path | str | Run) -> Path:
@@ -59,26 +60,20 @@ def verdict(folder: Path | str | Run, evaluation: str | None = None) -> list[str
 
 def train_command(run: Run, **changes: Any) -> str:
     """Return the command that repeats a run, with other settings where `changes` names some."""
+    asked = run.record.get("asked", {})
     if teacher := run.record.get("teacher"):
-        spec = run.spec | changes
-        made = "channels" if spec.get("channels") else "sparsity" if spec.get("sparsity") else "model"
-        verb = "distill" if made == "model" else "prune"
-        words = [
-            "onsight",
-            verb,
-            f"runs/{teacher['run']}",
-            f"--{made}",
-            f"{spec[made]}",
-            "--epochs",
-            f"{spec['epochs']}",
-        ]
-        return plain(shlex.join(words))
-    return command_for({"data": run.spec.get("data", ""), **run.record.get("asked", {}), **changes})
+        verb, words = "distill", {key: value for key, value in asked.items() if key not in {*SHARED, "teacher"}}
+        removed = 1 - (1 - (run.spec.get("channels") or 0.0)) / (1 - teacher.get("channels", 0.0))
+        share = {"channels": round(removed, 6)} if removed > 1e-9 else {"sparsity": run.spec.get("sparsity")}
+        if any(share.values()):
+            verb, words = "prune", share | {key: run.spec[key] for key in ("epochs", "learning_rate")}
+        return command_for({"data": f"runs/{teacher['run']}", **words, **changes}, verb)
+    return command_for({"data": run.spec.get("data", ""), **asked, **changes})
 
 
-def command_for(asked: dict[str, Any]) -> str:
+def command_for(asked: dict[str, Any], verb: str = "train") -> str:
     """Return the command that trains what was `asked`: a part of a spec, with `data`."""
-    words = ["onsight", "train", str(asked["data"])]
+    words = ["onsight", verb, str(asked["data"])]
     for key, value in asked.items():
         if key == "data":
             continue
@@ -235,13 +230,15 @@ def _next_step(run: Run, history: list[dict[str, Any]], metrics: dict[str, Any] 
         return "Next, train longer than the quick preset does", train_command(run, preset="balanced", epochs=None)
     gap = _gap(run, history)
     if gap is not None and gap[0] - gap[1] >= max(0.1, gap[2]):
-        if run.spec.get("augmentation") == "none":
+        if run.spec.get("augmentation") == "none" and run.spec.get("freeze") != "all":
             return "Next, train on altered pictures too", train_command(run, augmentation="shift")
-        if not run.spec.get("weight_decay"):
+        if run.spec.get("optimizer") in ("adamw", "sgd") and not run.spec.get("weight_decay"):
             return "Next, add pictures, or hold the weights back", train_command(run, weight_decay=5e-4)
     best = max(history, key=lambda row: row.get("val_accuracy") or 0.0, default=None)
     if gap is not None and gap[0] - gap[1] < 0.04 and best is history[-1] and gap[1] < 0.99:
-        return "Next, train longer, as it was still improving", train_command(run, epochs=2 * len(history))
+        return "Next, train longer, as it was still improving", train_command(
+            run, time_budget=None, epochs=2 * len(history)
+        )
     return "Next, try it on a picture of yours", f"onsight predict {where} picture.jpg"
 
 

@@ -1,7 +1,7 @@
 """A run: one folder that holds all that is known of one training, and every path in it.
 
-Its state is which files exist: `model/` means trained, `evaluations/` evaluated. Nothing in it but where the pictures
-lie is an absolute path, so it can be moved, zipped and mailed.
+Its state is which files exist: `model/` means trained, `evaluations/` evaluated. Nothing in it but where the pictures,
+the keep-list, the first weights and the teacher lie is an absolute path, so it can be moved, zipped and mailed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import RunError
-from .files import write_atomic, write_json
+from .files import read_lines, write_atomic, write_json
 
 if TYPE_CHECKING:
     import keras
@@ -151,7 +151,7 @@ class Run:
 
     def history(self) -> list[dict[str, Any]]:
         """Return one dict an epoch: epoch (from 1), loss, accuracy, val_loss, val_accuracy, learning_rate, seconds."""
-        return [line for line in self.history_lines() if line.get("event") == "epoch"]
+        return [line for line in read_lines(self.folder / "history.jsonl") if line.get("event") == "epoch"]
 
     def model_epoch(self, history: list[dict[str, Any]] | None = None) -> dict[str, Any] | None:
         """Return the epoch whose weights the model has: with patience the best on validation, else the last."""
@@ -160,15 +160,6 @@ class Run:
         if self.spec.get("patience") and judged:
             return min(judged, key=lambda row: float(row["val_loss"]))
         return history[-1] if history else None
-
-    def history_lines(self) -> list[dict[str, Any]]:
-        """Return every line of history.jsonl; a last line torn by a crash is left out."""
-        lines = []
-        with contextlib.suppress(FileNotFoundError):
-            for line in (self.folder / "history.jsonl").read_text("utf-8").splitlines():
-                with contextlib.suppress(ValueError):
-                    lines.append(json.loads(line))
-        return lines
 
     def append_history(self, line: dict[str, Any]) -> None:
         """Append one line to history.jsonl, for whoever follows it."""
@@ -214,8 +205,8 @@ class Run:
         return displays.run(self)
 
 
-def open_run(path: str | Path | Run, *, finished: bool = True) -> Run:
-    """Return the run at `path`; `latest`, alone or after a folder, is the newest finished (or unfinished) one.
+def open_run(path: str | Path | Run, *, finished: bool | None = True) -> Run:
+    """Return the run at `path`; `latest`, alone or after a folder, is the newest finished (or unfinished, or any) one.
 
     Raises:
         RunError: there is none.
@@ -230,10 +221,10 @@ def open_run(path: str | Path | Run, *, finished: bool = True) -> Run:
             raise RunError(f"There is no run at {path}. `onsight runs` lists the runs in {runs_folder()}.")
         return Run(path)
     root = path.parent if len(path.parts) > 1 else runs_folder()
-    matching = [run for run in list_runs(root) if run.is_trained == finished]
+    matching = [run for run in list_runs(root) if finished in (None, run.is_trained)]
     if not matching:
-        kind = "finished" if finished else "unfinished"
-        raise RunError(f"There is no {kind} run in {root}. Train one: onsight train")
+        kind = {True: "finished run", False: "unfinished run", None: "run"}[finished]
+        raise RunError(f"There is no {kind} in {root}. Train one: onsight train")
     return matching[-1]
 
 

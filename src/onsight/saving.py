@@ -184,7 +184,7 @@ def load_model(folder: Path) -> keras.Model:
     except OnsightError as error:
         raise ModelFileError(f"{folder / 'model.json'}: {error}") from None
     rows = layer_table(model)
-    older = [{key: value for key, value in row.items() if key != "multiply_adds"} for row in rows]  # before 0.2
+    older = [{key: value for key, value in row.items() if key != "multiply_adds"} for row in rows]  # older runs
     if description.parameters != model.count_params() or description.layers not in (rows, older):
         raise ModelFileError(
             f"{folder / 'model.json'} describes other layers than this version's {description.model} has: it was "

@@ -20,8 +20,17 @@ from markupsafe import Markup
 from . import charts
 from .contracts import HEADING, table_rows
 from .errors import RunError, plain
-from .metrics import CALIBRATION_BINS, calibration, percent, percent_number, read_predictions
-from .records import comparison_lines, count, place, read_lines, read_object, short
+from .files import read_lines
+from .metrics import (
+    calibration,
+    calibration_error,
+    coverage_curve,
+    percent,
+    percent_number,
+    read_predictions,
+    with_temperature,
+)
+from .records import comparison_lines, count, place, read_object, short
 from .runs import Run
 
 CIFAR10_FACTS = (
@@ -301,10 +310,10 @@ def certainty(folder: Path, model: dict[str, Any] | None) -> dict[str, Any] | No
     _, labels, probabilities, _ = read_predictions(folder / "predictions.csv")
     temperature = float((model or {}).get("temperature", 1.0))
     threshold = (model or {}).get("threshold")
-    n, points = len(labels), coverage_curve(probabilities, labels)
-    before = probabilities.astype(np.float64) ** temperature  # as they were before they were divided by it
-    raw = reliability(before / before.sum(axis=1, keepdims=True), labels)
-    bins = reliability(probabilities, labels)
+    n, right = len(labels), probabilities.argmax(axis=1) == labels
+    points = coverage_curve(probabilities.max(axis=1), right, 200)
+    raw = calibration(with_temperature(probabilities, 1 / temperature).max(axis=1), right)
+    bins = calibration(probabilities.max(axis=1), right)
     marks = []
     for share in (1.0, 0.9, 0.8, 0.5):
         kept = [each for each in points if each["coverage"] <= share + 1e-9]
@@ -313,43 +322,13 @@ def certainty(folder: Path, model: dict[str, Any] | None) -> dict[str, Any] | No
     return {
         "temperature": temperature,
         "threshold": threshold,
-        "ece": expected_error(bins, n),
-        "ece_before": expected_error(raw, n) if temperature != 1 else None,
+        "ece": calibration_error(bins),
+        "ece_before": calibration_error(raw) if temperature != 1 else None,
         "reliability": charts.reliability(bins, n, "Accuracy by probability of the answer"),
         "before": charts.reliability(raw, n, "The same before the temperature") if temperature != 1 else None,
         "coverage": charts.coverage(points, "Accuracy by share of pictures answered", threshold),
         "marks": marks,
     }
-
-
-def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = CALIBRATION_BINS) -> list[dict[str, Any]]:
-    """Return `metrics.calibration` of (n, C) probabilities and (n,) labels: equal-width bins of the top label."""
-    return calibration(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels, bins)
-
-
-def expected_error(bins: list[dict[str, Any]], n: int) -> float:
-    """Return the expected calibration error of `reliability`'s bins: mean gap, weighted by their counts."""
-    return float(sum(each["count"] * abs(each["accuracy"] - each["confidence"]) for each in bins if each["count"]) / n)
-
-
-def coverage_curve(probabilities: np.ndarray, labels: np.ndarray, points: int = 200) -> list[dict[str, float]]:
-    """Return the accuracy of the surest answers, at about so many points: coverage, accuracy, threshold.
-
-    Answers of one probability stay together: a threshold takes all of them or none. The last point covers all.
-    """
-    sure = probabilities.max(axis=1)
-    order = np.argsort(-sure, kind="stable")
-    hits = np.cumsum((probabilities.argmax(axis=1) == labels)[order])
-    ends = np.flatnonzero(np.append(np.diff(sure[order]) != 0, True))  # (m,) the last of each probability
-    wanted = np.searchsorted(ends, np.linspace(0, len(order) - 1, points)).clip(max=len(ends) - 1)
-    return [
-        {
-            "coverage": float((end + 1) / len(order)),
-            "accuracy": float(hits[end] / (end + 1)),
-            "threshold": float(sure[order[end]]),
-        }
-        for end in np.unique(ends[wanted]).tolist()
-    ]
 
 
 def robustness(folder: Path) -> dict[str, Any] | None:

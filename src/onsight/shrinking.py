@@ -13,18 +13,13 @@ from typing import Any
 from .errors import SpecError
 from .progress import Reporter, make_reporter
 from .runs import Run, open_run
-from .spec import TrainSpec
+from .spec import SHARED, TrainSpec
 from .training import train
 
-# What a student has from its teacher: the same pictures, divided alike. Else it would be validated on pictures whose
-# answers its teacher has learned by heart.
-SHARED = (
-    "data", "data_dir", "image_size", "validation", "split_seed", "keep_list", "allow_tiny", "min_precision",
-)  # fmt: skip
 # What a pruned network is trained with again as it was before.
 KEPT = (
-    "preset", "model", "optimizer", "batch_size", "weight_decay", "label_smoothing", "class_weight", "augmentation",
-    "seed",
+    "model", "optimizer", "batch_size", "early_size", "weight_decay", "label_smoothing", "class_weight",
+    "augmentation", "seed",
 )  # fmt: skip
 GENTLER = 0.5  # times the learning rate of the first training
 
@@ -90,8 +85,8 @@ def prune(
             raise SpecError(f"--{name} is a share from 0 to 0.95, and not {value:g}.")
     before = run.spec
     choices = {name: before[name] for name in KEPT if name in before} | {
-        "epochs": epochs or before["epochs"],
-        "learning_rate": learning_rate or GENTLER * before["learning_rate"],
+        "epochs": before["epochs"] if epochs is None else epochs,
+        "learning_rate": GENTLER * before["learning_rate"] if learning_rate is None else learning_rate,
         # Early stopping would take weights from before the last zeros were made.
         "patience": 0,
         "schedule": "cosine" if before["schedule"] == "plateau" else before["schedule"],
@@ -105,5 +100,5 @@ def prune(
 
 def shared(run: Run) -> dict[str, Any]:
     """Return what a run that learns from `run` has from its spec."""
-    spec = {"split_seed": run.spec["seed"]} | run.spec  # a run of before 0.2 has no split_seed
+    spec = {"split_seed": run.spec["seed"]} | run.spec  # an older run has no split_seed
     return {name: spec[name] for name in SHARED if spec.get(name) is not None}

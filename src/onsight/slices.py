@@ -136,8 +136,8 @@ def kind(name: str) -> str:
 def read_columns(path: Path, names: Sequence[str]) -> Columns:
     """Return the user's own columns of a CSV, in the order of `names`, "" where it does not mention a picture.
 
-    The CSV has a column `path`, written as in predictions.csv or relative to the CSV's own folder; every other column
-    is one to slice by. One of more than twelve different numbers is cut into fifths.
+    The CSV has a column `path`, written as in predictions.csv or, where that has absolute paths, relative to the CSV's
+    own folder; every other column is one to slice by. One of more than twelve different numbers is cut into fifths.
 
     Args:
         path: of the CSV; UTF-8.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
@@ -59,7 +60,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
         FAST,
     ),
     "best": (
-        "the same, wider, for three times as long, with holes in its pictures: for accuracy",
+        "the same, wider, three times the epochs, with holes in its pictures: for accuracy",
         FAST | {"model": "whitened_wide", "epochs": 24, "augmentation": "flip_shift_cutout"},
     ),
     "transfer": (
@@ -69,6 +70,11 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
          "label_smoothing": 0.0, "patience": 0, "augmentation": "flip_nudge"},
     ),
 }  # fmt: skip
+
+# What a run that learns from another has from that: the same pictures, divided alike.
+SHARED = (
+    "data", "data_dir", "image_size", "validation", "split_seed", "shots", "keep_list", "allow_tiny", "min_precision",
+)  # fmt: skip
 
 
 class TrainSpec(BaseModel):
@@ -166,7 +172,7 @@ class TrainSpec(BaseModel):
     @field_validator("data", mode="before")
     @classmethod
     def _path(cls, value: Any) -> Any:
-        return str(value) if isinstance(value, Path) else value
+        return os.path.join(".", value) if isinstance(value, Path) else value  # a folder that is called like a set
 
     @field_validator("time_budget")
     @classmethod

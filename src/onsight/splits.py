@@ -124,8 +124,7 @@ def recorded_parts(
         if hashlib.sha256(hashes[inside].tobytes()).hexdigest() != record["digests"][part]:
             raise DataError(
                 f"The {part} pictures in {dataset.name} are no longer what they were when the run was made: some have "
-                "changed or can no longer be read. Put them back, or train anew; to score on what they are now, "
-                "name them as other data: --data FOLDER."
+                "changed or can no longer be read. Put them back, or train anew."
             )
         parts[inside] = part
     return parts

@@ -1,4 +1,4 @@
-"""One training step, compiled, for each backend: the only code that differs between them.
+"""One training step, compiled, for each backend: nearly all code that differs between them.
 
 Keras' own `fit` cannot start in the middle of an epoch, and it wraps every batch in a data set of its backend; a step
 called from a plain loop does the first and saves the second. On an accelerator JAX keeps the pictures there, and does
@@ -66,7 +66,10 @@ class Step(Protocol):
 
 
 def make_optimizer(name: str, learning_rate: float, weight_decay: float) -> keras.optimizers.Optimizer:
-    """Return Keras' optimizer of that name; weight decay is decoupled and spares biases and batch norms."""
+    """Return Keras' optimizer of that name; weight decay is decoupled and spares biases and batch norms.
+
+    Under Muon also the kernels of convolutions, whose norm it sets itself.
+    """
     import keras
 
     if name == "sgd":
@@ -79,7 +82,7 @@ def make_optimizer(name: str, learning_rate: float, weight_decay: float) -> kera
         optimizer = keras.optimizers.AdamW(learning_rate, weight_decay=weight_decay)
     else:
         optimizer = keras.optimizers.Adam(learning_rate)
-    if optimizer.weight_decay:
+    if name != "adam":
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from .differences import paired
 from .engines import Answer, open_engine
-from .errors import DataError, RunError
+from .errors import RunError
 from .files import write_json
 from .prediction import probabilities
 from .progress import Reporter
@@ -25,19 +25,14 @@ if TYPE_CHECKING:
     import keras
 
 
-def named(teacher: Path, split: dict[str, Any] | None = None) -> dict[str, str]:
-    """Return what a run's spec.json says of the run that it learns from.
-
-    Raises:
-        DataError: the pictures are no longer divided as in `split`: some would be validated on that it learned from.
-    """
-    run = open_run(teacher)
-    if split is not None and split != run.dataset["split"]:
-        raise DataError(
-            f"The pictures of {run.name} have changed since it was trained, so that other ones would be held out now. "
-            "Put them back, or train it anew."
-        )
-    return {"run": run.name, "weights_sha256": read_description(run.model_folder).weights_sha256}
+def named(run: Run) -> dict[str, Any]:
+    """Return what a run's spec.json says of the finished run that it learns from, and how thin that is already."""
+    return {
+        "run": run.name,
+        "weights_sha256": read_description(run.model_folder).weights_sha256,
+        "sparsity": run.spec.get("sparsity") or 0.0,
+        "channels": run.spec.get("channels") or 0.0,
+    }
 
 
 def open_teacher(run: Run, folder: Path) -> tuple[Run, Answer]:
@@ -50,7 +45,7 @@ def open_teacher(run: Run, folder: Path) -> tuple[Run, Answer]:
     """
     teacher = open_run(folder)
     teacher.require_trained()
-    if named(folder) != run.record.get("teacher"):
+    if named(teacher)["weights_sha256"] != run.record["teacher"]["weights_sha256"]:
         raise RunError(f"{teacher.folder} has other weights than when {run.name} began to learn from it.")
     return teacher, open_engine(teacher).probabilities
 

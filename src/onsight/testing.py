@@ -1,4 +1,4 @@
-"""The contract of networks, to test your own by: what every network of the registry passes.
+"""The contract of networks, to test your own by: all of the registry that start from new weights pass it.
 
 >>> from onsight.testing import check_model
 >>> check_model("mine")  # doctest: +SKIP

@@ -84,13 +84,12 @@ def train(
         if "weights" in reasons:
             reasons["weights"] = why
         if spec.teacher:
-            old = open_run(spec.teacher).spec
+            teacher = open_run(spec.teacher)
+            old = teacher.spec
             reasons |= {field: "as the teacher's" for field in asked if field in old and asked[field] == old[field]}
         spec, reasons = settle(spec, reasons, backend.value, backend.reason)
         pixels = load_pixels(dataset, spec.image_size, show.work)
         parts = split_readable(dataset, pixels, spec, used)
-        if spec.shots:
-            parts[few_shots(dataset.labels, pixels.hashes, parts, spec.shots, spec.seed)] = ""
         show_choices(show, spec, reasons, dataset, parts, pixels)
         check = summary(*findings_for_training(dataset, pixels, used))
         show_findings(show, check, spec.data)
@@ -117,7 +116,7 @@ def train(
             file = file_of(start.weights, spec.model, spec.image_size, show.work)
             record["weights"] = {"of": start.text, "file": file.name, "sha256": sha256(file)}
         if spec.teacher:
-            record["teacher"] = named(spec.teacher, members["split"])
+            record["teacher"] = named(teacher)
         run = Run.create(f"{dataset.name}-{spec.model}", record, members)
         try:
             write_json(run.folder / "check.json", check)
@@ -212,7 +211,7 @@ def resume(
     """Go on with a run from its newest valid checkpoint, exactly as if it had never stopped.
 
     Args:
-        run: the run, or its folder; `latest` is the newest unfinished one.
+        run: the run, or its folder; `latest` is the newest unfinished one, with `epochs` the newest of all.
         epochs: train for so many in all; a finished run goes on too, with its schedule (and `early_size`) drawn over
             the new length.
         callbacks: Keras callbacks of your own.
@@ -222,12 +221,18 @@ def resume(
         RunError: there is no such run, it has no valid checkpoint, or it has finished.
         DataError: its pictures are gone or have changed.
     """
-    run = open_run(run, finished=False)
+    run = open_run(run, finished=False if epochs is None else None)
     run.require_network()
     state = load_checkpoint(run.checkpoints).state
-    spec = TrainSpec(**(run.spec if epochs is None else {**run.spec, "epochs": epochs}))
+    # Whoever says how many epochs has no time budget any more.
+    spec = TrainSpec(**(run.spec if epochs is None else {**run.spec, "epochs": epochs, "time_budget": None}))
     if epochs is not None and epochs <= state["epoch"]:
         raise RunError(f"{run.folder} has trained {state['epoch']} epochs already; --epochs {epochs} asks for no more.")
+    if epochs is not None and epochs == run.spec["epochs"] and state["stopped"]:
+        raise RunError(
+            f"{run.folder} is meant for {epochs} epochs already, and stopped after {state['epoch']}, as it was told to "
+            "or as early stopping judged. To train it longer: --epochs with another number."
+        )
     if epochs is None and run.is_trained and (state["stopped"] or state["epoch"] >= spec.epochs):
         raise RunError(f"{run.folder} has finished, after {state['epoch']} epochs. To train it longer: --epochs N.")
     with reporter or make_reporter() as show:
@@ -289,10 +294,10 @@ def settle(spec: TrainSpec, reasons: dict[str, str], backend: str, reason: str) 
     if spec.precision is None:
         update["precision"], reasons["precision"] = choose_precision(backend)
     if spec.data not in DATASETS:
-        update["data"] = str(Path(spec.data).resolve())
+        update["data"] = os.path.realpath(os.path.expanduser(spec.data))
     data_dir = spec.data_dir or os.environ.get("ONSIGHT_DATA")
     if data_dir and "data" not in update:
-        update["data_dir"] = Path(data_dir).expanduser().resolve()
+        update["data_dir"] = Path(os.path.expanduser(data_dir)).resolve()
     if spec.keep_list:
         update["keep_list"] = spec.keep_list.resolve()
     if spec.weights not in (IMAGENET, FROM_SCRATCH):
@@ -303,7 +308,13 @@ def settle(spec: TrainSpec, reasons: dict[str, str], backend: str, reason: str) 
 
 
 def split_readable(dataset: Dataset, pixels: Pixels, spec: TrainSpec, used: np.ndarray) -> np.ndarray:
-    """Return (n,) of train, validation, test, or "" for a picture that is not `used` or could not be read."""
+    """Return (n,) of train, validation, test, or "" for a picture that is not `used`, or beyond `shots`, or unreadable.
+
+    A run that learns from another has that one's parts: else it would be judged by pictures which its teacher has
+    learned by heart.
+    """
+    if spec.teacher:
+        return recorded_parts(open_run(spec.teacher).dataset, dataset, pixels.hashes, ("train", "validation", "test"))
     readable = np.setdiff1d(np.flatnonzero(used), list(pixels.broken))
     parts = np.full(len(dataset), "", dtype="<U10")
     parts[readable] = split(
@@ -318,6 +329,8 @@ def split_readable(dataset: Dataset, pixels: Pixels, spec: TrainSpec, used: np.n
         seed=spec.split_seed,
         allow_tiny=spec.allow_tiny,
     )
+    if spec.shots:
+        parts[few_shots(dataset.labels, pixels.hashes, parts, spec.shots, spec.seed)] = ""
     return parts
 
 

@@ -97,7 +97,7 @@ class Start(NamedTuple):
 
 def keras_folder() -> Path:
     """Return where Keras keeps the weights that it fetches: `KERAS_HOME`/models, by default ~/.keras/models."""
-    return Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "models"
+    return Path(os.path.expanduser(os.environ.get("KERAS_HOME") or "~/.keras")) / "models"
 
 
 def find_start(weights: str, model: str | None) -> Start:
@@ -122,7 +122,7 @@ def find_start(weights: str, model: str | None) -> Start:
                 "of yours: --weights runs/…"
             )
         return Start(IMAGENET, name, None, PUBLISHED[name].frozen, f"{name} as trained on ImageNet")
-    path = Path(weights).expanduser()
+    path = Path(os.path.expanduser(weights))
     if path.suffix in (".h5", ".hdf5", ".safetensors") and path.is_file():
         names = [name for name, each in PUBLISHED.items() if of_file(each, path.name)]
         name = model or (names[0] if names else "")
@@ -267,7 +267,7 @@ def load(model: keras.Model, weights: str) -> None:
 def check_layers(model: keras.Model, description: ModelDescription, weights: str) -> None:
     """Raise where the layers of a run, `weights`, are not those of `model`, its head apart."""
     mine, theirs = (
-        [(row["name"], row["parameters"]) for row in rows if row["name"] != "logits"]
+        [(row.get("name"), row.get("parameters")) for row in rows if row.get("name") != "logits"]
         for rows in (layer_table(model), description.layers)
     )
     size = model.input_shape[1]

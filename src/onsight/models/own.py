@@ -98,6 +98,10 @@ def check_network(name: str, image_size: int, num_classes: int) -> keras.Model:
     call = f"{name}({image_size}, {num_classes})"
     if not isinstance(network, keras.Model) or not hasattr(network, "input_shape"):
         raise SpecError(f"{call} returned {type(network).__name__}, not a keras.Model made of inputs and outputs.")
+    if (len(network.inputs), len(network.outputs)) != (1, 1):
+        raise SpecError(
+            f"{call} has {len(network.inputs)} inputs and {len(network.outputs)} outputs, expected one each."
+        )
     found, expected = f"{network.input.dtype} {network.input_shape}", f"uint8 {(None, image_size, image_size, 3)}"
     if found != expected:
         raise SpecError(f"{call} takes {found}, expected {expected}: the network itself normalises the pictures.")
@@ -152,6 +156,10 @@ def import_own() -> None:
 
     for entry in filter(None, os.environ.get("ONSIGHT_IMPORT", "").split(os.pathsep)):
         folder, module = (Path(entry).parent, Path(entry).stem) if entry.endswith(".py") else (Path(), entry)
+        if not re.fullmatch(r"\w+(\.\w+)*", module):
+            raise SpecError(
+                f"ONSIGHT_IMPORT names '{entry}'; expected a module's name, like nets, or a file, like nets.py."
+            )
         if (resolved := str(folder.resolve())) not in sys.path:
             sys.path.append(resolved)  # last: nothing that lies about there may stand in for an installed package
         if "keras" not in sys.modules:
