@@ -128,6 +128,16 @@ def test_good_pictures_have_no_findings(photos):
     assert "Nothing was found." in str(found)
 
 
+def test_an_empty_class_does_not_hide_that_the_others_are_uneven(photos):
+    for number in range(1, 12):
+        (photos / "train" / "cat" / f"{number}.png").unlink()
+    (photos / "train" / "empty").mkdir()
+    found = onsight.check(photos, reporter=QUIET)
+    texts = {each["kind"]: each["text"] for each in found.findings}
+    assert texts["imbalance"] == "The classes are uneven: 12 pictures of dog, 1 of cat."
+    assert "missing class" in texts
+
+
 def test_a_keep_list_leaves_no_error_but_those_of_classes(troubles):
     path = troubles.parent / "keep.txt"
     found = onsight.check(troubles, keep_list=path, reporter=QUIET)

@@ -5,6 +5,7 @@ import math
 import subprocess
 import sys
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -167,8 +168,22 @@ def test_seeds_alone_are_compared_as_runs_and_one_run_with_seeds(make):
     alike = [make(f"c-{i}", answers(100, range(10)), seed=i, learning_rate=0.3) for i in range(2)]
     found = compare([*alike, make("d", answers(100, range(20)), learning_rate=1.0)])
     assert math.isnan(found.pairs[0]["p"])
-    assert "chance cannot be told" in found.verdict
+    assert "points (with no spread between seeds, chance cannot be told)" in found.verdict
     compare([*alike, make("e", answers(100, range(25)), learning_rate=2.0)], page="compare.html")
+
+
+def test_seeds_far_apart_have_an_axis_nevertheless(make):
+    """With one degree of freedom the interval of such seeds is wider than accuracies can differ."""
+    seeds = [make(f"a-{i}", answers(100, range(k)), seed=i) for i, k in enumerate((50, 28))]
+    found = compare([*seeds, make("b", answers(100, range(15)), learning_rate=1.0)], page="compare.html")
+    assert (found.pairs[0]["low"], found.pairs[0]["high"]) == (-1, 1)
+
+
+def test_seeds_within_a_time_budget_are_of_one_spec(make):
+    budget = {"time_budget": "5m", "learning_rate": 0.2}
+    seeds = [make(f"a-{i}", answers(60, range(k)), seed=i, epochs=90 + i, **budget) for i, k in enumerate((5, 7))]
+    found = compare([*seeds, make("b", answers(60, range(9)), epochs=90)])
+    assert [len(spec["runs"]) for spec in found.specs] == [2, 1]
 
 
 def test_runs_that_cannot_be_compared_are_refused(make, tmp_path):
@@ -198,7 +213,11 @@ def test_different_pictures_are_refused_or_the_common_ones_taken(make):
     )
     with pytest.raises(DataError, match=r"only 15 of 30 are common to all. .*--common"):
         compare([a, fewer])
-    found = compare([a, fewer], common=True)
+    found = compare([a, fewer], common=True, page="compare.html")
+    assert "onsight compare a fewer --common" in Path("compare.html").read_text("utf-8")
+    for place, message in (("nowhere/x.html", "no folder 'nowhere'"), (".", "is a folder")):
+        with pytest.raises(SpecError, match=message):
+            compare([a, fewer], page=place)
     assert (found.n, [row["correct"] for row in found.runs]) == (15, [14, 13])
     assert "15 pictures that all were tested on" in found.notes[0]
     with pytest.raises(DataError, match="none of 30 is common to all"):

@@ -114,17 +114,22 @@ def test_its_own_data_by_name_is_its_test_set(toy_run, tmp_path):
     assert result.metrics["n"] == 60
 
 
-def test_its_own_folder_elsewhere_is_not_other_data(tmp_path):
-    """Training pictures must not be scored on because the folder was moved."""
+def trained_on(folder):
+    """Return a run of forty pictures of two classes, made in `folder`."""
     from PIL import Image
 
     for colour, label in enumerate(("a", "b")):
-        (tmp_path / "here" / label).mkdir(parents=True)
+        (folder / label).mkdir(parents=True)
         for i in range(20):
             picture = np.full((32, 32, 3), 10 * i, np.uint8)
             picture[..., colour] = 255
-            Image.fromarray(picture).save(tmp_path / "here" / label / f"{i}.png")
-    run = onsight.train(onsight.TrainSpec(data=tmp_path / "here", model="mlp", epochs=1), reporter=QUIET)
+            Image.fromarray(picture).save(folder / label / f"{i}.png")
+    return onsight.train(onsight.TrainSpec(data=folder, model="mlp", epochs=1), reporter=QUIET)
+
+
+def test_its_own_folder_elsewhere_is_not_other_data(tmp_path):
+    """Training pictures must not be scored on because the folder was moved."""
+    run = trained_on(tmp_path / "here")
     (tmp_path / "here").rename(tmp_path / "there")
     with pytest.raises(onsight.OnsightError, match="here"):
         onsight.evaluate(run, reporter=QUIET)
@@ -137,13 +142,7 @@ def test_its_own_folder_with_a_mended_test_picture_is_scored_on_test_pictures_al
     """What the error advises: --data with the folder itself. Its training pictures must stay out."""
     from PIL import Image
 
-    for colour, label in enumerate(("a", "b")):
-        (tmp_path / "photos" / label).mkdir(parents=True)
-        for i in range(20):
-            picture = np.full((32, 32, 3), 10 * i, np.uint8)
-            picture[..., colour] = 255
-            Image.fromarray(picture).save(tmp_path / "photos" / label / f"{i}.png")
-    run = onsight.train(onsight.TrainSpec(data=tmp_path / "photos", model="mlp", epochs=1), reporter=QUIET)
+    run = trained_on(tmp_path / "photos")
     held_out = run.dataset["split"]["test"]
     Image.new("RGB", (32, 32), (1, 2, 3)).save(tmp_path / "photos" / held_out[0])
     with pytest.raises(DataError, match="--data FOLDER"):

@@ -236,6 +236,13 @@ def test_a_file_name_that_no_report_could_hold_is_refused(photos):
         read_folder(photos)
 
 
+def test_a_folder_whose_path_no_report_could_hold_is_refused(photos):
+    place = Path(os.fsdecode(os.fsencode(photos) + b"\xf3"))
+    make(place, *FLAT)
+    with pytest.raises(DataError, match="not valid UTF-8, which no report could hold: rename it"):
+        load_dataset(place)
+
+
 def test_other_processes_can_read(photos):
     dataset = read_folder(make(photos, *FLAT))
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:

@@ -78,24 +78,16 @@ def test_a_rate_of_zero_changes_no_weight():
         np.testing.assert_array_equal(old, to_numpy(weight))
 
 
-def test_weight_decay_shrinks_kernels_and_spares_the_rest():
-    with_decay, without = (new_step("sgd", decay=decay, model="cnn_compact") for decay in (0.5, 0.0))
+@pytest.mark.parametrize(("optimizer", "shrunk"), [("sgd", "kernel"), ("adamw", "kernel"), ("muon", "logits/kernel")])
+def test_weight_decay_shrinks_kernels_and_spares_the_rest(optimizer, shrunk):
+    """Under Muon also the kernels of convolutions, whose norm it sets itself."""
+    with_decay, without = (new_step(optimizer, decay=decay, model="cnn_compact") for decay in (0.5, 0.0))
     for step in (with_decay, without):
         step.train(IMAGES, LABELS, 0.1)
         step.sync()
     for mine, other in zip(with_decay.model.trainable_weights, without.model.trainable_weights, strict=True):
         same = np.array_equal(to_numpy(mine), to_numpy(other))
-        assert same != mine.path.endswith("kernel"), mine.path
-
-
-def test_weight_decay_under_muon_is_the_heads():
-    """The norm of a convolution's kernel is Muon's to set; biases and batch norms are spared, as by the others."""
-    with_decay, without = (new_step("muon", decay=decay, model="cnn_compact") for decay in (0.5, 0.0))
-    for step in (with_decay, without):
-        step.train(IMAGES, LABELS, 0.1)
-        step.sync()
-    for mine, other in zip(with_decay.model.trainable_weights, without.model.trainable_weights, strict=True):
-        assert np.array_equal(to_numpy(mine), to_numpy(other)) != (mine.path == "logits/kernel"), mine.path
+        assert same != mine.path.endswith(shrunk), mine.path
 
 
 def test_restoring_continues_bit_for_bit():

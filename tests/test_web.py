@@ -154,6 +154,39 @@ def test_a_file_is_answered_and_a_foreign_one_is_named(page, toy_run, tmp_path):
     page.wait_for_selector("#told:has-text('cannot be read as a picture')")
 
 
+def test_a_picture_that_comes_before_the_model_waits_for_it(litert, browser, toy_run, tmp_path):
+    path = write_page(toy_run, tmp_path / "model.html")
+    red = np.zeros((40, 60, 3), np.uint8) + np.array([220, 30, 30], np.uint8)
+    Image.fromarray(red).save(tmp_path / "red.png")
+    page = browser.new_page()
+    page.goto(path.as_uri(), wait_until="commit")
+    page.wait_for_function("document.getElementById('about')?.textContent")  # it listens; the model is being unpacked
+    page.set_input_files("#file", str(tmp_path / "red.png"))
+    page.wait_for_selector("#bars li", timeout=60_000)
+    assert page.inner_text("#verdict") == "red"
+    page.close()
+
+
+def test_a_camera_that_was_asked_for_twice_stops(page):
+    page.evaluate("""() => {
+        self.given = [];
+        const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+        navigator.mediaDevices.getUserMedia = async (wanted) => {
+            const stream = await ask(wanted);
+            self.given.push(stream);
+            return stream;
+        };
+        const button = document.getElementById("camera");
+        button.click();
+        button.click();
+    }""")
+    page.wait_for_selector("#rate:has-text('frames/s')", timeout=20_000)
+    page.wait_for_function("self.given.length === 2")
+    page.click("#camera")
+    ended = "self.given.map((stream) => stream.getTracks().every((track) => track.readyState === 'ended'))"
+    assert page.evaluate(ended) == [True, True]
+
+
 def test_the_camera_is_answered_live(page):
     page.click("#camera")
     page.wait_for_selector("#rate:has-text('frames/s')", timeout=20_000)

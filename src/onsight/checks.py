@@ -21,7 +21,7 @@ from . import check_page
 from .copies import IDENTICAL, find_copies, links
 from .datasets import Dataset, load_dataset
 from .facts import Facts, known_facts, load_facts, measure
-from .files import check_parent, make_folder, write_atomic, write_json
+from .files import check_target, make_folder, write_atomic, write_json
 from .keep_lists import keep, write_keep_list
 from .pixels import Pixels, load_pixels, median_side
 from .progress import Reporter, make_reporter
@@ -94,7 +94,7 @@ def check(
         DataError: it cannot even be listed.
     """
     if keep_list is not None:
-        check_parent(keep_list)
+        check_target(keep_list)
     with reporter or make_reporter() as show:
         dataset = load_dataset(data, data_dir, show.work, complete=False)
         folder = out or Path("checks") / (re.sub(r"[^A-Za-z0-9._]+", "-", dataset.name).strip("-.") or "data")
@@ -213,9 +213,10 @@ def _missing(dataset: Dataset, facts: Facts, used: NDArray[np.bool_]) -> Iterato
 def _uneven(dataset: Dataset, facts: Facts, used: NDArray[np.bool_]) -> Iterator[Finding]:
     part = "train" if "train" in dataset.parts else ""
     counts = np.bincount(dataset.labels[used & (dataset.parts == part)], minlength=len(dataset.classes))
-    least, most = int(counts.argmin()), int(counts.argmax())
-    if counts[least] and counts[most] >= UNEVEN * counts[least]:
-        smallest = np.flatnonzero(counts * UNEVEN <= counts[most])
+    there = np.flatnonzero(counts)  # classes without pictures are a finding of their own
+    least, most = (int(there[find(counts[there])]) for find in (np.argmin, np.argmax)) if len(there) else (0, 0)
+    if counts[most] and counts[most] >= UNEVEN * counts[least]:
+        smallest = there[counts[there] * UNEVEN <= counts[most]]
         yield _finding(
             "imbalance", "warning", len(smallest),
             f"The classes are uneven: {counts[most]:,} pictures of {dataset.classes[most]}, {counts[least]:,} of "

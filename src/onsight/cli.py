@@ -370,6 +370,7 @@ def compare(
 @app.command
 def runs(folder: Path | None = None, /) -> None:
     """List the runs in a folder (default: runs, or ONSIGHT_RUNS)."""
+    from .errors import RunError
     from .records import read_evaluations
     from .runs import list_runs, runs_folder
 
@@ -381,7 +382,11 @@ def runs(folder: Path | None = None, /) -> None:
     for run in found:
         history = run.history()
         validation = (run.model_epoch() or {}).get("val_accuracy")
-        test = read_evaluations(run).get("test", {}).get("accuracy")
+        try:
+            scores = read_evaluations(run).get("test")
+            test = f"{scores['accuracy']:.2%}" if scores else ""
+        except RunError:
+            test = "damaged"
         rows.append(
             (
                 str(run.folder),
@@ -389,7 +394,7 @@ def runs(folder: Path | None = None, /) -> None:
                 str(run.spec.get("model")),
                 f"{len(history)}/{run.spec.get('epochs')}" + ("" if run.is_trained else " unfinished"),
                 "" if validation is None else f"{validation:.1%}",
-                "" if test is None else f"{test:.2%}",
+                test,
                 str(run.record.get("created"))[:16].replace("T", " "),
             )
         )

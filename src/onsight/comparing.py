@@ -18,7 +18,7 @@ import numpy as np
 from .answers import Answers, label_runs, match
 from .differences import Difference, between_seeds, chance, deviation, holm, mean, paired, points
 from .errors import ModelFileError, plain
-from .files import check_parent, write_atomic
+from .files import check_target, write_atomic
 from .metrics import percent, percent_number, wilson
 from .runs import Run, open_run
 from .saving import read_description
@@ -84,7 +84,7 @@ def compare(runs: Sequence[str | Path | Run], *, common: bool = False, page: str
         DataError: they were not tested on the same pictures.
     """
     if page is not None:
-        check_parent(Path(page))
+        check_target(Path(page))
     opened = [open_run(run) for run in runs]
     names = label_runs(opened)
     answers, notes = match(opened, names, common)
@@ -110,7 +110,7 @@ def compare(runs: Sequence[str | Path | Run], *, common: bool = False, page: str
     if page is not None:
         from .comparison_page import render  # here, because no table needs it
 
-        write_atomic(Path(page), render(found, opened, answers, sides).encode("utf-8", "replace"))
+        write_atomic(Path(page), render(found, opened, answers, sides, common).encode("utf-8", "replace"))
     return found
 
 
@@ -147,7 +147,9 @@ def group(runs: Sequence[Run], rows: list[dict[str, Any]]) -> list[dict[str, Any
     """Return the specs of `Comparison`, the best first, and number them in `rows`."""
     groups: dict[str, list[int]] = {}
     for i, run in enumerate(runs):
-        settings = {key: value for key, value in (DEFAULTS | run.spec).items() if key not in (*SEEDS, "data_dir")}
+        # A time budget's epochs are what the machine had time for.
+        chance = (*SEEDS, "data_dir", *(["epochs"] if run.spec.get("time_budget") else []))
+        settings = {key: value for key, value in (DEFAULTS | run.spec).items() if key not in chance}
         groups.setdefault(repr((sorted(settings.items()), run.dataset.get("fingerprint"))), []).append(i)
     specs = []
     for numbers in groups.values():
@@ -267,9 +269,10 @@ def say_verdict(sides: list[dict[str, Any]], pairs: list[dict[str, Any]], n: int
         return f"{pair['ahead']} is better than {next_best(pair, sides)} by {size} points ({facts})."
     if pair["difference"] == 0:
         return f"No difference can be shown: {pair['ahead']} and {pair['behind']} are equally often right ({facts})."
+    which = "" if math.isnan(pair["p"]) else ", which chance alone could do"
     return (
-        f"No difference can be shown: {pair['ahead']} is ahead of {next_best(pair, sides)} by {size} points, which "
-        f"chance alone could do ({facts})."
+        f"No difference can be shown: {pair['ahead']} is ahead of {next_best(pair, sides)} by {size} points{which} "
+        f"({facts})."
     )
 
 

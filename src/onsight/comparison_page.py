@@ -28,7 +28,7 @@ PICTURES = 12  # at most so many that only one of the two has right, of each
 FOLDED = 25  # a table longer than this shows its first rows and folds the rest away
 
 
-def render(found: Comparison, runs: Sequence[Run], answers: Answers, sides: list[dict[str, Any]]) -> str:
+def render(found: Comparison, runs: Sequence[Run], answers: Answers, sides: list[dict[str, Any]], common: bool) -> str:
     """Return the page, complete with the pictures on which the runs disagree where those can still be read."""
     filters: dict[str, Any] = {
         "percent": lambda share: percent(share).replace(" ", "\u00a0"),
@@ -55,7 +55,7 @@ def render(found: Comparison, runs: Sequence[Run], answers: Answers, sides: list
         pictures={name: "data:image/webp;base64," + base64.b64encode(data).decode() for name, data in pictures.items()},
         missing=missing,
         folded=FOLDED,
-        command="onsight compare " + " ".join(place(run) for run in runs),
+        command=" ".join(["onsight compare", *(place(run) for run in runs), *(["--common"] if common else [])]),
         made=f"{datetime.now().astimezone():%Y-%m-%d %H:%M %Z}",
     )
 
@@ -112,7 +112,7 @@ def find_pictures(run: Run, wanted: dict[str, str]) -> tuple[dict[str, bytes], s
 
 def axis(intervals: Sequence[tuple[float, float]], least: float, most: float) -> dict[str, Any]:
     """Return an axis, within `least` and `most`, that holds every interval: low, high, ticks and the places between."""
-    known = [end for interval in intervals for end in interval if not math.isnan(end)]
+    known = [min(most, max(least, end)) for interval in intervals for end in interval if not math.isnan(end)]
     low, high = min(known, default=least), max(known, default=most)
     step = next(
         step for step in (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0) if (high - low) / step <= 4

@@ -110,6 +110,12 @@ def load_dataset(
     if not path.exists():
         message = unknown_name("data set", str(data), DATASETS)
         raise SpecError(f"{message} Or give the path of a folder, a .zip or a .csv; '{data}' is none.")
+    try:
+        os.path.realpath(path).encode()
+    except UnicodeEncodeError:
+        raise DataError(
+            f"'{path}' lies at a path that is not valid UTF-8, which no report could hold: rename it"
+        ) from None
 
     from .folders import read_csv, read_folder  # here, because they need `Dataset` from this module
     from .zips import read_zip

@@ -54,7 +54,8 @@ def between_seeds(a: Sequence[float], b: Sequence[float]) -> Difference:
         return Difference(value, math.nan, math.nan, math.nan)
     error = math.sqrt(squares / freedom * (1 / len(a) + 1 / len(b)))
     half = float(t.ppf((1 + CONFIDENCE) / 2, freedom)) * error
-    return Difference(value, value - half, value + half, float(2 * t.sf(abs(value) / error, freedom)))
+    low, high = max(-1.0, value - half), min(1.0, value + half)  # no difference of accuracies is larger
+    return Difference(value, low, high, float(2 * t.sf(abs(value) / error, freedom)))
 
 
 def holm(values: Sequence[float]) -> list[float]:

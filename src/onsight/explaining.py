@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from .errors import ModelFileError, SpecError
-from .files import check_parent, write_atomic, write_json
+from .files import check_target, write_atomic, write_json
 from .thumbnails import jpeg
 
 if TYPE_CHECKING:
@@ -266,7 +266,7 @@ def check_drawing(sources: Sequence[Any], path: Path) -> None:
     """Raise SpecError, before anything is computed, where `explain` would for the file or so many pictures."""
     if path.suffix.lower() not in (".png", ".svg"):
         raise SpecError(f"--explain writes .png or .svg, not '{path.name}'.")
-    check_parent(path)
+    check_target(path)
     few(sources)
 
 

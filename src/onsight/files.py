@@ -93,8 +93,10 @@ def is_mendable(error: OSError) -> bool:
     return error.filename is not None and error.errno in {getattr(errno, kind) for kind in kinds}
 
 
-def check_parent(path: Path) -> None:
-    """Raise SpecError, before work that would be lost, where a file cannot be written for want of its folder."""
+def check_target(path: Path) -> None:
+    """Raise SpecError, before work that would be lost, where it is no place for a file."""
+    if path.is_dir():
+        raise SpecError(f"'{path}' is a folder; expected the name of a file to write.")
     if not path.parent.is_dir():
         raise SpecError(f"'{path}' cannot be written: there is no folder '{path.parent}'. Make it first.")
 

@@ -278,6 +278,7 @@ def _filters() -> dict[str, Any]:
         "times": times,
         "name": short,
         "plain": lambda text: short(text, 200),
+        "quoted": lambda text: plain(shlex.quote(str(text))),
         "number": lambda number: f"{number:,}",
         "shape": _shape,
         "time": _time,

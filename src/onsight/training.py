@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -366,4 +367,4 @@ def show_findings(show: Reporter, check: dict[str, Any], data: str) -> None:
         if each["severity"] != "note":
             show.note(f"{each['severity']:<16} {each['text']}")
     if not check["complete"]:
-        show.note(f"not checked      for near-copies and more: onsight check {data}")
+        show.note(f"not checked      for near-copies and more: onsight check {shlex.quote(data)}")

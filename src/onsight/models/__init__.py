@@ -28,7 +28,7 @@ class Entry(NamedTuple):
     largest: int  # beyond it, its dense layers would take gigabytes
     default_size: int  # pictures are not enlarged beyond it unless the user says so
     prepare: str = ""  # "module:function" of `prepare_model`'s arguments: sets weights from data
-    normed: bool = False  # whether a batch norm follows each convolution, so that Muon may rescale their kernels
+    normed: bool = False  # whether a batch norm follows each convolution, or its sum: then Muon may rescale kernels
     build: Callable[[int, int], keras.Model] | None = None  # the function itself, where it is a user's own
 
 
@@ -61,8 +61,12 @@ MODELS: dict[str, Entry] = {
         },
         normed=True,
     ),
-    # Its norms come before its convolutions.
-    **_group("resnet", SMALL, {"wide_resnet16_4": "Zagoruyko and Komodakis 2016: wide and accurate; slow on a CPU"}),
+    **_group(
+        "resnet",
+        SMALL,
+        {"wide_resnet16_4": "Zagoruyko and Komodakis 2016: wide and accurate; slow on a CPU"},
+        normed=True,
+    ),
     **_group(
         "vgg",
         SMALL,

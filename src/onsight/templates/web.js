@@ -133,37 +133,47 @@ function say(text) {
 
 async function choose(file) {
   stop();
+  let bitmap;
   try {
     const options = { imageOrientation: "from-image", colorSpaceConversion: "none", premultiplyAlpha: "default" };
-    const bitmap = await createImageBitmap(file, options);
-    const picture = look(bitmap, bitmap.width, bitmap.height);
-    const canvas = $("shown");
-    canvas.width = pixels.width;
-    canvas.height = pixels.height;
-    canvas.getContext("2d").drawImage(pixels, 0, 0);
-    canvas.hidden = false;
-    $("invite").hidden = true;
-    $("stage").classList.remove("empty");
-    const started = performance.now();
-    const probabilities = await answer(picture);
-    show(probabilities);
-    say(`${bitmap.width} × ${bitmap.height} pixels, seen as ${SIZE} × ${SIZE}; answered in ${(performance.now() - started).toFixed(1)} ms`);
-    bitmap.close();
+    bitmap = await createImageBitmap(file, options);
   } catch (error) {
     say(`This file cannot be read as a picture by this browser (${error.message}).`);
+    return;
   }
+  const picture = look(bitmap, bitmap.width, bitmap.height);
+  const canvas = $("shown");
+  canvas.width = pixels.width;
+  canvas.height = pixels.height;
+  canvas.getContext("2d").drawImage(pixels, 0, 0);
+  canvas.hidden = false;
+  $("invite").hidden = true;
+  $("stage").classList.remove("empty");
+  if (!(await ready)) return;
+  const started = performance.now();
+  show(await answer(picture));
+  say(`${bitmap.width} × ${bitmap.height} pixels, seen as ${SIZE} × ${SIZE}; answered in ${(performance.now() - started).toFixed(1)} ms`);
+  bitmap.close();
 }
 
 let stream = null, facing = "environment";
+let asked = 0; // counts starts and stops: a camera that is allowed after another of them is let go
 async function start() {
   stop();
+  const mine = asked;
+  let found;
   try {
     const wanted = { facingMode: facing, width: { ideal: 640 }, height: { ideal: 480 } };
-    stream = await navigator.mediaDevices.getUserMedia({ video: wanted, audio: false });
+    found = await navigator.mediaDevices.getUserMedia({ video: wanted, audio: false });
   } catch (error) {
-    say(`The camera cannot be used: ${error.message}.`);
+    if (mine === asked) say(`The camera cannot be used: ${error.message}.`);
     return;
   }
+  if (mine !== asked) {
+    found.getTracks().forEach((track) => track.stop());
+    return;
+  }
+  stream = found;
   $("verdict").ariaLive = "off"; // nobody wants to be told twenty times a second
   const video = $("video");
   video.srcObject = stream;
@@ -196,6 +206,7 @@ async function watch(mine) {
 }
 
 function stop() {
+  asked++;
   if (stream === null) return;
   stream.getTracks().forEach((track) => track.stop());
   stream = null;
@@ -231,6 +242,8 @@ $("stage").classList.add("empty");
 $("about").textContent = `${facts.model}, ${facts.classes.length.toLocaleString()} classes, ${SIZE} × ${SIZE} pixels, ${facts.precision}` +
   (facts.threshold === null ? "" : `; below ${(facts.threshold * 100).toFixed(0)} % it is unsure`);
 $("camera").disabled = true;
+let decide;
+const ready = new Promise((resolve) => (decide = resolve)); // whether the model answers; what is shown before waits
 try {
   // What loadLiteRt does, without asking for a script by its address, nor for a graphics card that would not be used.
   setGlobalLiteRt(new LiteRt(await ModuleFactory({ wasmBinary: await unpacked("runtime"), print() {}, printErr() {} })));
@@ -241,8 +254,10 @@ try {
   $("verdict").textContent = "Show it something";
   self.onsight = { facts, prepare, look, answer, choose }; // for tests, and for the console
   document.body.dataset.state = "ready";
+  decide(true);
 } catch (error) {
   document.body.dataset.state = "failed";
   $("verdict").textContent = "It does not run here";
   say(`This browser cannot start the model: ${error.message}`);
+  decide(false);
 }
