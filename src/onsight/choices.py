@@ -181,7 +181,7 @@ def choose_optimizer(choices: Choices, usual: str, start: Start | None) -> None:
         reason = "muon rescales kernels, and batch norms that stay as they were would not fit them"
         choices.choose("optimizer", "adamw", reason)
     elif usual == "muon" and not MODELS[model].normed:
-        reason = f"muon is for networks with a batch norm behind each convolution or sum; {model} has others"
+        reason = f"muon is for networks with a norm behind each convolution or sum; {model} has others"
         choices.choose("optimizer", "adamw", reason)
     optimizer = choices["optimizer"]
     if optimizer != usual:

@@ -28,7 +28,7 @@ class Entry(NamedTuple):
     largest: int  # beyond it, its dense layers would take gigabytes
     default_size: int  # pictures are not enlarged beyond it unless the user says so
     prepare: str = ""  # "module:function" of `prepare_model`'s arguments: sets weights from data
-    normed: bool = False  # whether a batch norm follows each convolution, or its sum: then Muon may rescale kernels
+    normed: bool = False  # whether a norm follows each convolution, or its sum, so that Muon may rescale kernels
     build: Callable[[int, int], keras.Model] | None = None  # the function itself, where it is a user's own
 
 
@@ -85,7 +85,12 @@ MODELS: dict[str, Entry] = {
     **_group(
         "mobilenet", SMALL, {"mobilenet_cifar": "Howard et al. 2017: few multiply-adds for 3.2 million"}, normed=True
     ),
-    **_group("convnext", SMALL, {"convnext_cifar": "after Liu et al. 2022: layer norms, 7x7 depthwise; many epochs"}),
+    **_group(
+        "convnext",
+        SMALL,
+        {"convnext_cifar": "after Liu et al. 2022: layer norms, 7x7 depthwise; many epochs"},
+        normed=True,  # by layer norms; that Muon suits it was measured (docs/decisions.md)
+    ),
     **_group(
         "whitened",
         (17, 1024, 96),

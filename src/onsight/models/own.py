@@ -49,8 +49,8 @@ def model(
         smallest: side in pixels of the smallest pictures that it takes.
         largest: side of the largest.
         default_size: pictures are not enlarged beyond it unless the user says so.
-        normed: whether a batch norm follows each convolution, or the sum that it goes into, so that presets may train it
-            by Muon.
+        normed: whether a norm follows each convolution, or the sum that it goes into, so that presets may train it by
+            Muon.
 
     Raises:
         SpecError: the name is taken or no name, or the sizes are not 8 <= smallest <= largest <= 1024.
