@@ -159,10 +159,19 @@ def test_a_picture_that_comes_before_the_model_waits_for_it(litert, browser, toy
     red = np.zeros((40, 60, 3), np.uint8) + np.array([220, 30, 30], np.uint8)
     Image.fromarray(red).save(tmp_path / "red.png")
     page = browser.new_page()
-    page.goto(path.as_uri(), wait_until="commit")
-    page.wait_for_function("document.getElementById('about')?.textContent")  # it listens; the model is being unpacked
+    page.add_init_script("""
+        const whole = Response.prototype.arrayBuffer, held = new Promise((resolve) => (self.release = resolve));
+        Response.prototype.arrayBuffer = async function () {
+            await held;
+            return whole.call(this);
+        };
+    """)
+    page.goto(path.as_uri())
+    page.wait_for_selector("#about:not(:empty)")  # it listens; the model is not unpacked yet
     page.set_input_files("#file", str(tmp_path / "red.png"))
-    page.wait_for_selector("#bars li", timeout=60_000)
+    page.wait_for_selector("#shown:not([hidden])")
+    page.evaluate("release()")
+    page.wait_for_selector("#bars li", timeout=20_000)
     assert page.inner_text("#verdict") == "red"
     page.close()
 
