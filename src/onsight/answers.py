@@ -35,10 +35,11 @@ def label_runs(runs: Sequence[Run]) -> list[str]:
     for place, count in places.items():
         if count > 1:
             raise SpecError(f"{place} was given {count} times; a run cannot be compared with itself.")
-    scored = [
-        (run.evaluation_folder() / "predictions.csv").is_file() and "test" in read_evaluations(run) for run in runs
+    lacking = [
+        run
+        for run in runs
+        if "test" not in read_evaluations(run) or not (run.evaluation_folder() / "predictions.csv").is_file()
     ]
-    lacking = [run for run, done in zip(runs, scored, strict=True) if not done]
     if lacking:
         commands = "\n".join(f"  onsight evaluate {run.folder}" for run in lacking)
         raise RunError(

@@ -214,8 +214,10 @@ def _uneven(dataset: Dataset, facts: Facts, used: NDArray[np.bool_]) -> Iterator
     part = "train" if "train" in dataset.parts else ""
     counts = np.bincount(dataset.labels[used & (dataset.parts == part)], minlength=len(dataset.classes))
     there = np.flatnonzero(counts)  # classes without pictures are a finding of their own
-    least, most = (int(there[find(counts[there])]) for find in (np.argmin, np.argmax)) if len(there) else (0, 0)
-    if counts[most] and counts[most] >= UNEVEN * counts[least]:
+    if not len(there):
+        return
+    least, most = int(there[counts[there].argmin()]), int(counts.argmax())
+    if counts[most] >= UNEVEN * counts[least]:
         smallest = there[counts[there] * UNEVEN <= counts[most]]
         yield _finding(
             "imbalance", "warning", len(smallest),

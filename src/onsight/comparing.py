@@ -148,8 +148,8 @@ def group(runs: Sequence[Run], rows: list[dict[str, Any]]) -> list[dict[str, Any
     groups: dict[str, list[int]] = {}
     for i, run in enumerate(runs):
         # A time budget's epochs are what the machine had time for.
-        chance = (*SEEDS, "data_dir", *(["epochs"] if run.spec.get("time_budget") else []))
-        settings = {key: value for key, value in (DEFAULTS | run.spec).items() if key not in chance}
+        ignored = (*SEEDS, "data_dir", *(["epochs"] if run.spec.get("time_budget") else []))
+        settings = {key: value for key, value in (DEFAULTS | run.spec).items() if key not in ignored}
         groups.setdefault(repr((sorted(settings.items()), run.dataset.get("fingerprint"))), []).append(i)
     specs = []
     for numbers in groups.values():

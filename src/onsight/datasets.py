@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import DataError, SpecError, unknown_name
+from .files import expanded
 
 DATASETS = {
     "cifar10": "60,000 photos of 32x32 in 10 classes (a download of 170 MB, or your copy)",
@@ -104,7 +105,7 @@ def load_dataset(
         DataError: The data set cannot be used; the message says why and what is expected.
         DownloadError: The data set could not be fetched.
     """
-    path = Path(os.path.expanduser(data))
+    path = expanded(data)
     if str(data) in DATASETS and not (isinstance(data, Path) and path.exists()):
         return _load_known(str(data), data_dir, progress, download)
     if not path.exists():
@@ -141,7 +142,7 @@ def _load_known(name: str, data_dir: Path | None, progress: Progress | None, dow
     if data_dir is None and os.environ.get("ONSIGHT_DATA"):
         data_dir = Path(os.environ["ONSIGHT_DATA"])
     load = load_classic if name in LAYOUTS else load_cifar
-    return load(name, Path(os.path.expanduser(data_dir)) if data_dir else None, progress, download=download)
+    return load(name, expanded(data_dir) if data_dir else None, progress, download=download)
 
 
 def load_digits() -> Dataset:

@@ -15,7 +15,7 @@ from . import explaining, figures, label_errors, metrics, slices
 from .datasets import Dataset, load_dataset
 from .engines import Answer, EngineName, open_engine
 from .errors import DataError, SpecError
-from .files import write_json
+from .files import expanded, write_json
 from .pixels import Pixels, load_pixels
 from .prediction import probabilities
 from .progress import Reporter, make_reporter
@@ -259,7 +259,7 @@ def parts_to_score(
         except DataError as error:
             if data is None:
                 raise DataError(f"{error} To score the pictures that are there now: --data FOLDER.") from None
-    own = run.spec["data"] in (str(data), os.path.realpath(os.path.expanduser(str(data))))
+    own = run.spec["data"] in (str(data), os.path.realpath(expanded(str(data))))
     with contextlib.suppress(DataError):
         own = own or bool(recorded_parts(run.dataset, dataset, pixels.hashes, ["train"]).any())
     parts = dataset.parts if "test" in dataset.parts else np.full(len(dataset), "test")

@@ -16,12 +16,17 @@ if TYPE_CHECKING:
     import numpy as np
 
 
+def expanded(path: str | Path) -> Path:
+    """Return a path with ~ replaced; as it is where there is no such user, where `Path.expanduser` raises an error."""
+    return Path(os.path.expanduser(path))
+
+
 def cache_folder() -> Path:
     """Return the folder for downloads and decoded pictures: `ONSIGHT_CACHE`, or the user's cache folder."""
     from platformdirs import user_cache_path
 
     chosen = os.environ.get("ONSIGHT_CACHE")
-    return Path(os.path.expanduser(chosen)) if chosen else user_cache_path("onsight", appauthor=False)
+    return expanded(chosen) if chosen else user_cache_path("onsight", appauthor=False)
 
 
 def temporary_sibling(path: Path) -> Path:

@@ -26,6 +26,7 @@ from .training import same_start, train
 SIZES = (5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)  # pictures a class
 WORTH = 0.01  # of accuracy: what twice the pictures should bring to be worth collecting
 DRAWS = 2000
+UNJUDGED = "A learning curve is judged on validation pictures; take a --validation above 0."
 
 
 class Curve(NamedTuple):
@@ -33,9 +34,6 @@ class Curve(NamedTuple):
 
     folder: Path
     record: dict[str, Any]
-
-
-UNJUDGED = "A learning curve is judged on validation pictures; take a --validation above 0."
 
 
 def learning_curve(

@@ -20,7 +20,7 @@ from .choices import resolve
 from .datasets import DATASETS, UNMIRRORED, Dataset, load_dataset
 from .differences import deviation, mean, points
 from .errors import Interrupted, RunError, SpecError
-from .files import sha256, write_json
+from .files import expanded, sha256, write_json
 from .fitting import at_any_size, build, fit
 from .keep_lists import read_keep_list
 from .metrics import percent
@@ -84,13 +84,16 @@ def train(
         )
         if "weights" in reasons:
             reasons["weights"] = why
-        if spec.teacher:
-            teacher = open_run(spec.teacher)
+        teacher = open_run(spec.teacher) if spec.teacher else None
+        if teacher:
             old = teacher.spec
             reasons |= {field: "as the teacher's" for field in asked if field in old and asked[field] == old[field]}
         spec, reasons = settle(spec, reasons, backend.value, backend.reason)
         pixels = load_pixels(dataset, spec.image_size, show.work)
-        parts = split_readable(dataset, pixels, spec, used)
+        if teacher:  # its parts, else the student would be judged by pictures that its teacher has learned by heart
+            parts = recorded_parts(teacher.dataset, dataset, pixels.hashes, ("train", "validation", "test"))
+        else:
+            parts = split_readable(dataset, pixels, spec, used)
         show_choices(show, spec, reasons, dataset, parts, pixels)
         check = summary(*findings_for_training(dataset, pixels, used))
         show_findings(show, check, spec.data)
@@ -116,7 +119,7 @@ def train(
         if start:
             file = file_of(start.weights, spec.model, spec.image_size, show.work)
             record["weights"] = {"of": start.text, "file": file.name, "sha256": sha256(file)}
-        if spec.teacher:
+        if teacher:
             record["teacher"] = named(teacher)
         run = Run.create(f"{dataset.name}-{spec.model}", record, members)
         try:
@@ -295,10 +298,10 @@ def settle(spec: TrainSpec, reasons: dict[str, str], backend: str, reason: str) 
     if spec.precision is None:
         update["precision"], reasons["precision"] = choose_precision(backend)
     if spec.data not in DATASETS:
-        update["data"] = os.path.realpath(os.path.expanduser(spec.data))
+        update["data"] = os.path.realpath(expanded(spec.data))
     data_dir = spec.data_dir or os.environ.get("ONSIGHT_DATA")
     if data_dir and "data" not in update:
-        update["data_dir"] = Path(os.path.expanduser(data_dir)).resolve()
+        update["data_dir"] = expanded(data_dir).resolve()
     if spec.keep_list:
         update["keep_list"] = spec.keep_list.resolve()
     if spec.weights not in (IMAGENET, FROM_SCRATCH):
@@ -309,13 +312,7 @@ def settle(spec: TrainSpec, reasons: dict[str, str], backend: str, reason: str) 
 
 
 def split_readable(dataset: Dataset, pixels: Pixels, spec: TrainSpec, used: np.ndarray) -> np.ndarray:
-    """Return (n,) of train, validation, test, or "" for a picture that is not `used`, or beyond `shots`, or unreadable.
-
-    A run that learns from another has that one's parts: else it would be judged by pictures which its teacher has
-    learned by heart.
-    """
-    if spec.teacher:
-        return recorded_parts(open_run(spec.teacher).dataset, dataset, pixels.hashes, ("train", "validation", "test"))
+    """Return (n,) of train, validation, test, or "" for a picture not `used`, beyond `shots` or unreadable."""
     readable = np.setdiff1d(np.flatnonzero(used), list(pixels.broken))
     parts = np.full(len(dataset), "", dtype="<U10")
     parts[readable] = split(

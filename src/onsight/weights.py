@@ -18,7 +18,7 @@ import numpy as np
 from .datasets import Progress
 from .downloads import download
 from .errors import DownloadError, ModelFileError, OnsightError, SpecError
-from .files import checksum, sha256, write_atomic
+from .files import checksum, expanded, sha256, write_atomic
 from .hdf5 import read_h5
 from .models import layer_table
 from .phases import DEFAULT, IMAGENET
@@ -97,7 +97,7 @@ class Start(NamedTuple):
 
 def keras_folder() -> Path:
     """Return where Keras keeps the weights that it fetches: `KERAS_HOME`/models, by default ~/.keras/models."""
-    return Path(os.path.expanduser(os.environ.get("KERAS_HOME") or "~/.keras")) / "models"
+    return expanded(os.environ.get("KERAS_HOME") or "~/.keras") / "models"
 
 
 def find_start(weights: str, model: str | None) -> Start:
@@ -122,7 +122,7 @@ def find_start(weights: str, model: str | None) -> Start:
                 "of yours: --weights runs/…"
             )
         return Start(IMAGENET, name, None, PUBLISHED[name].frozen, f"{name} as trained on ImageNet")
-    path = Path(os.path.expanduser(weights))
+    path = expanded(weights)
     if path.suffix in (".h5", ".hdf5", ".safetensors") and path.is_file():
         names = [name for name, each in PUBLISHED.items() if of_file(each, path.name)]
         name = model or (names[0] if names else "")
