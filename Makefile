@@ -46,7 +46,7 @@ $(VENV)/.installed-%: requirements/%.txt pyproject.toml
 	touch $@
 
 # What `onsight export RUN web` puts into its page, pinned and checked by web/package-lock.json; wheels take it along.
-LITERT := src/onsight/litertjs
+LITERT := src/onsight/exporting/litertjs
 web: $(LITERT)/package.json
 $(LITERT)/package.json: web/package.json web/package-lock.json
 	npm ci --prefix web --ignore-scripts --fetch-retries 1 --no-audit --no-fund --loglevel error

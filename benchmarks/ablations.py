@@ -21,13 +21,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from onsight.backend import choose_precision, dtype_policy
-from onsight.datasets import load_dataset
-from onsight.fitting import EARLY
+from onsight.core.backend import choose_precision, dtype_policy
+from onsight.data.batches import Examples, ahead, full_batches, plan_epoch, training_batches
+from onsight.data.dataset import load_dataset
+from onsight.data.pixel_cache import load_pixels
 from onsight.models.whitened import blocks, whiten
-from onsight.pipeline import Examples, ahead, full_batches, plan_epoch, training_batches
-from onsight.pixels import load_pixels
-from onsight.steps import Loss, TensorFlowStep, make_optimizer
+from onsight.training.loop import EARLY
+from onsight.training.steps import Loss, TensorFlowStep, make_optimizer
 
 WIDTHS = (32, 64, 64)
 SCORED = 10_000

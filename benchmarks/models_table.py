@@ -25,14 +25,14 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 import numpy as np
 
-from onsight.backend import environment, use_backend
-from onsight.engines import LitertEngine
-from onsight.errors import ExportError, OnsightError
-from onsight.formats import quantized
-from onsight.litert import convert, failures_named
-from onsight.models import MODELS, build_model, classifier, layer_table
-from onsight.runs import Run, list_runs
-from onsight.saving import load_model, read_description, save_model
+from onsight.core.backend import environment, use_backend
+from onsight.core.errors import ExportError, OnsightError
+from onsight.exporting.formats import quantized
+from onsight.inference.engines import LitertEngine
+from onsight.inference.litert import convert, failures_named
+from onsight.models.model_file import load_model, read_description, save_model
+from onsight.models.registry import MODELS, build_model, classifier, layer_table
+from onsight.runs.run import Run, list_runs
 
 SIZE, PHOTO_SIZE, CLASSES = 32, 96, 10  # PHOTO_SIZE: of networks that are meant for more than that
 # Test accuracy on the official pictures, in per cent, of networks whose paper has it: He et al. 2015, table 6;

@@ -23,15 +23,15 @@ from pathlib import Path
 
 import numpy as np
 
-from onsight.backend import use_backend
-from onsight.datasets import load_dataset
-from onsight.engines import open_engine
-from onsight.fitting import build
-from onsight.models import prepare_model
-from onsight.pixels import load_pixels
-from onsight.runs import open_run
+from onsight.core.backend import use_backend
+from onsight.data.dataset import load_dataset
+from onsight.data.pixel_cache import load_pixels
+from onsight.inference.engines import open_engine
+from onsight.inference.test_time_augmentation import with_views
+from onsight.models.registry import prepare_model
+from onsight.runs.run import open_run
 from onsight.spec import TrainSpec
-from onsight.views import with_views
+from onsight.training.loop import build
 
 ONSIGHT = [sys.executable, "-m", "onsight"]
 

@@ -57,7 +57,7 @@ def help_time(data: Path) -> list[Row]:
 def first_start(data: Path) -> list[Row]:
     """Decode and cache 60,000 JPEG files, then start again; each in a new process."""
     code = (
-        "import sys, time; from onsight.datasets import load_dataset; from onsight.pixels import load_pixels; "
+        "import sys, time; from onsight.data.dataset import load_dataset; from onsight.data.pixel_cache import load_pixels; "
         "started = time.perf_counter(); pixels = load_pixels(load_dataset(sys.argv[1]), 32); "
         "print(time.perf_counter() - started, len(pixels.images), len(pixels.broken))"
     )
@@ -139,13 +139,13 @@ def training_speed(data: Path, rounds: int = 5, count: int = 9_600) -> list[Row]
     """
     import numpy as np
 
-    from onsight.choices import resolve
-    from onsight.datasets import load_dataset
-    from onsight.fitting import Loop
-    from onsight.pipeline import Examples
-    from onsight.progress import Reporter
-    from onsight.runs import Run
+    from onsight.data.batches import Examples
+    from onsight.data.dataset import load_dataset
+    from onsight.display.reporters import Reporter
+    from onsight.runs.run import Run
     from onsight.spec import TrainSpec
+    from onsight.training.loop import Loop
+    from onsight.training.resolve import resolve
 
     dataset = load_dataset("cifar10", data)
     assert dataset.images is not None
@@ -186,7 +186,7 @@ def training_speed(data: Path, rounds: int = 5, count: int = 9_600) -> list[Row]
 def toy_cnn() -> Iterator[Any]:
     """Train `cnn` for a moment at 32 px, and give its run."""
     from onsight import TrainSpec, train
-    from onsight.progress import Reporter
+    from onsight.display.reporters import Reporter
 
     with tempfile.TemporaryDirectory() as runs:
         os.environ["ONSIGHT_RUNS"] = runs
@@ -212,8 +212,8 @@ def predict_speed(data: Path, rounds: int = 5) -> list[Row]:
     """
     import numpy as np
 
-    from onsight import images
-    from onsight.prediction import Predictor
+    from onsight.imaging import decode
+    from onsight.inference.predict import Predictor
 
     files = sorted((data / "cifar10-folders" / "test").glob("*/*.jpg"))
     pictures = np.random.default_rng(0).integers(0, 256, (10_000, 32, 32, 3), np.uint8)
@@ -221,7 +221,7 @@ def predict_speed(data: Path, rounds: int = 5) -> list[Row]:
         predictor, model = Predictor(run), run.load_model()
 
         def plain() -> object:
-            return model.predict(np.stack([images.load(file, 32) for file in files]), batch_size=256, verbose=0)
+            return model.predict(np.stack([decode.load(file, 32) for file in files]), batch_size=256, verbose=0)
 
         arrays = (
             timed(lambda: predictor.engine.probabilities(pictures), len(pictures)),
@@ -253,9 +253,9 @@ def micro_latency(data: Path, rounds: int = 60) -> list[Row]:
     import numpy as np
     from ai_edge_litert.interpreter import Interpreter
 
-    from onsight.formats import quantized
-    from onsight.litert import convert
-    from onsight.models import build_model, classifier
+    from onsight.exporting.formats import quantized
+    from onsight.inference.litert import convert
+    from onsight.models.registry import build_model, classifier
 
     reference = os.environ.get("ONSIGHT_RESNET8")
     if not reference:
@@ -284,7 +284,7 @@ def micro_latency(data: Path, rounds: int = 60) -> list[Row]:
 
 def precisions() -> list[str]:
     """Return float32 and, where it is another, the precision that Onsight chooses on this processor."""
-    from onsight.backend import choose_precision
+    from onsight.core.backend import choose_precision
 
     return sorted({"float32", choose_precision("tensorflow").value}, reverse=True)
 
@@ -295,9 +295,9 @@ def step_rate(
     """Return a function that trains on 2,048 random pictures and returns images a second."""
     import numpy as np
 
-    from onsight.backend import dtype_policy
-    from onsight.models import build_model
-    from onsight.steps import Loss, make_optimizer, make_step
+    from onsight.core.backend import dtype_policy
+    from onsight.models.registry import build_model
+    from onsight.training.steps import Loss, make_optimizer, make_step
 
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (2048, size, size, 3), np.uint8)
@@ -337,7 +337,7 @@ def against_torch(data: Path, rounds: int = 5) -> list[Row]:
 
 def multiply_adds(model: str, size: int) -> int:
     """Return those of one picture's answer."""
-    from onsight.models import build_model, layer_table
+    from onsight.models.registry import build_model, layer_table
 
     return sum(layer["multiply_adds"] for layer in layer_table(build_model(model, size, 10)))
 
@@ -361,7 +361,7 @@ def scaling(data: Path) -> list[Row]:
         rows.append((f"`{model}`, time a pixel at 96 px against 32 px", f"{growth:.2f}x", how))
     import numpy as np
 
-    from onsight.pipeline import Examples, plan_epoch, training_batches
+    from onsight.data.batches import Examples, plan_epoch, training_batches
 
     images = np.random.default_rng(0).integers(0, 256, (50_000, 32, 32, 3), np.uint8)
     rate = step_rate("cnn_compact", 128)
@@ -401,7 +401,7 @@ def hash_scaling(data: Path) -> list[Row]:
     """Candidates among random hashes in 16 variants; one in a hundred is a copy with four bits flipped."""
     import numpy as np
 
-    from onsight.duplicates import candidates
+    from onsight.checks.near_duplicates import candidates
 
     rows = []
     for count in (10_000, 100_000, 1_000_000):
@@ -433,7 +433,7 @@ def main() -> None:
     if len(sys.argv) < 2:
         sys.exit(__doc__)
     data, names = Path(sys.argv[1]).resolve(), sys.argv[2:]
-    from onsight.backend import environment, use_backend
+    from onsight.core.backend import environment, use_backend
 
     use_backend()  # as the commands do: Keras would not ask for oneDNN's kernels by itself
     rows: list[Row] = []

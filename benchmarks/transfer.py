@@ -37,7 +37,7 @@ def link(source: Path, target: Path, classes: tuple[str, ...], start: int, count
 def train(out: Path, **fields):
     """Train and return the run and the processor seconds from the model's making to the last epoch's end."""
     import onsight
-    from onsight.progress import Reporter
+    from onsight.display.reporters import Reporter
 
     class Clock(Reporter):
         started = ended = 0.0
@@ -57,8 +57,8 @@ def train(out: Path, **fields):
 def score(run, folder: Path) -> tuple[int, int]:
     """Return how many of a folder's test pictures the run has right, and how many there are."""
     import onsight
-    from onsight.pixels import load_pixels
-    from onsight.prediction import probabilities
+    from onsight.data.pixel_cache import load_pixels
+    from onsight.inference.predict import probabilities
 
     dataset = onsight.load_dataset(folder)
     index = np.flatnonzero(dataset.parts == "test")
@@ -82,7 +82,7 @@ def source(args) -> None:
 
 
 def five_to_five(args) -> None:
-    from onsight.differences import between_seeds
+    from onsight.metrics.intervals import between_seeds
 
     folder = args.out / "target"
     link(args.data / "cifar10-folders" / "train", folder / "train", TARGET, 0, 80)
@@ -109,7 +109,7 @@ def five_to_five(args) -> None:
 
 def hymenoptera(args) -> None:
     """At 96 px, scored on the folder's own test pictures."""
-    from onsight.metrics import wilson
+    from onsight.metrics.scores import wilson
 
     usual = {"data": str(args.data / "hymenoptera"), "image_size": 96}
     recipes = {
@@ -166,8 +166,8 @@ if __name__ == "__main__":
     arguments.out.mkdir(parents=True, exist_ok=True)
     os.environ["ONSIGHT_CACHE"] = str(arguments.out / "cache")
     os.environ["ONSIGHT_RUNS"] = str(arguments.out / "runs")
-    from onsight import fitting
+    from onsight.training import loop
 
-    fitting.add_litert = lambda folder, pictures: "not what is measured here"
+    loop.add_litert = lambda folder, pictures: "not what is measured here"
     for part in arguments.parts:
         globals()[part](arguments)

@@ -33,10 +33,10 @@ except ModuleNotFoundError:
 import numpy as np
 from PIL import Image
 
-from onsight import figures
-from onsight.datasets import load_dataset
-from onsight.errors import DataError
-from onsight.metrics import read_predictions
+from onsight.core.errors import DataError
+from onsight.data.dataset import load_dataset
+from onsight.metrics.scores import read_predictions
+from onsight.reporting import plots
 
 # %% [markdown]
 # ## Settings
@@ -72,7 +72,7 @@ data
 
 # %%
 some = np.random.default_rng(0).permutation(len(data))[:24]
-figures.sample_pictures(data.images[some], [data.classes[label] for label in data.labels[some]])
+plots.sample_pictures(data.images[some], [data.classes[label] for label in data.labels[some]])
 
 # %% [markdown]
 # To the computer a picture is a block of numbers: height, width, and three channels for red, green and blue, each from
@@ -177,7 +177,7 @@ cnn.load_model().summary()
 # picture is seen twice alike, which delays over-fitting.
 
 # %%
-figures.curves(cnn.history())
+plots.curves(cnn.history())
 
 # %% [markdown]
 # ## 6. The test
@@ -216,7 +216,7 @@ onsight.compare([ann, cnn])
 # directions. That is a sign of health: a network that took frogs for trucks would be using a short cut.
 
 # %%
-figures.confusion_matrix(test_of_cnn.metrics["confusion"], cnn.classes)
+plots.confusion_matrix(test_of_cnn.metrics["confusion"], cnn.classes)
 
 # %% [markdown]
 # And the mistakes themselves: those that it was *surest* of. Look at each one. Some are hard, some are the network's
@@ -229,7 +229,7 @@ surest = wrong[np.argsort(-test.probabilities[wrong].max(axis=1))][:8]
 place = {name: index for index, name in enumerate(data.names)}
 pictures = data.images[[place[test.names[i]] for i in surest]]
 truth = [test.classes[test.labels[i]] for i in surest]
-figures.predictions(pictures, truth, test.probabilities[surest], test.classes) if len(surest) else "No mistakes at all."
+plots.predictions(pictures, truth, test.probabilities[surest], test.classes) if len(surest) else "No mistakes at all."
 
 # %% [markdown]
 # ## 8. Your own picture

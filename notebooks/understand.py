@@ -38,13 +38,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import Markdown
 
-from onsight import explaining, figures
-from onsight.corruptions import corrupt
-from onsight.errors import DataError
-from onsight.evaluation import findings
-from onsight.keep_lists import write_keep_list
-from onsight.metrics import read_predictions
-from onsight.pixels import load_pixels
+from onsight.checks.keep_list import write_keep_list
+from onsight.core.errors import DataError
+from onsight.data.pixel_cache import load_pixels
+from onsight.evaluation import explain
+from onsight.evaluation.evaluate import findings
+from onsight.imaging.corrupt import corrupt
+from onsight.metrics.scores import read_predictions
+from onsight.reporting import plots
 
 # %% tags=["parameters"]
 DATA = "cifar10"  # digits where it cannot be had; or a folder of your photos
@@ -160,7 +161,7 @@ some += ["fog", "contrast", "pixelate", "jpeg_compression"]
 changed = [corrupt(np.asarray(one), name, 3, np.random.default_rng(0))[0] for name in some]
 names = [name.replace("_", " ") for name in some]
 title = f"One picture: {test.classes[test.labels[0]]}"
-figures.sample_pictures(np.stack(changed), names, columns=4, title=title)
+plots.sample_pictures(np.stack(changed), names, columns=4, title=title)
 
 # %% [markdown]
 # And this is how many of the answers remain right, averaged over the strengths. People hardly notice most of these
@@ -198,7 +199,7 @@ print(f"{len(labels['suspects']):,} of {labels['checked']:,} test labels are wor
 suspects = labels["suspects"][:8]
 row = {name: index for index, name in enumerate(test.names)}
 shown = np.stack([np.asarray(pixels[place[each["path"]]]) for each in suspects]) if suspects else None
-figures.predictions(
+plots.predictions(
     shown,
     [each["label"] for each in suspects],
     test.probabilities[[row[each["path"]] for each in suspects]],
@@ -220,7 +221,7 @@ figures.predictions(
 
 # %%
 four = [np.asarray(pixels[place[name]]) for name in test.names[:4]]
-figure, method = explaining.draw(plain, four)
+figure, method = explain.draw(plain, four)
 figure
 
 # %% [markdown]

@@ -35,10 +35,11 @@ import numpy as np
 from IPython.display import Markdown
 from PIL import Image
 
-from onsight import explaining, figures
-from onsight.contracts import HEADING, table_rows
-from onsight.errors import DataError
-from onsight.reporting import verdict
+from onsight.core.errors import DataError
+from onsight.evaluation import explain
+from onsight.exporting.contract import HEADING, table_rows
+from onsight.reporting import plots
+from onsight.reporting.report import verdict
 
 # %% [markdown]
 # ## Settings
@@ -143,7 +144,7 @@ evaluation
 Markdown("\n".join(f"- {sentence}" for sentence in verdict(run)))
 
 # %%
-figures.confusion_matrix(evaluation.metrics["confusion"], run.classes)
+plots.confusion_matrix(evaluation.metrics["confusion"], run.classes)
 
 # %% [markdown]
 # **The report** has all of it on one page that needs no network: the pictures behind every cell of the confusion
@@ -168,7 +169,7 @@ if not NEW_PHOTOS:  # some that were held back
 onsight.predict(run, NEW_PHOTOS)
 
 # %%
-figure, method = explaining.draw(run, NEW_PHOTOS)
+figure, method = explain.draw(run, NEW_PHOTOS)
 figure
 
 # %% [markdown]

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from onsight.__main__ import main
-from onsight.models import MODELS
+from onsight.models.registry import MODELS
 from onsight.spec import PRESETS
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import onsight
-from onsight.models import MODELS
+from onsight.models.registry import MODELS
 from onsight.spec import PRESETS
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -20,7 +20,7 @@ EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 def _short(monkeypatch):
     """That they run is what is tested here, not how well they learn."""
     monkeypatch.setitem(PRESETS["quick"][1], "epochs", 1)
-    monkeypatch.setattr("onsight.choices.SMALL_SET", 1)
+    monkeypatch.setattr("onsight.training.resolve.SMALL_SET", 1)
 
 
 @pytest.fixture

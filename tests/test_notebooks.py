@@ -18,7 +18,7 @@ THREE = "measure.__kwdefaults__['names'] = ('contrast', 'fog', 'pixelate')"  # c
 TINY = {
     "tutorial": 'DATA = "toy"\nANN_EPOCHS = CNN_EPOCHS = 1',
     "your_own_photos": 'STAND_IN = "toy"\nPICTURES = 40\nEPOCHS = 1',
-    "understand": f'DATA = "toy"\nEPOCHS = 1\nfrom onsight.robustness import measure\n{THREE}',
+    "understand": f'DATA = "toy"\nEPOCHS = 1\nfrom onsight.evaluation.robustness import measure\n{THREE}',
 }
 
 each = pytest.mark.parametrize("name", build.NAMES)

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from onsight.errors import SpecError
+from onsight.core.errors import SpecError
 from onsight.spec import TrainSpec
 
 

@@ -4,9 +4,9 @@ import pytest
 from keras import layers, ops
 
 import onsight
-from onsight.errors import SpecError
-from onsight.layers import BatchNormalization
-from onsight.models import MODELS
+from onsight.core.errors import SpecError
+from onsight.models.layers import BatchNormalization
+from onsight.models.registry import MODELS
 from onsight.testing import age_batch_norms, check_model, require_same
 
 

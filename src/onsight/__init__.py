@@ -14,65 +14,65 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import testing as testing
-    from .checks import Check as Check
-    from .checks import check as check
-    from .comparing import Comparison as Comparison
-    from .comparing import compare as compare
-    from .datasets import Dataset as Dataset
-    from .datasets import load_dataset as load_dataset
-    from .errors import OnsightError as OnsightError
-    from .evaluation import Evaluation as Evaluation
-    from .evaluation import evaluate as evaluate
-    from .exporting import check_export as check_export
-    from .exporting import export as export
-    from .learning_curves import Curve as Curve
-    from .learning_curves import learning_curve as learning_curve
-    from .models.own import model as model
-    from .prediction import Prediction as Prediction
-    from .prediction import Predictor as Predictor
-    from .prediction import predict as predict
-    from .reporting import report as report
-    from .runs import Run as Run
-    from .runs import list_runs as list_runs
-    from .runs import open_run as open_run
-    from .shrinking import distill as distill
-    from .shrinking import prune as prune
-    from .spec import TrainSpec as TrainSpec
-    from .training import resume as resume
-    from .training import train as train
-    from .training import train_seeds as train_seeds
+    from onsight import testing as testing
+    from onsight.checks.check import Check as Check
+    from onsight.checks.check import check as check
+    from onsight.comparison.comparison import Comparison as Comparison
+    from onsight.comparison.comparison import compare as compare
+    from onsight.core.errors import OnsightError as OnsightError
+    from onsight.data.dataset import Dataset as Dataset
+    from onsight.data.dataset import load_dataset as load_dataset
+    from onsight.evaluation.evaluate import Evaluation as Evaluation
+    from onsight.evaluation.evaluate import evaluate as evaluate
+    from onsight.exporting.export import check_export as check_export
+    from onsight.exporting.export import export as export
+    from onsight.inference.predict import Prediction as Prediction
+    from onsight.inference.predict import Predictor as Predictor
+    from onsight.inference.predict import predict as predict
+    from onsight.models.custom import model as model
+    from onsight.reporting.report import report as report
+    from onsight.runs.run import Run as Run
+    from onsight.runs.run import list_runs as list_runs
+    from onsight.runs.run import open_run as open_run
+    from onsight.spec import TrainSpec as TrainSpec
+    from onsight.training.compress import distill as distill
+    from onsight.training.compress import prune as prune
+    from onsight.training.learning_curve import Curve as Curve
+    from onsight.training.learning_curve import learning_curve as learning_curve
+    from onsight.training.train import resume as resume
+    from onsight.training.train import train as train
+    from onsight.training.train import train_seeds as train_seeds
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Comparison": "comparing",
-    "compare": "comparing",
-    "Check": "checks",
-    "check": "checks",
-    "Dataset": "datasets",
-    "load_dataset": "datasets",
-    "OnsightError": "errors",
-    "Evaluation": "evaluation",
-    "evaluate": "evaluation",
-    "check_export": "exporting",
-    "export": "exporting",
-    "Curve": "learning_curves",
-    "learning_curve": "learning_curves",
-    "model": "models.own",
-    "Prediction": "prediction",
-    "Predictor": "prediction",
-    "predict": "prediction",
-    "report": "reporting",
-    "Run": "runs",
-    "list_runs": "runs",
-    "open_run": "runs",
-    "distill": "shrinking",
-    "prune": "shrinking",
+    "Comparison": "comparison.comparison",
+    "compare": "comparison.comparison",
+    "Check": "checks.check",
+    "check": "checks.check",
+    "Dataset": "data.dataset",
+    "load_dataset": "data.dataset",
+    "OnsightError": "core.errors",
+    "Evaluation": "evaluation.evaluate",
+    "evaluate": "evaluation.evaluate",
+    "check_export": "exporting.export",
+    "export": "exporting.export",
+    "Curve": "training.learning_curve",
+    "learning_curve": "training.learning_curve",
+    "model": "models.custom",
+    "Prediction": "inference.predict",
+    "Predictor": "inference.predict",
+    "predict": "inference.predict",
+    "report": "reporting.report",
+    "Run": "runs.run",
+    "list_runs": "runs.run",
+    "open_run": "runs.run",
+    "distill": "training.compress",
+    "prune": "training.compress",
     "TrainSpec": "spec",
-    "resume": "training",
-    "train": "training",
-    "train_seeds": "training",
+    "resume": "training.train",
+    "train": "training.train",
+    "train_seeds": "training.train",
 }
 __all__ = ["__version__", "testing", *_HOMES]
 

@@ -6,7 +6,7 @@ import io
 import os
 import sys
 
-from .errors import OnsightError, printable
+from onsight.core.errors import OnsightError, printable
 
 
 def main() -> None:
@@ -17,14 +17,14 @@ def main() -> None:
 
     Before it the modules that ONSIGHT_IMPORT names are imported.
     """
-    from .cli import app
+    from onsight.cli.app import app
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file name may hold bytes that are no text
             stream.reconfigure(errors="backslashreplace")
     try:
         if os.environ.get("ONSIGHT_IMPORT"):
-            from .models.own import import_own
+            from onsight.models.custom import import_own
 
             import_own()
         app(sys.argv[1:])
@@ -39,7 +39,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except OSError as error:
-        from .files import is_disk_full, is_mendable
+        from onsight.core.files import is_disk_full, is_mendable
 
         if is_mendable(error):
             where = printable(os.fsdecode(error.filename))

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from cyclopts import Parameter
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from .augmentation import AUGMENTATIONS
-from .backend import BACKENDS
-from .budget import seconds_of
-from .errors import SpecError, unknown_name
-from .models import MODELS
-from .phases import DEFAULT, IMAGENET
+from onsight.core.backend import BACKENDS
+from onsight.core.errors import SpecError, unknown_name
+from onsight.imaging.augment import AUGMENTATIONS
+from onsight.models.registry import MODELS
+from onsight.training.phases import DEFAULT, IMAGENET
+from onsight.training.time_budget import seconds_of
 
 DEFAULT_PRESET = "balanced"
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import SpecError
+from onsight.core.errors import SpecError
 
 if TYPE_CHECKING:
     import keras
@@ -35,13 +35,13 @@ def check_model(name: str, image_size: int | None = None, num_classes: int = 3) 
         SpecError: there is no such network, or it breaks the contract; the message says where.
         ExportError: the converter to LiteRT is not installed, or failed.
     """
-    from .backend import dtype_policy, to_numpy, use_backend
-    from .engines import LitertEngine
-    from .litert import convert
-    from .models import build_model, check_size, classifier, usual_size
-    from .models.own import check_network
-    from .parity import edge_pictures
-    from .saving import load_model, read_description, save_model
+    from onsight.core.backend import dtype_policy, to_numpy, use_backend
+    from onsight.inference.engines import LitertEngine
+    from onsight.inference.litert import convert
+    from onsight.inference.parity import edge_pictures
+    from onsight.models.custom import check_network
+    from onsight.models.model_file import load_model, read_description, save_model
+    from onsight.models.registry import build_model, check_size, classifier, usual_size
 
     use_backend()
     size = image_size or usual_size(name)
@@ -73,7 +73,7 @@ def check_model(name: str, image_size: int | None = None, num_classes: int = 3) 
 
 def require_same(name: str, how: str, found: Any, expected: np.ndarray) -> None:
     """Raise SpecError where probabilities are further from the expected ones than an export may be."""
-    from .parity import TOLERANCE, compare
+    from onsight.inference.parity import TOLERANCE, compare
 
     largest = compare(np.asarray(found), expected).largest
     if not largest <= TOLERANCE:

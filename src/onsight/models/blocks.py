@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from ..layers import BatchNormalization
+from onsight.models.layers import BatchNormalization
 
 
 def image_input(image_size: int) -> tuple[Any, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-from ..layers import BatchNormalization
+from onsight.models.layers import BatchNormalization
 
 
 def cnn(image_size: int, num_classes: int) -> keras.Model:

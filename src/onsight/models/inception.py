@@ -11,7 +11,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from .blocks import convolve, image_input
+from onsight.models.blocks import convolve, image_input
 
 
 def inception_cifar(image_size: int, num_classes: int) -> keras.Model:

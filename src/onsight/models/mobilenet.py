@@ -9,8 +9,8 @@ from typing import Any
 import keras
 from keras import layers
 
-from ..layers import BatchNormalization
-from .blocks import convolve, image_input
+from onsight.models.blocks import convolve, image_input
+from onsight.models.layers import BatchNormalization
 
 # Filters and strides of the paper's table 1.
 BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1))

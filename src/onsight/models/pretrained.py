@@ -13,7 +13,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from ..layers import BatchNormalization
+from onsight.models.layers import BatchNormalization
 
 MOMENTUM = 0.9  # of batch norm: the families' 0.99 and 0.999 are for ImageNet's hundreds of thousands of steps
 

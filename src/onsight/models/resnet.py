@@ -7,8 +7,8 @@ from typing import Any
 import keras
 from keras import layers
 
-from ..layers import BatchNormalization
-from .blocks import convolve, image_input
+from onsight.models.blocks import convolve, image_input
+from onsight.models.layers import BatchNormalization
 
 
 def resnet20(image_size: int, num_classes: int) -> keras.Model:

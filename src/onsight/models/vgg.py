@@ -11,7 +11,7 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-from .blocks import convolve, image_input
+from onsight.models.blocks import convolve, image_input
 
 
 def vgg11(image_size: int, num_classes: int) -> keras.Model:

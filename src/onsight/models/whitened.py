@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from ..layers import Activation, BatchNormalization, Conv2D
+from onsight.models.layers import Activation, BatchNormalization, Conv2D
 
 PIXELS = 5_000 * 32 * 32  # looked at for the whitening
 PATCH = 2  # pixels a side

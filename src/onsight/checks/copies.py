@@ -1,0 +1,84 @@
+"""Which pictures are copies of which, exactly or nearly: groups, and pairs to show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations, product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onsight.checks.measures import Facts
+from onsight.checks.near_duplicates import VARIANTS
+from onsight.data.dataset import Dataset
+
+IDENTICAL = "identical"
+
+
+@dataclass(frozen=True)
+class Copies:
+    """The pictures that have copies.
+
+    Attributes:
+        groups: content -> the pictures that have it, for contents that more than one has, or that are nearly another.
+        around: content -> the contents that are nearly it.
+    """
+
+    groups: dict[int, list[int]]
+    around: dict[int, set[int]]
+
+    def near(self, content: int) -> Iterator[int]:
+        """Yield the pictures that have this content, or nearly."""
+        for each in (content, *self.around[content]):
+            yield from self.groups[each]
+
+    def spare(self) -> int:
+        """Return how many contents could go if one of each connected set of near-copies stayed."""
+        seen: set[int] = set()
+        sets = 0
+        for start in self.around:
+            sets += start not in seen
+            waiting = {start} - seen
+            while waiting:
+                seen |= waiting
+                waiting = set().union(*(self.around[each] for each in waiting)) - seen
+        return len(self.around) - sets
+
+
+def find_copies(facts: Facts, used: NDArray[np.bool_]) -> Copies:
+    """Return the copies among the pictures that are `used`, (n,) and readable."""
+    index = np.flatnonzero(used)
+    order = index[np.argsort(facts.content[index], kind="stable")]
+    nodes, starts = np.unique(facts.content[order], return_index=True)
+    paired = np.isin(facts.pairs.first, nodes) & np.isin(facts.pairs.second, nodes)
+    first, second = facts.pairs.first[paired], facts.pairs.second[paired]
+    sizes = np.diff(np.append(starts, len(order)))
+    shown = (sizes > 1) | np.isin(nodes, first) | np.isin(nodes, second)
+    groups = {
+        node: order[start : start + size].tolist()
+        for node, start, size in zip(nodes[shown].tolist(), starts[shown].tolist(), sizes[shown].tolist(), strict=True)
+    }
+    around: dict[int, set[int]] = {node: set() for node in groups}
+    for one, other in zip(first.tolist(), second.tolist(), strict=True):
+        around[one].add(other)
+        around[other].add(one)
+    return Copies(groups, around)
+
+
+def links(dataset: Dataset, facts: Facts, copies: Copies) -> list[tuple[int, int, str]]:
+    """Return (picture, picture, how they are alike), surest first: enough to show each part and label of each group."""
+    found: list[tuple[int, int, str]] = []
+    shown = {}
+    for content, members in copies.groups.items():
+        kinds: dict[tuple[str, int], int] = {}
+        for index in members:
+            kinds.setdefault((str(dataset.parts[index]), int(dataset.labels[index])), index)
+        shown[content] = [*kinds.values()]
+        pairs = {(members[0], index) for index in members[1:]} | {*combinations(shown[content], 2)}
+        found += [(one, other, IDENTICAL) for one, other in sorted(pairs)]
+    for one, other, variant, score in zip(*(column.tolist() for column in facts.pairs), strict=True):
+        if one in copies.groups and other in copies.groups:
+            how = f"{VARIANTS[variant]}, " * bool(variant) + f"{min(score, 0.999):.1%} alike"
+            found += [(min(pair), max(pair), how) for pair in product(shown[one], shown[other])]
+    return found

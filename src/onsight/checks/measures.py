@@ -1,0 +1,172 @@
+"""What can be known of each picture of a data set without training: measured once and kept in the cache."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onsight.checks.near_duplicates import Pairs, find_pairs
+from onsight.core.errors import PictureError
+from onsight.core.files import cache_folder, write_atomic
+from onsight.data.dataset import Dataset, Progress
+from onsight.data.pixel_cache import Pixels, each, hash_rows
+from onsight.imaging import decode
+
+VERSION = 1  # raise it whenever something is measured in another way, so that what was kept is not taken
+CHUNK = 1024  # pictures at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Facts:
+    """Measures of n pictures; those that were not taken are NaN or 0.
+
+    Attributes:
+        content: (n,) int64, the first picture that has the same content: its own index where none before it has.
+        pairs: near duplicates among those first ones.
+        brightness: (n,) float32, mean of the grey levels, 0 to 255.
+        contrast: (n,) float32, standard deviation of the grey levels.
+        colour: (n,) float32, mean difference between the strongest and the weakest of red, green and blue.
+        sides: (n, 2) int32, width and height in pixels as stored in the file.
+        orientation: (n,) uint8, EXIF's; 1 is upright.
+        broken: index -> reason, for pictures that cannot be read.
+    """
+
+    content: NDArray[np.int64]
+    pairs: Pairs
+    brightness: NDArray[np.float32]
+    contrast: NDArray[np.float32]
+    colour: NDArray[np.float32]
+    sides: NDArray[np.int32]
+    orientation: NDArray[np.uint8]
+    broken: dict[int, str]
+
+    @property
+    def readable(self) -> NDArray[np.bool_]:
+        """(n,) whether a picture can be read."""
+        mask = np.ones(len(self.content), bool)
+        mask[list(self.broken)] = False
+        return mask
+
+
+def known_facts(dataset: Dataset, pixels: Pixels) -> Facts:
+    """Return what is known of pictures that were loaded for training: which are broken and which are the same file."""
+    count = len(dataset)
+    none = np.empty(0, np.int64)
+    unknown = np.full(count, np.nan, np.float32)
+    return Facts(
+        content=_first_of_equal(pixels.hashes, pixels.broken),
+        pairs=Pairs(none, none, none, np.empty(0, np.float32)),
+        brightness=unknown,
+        contrast=unknown,
+        colour=unknown,
+        sides=np.zeros((count, 2), np.int32),
+        orientation=np.ones(count, np.uint8),
+        broken=pixels.broken,
+    )
+
+
+def measure(dataset: Dataset, pixels: Pixels, progress: Progress | None = None) -> Facts:
+    """Measure every picture and look for duplicates, or return what an earlier call found out.
+
+    Pictures have the same content where they have the same pixels at the size of `pixels`, a multiple of 32.
+    """
+    kept = load_facts(dataset)
+    if kept is not None and kept.broken == pixels.broken:
+        return kept
+    brightness, contrast, colour = _levels(pixels.images)
+    content = _first_of_equal(hash_rows(pixels.images), pixels.broken)
+    firsts = np.setdiff1d(np.unique(content), list(pixels.broken))
+    sides, orientation = _headers(dataset, progress)
+    facts = Facts(
+        content=content,
+        pairs=find_pairs(pixels.images, firsts, progress),
+        brightness=brightness,
+        contrast=contrast,
+        colour=colour,
+        sides=sides,
+        orientation=orientation,
+        broken=pixels.broken,
+    )
+    _save(_path(dataset), facts)
+    return facts
+
+
+def load_facts(dataset: Dataset) -> Facts | None:
+    """Return what `measure` found out about exactly these pictures, or None."""
+    try:
+        with np.load(io.BytesIO(_path(dataset).read_bytes()), allow_pickle=False) as kept:
+            table = {name: kept[name] for name in kept.files}
+        broken = {int(index): reason for index, reason in json.loads(table.pop("broken").tobytes()).items()}
+        pairs = Pairs(**{name: table.pop(f"pairs_{name}") for name in Pairs._fields})
+        facts = Facts(pairs=pairs, broken=broken, **table)
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+        return None
+    return facts if len(facts.content) == len(dataset) else None
+
+
+def _path(dataset: Dataset) -> Path:
+    return cache_folder() / "checks" / f"{dataset.fingerprint[:32]}-{VERSION}.npz"
+
+
+def _save(path: Path, facts: Facts) -> None:
+    table: dict[str, Any] = {
+        name: value for name, value in vars(facts).items() if isinstance(value, np.ndarray) and name != "pairs"
+    }
+    table |= {f"pairs_{name}": value for name, value in facts.pairs._asdict().items()}
+    table["broken"] = np.frombuffer(json.dumps(facts.broken).encode(), np.uint8)
+    content = io.BytesIO()
+    np.savez_compressed(content, **table)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, content.getvalue())
+
+
+def _first_of_equal(hashes: NDArray[np.uint64], broken: dict[int, str]) -> NDArray[np.int64]:
+    """Return (n,) index of the first picture with the same hash; broken ones are like nothing."""
+    _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
+    index = np.arange(len(hashes))
+    content = first[inverse]
+    # Where the first of some is broken, they share zeros: no picture that can be read has their hash.
+    content[list(broken)] = index[list(broken)]
+    return np.asarray(content, np.int64)
+
+
+def _levels(pictures: np.ndarray) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Return brightness, contrast and colour, (n,) each, of (n, S, S, 3) uint8."""
+    brightness, contrast, colour = (np.empty(len(pictures), np.float32) for _ in range(3))
+    for start in range(0, len(pictures), CHUNK):
+        part = slice(start, start + CHUNK)
+        chunk = np.asarray(pictures[part])
+        grey = chunk @ np.array([0.299, 0.587, 0.114], np.float32)
+        brightness[part], contrast[part] = grey.mean(axis=(1, 2)), grey.std(axis=(1, 2))
+        red, green, blue = chunk[..., 0], chunk[..., 1], chunk[..., 2]  # along the last axis max() is far slower
+        spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
+        colour[part] = spread.mean(axis=(1, 2))
+    return brightness, contrast, colour
+
+
+def _headers(dataset: Dataset, progress: Progress | None) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
+    """Return (n, 2) width and height, and (n,) EXIF orientation; 0 and 1 where a picture cannot be read."""
+    sides, orientation = np.zeros((len(dataset), 2), np.int32), np.ones(len(dataset), np.uint8)
+    if dataset.images is not None:
+        sides[:] = dataset.images.shape[2], dataset.images.shape[1]
+        return sides, orientation
+
+    def read(index: int) -> None:
+        try:
+            width, height, turned = decode.header(dataset.read(index))
+        except PictureError:
+            return  # among the broken ones already
+        sides[index] = width, height
+        orientation[index] = turned if 1 <= turned <= 8 else 1  # a byte of nonsense means upright
+
+    for done in each(read, len(dataset)):
+        if progress:
+            progress("reading headers", done, len(dataset))
+    return sides, orientation

@@ -1,0 +1,4 @@
+"""The command line: each command parses, calls one function and prints.
+
+May import every package; nothing imports it.
+"""

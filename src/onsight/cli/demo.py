@@ -1,0 +1,73 @@
+"""The main job once, start to end, on CIFAR-10 where it can be had and on digits where not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from onsight.core.errors import DataError
+from onsight.core.files import write_atomic
+from onsight.data.dataset import load_dataset
+from onsight.display.reporters import duration, make_reporter
+from onsight.evaluation.evaluate import evaluate
+from onsight.inference.predict import predict
+from onsight.reporting.report import verdict
+from onsight.runs.run import Run
+from onsight.spec import TrainSpec
+from onsight.training.train import train
+
+
+def demo(data_dir: Path | None = None, quiet: bool = False, say: Callable[[str], None] = print) -> Run:
+    """Train, evaluate, draw and predict; say what was learned and where it lies. Returns the run."""
+    started = time.monotonic()
+    name = available(data_dir, quiet, say)
+    say(f"\n1. Training on {name}\n")
+    run = train(TrainSpec(data=name, data_dir=data_dir, preset="quick"), reporter=make_reporter(quiet))
+    say("\n2. Scoring on pictures that it has never seen\n")
+    evaluation = evaluate(run, reporter=make_reporter(quiet))
+    say("\n3. Asking about one of them\n")
+    picture, truth = example(run, evaluation.folder)
+    answer = predict(run, picture)[0]
+    say(f"{picture} shows '{truth}'. " + ", ".join(f"{label} {share:.1%}" for label, share in answer.top) + ".")
+    say(f"\nWhat was learned, in {duration(time.monotonic() - started)}:\n")
+    *findings, advice = verdict(run)
+    for sentence in findings:
+        say(f"  {sentence}")
+    say("\nWhere it lies:\n")
+    say(f"  {run.report}  the whole story: open it in a browser")
+    say(f"  {evaluation.folder}/  the pictures, and every prediction as CSV")
+    say(f"\nNext, a prediction for a picture of your own:\n\n  onsight predict {run.folder} PICTURE\n")
+    say(f"{advice}\n")
+    return run
+
+
+def available(data_dir: Path | None, quiet: bool, say: Callable[[str], None]) -> str:
+    """Return cifar10 where it can be had, else digits, having said why."""
+    try:
+        with make_reporter(quiet) as show:
+            load_dataset("cifar10", data_dir, show.work)
+    except DataError as error:
+        say(f"CIFAR-10 cannot be had: {error}\n\nTaking 'digits' instead, the scans that come with scikit-learn.")
+        return "digits"
+    return "cifar10"
+
+
+def example(run: Run, folder: Path) -> tuple[Path, str]:
+    """Write the first test picture as a PNG file into the evaluation's folder; return its path and its label."""
+    import io
+
+    from PIL import Image
+
+    from onsight.data.pixel_cache import load_pixels
+    from onsight.metrics.scores import read_predictions
+
+    dataset = load_dataset(run.spec["data"], Path(run.spec["data_dir"]) if run.spec["data_dir"] else None)
+    written = read_predictions(folder / "predictions.csv")
+    index = dataset.names.index(written.names[0])
+    content = io.BytesIO()
+    Image.fromarray(np.asarray(load_pixels(dataset, run.spec["image_size"]).images[index])).save(content, "PNG")
+    write_atomic(folder / "example.png", content.getvalue())
+    return folder / "example.png", written.classes[int(written.labels[0])]

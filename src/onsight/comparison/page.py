@@ -1,0 +1,127 @@
+"""The HTML page of a comparison: one file, no script, no outside request."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import math
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onsight.comparison.comparison import LEVEL, Comparison, amount, duration, size, whole
+from onsight.comparison.matching import Answers
+from onsight.core.errors import OnsightError, PictureError, plain
+from onsight.data.dataset import load_dataset
+from onsight.display.page import fill
+from onsight.imaging import decode
+from onsight.metrics.intervals import chance, points
+from onsight.metrics.scores import percent
+from onsight.runs.records import place
+from onsight.runs.run import Run
+
+PAIRS = 6  # so many pairs are shown with pictures, the best run's first
+PICTURES = 12  # at most so many that only one of the two has right, of each
+FOLDED = 25  # a table longer than this shows its first rows and folds the rest away
+
+
+def render(found: Comparison, runs: Sequence[Run], answers: Answers, sides: list[dict[str, Any]], common: bool) -> str:
+    """Return the page, complete with the pictures on which the runs disagree where those can still be read."""
+    filters: dict[str, Any] = {
+        "percent": lambda share: percent(share).replace(" ", "\u00a0"),
+        "points": points,
+        "chance": chance,
+        "name": lambda text: plain(str(text)),
+        "amount": amount,
+        "size": size,
+        "duration": duration,
+        "whole": whole,
+    }
+    chosen = [disagreement(pair, sides, answers) for pair in found.pairs[:PAIRS]]
+    wanted = {name: label for each in chosen for half in each["halves"] for name, label, *_ in half["pictures"]}
+    pictures, missing = find_pictures(runs[0], wanted)
+    return fill(
+        "compare.html.j2",
+        filters,
+        found=found,
+        level=LEVEL,
+        sides=sides,
+        accuracies=axis([(row["low"], row["high"]) for row in found.runs], 0.0, 1.0),
+        differences=axis([(min(0.0, pair["low"]), max(0.0, pair["high"])) for pair in found.pairs], -1.0, 1.0),
+        disagreements=chosen,
+        pictures={name: "data:image/webp;base64," + base64.b64encode(data).decode() for name, data in pictures.items()},
+        missing=missing,
+        folded=FOLDED,
+        command=" ".join(["onsight compare", *(place(run) for run in runs), *(["--common"] if common else [])]),
+        made=f"{datetime.now().astimezone():%Y-%m-%d %H:%M %Z}",
+    )
+
+
+def disagreement(pair: dict[str, Any], sides: list[dict[str, Any]], answers: Answers) -> dict[str, Any]:
+    """Return the pictures that only one of a pair has right, the clearest cases first."""
+    halves = []
+    for mine, other in (pair["sides"], pair["sides"][::-1]):
+        a, b = sides[mine]["middle"], sides[other]["middle"]
+        only = np.flatnonzero(answers.right[a] & ~answers.right[b])
+        clearest = only[np.argsort(answers.own[b, only] - answers.own[a, only], kind="stable")][:PICTURES]
+        halves.append(
+            {
+                "right": sides[mine]["name"],
+                "wrong": sides[other]["name"],
+                "count": len(only),
+                "pictures": [
+                    (
+                        answers.names[i],
+                        answers.classes[answers.labels[i]],
+                        float(answers.own[a, i]),
+                        answers.classes[answers.predicted[b, i]],
+                        float(answers.confidence[b, i]),
+                    )
+                    for i in clearest.tolist()
+                ],
+            }
+        )
+    return {"pair": pair, "halves": halves}
+
+
+def find_pictures(run: Run, wanted: dict[str, str]) -> tuple[dict[str, bytes], str]:
+    """Return small WebP files of the pictures `wanted` {name: class}, as far as the data still lies where it did.
+
+    The second is why some are missing, "" where none is. Nothing is downloaded.
+    """
+    found: dict[str, bytes] = {}
+    try:
+        place = run.spec.get("data_dir")
+        dataset = load_dataset(run.spec["data"], Path(place) if place else None, download=False)
+    except (OnsightError, OSError) as error:
+        return found, str(error)
+    numbers = {name: number for number, name in enumerate(dataset.names)}
+    for name, label in wanted.items():
+        number = numbers.get(name)
+        if number is None or dataset.classes[dataset.labels[number]] != label:
+            continue
+        with contextlib.suppress(PictureError):
+            source = dataset.images[number] if dataset.images is not None else dataset.read(number)
+            found[name] = decode.thumbnail(decode.load(source, int(run.spec["image_size"])))
+    missing = len(wanted) - len(found)
+    return found, f"{missing:,} of {len(wanted):,} are no longer there, or have another label." if missing else ""
+
+
+def axis(intervals: Sequence[tuple[float, float]], least: float, most: float) -> dict[str, Any]:
+    """Return an axis, within `least` and `most`, that holds every interval: low, high, ticks and the places between."""
+    known = [min(most, max(least, end)) for interval in intervals for end in interval if not math.isnan(end)]
+    low, high = min(known, default=least), max(known, default=most)
+    step = next(
+        step for step in (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0) if (high - low) / step <= 4
+    )
+    low = max(least, math.floor(low / step) * step)
+    high = min(most, max(math.ceil(high / step) * step, low + step))
+    ticks = [round(low + step * i, 6) for i in range(round((high - low) / step) + 1)]
+    return {
+        "ticks": ticks,
+        "decimals": 1 if step < 0.01 else 0,
+        "place": lambda share: f"{100 * min(1.0, max(0.0, (share - low) / (high - low))):.2f}",
+    }

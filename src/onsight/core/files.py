@@ -1,0 +1,138 @@
+"""Files that are complete or absent: atomic writes, checksums, and where the cache lies."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from onsight.core.errors import SpecError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def expanded(path: str | Path) -> Path:
+    """Return a path with ~ replaced; as it is where there is no such user, where `Path.expanduser` raises an error."""
+    return Path(os.path.expanduser(path))
+
+
+def cache_folder() -> Path:
+    """Return the folder for downloads and decoded pictures: `ONSIGHT_CACHE`, or the user's cache folder."""
+    from platformdirs import user_cache_path
+
+    chosen = os.environ.get("ONSIGHT_CACHE")
+    return expanded(chosen) if chosen else user_cache_path("onsight", appauthor=False)
+
+
+def temporary_sibling(path: Path) -> Path:
+    """Return an unused name beside `path`, on the same file system, so that a rename is atomic."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.partial")
+
+
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Write `content` so that `path` holds either what it held before or all of `content`, even after a power cut."""
+    data = content.encode() if isinstance(content, str) else content
+    partial = temporary_sibling(path)
+    try:
+        with open(partial, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON, atomically; NaN and infinity are refused."""
+    write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames inside `folder` durable (Windows does this by itself and cannot open a folder)."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_file(path: Path) -> None:
+    """Make the content of a file that another library wrote durable."""
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+
+
+def create_mapped(path: Path, shape: tuple[int, ...], dtype: Any) -> np.memmap:
+    """Return a new .npy file of zeros, memory-mapped; its place on the disk is taken at once.
+
+    A disk that fills up under a mapped file would kill the process.
+    """
+    import numpy as np
+
+    array = np.lib.format.open_memmap(path, "w+", dtype, shape)
+    if hasattr(os, "posix_fallocate"):
+        with open(path, "rb+") as file:
+            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+    return array
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Return whether a write failed for want of space or quota; safetensors tells it in words only."""
+    full = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+    return error.errno in full or any(words in str(error) for words in ("No space left", "not enough space"))
+
+
+def is_mendable(error: OSError) -> bool:
+    """Return whether an error is about what the user named or may do, and not about this program."""
+    kinds = ("EACCES", "EPERM", "EROFS", "ENAMETOOLONG", "ELOOP", "ENOTDIR", "EISDIR", "EEXIST")
+    return error.filename is not None and error.errno in {getattr(errno, kind) for kind in kinds}
+
+
+def check_target(path: Path) -> None:
+    """Raise SpecError, before work that would be lost, where it is no place for a file."""
+    if path.is_dir():
+        raise SpecError(f"'{path}' is a folder; expected the name of a file to write.")
+    if not path.parent.is_dir():
+        raise SpecError(f"'{path}' cannot be written: there is no folder '{path.parent}'. Make it first.")
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, where it is not there; raise SpecError where that cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SpecError(f"'{path}' cannot be a folder: {error.strerror}.") from None
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the objects of a JSON-lines file; a line that a crash tore is left out."""
+    lines = []
+    with contextlib.suppress(FileNotFoundError):
+        for line in path.read_bytes().split(b"\n"):
+            with contextlib.suppress(ValueError, RecursionError):
+                value = json.loads(line)
+                if isinstance(value, dict):
+                    lines.append(value)
+    return lines
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file as 64 hexadecimal digits."""
+    return checksum(path, "SHA-256")
+
+
+def checksum(path: Path, kind: str) -> str:
+    """Return the SHA-256 or the MD5 of a file in hexadecimal digits; MD5 only where nothing better was published."""
+    hashes = {"SHA-256": hashlib.sha256, "MD5": lambda: hashlib.md5(usedforsecurity=False)}
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, hashes[kind]).hexdigest()

@@ -1,0 +1,254 @@
+"""Fetch one large file whole: resumed where it broke off, checked, and renamed into place last."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+from filelock import FileLock
+
+from onsight.core import files
+from onsight.core.errors import DownloadError
+
+PAUSE = 0.5  # seconds before the second attempt, doubled before each further one
+CHUNK = 1 << 18  # bytes: the most that one read returns
+PROGRESS = 1 << 20  # bytes: an attempt that brought this much is not counted as failed
+HEADERS = {"User-Agent": "onsight", "Accept-Encoding": "identity"}
+WORTH_RETRYING = {408, 416, 425, 429, 500, 502, 503, 504}  # HTTP status codes
+
+
+def download(
+    url: str,
+    target: Path,
+    *,
+    sha256: str | None = None,
+    md5: str | None = None,
+    size: int | None = None,
+    mend: str = "",
+    progress: Callable[[int, int], None] | None = None,
+    timeout: float = 5.0,
+    attempts: int = 4,
+) -> Path:
+    """Fetch `url` to `target` and return `target`, which is then whole and has the given checksum, or absent.
+
+    What was received stays in `target` + ".partial" when a download breaks off, and the next one goes on from there;
+    where neither a checksum nor the server can tell whether the two belong together, it begins anew.
+    Two processes that want the same file take turns: the second finds it there.
+
+    Args:
+        url: An http or https address; up to 5 redirects are followed, never from https to http.
+        target: Where the file goes; a file that is there with the right checksum is kept and nothing is fetched.
+        sha256: Of the whole file, 64 hexadecimal digits. Where nobody has published it, None: then that of the first
+            download is kept in `target` + ".sha256", and a later one must bring the same.
+        md5: The same, where only that was published.
+        size: Of the whole file, in bytes; None where only the server knows it.
+        mend: What to do where it fails, for the message; by default, how to use a copy of a data set.
+        progress: Called with (bytes so far, bytes in all).
+        timeout: Seconds without a byte after which the server counts as stalled.
+        attempts: How many in a row may fail without bringing 1 MiB.
+
+    Raises:
+        DownloadError: With the reason, and how to go on with a file fetched by other means.
+    """
+    mend = mend or f"Put {target.name} in a folder and pass --data-dir FOLDER (or set ONSIGHT_DATA)."
+    kind, published = ("MD5", md5) if md5 else ("SHA-256", sha256)
+    _check_scheme(url)
+    partial = target.with_name(target.name + ".partial")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{target}.lock"):
+            note = target.with_name(target.name + ".sha256")
+            first = published is None and not note.is_file()
+            expected = note.read_text() if published is None and not first else published
+            if target.is_file() and files.checksum(target, kind) == expected:
+                return target
+            if size is None:
+                size = _length(url, timeout, attempts)
+            if first and not _held_version(partial):  # nothing could tell a wrong beginning
+                partial.unlink(missing_ok=True)
+            resumed = partial.exists()
+            _fetch(url, partial, size, progress, timeout, attempts)
+            found = files.checksum(partial, kind)
+            if found != expected and resumed and not first:
+                # The beginning was left by an earlier program: fetch all of it before blaming the server.
+                partial.unlink()
+                _fetch(url, partial, size, progress, timeout, attempts)
+                found = files.checksum(partial, kind)
+            if found != expected and not first:
+                for each in (partial, _version(partial)):
+                    each.unlink(missing_ok=True)
+                earlier = "" if published else f" as at the first download (remove {note.name} to accept the new file)"
+                raise DownloadError(
+                    f"{url} sent other bytes: expected {kind} {expected}{earlier}, got {found}; they were removed."
+                )
+            if first:
+                files.write_atomic(note, found)
+            os.replace(partial, target)
+            _version(partial).unlink(missing_ok=True)
+            files.sync_folder(target.parent)
+            return target
+    except DownloadError as error:
+        raise DownloadError(f"{error} {mend}") from error.__cause__
+    except OSError as error:
+        raise DownloadError(f"Could not write {target}: {error.strerror or error}. {mend}") from error
+
+
+def _length(url: str, timeout: float, attempts: int, pause: float = PAUSE) -> int:
+    """Return how many bytes the server says that the file has."""
+    request = urllib.request.Request(url, headers=HEADERS)
+    try:
+        with urllib.request.build_opener(_Redirects).open(request, timeout=timeout) as response:
+            if response.length is None:
+                raise DownloadError(f"{url} does not say how long it is, so that a part could be taken for the whole.")
+            return int(response.length)
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code in WORTH_RETRYING and attempts > 1:
+            time.sleep(pause)
+            return _length(url, timeout, attempts - 1, 2 * pause)
+        raise DownloadError(f"{url} answered {error.code} {error.reason}.") from error
+    except (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException) as error:
+        reason = _plain(getattr(error, "reason", error))
+        raise DownloadError(f"Could not reach {urlsplit(url).hostname}: {reason}.") from error
+
+
+def _fetch(
+    url: str, partial: Path, size: int, progress: Callable[[int, int], None] | None, timeout: float, attempts: int
+) -> None:
+    """Fill `partial` until it holds `size` bytes, in as many attempts as it takes."""
+    failed = 0
+    began = held = _size(partial)
+    while held != size:
+        try:
+            _attempt(url, partial, size, progress, timeout)
+            reason: Exception = ConnectionError(f"the connection ended after {_size(partial):,} of {size:,} bytes")
+        except urllib.error.HTTPError as error:
+            error.close()
+            reason = error
+            if error.code == 416:  # "range not satisfiable": more is held than the server has, so it is no part of it
+                partial.unlink(missing_ok=True)
+            elif error.code not in WORTH_RETRYING:
+                raise DownloadError(f"{url} answered {error.code} {error.reason}.") from error
+        except urllib.error.URLError as error:
+            # Never reached. Without a network that comes at once, and waiting for one would only look like a hang.
+            if _size(partial) == began:
+                raise DownloadError(f"Could not reach {urlsplit(url).hostname}: {_plain(error.reason)}.") from error
+            reason = error
+        except (TimeoutError, ConnectionError, http.client.HTTPException) as error:
+            reason = error
+        now = _size(partial)
+        if now == size:
+            break
+        failed = 1 if now - held >= PROGRESS else failed + 1
+        held = now
+        if failed >= attempts:
+            raise DownloadError(
+                f"{url} broke off {failed} times: {_plain(reason)}; {now:,} of {size:,} bytes are kept."
+            )
+        time.sleep(PAUSE * 2 ** (failed - 1))
+
+
+def _attempt(url: str, partial: Path, size: int, progress: Callable[[int, int], None] | None, timeout: float) -> None:
+    """Ask once for the bytes that `partial` lacks and append them as they come; it may end early without an error."""
+    held, version = _size(partial), _held_version(partial)
+    headers = dict(HEADERS)
+    if held:
+        headers["Range"] = f"bytes={held}-"
+        if version:
+            headers["If-Range"] = version
+    request = urllib.request.Request(url, headers=headers)
+    with urllib.request.build_opener(_Redirects).open(request, timeout=timeout) as response:
+        # A weak ETag (W/) promises the same meaning, not the same bytes, so it cannot join two halves.
+        etag = response.headers.get("ETag", "")
+        if response.status == 206:
+            span = re.match(r"bytes (\d+)-\d+/(\d+|\*)$", response.headers.get("Content-Range", ""))
+            if not span or int(span[1]) != held:
+                partial.unlink(missing_ok=True)
+                raise http.client.HTTPException("the server sent another range than the one it was asked for")
+            if version and etag and etag != version:
+                partial.unlink(missing_ok=True)
+                raise http.client.HTTPException("the server went on with another file than the one that it began with")
+            offered = None if span[2] == "*" else int(span[2])
+        else:
+            held = 0  # the server does not resume, or has another version by now: all of it comes
+            offered = response.length
+        if offered is not None and offered != size:
+            kind = response.headers.get_content_type()
+            raise DownloadError(
+                f"{response.url} offers {offered:,} bytes of {kind}, expected {size:,}: not the right file."
+            )
+        if not held:  # before another version is noted
+            partial.unlink(missing_ok=True)
+        if etag.startswith('"'):
+            files.write_atomic(_version(partial), etag)
+        else:
+            _version(partial).unlink(missing_ok=True)
+        with open(partial, "ab" if held else "wb") as file:
+            while chunk := _receive(response):
+                held += len(chunk)
+                if held > size:
+                    file.truncate(0)
+                    raise DownloadError(f"{response.url} sent more than the expected {size:,} bytes.")
+                file.write(chunk)
+                if progress:
+                    progress(held, size)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _version(partial: Path) -> Path:
+    """Return where the server's name for the content (ETag) is kept: what is fetched later must be of the same."""
+    return partial.with_name(f"{partial.name}.etag")
+
+
+def _held_version(partial: Path) -> str:
+    """Return the strong ETag of what is held, or an empty string."""
+    path = _version(partial)
+    etag = path.read_text() if path.is_file() else ""
+    return etag if etag.startswith('"') else ""
+
+
+def _receive(response: http.client.HTTPResponse) -> bytes:
+    """Return the next bytes, none at the end; a failure is a `ConnectionError`, to tell it from the disk's."""
+    try:
+        return response.read1(CHUNK)  # not read: it waits for a full chunk and loses it when the connection breaks
+    except OSError as error:
+        raise ConnectionError(_plain(error)) from error
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follow up to 5 redirects, to http and https only, and never from https to http."""
+
+    max_redirections = 5
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        try:
+            _check_scheme(newurl, after=req.full_url)
+        except DownloadError:
+            fp.close()
+            raise
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _check_scheme(url: str, after: str = "http:") -> None:
+    scheme = urlsplit(url).scheme
+    if scheme != "https" and (scheme != "http" or urlsplit(after).scheme == "https"):
+        raise DownloadError(f"'{url}' is refused: it must begin with https:// (or http://, where https was not left).")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _plain(reason: object) -> str:
+    """Return an exception's own words, without its number."""
+    return (isinstance(reason, OSError) and reason.strerror) or str(reason) or type(reason).__name__

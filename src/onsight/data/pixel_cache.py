@@ -1,0 +1,199 @@
+"""Decoded pictures: uint8, of one size, memory-mapped, and kept in a cache so that a second start reads no picture."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from onsight.core.errors import DataError, PictureError
+from onsight.core.files import (
+    cache_folder,
+    create_mapped,
+    is_disk_full,
+    sync_file,
+    sync_folder,
+    temporary_sibling,
+    write_atomic,
+)
+from onsight.imaging import decode
+
+if TYPE_CHECKING:
+    from onsight.data.dataset import Dataset, Progress
+
+
+READER_VERSION = 2  # raise it whenever images.py gives other pixels, so that old caches are not taken
+CHUNK = 64  # pictures a task
+SLOW = 1e-3  # seconds a picture, from which threads pay
+BROKEN_SHARE, BROKEN_COUNT = 0.01, 3  # so many unreadable pictures are skipped; more are an error
+
+
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """The pictures of a data set at one size.
+
+    Attributes:
+        images: (n, size, size, 3) uint8 RGB, read-only; zeros where a picture is broken.
+        hashes: (n,) uint64, of the picture's bytes (its file's, where it has one): equal for identical pictures.
+        broken: index -> reason, for pictures that could not be read.
+    """
+
+    images: np.ndarray
+    hashes: np.ndarray
+    broken: dict[int, str]
+
+
+def load_pixels(
+    dataset: Dataset, size: int, progress: Progress | None = None, *, pass_over_all: bool = False
+) -> Pixels:
+    """Return the pictures of `dataset` at `size` x `size`, from the cache where they are in it.
+
+    Two processes that ask for the same pictures do the work once: the second waits for the first.
+
+    Raises:
+        DataError: more pictures are unreadable than can be passed over (1 %, at least 3), with the first of them;
+            never with `pass_over_all`.
+    """
+    from filelock import FileLock  # here, for it would be a tenth of the time of one prediction
+
+    if dataset.images is not None and dataset.images.shape[1:3] == (size, size):
+        return Pixels(dataset.images, hash_rows(dataset.images), {})
+    key = hashlib.sha256(f"{dataset.fingerprint} {size} {READER_VERSION}".encode()).hexdigest()[:32]
+    folder = cache_folder() / "pixels" / key
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if not folder.exists():
+        with FileLock(folder.with_suffix(".lock")):
+            if not folder.exists():  # another process may have made it while we waited
+                _fill(folder, dataset, size, progress)
+    broken = {int(index): reason for index, reason in json.loads((folder / "broken.json").read_text("utf-8")).items()}
+    if len(broken) > max(BROKEN_COUNT, BROKEN_SHARE * len(dataset)) and not pass_over_all:
+        # Forgotten, for the next start to look again: what failed may have been the disk or the network.
+        shutil.rmtree(folder, ignore_errors=True)
+        shown = "\n".join(f"  {dataset.names[index]}: {reason}" for index, reason in list(broken.items())[:5])
+        raise DataError(
+            f"{len(broken):,} of {len(dataset):,} pictures of {dataset.name} cannot be read, which is more than can be "
+            f"passed over (1 %, at least {BROKEN_COUNT}). The first:\n{shown}\nMend or remove them."
+        )
+    return Pixels(np.load(folder / "images.npy", mmap_mode="r"), np.load(folder / "hashes.npy"), broken)
+
+
+def _fill(folder: Path, dataset: Dataset, size: int, progress: Progress | None) -> None:
+    """Decode every picture of `dataset` into `folder`, which appears whole or not at all."""
+    partial = temporary_sibling(folder)
+    try:
+        partial.mkdir()
+        _decode(partial, dataset, size, progress)
+        for name in ("images.npy", "hashes.npy"):
+            sync_file(partial / name)
+        sync_folder(partial)
+        os.rename(partial, folder)
+        sync_folder(folder.parent)
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        raise DataError(
+            f"The disk of {folder.parent} is full: {len(dataset):,} pictures of {size} px take "
+            f"{len(dataset) * size * size * 3 / 1e6:,.0f} MB. Make room, or set ONSIGHT_CACHE to a folder elsewhere."
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _decode(partial: Path, dataset: Dataset, size: int, progress: Progress | None) -> None:
+    """Write images.npy, hashes.npy and broken.json; nothing is mapped any more on return, as Windows wants it."""
+    count = len(dataset)
+    hashes = np.zeros(count, np.uint64)
+    broken: dict[str, str] = {}
+    pixels = create_mapped(partial / "images.npy", (count, size, size, 3), np.uint8)
+
+    def read(index: int) -> None:
+        try:
+            if dataset.images is not None:
+                data = dataset.images[index].tobytes()
+                pixels[index] = decode.resize(dataset.images[index], size)
+            else:
+                data = dataset.read(index)
+                pixels[index] = decode.load(data, size)
+        except PictureError as error:
+            broken[str(index)] = str(error)
+        else:
+            hashes[index] = content_hash(data)
+
+    for done in each(read, count):
+        if progress:
+            progress("reading pictures", done, count)
+    pixels.flush()
+    np.save(partial / "hashes.npy", hashes)
+    write_atomic(partial / "broken.json", json.dumps(broken))
+
+
+def each(read: Callable[[int], None], count: int) -> Iterator[int]:
+    """Call read(index) for each index below `count`; yield now and then how many are done.
+
+    Large pictures are read on all cores: Pillow lets go of the interpreter while it decodes and resizes. Small ones on
+    this thread alone: handing the interpreter back and forth takes longer than they do (60,000 JPEG files of 32 px on
+    two cores: 24 s on two threads, 13 s on one).
+    """
+    probe = min(count, 16)
+    started = time.perf_counter()
+    for index in range(probe):
+        read(index)
+    slow = time.perf_counter() - started > SLOW * probe
+
+    def chunk(start: int) -> int:
+        stop = min(start + CHUNK, count)
+        for index in range(start, stop):
+            read(index)
+        return stop
+
+    yield probe
+    starts = range(probe, count, CHUNK)
+    if not slow:
+        yield from map(chunk, starts)
+        return
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        yield from threads.map(chunk, starts)
+
+
+def content_hash(data: bytes) -> int:
+    """Return 64 bits of BLAKE2b of `data`."""
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest())
+
+
+def hash_rows(pictures: np.ndarray) -> np.ndarray:
+    """Return (n,) uint64: `content_hash` of each picture of an array."""
+    return np.fromiter((content_hash(row.data) for row in np.ascontiguousarray(pictures)), np.uint64, len(pictures))
+
+
+def median_side(dataset: Dataset, sample: int = 64) -> int:
+    """Return the median shorter side in pixels, of at most `sample` pictures spread over the data set."""
+    if dataset.images is not None:
+        return int(min(dataset.images.shape[1:3]))
+    sides = []
+    for index in np.unique(np.linspace(0, len(dataset) - 1, sample).astype(int)).tolist():
+        try:
+            sides.append(decode.shorter_side(dataset.read(index)))
+        except PictureError:
+            continue  # load_pixels reports it
+    return int(np.median(sides)) if sides else 32
+
+
+def clear_cache() -> int:
+    """Remove all decoded pictures, their features and what JAX compiled; return how many bytes that freed.
+
+    Downloads stay, and what `check` measured.
+    """
+    size = 0
+    for folder in (cache_folder() / name for name in ("pixels", "features", "jax")):
+        size += sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+        shutil.rmtree(folder, ignore_errors=True)
+    return size

@@ -1,0 +1,167 @@
+"""A zip of a folder of pictures -> `Dataset`, without extracting anything.
+
+A zip may come from anyone. Its members are listed once and checked, and then read in place: no name in it decides
+where a byte is written, and every limit is counted again while inflating.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import stat
+import struct
+import unicodedata
+import zipfile
+import zlib
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from onsight.core.errors import DataError, PictureError
+from onsight.data.dataset import Dataset
+from onsight.data.folder import PARTS, arrange, is_hidden, is_picture
+
+MAX_MEMBERS = 200_000
+MAX_TOTAL = 4 << 30  # bytes, inflated
+MAX_MEMBER = 32 << 20  # bytes, inflated
+MAX_RATIO = 200  # inflated to compressed
+MAX_DIRECTORY = 64 << 20  # bytes: 200,000 members with names of 280 characters
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar", ".jar")
+ENCRYPTED = 0x2041  # flag bits: encrypted, strongly encrypted, with an encrypted directory
+
+
+class Member(NamedTuple):
+    """Where a picture lies in a zip, and what it must be when inflated."""
+
+    offset: int  # of the member's own header
+    compressed: int  # bytes
+    size: int  # bytes
+    method: int
+    crc: int
+
+
+def read_zip(path: Path, complete: bool = True) -> Dataset:
+    """List the pictures in the zip at `path`, made of a folder that `read_folder` accepts or of what is in one.
+
+    Raises:
+        DataError: The layout is another one, or the zip holds what no honest one of pictures does.
+    """
+    path = path.resolve()
+    members, folders = _list(path)
+    top = _top_folder(members, folders)
+    members = {name.removeprefix(top): member for name, member in members.items()}
+    folders = {name.removeprefix(top) for name in folders if name.startswith(top)}
+    stamps = {name: f"{member.size} {member.crc}" for name, member in members.items()}
+    return arrange("zip", path.stem, stamps, folders, partial(read_member, path, members), complete)
+
+
+def read_member(path: Path, members: dict[str, Member], name: str) -> bytes:
+    """Return the inflated bytes of the member `name` of the zip at `path`.
+
+    The file is opened anew each time: processes cannot share an open `ZipFile`, and each of them would list 200,000
+    members again.
+
+    Raises:
+        PictureError: The member is damaged; the message is the reason without the path.
+    """
+    member = members[name]
+    try:
+        with open(path, "rb") as file:
+            file.seek(member.offset)
+            header = file.read(30)  # it ends with the lengths of the name and of the extra field, which come next
+            if header[:4] != b"PK\3\4" or len(header) < 30:
+                raise PictureError("is not where the zip says: the zip is damaged, or was changed since it was listed")
+            file.seek(sum(struct.unpack("<26x2H", header)), io.SEEK_CUR)
+            content = file.read(member.compressed)
+        if member.method == zipfile.ZIP_DEFLATED:
+            content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, member.size + 1)
+    except OSError as error:
+        raise PictureError(f"cannot be read: {error.strerror or error}") from error
+    except zlib.error as error:
+        raise PictureError(f"is damaged in the zip: {error}") from error
+    if len(content) != member.size or zlib.crc32(content) != member.crc:
+        raise PictureError("is damaged in the zip: its size or checksum differs")
+    return content
+
+
+def _list(path: Path) -> tuple[dict[str, Member], set[str]]:
+    """Return the pictures in a zip by their paths, and the paths of all folders; what is hidden is left out."""
+    try:
+        with _Capped(path) as file, zipfile.ZipFile(file) as archive:
+            infos = archive.infolist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error, OSError) as error:
+        raise DataError(f"'{path.name}' cannot be read as a zip: {error}") from error
+    if len(infos) > MAX_MEMBERS:
+        raise DataError(f"'{path.name}' has {len(infos):,} members: at most {MAX_MEMBERS:,} are read")
+    total = sum(info.file_size for info in infos)
+    if total > MAX_TOTAL:
+        raise DataError(f"'{path.name}' inflates to {total:,} bytes: at most {MAX_TOTAL:,} are read")
+
+    members: dict[str, Member] = {}
+    spelled: dict[str, str] = {}  # path without regard to case -> the path as it is, with "/" after a folder's
+    for info in infos:
+        name = info.orig_filename  # as the zip has it; `filename` is already mended
+        refusal = _refusal(info) or _clash(name, members, spelled)
+        if refusal:
+            raise DataError(f"'{path.name}' is refused: {name[:200]!a} {refusal}")
+        if not name.endswith("/"):
+            members[name] = Member(info.header_offset, info.compress_size, info.file_size, info.compress_type, info.CRC)
+    pictures = {name: member for name, member in members.items() if is_picture(name) and not _is_within_hidden(name)}
+    folders = {name[:-1] for name in spelled.values() if name.endswith("/") and not _is_within_hidden(name)}
+    return pictures, folders
+
+
+def _refusal(info: zipfile.ZipInfo) -> str:
+    """Return why a zip with this member is refused, or an empty text."""
+    name = info.orig_filename
+    kind = stat.S_IFMT(info.external_attr >> 16)
+    if "\0" in name or "\\" in name or re.match("[A-Za-z]:", name) or {"", ".", ".."} & set(_pieces(name)):
+        return "is not a plain relative path"
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        return "is a link or a device"
+    if info.flag_bits & ENCRYPTED:
+        return "is encrypted"
+    if name.lower().endswith(ARCHIVES):
+        return "is an archive itself"
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        return f"is compressed by method {info.compress_type}: zip it again with the usual one, deflate"
+    if max(info.file_size, info.compress_size) > MAX_MEMBER:
+        return f"has {info.file_size:,} bytes: at most {MAX_MEMBER:,} are read"
+    if info.file_size > MAX_RATIO * info.compress_size:
+        return f"inflates from {info.compress_size:,} to {info.file_size:,} bytes: at most {MAX_RATIO} times is read"
+    return ""
+
+
+def _clash(name: str, members: dict[str, Member], spelled: dict[str, str]) -> str:
+    """Enter `name` and the folders above it in `spelled`; return why it is refused, or an empty text."""
+    pieces = _pieces(name)
+    paths = ["/".join(pieces[:length]) + "/" for length in range(1, len(pieces))] + [name]
+    for path in paths:
+        known = spelled.setdefault(unicodedata.normalize("NFC", path.rstrip("/")).casefold(), path)
+        if known != path:
+            return f"and {known[:200]!a} are one file on some systems"
+    return "is there twice" if name in members else ""
+
+
+def _pieces(name: str) -> list[str]:
+    return name.removesuffix("/").split("/")
+
+
+def _is_within_hidden(name: str) -> bool:
+    return any(is_hidden(piece) for piece in name.split("/"))
+
+
+def _top_folder(members: dict[str, Member], folders: set[str]) -> str:
+    """Return "photos/" where all of a zip lies in one folder that is neither a class nor a part, else an empty text."""
+    tops = {name.partition("/")[0] for name in [*folders, *members]}
+    top = tops.pop() if len(tops) == 1 else ""
+    return f"{top}/" if top.lower() not in PARTS and any("/" in folder for folder in folders) and top else ""
+
+
+class _Capped(io.FileIO):
+    """A file that refuses one huge read: `ZipFile` reads the whole directory at once, of whatever size it is."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is not None and size > MAX_DIRECTORY:
+            raise DataError(f"'{self.name}' lists its members in {size:,} bytes: at most {MAX_DIRECTORY:,} are read")
+        return super().read(-1 if size is None else size) or b""

@@ -1,0 +1,305 @@
+"""What a notebook shows of a run, an evaluation, predictions and so on: small pieces of HTML, and a training at work.
+
+Every name in them is a stranger's text and is escaped. A notebook that somebody else ran is cleaned before it is shown:
+style sheets and inline SVG are taken out, tables and embedded pictures stay. So charts are embedded as pictures, which
+cannot know the page's colours: theirs are halfway between light and dark and can be read on both.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from markupsafe import Markup, escape
+
+from onsight.core.errors import OnsightError, PictureError, plain
+from onsight.display import svg
+from onsight.display.reporters import duration, epoch_line
+from onsight.imaging import decode
+from onsight.metrics.scores import percent, percent_number
+from onsight.runs.records import count, read_evaluations, short
+
+if TYPE_CHECKING:
+    from onsight.checks.check import Check
+    from onsight.comparison.comparison import Comparison
+    from onsight.data.dataset import Dataset
+    from onsight.evaluation.evaluate import Evaluation
+    from onsight.inference.predict import Picture, Prediction
+    from onsight.runs.run import Run
+
+
+ACCENT, GREY = "#2a86c7", "#757a80"  # at least 3.9:1 on white and on black
+CHART = (
+    f"text{{font:12px system-ui,sans-serif;fill:{GREY}}}.grid{{stroke:{GREY};stroke-opacity:.3}}"
+    ".line{fill:none;stroke-width:2;stroke-linejoin:round;stroke-linecap:round}"
+    f".first{{stroke:{ACCENT}}}.second{{stroke:{GREY};stroke-dasharray:4 4}}.dot{{stroke:none;fill:{GREY}}}"
+    f".dot.first{{fill:{ACCENT}}}.ring{{fill:none;stroke:{ACCENT};stroke-width:1.75}}"
+    f".told{{font-weight:700;fill:{ACCENT}}}.middle{{text-anchor:middle}}.end{{text-anchor:end}}"
+)
+ROWS = 20  # of a table
+EPOCHS = 5  # the latest, in the table of a training
+THUMBNAIL = 64  # pixels a side
+
+# Results -------------------------------------------------------------------------------------------------------------
+
+
+def run(run: Run) -> str:
+    """Return a run: what was trained on what, how far it is, its figures and its curves."""
+    history = run.history()
+    epoch = run.model_epoch(history) or {}
+    state = f"trained, {count(len(history), 'epoch')}" if run.is_trained else f"not finished: {len(history)} epochs"
+    rows: list[tuple[str, Any]] = [
+        ("model", f"{run.spec.get('model')} on {short(run.dataset['name'])}, {len(run.classes):,} classes"),
+        ("state", state),
+    ]
+    if epoch.get("val_accuracy") is not None:
+        rows.append(("validation", f"{percent(epoch['val_accuracy'])} right"))
+    with contextlib.suppress(OnsightError):  # a damaged evaluation keeps nobody from looking at the run
+        for name, found in read_evaluations(run).items():
+            low, high = found["accuracy_interval"]
+            interval = f"95 %: {percent_number(low)} to {percent_number(high)}; n = {found['n']:,}"
+            rows.append((short(name), f"{percent(found['accuracy'])} right ({interval})"))
+    if seconds := sum(row.get("seconds") or 0 for row in history):
+        rows.append(("training", duration(seconds)))
+    if not os.path.isabs(run.folder):  # else it would say who you are to everyone who reads the notebook
+        rows.append(("folder", plain(str(run.folder))))
+    return _joined(_heading(short(run.name)), _facts(rows), training_curves(history))
+
+
+def evaluation(found: Evaluation) -> str:
+    """Return an evaluation: the accuracy with its interval, other figures, and the classes, weakest first."""
+    metrics = found.metrics
+    low, high = metrics["accuracy_interval"]
+    head = Markup('<p><b style="font-size:1.7em;color:{}">{}</b> of {} right (95 %: {} to {}). Data: {}.</p>').format(
+        ACCENT,
+        percent(metrics["accuracy"]),
+        count(metrics["n"], "picture"),
+        percent_number(low),
+        percent_number(high),
+        short(metrics.get("provenance"), 200),
+    )
+    figures = Markup("<p>{}</p>").format(
+        f"macro F1 {metrics['macro_f1']:.3f} · loss {metrics['loss']:.3f} · calibration error "
+        f"{100 * metrics['ece']:.1f} points · {percent(metrics['confidence'])} sure on average"
+    )
+    confusion = np.asarray(metrics["confusion"])
+    wrong = confusion - np.diag(np.diag(confusion))
+    classes = [row["class"] for row in metrics["per_class"]]
+    order = sorted(
+        range(len(classes)), key=lambda i: 2.0 if (share := metrics["per_class"][i]["recall"]) is None else share
+    )
+    rows = []
+    for i in order:
+        row, most = metrics["per_class"][i], int(wrong[i].argmax())
+        taken = f"{short(classes[most], 24)} ({wrong[i, most]:,})" if wrong[i, most] else "–"
+        f1 = "–" if row["f1"] is None else f"{row['f1']:.3f}"
+        meter = "" if row["recall"] is None else _meter(row["recall"])
+        cells = short(row["class"], 24), f"{row['support']:,}", meter, percent(row["recall"]), percent(row["precision"])
+        rows.append((*cells, f1, taken))
+    titles = "class", "pictures", "", "recognised", "precision", "F1", "most often taken for"
+    return _joined(head, figures, _table(titles, rows, "classes; metrics.json has them all"))
+
+
+def prediction(found: Prediction) -> str:
+    """Return one prediction, with its picture where it is a file that still lies there."""
+    return predictions([found], [found.source if os.path.exists(found.source) else None])
+
+
+def predictions(found: Sequence[Prediction], pictures: Sequence[Picture | None]) -> str:
+    """Return a row a prediction, with its picture, for as many as there are `pictures`."""
+    rows = []
+    for each, picture in zip(found, pictures, strict=False):
+        name = short(os.path.basename(each.source) or each.source, 32)
+        if each.error:
+            rows.append(("", name, "", Markup("<i>unreadable: {}</i>").format(short(each.error, 200)), ""))
+            continue
+        (label, share), *others = each.top
+        answer = Markup("<b>{}</b> {}").format(short(label, 24), percent(share)) + (" (unsure)" if each.unsure else "")
+        further = ", ".join(f"{short(other, 24)} {percent(p)}" for other, p in others)
+        rows.append((_thumbnail(picture), name, _meter(share), answer, further))
+    more = len(found) - len(rows)
+    note = Markup("<p>and {} more</p>").format(f"{more:,}") if more > 0 else ""
+    return _joined(_table(("", "picture", "", "answer", "then"), rows), note)
+
+
+def comparison(found: Comparison) -> str:
+    """Return a comparison: its verdict, the runs, the pairs."""
+    from onsight.comparison.comparison import table
+
+    runs, pairs = table(found)
+    notes = Markup("").join(Markup("<li>{}</li>").format(plain(note)) for note in found.notes)
+    return _joined(
+        Markup("<p><b>{}</b></p>").format(plain(found.verdict)),
+        _table(runs[0], runs[1:], "runs"),
+        _table(pairs[0], pairs[1:], "pairs"),
+        Markup("<details><summary>How to read this</summary><ul>{}</ul></details>").format(notes) if notes else "",
+    )
+
+
+def check(found: Check) -> str:
+    """Return a check: how much was found, and each finding with an example and what to do."""
+    counts, rows = found.record["counts"], []
+    for each in found.findings:
+        item = next(iter(each["items"]), {"pictures": [], "note": ""})
+        example = " and ".join(short(name, 60) for name in item["pictures"]) or short(item["note"], 60)
+        rows.append((each["severity"], plain(each["text"]), example, plain(each["advice"])))
+    said = ", ".join(count(counts[f"{severity}s"], severity) for severity in ("error", "warning", "note"))
+    head = f"{short(found.record['name'])}: {counts['pictures']:,} pictures in {counts['classes']:,} classes; {said}"
+    table = _table(("", "finding", "for example", "what to do"), rows, "findings") if rows else "Nothing was found."
+    return _joined(Markup("<p><b>{}</b></p>").format(head), table)
+
+
+def dataset(found: Dataset) -> str:
+    """Return a data set: its classes with a picture of each, and how many there are in every part."""
+    parts = [part for part in ("train", "validation", "test", "") if part in set(found.parts.tolist())]
+    rows = []
+    for label, name in enumerate(found.classes[:ROWS]):
+        members = np.flatnonzero(found.labels == label)
+        numbers = [f"{np.count_nonzero(found.parts[members] == part):,}" for part in parts]
+        drawn = Markup("").join(_thumbnail(_source(found, i), 48) for i in members[:3].tolist())
+        rows.append((drawn, short(name), *numbers))
+    more = f"and {len(found.classes) - ROWS:,} more classes. " if len(found.classes) > ROWS else ""
+    head = Markup("<p><b>{}</b>: {}, {} classes. {}.</p>").format(
+        short(found.name), count(len(found), "picture"), f"{len(found.classes):,}", plain(found.provenance)
+    )
+    titles = "", "class", *(part or "not split yet" for part in parts)
+    return _joined(head, _table(titles, rows), Markup("<p>{}</p>").format(more) if more else "")
+
+
+# A training at work --------------------------------------------------------------------------------------------------
+
+
+def work(
+    bar: tuple[str, int, int | None] | None,
+    text: str,
+    history: Sequence[Mapping[str, Any]],
+    notes: Sequence[str],
+    ended: bool = False,
+) -> str:
+    """Return where a verb is: a bar (what, done, of how many) and words beside it, curves, epochs, what was said.
+
+    What was said stands open while there is nothing else to see, and folds once the verb has `ended`.
+    """
+    head = Markup("")
+    if bar is not None:
+        what, done, total = bar
+        value = Markup(' value="{}" max="{}"').format(done, total) if total else ""
+        head = Markup("<p>{} <progress{}></progress> {}</p>").format(plain(what), value, text)
+    titles = "epoch", "loss", "accuracy", "validation loss", "validation accuracy", "pictures a second", "time"
+    rows = [
+        (
+            f"{row['epoch']} of {row['epochs']}",
+            _figure(row["loss"]),
+            percent(row["accuracy"]),
+            _figure(row.get("val_loss")),
+            percent(row.get("val_accuracy")),
+            f"{row['images_per_second']:,.0f}",
+            duration(row["seconds"]),
+        )
+        for row in history[-EPOCHS:]
+    ]
+    folded = bool(history) or ended
+    loud = [note for note in notes if folded and note.startswith(("error ", "warning "))]
+    return _joined(
+        head,
+        training_curves(history),
+        _table(titles, rows) if rows else "",
+        *(Markup("<p>{}</p>").format(plain(" ".join(note.split()))) for note in loud),
+        Markup("<details{}><summary>{}</summary><pre>{}</pre></details>").format(
+            Markup("" if folded else " open"),
+            "What was chosen, and why" if history else "Notes",
+            "\n".join(map(plain, notes)),
+        )
+        if notes
+        else "",
+    )
+
+
+def work_text(history: Sequence[Mapping[str, Any]], notes: Sequence[str]) -> str:
+    """Return `work` as text, for where a notebook shows no HTML."""
+    return "\n".join([*map(plain, notes), *map(epoch_line, history)])
+
+
+def training_curves(history: Sequence[Mapping[str, Any]]) -> Markup:
+    """Return accuracy and loss over the epochs as two embedded pictures; nothing before the first epoch."""
+    if not history:
+        return Markup("")
+    epochs = [row["epoch"] for row in history]
+    drawn = Markup("")
+    for key, best, title in (("accuracy", max, "Accuracy (%)"), ("loss", min, "Loss (nats)")):
+        series: list[dict[str, Any]] = [
+            {"name": "training", "values": [row.get(key) for row in history], "look": "second"},
+            {"name": "validation", "values": [row.get(f"val_{key}") for row in history], "look": "first", "best": best},
+        ]
+        chart = svg.curves(epochs, series, title, percents=key == "accuracy")
+        source = base64.b64encode(svg.as_file(chart, CHART).encode()).decode()
+        drawn += Markup('<img width="300" height="210" alt="{}" src="data:image/svg+xml;base64,{}">').format(
+            title, source
+        )
+    legend = Markup('Accuracy (%), then loss. <span style="color:{}">━ validation</span>, {} training').format(
+        ACCENT, "┅"
+    )
+    return Markup("<div>{}<br><small>{}</small></div>").format(drawn, legend)
+
+
+# Parts ---------------------------------------------------------------------------------------------------------------
+
+
+def _joined(*parts: str) -> str:
+    return str(Markup('<div style="max-width:60em">{}</div>').format(Markup("").join(map(escape, parts))))
+
+
+def _heading(text: str) -> Markup:
+    return Markup("<p><b>{}</b></p>").format(text)
+
+
+def _facts(rows: Iterable[tuple[str, Any]]) -> Markup:
+    line = Markup('<tr><td style="text-align:left">{}</td><td style="text-align:left">{}</td></tr>')
+    return Markup("<table>{}</table>").format(Markup("").join(line.format(*row) for row in rows))
+
+
+def _table(titles: Sequence[str], rows: Sequence[Sequence[Any]], more: str = "") -> Markup:
+    """Return a table of at most 20 rows (without `more`, of all), and how many others there are."""
+    shown = rows[:ROWS] if more else rows
+    cell, head = Markup('<td style="text-align:left">{}</td>'), Markup('<th style="text-align:left">{}</th>')
+    lines = [Markup("<tr>{}</tr>").format(Markup("").join(map(cell.format, row))) for row in shown]
+    table = Markup("<table><thead><tr>{}</tr></thead><tbody>{}</tbody></table>").format(
+        Markup("").join(map(head.format, titles)), Markup("").join(lines)
+    )
+    rest = len(rows) - len(shown)
+    return table + (Markup("<p>and {} more {}</p>").format(f"{rest:,}", more) if rest else Markup(""))
+
+
+def _meter(share: float) -> Markup:
+    return Markup('<meter min="0" max="1" value="{:.4f}"></meter>').format(share)
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _thumbnail(picture: Picture | None, side: int = THUMBNAIL) -> Markup:
+    """Return a small picture, or nothing where it cannot be read any more."""
+    if picture is None:
+        return Markup("")
+    try:
+        if not isinstance(picture, np.ndarray):  # an array as it is: enlarging it would cost bytes and show no more
+            picture = decode.load(picture, side)
+        content = decode.thumbnail(picture, side)
+    except (PictureError, OSError):
+        return Markup("")
+    source = base64.b64encode(content).decode()
+    return Markup('<img width="{0}" height="{0}" alt="" src="data:image/webp;base64,{1}">').format(side, source)
+
+
+def _source(found: Dataset, index: int) -> Picture | None:
+    """Return a picture of a data set as `images.load` takes it, None where it cannot be read."""
+    if found.images is not None:
+        return np.asarray(found.images[index])
+    with contextlib.suppress(PictureError):
+        return found.read(index)
+    return None

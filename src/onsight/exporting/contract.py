@@ -1,0 +1,152 @@
+"""What lies beside exported files: contract.json and a README whose code runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from onsight.core.errors import ExportError
+from onsight.core.files import sha256
+from onsight.exporting.formats import FORMATS, READERS, file_name
+from onsight.inference.parity import TOLERANCE
+from onsight.models.model_file import ModelDescription
+from onsight.runs.run import Run
+
+
+def make_contract(description: ModelDescription, folder: Path, table: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return contract.json: what goes in and comes out of every file, and the checksum of each."""
+    size = description.image_size
+    return {
+        "schema": 1,
+        "model": description.model,
+        "weights_sha256": description.weights_sha256,
+        "input": {
+            "name": "image",
+            "dtype": "uint8",
+            "shape": ["batch", size, size, 3],
+            "channels": "RGB",
+            "geometry": description.geometry,
+        },
+        "output": {"name": "probabilities", "dtype": "float32", "shape": ["batch", len(description.classes)]},
+        "inside": ["normalisation", "temperature", "softmax"],
+        "temperature": description.temperature,
+        "threshold": description.threshold,
+        "files": {
+            row["file"]: {
+                "format": row["format"],
+                "precision": row["precision"],
+                "max_difference": row["max_difference"],
+                "sha256": checksums(folder / row["file"]),
+            }
+            for row in table
+        },
+    }
+
+
+def read_contract(folder: Path) -> dict[str, Any] | None:
+    """Return contract.json of an `export/`, or None where there is none.
+
+    Raises:
+        ExportError: it is not what `make_contract` writes.
+    """
+    path = folder / "contract.json"
+    if not path.exists():
+        return None
+    try:
+        value = json.loads(path.read_text("utf-8"))
+        known = {file_name(name, precision) for name in FORMATS for precision in FORMATS[name].precisions}
+        if value["schema"] != 1 or not set(value["files"]) <= known or not isinstance(value["weights_sha256"], str):
+            raise ValueError("it names other files or a newer schema")
+        for name, entry in value["files"].items():
+            if name != file_name(entry["format"], entry["precision"]) or not isinstance(entry["sha256"], dict):
+                raise ValueError(f"its entry for {name} is none")
+            float(entry["max_difference"])
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        raise ExportError(
+            f"{path} is damaged, or not written by Onsight: {error}. Remove {folder} and export anew."
+        ) from None
+    checked: dict[str, Any] = value
+    return checked
+
+
+def readme(run: Run, description: ModelDescription, table: list[dict[str, Any]]) -> str:
+    """Return README.md: what goes in and comes out, and for every file the code that a test runs."""
+    size, count = description.image_size, len(description.classes)
+    parts = [
+        f"# {run.name}\n",
+        f"A `{description.model}` that takes uint8 RGB pictures `(batch, {size}, {size}, 3)`, named `image`, and gives "
+        f"float32 probabilities `(batch, {count})`, named `probabilities`, in the order of `labels.json`. "
+        "Normalisation, temperature and softmax are inside: give it the pixels as they are, the centre square of the "
+        f"picture scaled to {size} x {size}. `contract.json` says so for programs; `vectors/` holds pictures and the "
+        "answers that Keras gives for them.\n",
+    ]
+    if description.threshold is not None:
+        parts.append(f"Below a probability of {description.threshold:g} the likeliest class is unsure.\n")
+    for row in table:
+        format_ = FORMATS[row["format"]]
+        needs = " ".join(sorted(set(format_.reads.values())))
+        within = TOLERANCE if row["precision"] == "float32" else 2 * row["max_difference"]
+        opened = row["file"] + (f"/{format_.opened}" if format_.opened else "")
+        parts += [
+            f"## {row['file']}\n",
+            f"{format_.description}; {row['precision']}, {row['bytes']:,} bytes. Needs: {needs}.\n",
+            f"```python\n{example(row['format'], opened, within)}```\n",
+        ]
+    return "\n".join(parts)
+
+
+def example(name: str, opened: str, within: float) -> str:
+    """Return a script that opens a file, answers for the test vectors and compares."""
+    reader = (READERS / f"read_{name}.py").read_text("utf-8")
+    return (
+        reader.replace("from collections.abc", "import json\nfrom collections.abc", 1)
+        + f'\n\nanswer = open_model("{opened}")\n'
+        'pictures = np.load("vectors/pictures.npy")\n'
+        "found = answer(pictures)\n"
+        'with open("labels.json", encoding="utf-8") as file:\n'
+        "    labels = json.load(file)\n"
+        "print(labels[found[0].argmax()], found[0].max())\n"
+        'expected = np.load("vectors/probabilities.npy")\n'
+        f"assert np.abs(found - expected).max() <= {within:.3g}\n"
+    )
+
+
+def checksums(path: Path) -> dict[str, str]:
+    """Return the SHA-256 of a file, or of every file in a folder, by its path in it; empty where there is nothing."""
+    if path.is_file():
+        return {path.name: sha256(path)}
+    return {file.relative_to(path).as_posix(): sha256(file) for file in sorted(path.rglob("*")) if file.is_file()}
+
+
+def size_of(path: Path) -> int:
+    """Return the bytes of a file, or of all files in a folder."""
+    return sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file())
+
+
+HEADING = (
+    "file", "kB", "validation", "max |Δp|", "same top-1", "ms (95 %)", "all threads", "images/s", "all threads", "MB",
+    "first answer",
+)  # fmt: skip
+
+
+def table_rows(table: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """Return table.json's rows as cells for people, a row for each file; `HEADING` names them."""
+    return [table_row(row) for row in table]
+
+
+def table_row(row: dict[str, Any]) -> tuple[str, ...]:
+    """Return the cells of one file."""
+    return (
+        str(row["file"]),
+        f"{row['bytes'] / 1000:,.0f}",
+        "–" if row["validation_accuracy"] is None else f"{row['validation_accuracy']:.2%}",
+        f"{row['max_difference']:.1e}",
+        f"{row['agreement']:.2%}",
+        f"{row['latency_ms']:.2f} ({row['latency_p95_ms']:.2f})",
+        f"{row['latency_ms_all']:.2f} ({row['latency_p95_ms_all']:.2f})",
+        f"{row['images_per_second']:,.0f}",
+        f"{row['images_per_second_all']:,.0f}",
+        "–" if row["peak_mb"] is None else f"{row['peak_mb']:,.0f}",
+        f"{row['first_answer_seconds']:.2f} s",
+    )

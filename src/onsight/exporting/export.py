@@ -1,0 +1,275 @@
+"""export(run, formats): files for other runtimes, each proven equal to its source or not written.
+
+A file is written beside `export/`, opened by its own runtime in a process that knows nothing of Onsight, asked about
+real and edge pictures, and compared with Keras in float32. Only then does it move in.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onsight.core.errors import ExportError, ParityError, RunError, SpecError
+from onsight.core.files import sync_folder, temporary_sibling, write_atomic, write_json
+from onsight.display.reporters import Reporter, make_reporter
+from onsight.exporting.contract import checksums, make_contract, read_contract, readme, size_of
+from onsight.exporting.formats import FORMATS, READERS, check_formats, file_name, write
+from onsight.inference.engines import open_engine
+from onsight.inference.parity import (
+    MAX_DROP,
+    TOLERANCE,
+    Precision,
+    Questions,
+    compare,
+    edge_pictures,
+    judge,
+    spread,
+    why_no_probabilities,
+)
+from onsight.models.model_file import read_description
+from onsight.reporting.report import report
+from onsight.runs.records import read_object
+from onsight.runs.run import Run, now, open_run
+
+BATCHES = (1, 7, 32)  # that every file is asked in; those of readers/run.py
+GATE = 256  # real and edge pictures that come first
+CALIBRATION = 512  # training pictures that int8 learns its ranges from
+SPEEDS = ("latency_ms", "latency_p95_ms", "images_per_second")  # measured on one thread and on all
+PATIENCE = 1800  # seconds that a reader may take
+
+
+def export(
+    run: str | Path | Run,
+    formats: Sequence[str],
+    *,
+    precision: Precision = "float32",
+    max_drop: float = MAX_DROP,
+    reporter: Reporter | None = None,
+) -> list[dict[str, Any]]:
+    """Write `formats` into the run's `export/`, with labels, contract, test vectors and README; return their table.
+
+    Args:
+        run: the run, its folder, or `latest`; its pictures must still be where they were.
+        formats: names of `FORMATS`.
+        precision: of the formats that have a choice.
+        max_drop: points of validation accuracy that int8 may cost.
+        reporter: where progress goes.
+
+    Raises:
+        SpecError: an unknown format, or a precision that none of them has.
+        ExportError: a package is missing, or a converter failed.
+        ParityError: a file does not answer as Keras does; nothing was written.
+    """
+    if not formats:
+        raise SpecError(f"No format was given. There are: {', '.join(FORMATS)}. For example: onsight export RUN litert")
+    if not 0 <= max_drop <= 100:
+        raise SpecError(f"--max-drop is in points of accuracy, from 0 to 100, and not {max_drop:g}.")
+    wanted = list(dict.fromkeys(formats))
+    check_formats(wanted, precision)
+    run = open_run(run)
+    run.require_trained()
+    with reporter or make_reporter() as show:
+        questions = ask_keras(run, show)
+        staged = temporary_sibling(run.folder / "export")
+        staged.mkdir()
+        try:
+            rows = [
+                make(run, name, precision if precision in FORMATS[name].precisions else "float32", staged, questions,
+                     max_drop, show)
+                for name in wanted
+            ]  # fmt: skip
+            table = complete(run, staged, rows, questions)
+            replace_folder(staged, run.folder / "export")
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+        report(run)
+    return table
+
+
+def ask_keras(run: Run, show: Reporter) -> Questions:
+    """Gather the pictures and let Keras answer for them, in float32."""
+    from onsight.data.dataset import load_dataset
+    from onsight.data.pixel_cache import load_pixels
+    from onsight.data.split import recorded_parts
+    from onsight.inference.predict import probabilities
+    from onsight.spec import TrainSpec
+
+    spec = TrainSpec.recorded(run.spec)
+    dataset = load_dataset(spec.data, spec.data_dir, show.work)
+    pixels = load_pixels(dataset, spec.image_size, show.work)
+    parts = recorded_parts(run.dataset, dataset, pixels.hashes, ["train", "validation", "test"])
+    train, validation, test = (
+        np.setdiff1d(np.flatnonzero(parts == part), list(pixels.broken)) for part in ("train", "validation", "test")
+    )
+    edges = edge_pictures(spec.image_size)
+    source = validation if len(validation) else train
+    real = source[spread(len(source), GATE - len(edges))]
+    pictures = np.concatenate([pixels.images[real], edges, pixels.images[validation], pixels.images[test]])
+    keras = open_engine(run, "keras")
+    show.note(f"comparing        with {keras.name} in float32 on {len(pictures):,} pictures")
+    if len(test):
+        run.log_test_use("export: answers of files compared with Keras', no label read", scored=False)
+    expected = probabilities(keras.probabilities, pictures, np.arange(len(pictures)), 256)
+    start = len(real) + len(edges)
+    calibration = pixels.images[train[spread(len(train), CALIBRATION)]]
+    within = slice(start, start + len(validation))
+    return Questions(pictures, expected, within, dataset.labels[validation], calibration)
+
+
+def make(
+    run: Run, name: str, precision: Precision, folder: Path, questions: Questions, max_drop: float, show: Reporter
+) -> dict[str, Any]:
+    """Write one format into `folder`, let its own runtime answer, judge it, and return its row of the table.
+
+    Raises:
+        ParityError: it does not answer as Keras does.
+    """
+    path = folder / file_name(name, precision)
+    show.note(f"writing          {path.name}  ({FORMATS[name].description})")
+    write(name, run.model_folder, path, precision, questions.calibration)
+    with tempfile.TemporaryDirectory() as scratch:
+        pictures = Path(scratch) / "pictures.npy"
+        np.save(pictures, questions.pictures)
+        alone = read(name, path, pictures, Path(scratch), threads=1)
+        answers = {size: np.load(Path(scratch) / f"answers-{size}.npy", allow_pickle=False) for size in BATCHES}
+        together = read(name, path, pictures, None, threads=os.cpu_count() or 1)
+    row = judge(path.name, precision, answers, questions, max_drop, run.classes)
+    return {
+        "file": path.name,
+        "format": name,
+        "precision": precision,
+        "bytes": size_of(path),
+        **row,
+        **{figure: alone[figure] for figure in SPEEDS},
+        "threads": os.cpu_count() or 1,
+        **{f"{figure}_all": together[figure] for figure in SPEEDS},
+        "peak_mb": alone["peak_mb"],
+        "first_answer_seconds": alone["first_answer_seconds"],
+        "made": now(),
+    }
+
+
+def read(name: str, path: Path, pictures: Path, answers: Path | None, threads: int) -> dict[str, Any]:
+    """Let a file's own runtime answer, in a process without Onsight; return what readers/run.py measured.
+
+    Raises:
+        ExportError: the file cannot be opened or does not answer; the message ends with what the runtime says.
+    """
+    reader = READERS / f"read_{name}.py"
+    words = [reader, path / FORMATS[name].opened, pictures, answers or "-", threads]
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    started = time.time()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", str(READERS / "run.py"), *map(str, words)],
+            env=environment, capture_output=True, text=True, timeout=PATIENCE,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise ExportError(f"{path.name} did not answer within {PATIENCE // 60} minutes.") from None
+    if done.returncode:
+        lines = [line for line in done.stderr.strip().splitlines() if not line.startswith("INFO")]
+        last = lines[-1][:300] if lines else f"exit code {done.returncode}"
+        raise ExportError(f"{path.name} cannot be read as {name}: {last}. It is damaged, or no such file.")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found | {"first_answer_seconds": found.pop("first_answer_at") - started}
+
+
+def complete(run: Run, folder: Path, rows: list[dict[str, Any]], questions: Questions) -> list[dict[str, Any]]:
+    """Bring into `folder` the files of earlier exports that still hold, and write what goes with the files."""
+    description = read_description(run.model_folder)
+    contract, table = read_contract(run.folder / "export"), []
+    new = {row["file"] for row in rows}
+    if contract and contract["weights_sha256"] == description.weights_sha256:
+        for row in (read_object(run.folder / "export" / "table.json") or {"files": []})["files"]:
+            source = run.folder / "export" / row["file"]
+            kept = row["file"] not in new and row["file"] in contract["files"]
+            if kept and checksums(source) == contract["files"][row["file"]]["sha256"]:  # neither exchanged nor gone
+                (shutil.copytree if source.is_dir() else shutil.copy2)(source, folder / row["file"])
+                table.append(row)
+    table += rows
+    vectors = np.concatenate([np.arange(0, 20), np.arange(GATE - 12, GATE)])
+    vectors = np.unique(np.minimum(vectors, questions.validation.start - 1))
+    (folder / "vectors").mkdir()
+    np.save(folder / "vectors" / "pictures.npy", questions.pictures[vectors])
+    np.save(folder / "vectors" / "probabilities.npy", questions.expected[vectors])
+    write_json(folder / "labels.json", list(description.classes))
+    write_json(folder / "table.json", {"files": table})
+    write_json(folder / "contract.json", make_contract(description, folder, table))
+    write_atomic(folder / "README.md", readme(run, description, table))
+    return table
+
+
+def check_export(run: str | Path | Run, reporter: Reporter | None = None) -> list[tuple[str, float]]:
+    """Open every file of a run's `export/` again and compare it with its test vectors; no Keras is needed for that.
+
+    Returns:
+        (file, largest difference of a probability) of each file.
+
+    Raises:
+        RunError: nothing was exported.
+        ExportError: a file was damaged or exchanged, or its runtime is not installed.
+        ParityError: a file answers otherwise than when it was written.
+    """
+    run = open_run(run)
+    folder = run.folder / "export"
+    contract = read_contract(folder)
+    if contract is None:
+        raise RunError(f"{run.folder} has no export/. Make one: onsight export {run.folder} litert")
+    if contract["weights_sha256"] != read_description(run.model_folder).weights_sha256:
+        raise ExportError(f"{folder} was made from other weights than the run has now. Export again.")
+    found = []
+    with reporter or make_reporter() as show:
+        for name, entry in contract["files"].items():
+            format_, path = FORMATS[entry["format"]], folder / name
+            if checksums(path) != entry["sha256"]:
+                raise ExportError(f"{path} does not have the SHA-256 that contract.json names: damaged or exchanged.")
+            if missing := [package for package in format_.reads if not find_spec(package)]:
+                wanted = " ".join(f"'{format_.reads[package]}'" for package in missing)
+                raise ExportError(f"To check {name} needs {', '.join(missing)}. Install: pip install {wanted}")
+            show.note(f"checking         {name}")
+            found.append((name, check_file(path, entry, folder / "vectors")))
+    return found
+
+
+def check_file(path: Path, entry: dict[str, Any], vectors: Path) -> float:
+    """Return how far a file's answers are from those of the test vectors.
+
+    Raises:
+        ParityError: further than they were when it was written.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        read(entry["format"], path, vectors / "pictures.npy", Path(scratch), threads=1)
+        answers = [np.load(Path(scratch) / f"answers-{size}.npy", allow_pickle=False) for size in BATCHES]
+    for rows in answers:
+        if why := why_no_probabilities(rows):
+            raise ParityError(f"{path.name} gives no probabilities: {why}.")
+    expected = np.load(vectors / "probabilities.npy", allow_pickle=False)
+    largest = max(compare(rows, expected[: len(rows)]).largest for rows in answers)
+    # Quantized kernels round by their processor: twice what was found on the first.
+    allowed = TOLERANCE if entry["precision"] == "float32" else 2 * float(entry["max_difference"])
+    if not largest <= allowed:
+        raise ParityError(
+            f"{path.name} differs from its test vectors by {largest:.2g}; at most {allowed:.2g} is allowed."
+        )
+    return largest
+
+
+def replace_folder(new: Path, folder: Path) -> None:
+    """Put `new` in the place of `folder`."""
+    old = temporary_sibling(folder)
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
+    sync_folder(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,203 @@
+"""The .tflite file of a model: converted by TensorFlow or JAX, and kept only where it answers as Keras does.
+
+Built-in operations only, a batch of any size, normalisation, temperature and softmax inside.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from onsight.core.errors import ExportError, ModelFileError
+from onsight.core.files import write_atomic
+from onsight.inference.engines import LitertEngine
+from onsight.inference.parity import TOLERANCE, compare, edge_pictures, why_no_probabilities
+from onsight.models.fold_batch_norm import fold_batch_norms
+from onsight.models.model_file import load_model, read_description, write_description
+
+if TYPE_CHECKING:
+    import keras
+
+
+FILE = "model.tflite"
+BATCH = 3  # while converting; `free_batch` replaces it
+
+
+def add_litert(folder: Path, pictures: np.ndarray) -> str | None:
+    """Convert the model in `folder` and keep it there as model.tflite, named with its SHA-256 in model.json.
+
+    Args:
+        folder: a model folder that nobody reads yet.
+        pictures: (n, H, W, 3) uint8 real pictures, to compare with Keras on, beside some that are none.
+
+    Returns:
+        None, or why there is no such file: no converter is installed, or its answers are not Keras'.
+    """
+    if not find_spec("ai_edge_litert"):
+        return "ai-edge-litert is not installed"
+    model = load_model(folder)
+    pictures = np.concatenate([pictures, edge_pictures(model.input_shape[1])])
+    description = read_description(folder)
+    try:
+        content = convert(model)
+        found = LitertEngine(content, description).probabilities(pictures)
+    except (ExportError, ModelFileError) as error:
+        return str(error)
+    if why := why_no_probabilities(found):
+        return f"the converted model's answers are no probabilities: {why}"
+    largest = compare(found, np.asarray(model.predict_on_batch(pictures))).largest
+    if not largest <= TOLERANCE:
+        return f"the converted model's probabilities differ from Keras' by {largest:.2g}, more than {TOLERANCE:g}"
+    write_atomic(folder / FILE, content)
+    write_description(folder, replace(description, litert_sha256=hashlib.sha256(content).hexdigest()))
+    return None
+
+
+def convert(model: keras.Model) -> bytes:
+    """Return a .tflite file of a classifier, uint8 (batch, H, W, 3) to float32 probabilities, its batch norms folded.
+
+    Raises:
+        ExportError: the backend is JAX and litert-converter is not installed, or the converter failed.
+    """
+    import keras
+
+    folded = fold_batch_norms(model)
+    with quiet(), failures_named("LiteRT"):
+        return from_tensorflow(folded) if keras.config.backend() == "tensorflow" else from_jax(folded)
+
+
+def from_tensorflow(model: keras.Model) -> bytes:
+    """Return the .tflite file by TensorFlow's own converter, its batch fixed while converting and freed in the file.
+
+    With a batch of unknown size a flatten becomes four operations that no quantizer takes.
+    """
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    signature = [tf.TensorSpec((BATCH, *model.input_shape[1:]), tf.uint8, name="image")]
+    function = tf.function(lambda image: {"probabilities": model(image, training=False)}, input_signature=signature)
+    # A function that still holds variables converts without a word to a file that answers NaN.
+    frozen = convert_variables_to_constants_v2(function.get_concrete_function())
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen], trackable_obj=tf.Module())
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    return free_batch(bytes(converter.convert()))
+
+
+def from_jax(model: keras.Model) -> bytes:
+    """Return the .tflite file from StableHLO, by litert-converter, whose Python entry is private: so it is pinned.
+
+    With a batch of unknown size it computes every shape anew and fuses nothing: ten times slower.
+    """
+    if not find_spec("litert_converter"):
+        raise ExportError(
+            "Under JAX a .tflite file needs litert-converter: pip install --no-deps litert-converter==0.5.0"
+        )
+    import jax
+    from litert_converter import converter_api_ext as api
+    from litert_converter.mlir import ir, passmanager
+
+    image = jax.ShapeDtypeStruct((BATCH, *model.input_shape[1:]), np.uint8)
+    traced = jax.export.export(jax.jit(lambda image: model(image, training=False)))(image)
+    context = ir.Context()
+    api.prepare_mlir_context(context)
+    with context, ir.Location.unknown(context):
+        module = ir.Module.parse(traced.mlir_module())
+        settings = api.ConvertToTFLConfig()
+        settings.model_origin_framework = "JAX"
+        api.set_signature(module.operation, "serving_default", ["image"], ["probabilities"])
+        api.run_convert_to_tfl_passes(module, passmanager.PassManager(), settings)
+        return free_batch(api.export_flatbuffer_to_bytes(module.operation))
+
+
+def free_batch(content: bytes) -> bytes:
+    """Return a .tflite file of a batch of BATCH as one of any batch.
+
+    The shapes of all values follow from the input's; only a reshape holds its own, as a constant.
+    """
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    graph = model.subgraphs[0]
+    for tensor in graph.tensors:
+        if len(tensor.shape) and tensor.shape[0] == BATCH and not len_or_zero(model.buffers[tensor.buffer].data):
+            tensor.shapeSignature = [-1, *tensor.shape[1:]]
+            tensor.shape = [1, *tensor.shape[1:]]
+    for operator in graph.operators:
+        if model.operatorCodes[operator.opcodeIndex].builtinCode == schema.BuiltinOperator.RESHAPE:
+            operator.builtinOptions = None
+            buffer = model.buffers[graph.tensors[operator.inputs[1]].buffer]
+            shape = np.frombuffer(bytes(buffer.data), "<i4").copy()
+            if shape[0] == BATCH:
+                shape[0] = -1
+                buffer.data = np.frombuffer(shape.tobytes(), np.uint8)
+    # TensorFlow's names tell how often the process has converted: the same model would give other bytes.
+    for index, tensor in enumerate(graph.tensors):
+        tensor.name = f"value{index}"
+    signature = schema.SignatureDefT(signatureKey="serving_default", inputs=[], outputs=[])
+    for values, (index,), name in (
+        (signature.inputs, graph.inputs, "image"),
+        (signature.outputs, graph.outputs, "probabilities"),
+    ):
+        graph.tensors[index].name = name
+        values.append(schema.TensorMapT(name=name, tensorIndex=index))
+    model.signatureDefs = [signature]
+    builder = flatbuffers.Builder(len(content))
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def fix_batch(content: bytes) -> bytes:
+    """Return a .tflite file of a batch of any size as one of a single picture, all that LiteRT.js can take."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    for tensor in model.subgraphs[0].tensors:
+        tensor.shapeSignature = None
+    builder = flatbuffers.Builder(len(content))
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def len_or_zero(data: Any) -> int:
+    """Return the length of a buffer, which is None where it is empty."""
+    return 0 if data is None else len(data)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the converters' notes and warnings to themselves: they are about the converters."""
+    import logging
+    import warnings
+
+    loggers = [logging.getLogger(name) for name in ("absl", "tensorflow", "tf2onnx")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+@contextmanager
+def failures_named(format_: str) -> Iterator[None]:
+    """Turn whatever a converter raises into an error that names it: converters raise nearly every type of exception."""
+    try:
+        yield
+    except ExportError:
+        raise
+    except Exception as error:
+        what = " ".join(str(error).split())[:300]
+        raise ExportError(f"The converter to {format_} failed: {type(error).__name__}: {what}") from error

@@ -1,0 +1,236 @@
+"""predict(run, pictures): answers for paths, folders, patterns, bytes, PIL pictures and arrays."""
+
+from __future__ import annotations
+
+import glob
+import itertools
+import os
+import stat
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from onsight.core.errors import DataError, PictureError
+from onsight.data.pixel_cache import each
+from onsight.imaging import decode
+from onsight.inference.engines import Answer, EngineName, open_engine
+from onsight.inference.test_time_augmentation import mirrors, with_views
+from onsight.runs.run import Run, open_run
+
+if TYPE_CHECKING:
+    import PIL.Image
+
+    from onsight.display.reporters import Reporter
+
+    Picture = str | os.PathLike[str] | bytes | PIL.Image.Image | np.ndarray
+
+SHOWN = 24  # pictures that a list of predictions keeps to be shown in a notebook
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one picture.
+
+    Attributes:
+        source: its path, or "picture 3" for one that was given as bytes, PIL picture or array.
+        top: the likeliest classes with their probabilities, likeliest first; empty where the picture is unreadable.
+        error: why it could not be read, else None.
+        unsure: whether the likeliest class is less probable than the model's threshold, where it has one.
+    """
+
+    source: str
+    top: tuple[tuple[str, float], ...]
+    error: str | None = None
+    unsure: bool = False
+
+    @property
+    def label(self) -> str | None:
+        """The likeliest class."""
+        return self.top[0][0] if self.top else None
+
+    @property
+    def probability(self) -> float | None:
+        """The likeliest class's probability."""
+        return self.top[0][1] if self.top else None
+
+    def _repr_html_(self) -> str:
+        from onsight.display import notebook
+
+        return notebook.prediction(self)
+
+
+class PredictionList(list[Prediction]):
+    """Predictions in the order of their pictures; a notebook shows the first ones beside their pictures.
+
+    Attributes:
+        pictures: the first 24 that were asked, as they were given.
+    """
+
+    def __init__(self, predictions: Iterable[Prediction], pictures: Sequence[Picture]) -> None:
+        super().__init__(predictions)
+        self.pictures = pictures
+
+    def _repr_html_(self) -> str:
+        from onsight.display import notebook
+
+        return notebook.predictions(self, self.pictures)
+
+
+def predict(
+    run: str | Path | Run,
+    pictures: Picture | Iterable[Picture],
+    *,
+    top: int = 3,
+    batch_size: int = 256,
+    engine: EngineName = "auto",
+    tta: bool = False,
+) -> PredictionList:
+    """Return one prediction for each picture, in order; a folder or a pattern counts for all pictures that it names.
+
+    Args:
+        run: the run, its folder, or `latest`.
+        pictures: paths, folders, glob patterns, bytes, PIL pictures, uint8 arrays (H, W, 3), or one of them.
+        top: how many classes each answer names.
+        batch_size: pictures a step; changes speed only.
+        engine: what computes: "litert" (no framework is imported), "keras", or "auto": LiteRT where it can be had.
+        tta: test-time augmentation: answer from six views of each picture, three where a mirror would change it.
+
+    Raises:
+        DataError: a path names nothing. An unreadable picture is not an error but a prediction with its reason.
+    """
+    predictor = Predictor(run, batch_size, engine, tta)
+    sources = expand(as_many(pictures))
+    first = list(itertools.islice(sources, SHOWN))
+    answers = predictor.answers(itertools.chain(first, sources), top)
+    return PredictionList(answers, [picture for _, picture in first])
+
+
+class Predictor:
+    """A run's model, loaded once for many pictures."""
+
+    def __init__(
+        self, run: str | Path | Run, batch_size: int = 256, engine: EngineName = "auto", tta: bool = False
+    ) -> None:
+        self.run = open_run(run)
+        self.engine = open_engine(self.run, engine)
+        self.answer: Answer = partial(self.engine.probabilities, threads=1)  # of ours there is one a core
+        if tta:
+            self.answer = with_views(self.answer, mirrors(self.run))
+        self.batch_size = batch_size
+        self.reading = Lock()
+
+    def stream(self, pictures: Picture | Iterable[Picture], *, top: int = 3) -> Iterator[Prediction]:
+        """Yield one prediction for each picture as soon as its batch is done."""
+        yield from self.answers(expand(as_many(pictures)), top)
+
+    def answers(self, sources: Iterator[tuple[str, Picture]], top: int) -> Iterator[Prediction]:
+        """Yield one prediction for each of what `expand` yields."""
+        cores = os.cpu_count() or 1
+        with ThreadPoolExecutor(cores) as workers:
+            working: deque[tuple[list[tuple[str, Picture]], Future[tuple[np.ndarray, list[str | None]]]]] = deque()
+            while batch := list(itertools.islice(sources, self.batch_size)):
+                working.append((batch, workers.submit(self._work, batch)))
+                if len(working) > cores:
+                    yield from self._named(*working.popleft(), top)
+            while working:
+                yield from self._named(*working.popleft(), top)
+
+    def _work(self, batch: Sequence[tuple[str, Picture]]) -> tuple[np.ndarray, list[str | None]]:
+        """Return the scores of a batch, and why which pictures could not be read.
+
+        One batch is read at a time, for small pictures hold Python's lock (large ones are read by a thread a core);
+        the others, read before, are in the network meanwhile, which lets go of it.
+        """
+        with self.reading:
+            pixels, errors = self._read(batch)
+        return self.answer(pixels), errors
+
+    def _read(self, batch: Sequence[tuple[str, Picture]]) -> tuple[np.ndarray, list[str | None]]:
+        size = self.engine.size
+        pixels = np.zeros((len(batch), size, size, 3), np.uint8)
+        errors: list[str | None] = [None] * len(batch)
+
+        def read(number: int) -> None:
+            try:
+                pixels[number] = decode.load(batch[number][1], size)
+            except PictureError as error:
+                errors[number] = str(error)
+
+        for _ in each(read, len(batch)):
+            pass
+        return pixels, errors
+
+    def _named(
+        self, batch: Sequence[tuple[str, Picture]], work: Future[tuple[np.ndarray, list[str | None]]], top: int
+    ) -> Iterator[Prediction]:
+        scores, errors = work.result()
+        classes, threshold = self.engine.classes, self.engine.threshold or 0.0
+        best = np.argsort(-scores, axis=1, kind="stable")[:, :top]
+        for (source, _), error, row, order in zip(batch, errors, scores.tolist(), best.tolist(), strict=True):
+            if error:
+                yield Prediction(source, (), error)
+            else:
+                yield Prediction(source, tuple((classes[i], row[i]) for i in order), None, row[order[0]] < threshold)
+
+
+def probabilities(
+    answer: Answer, pictures: np.ndarray, index: np.ndarray, batch_size: int, show: Reporter | None = None
+) -> np.ndarray:
+    """Return (len(index), classes) float32 probabilities of pictures (all, H, W, 3) uint8, those in `index`."""
+    outputs = []
+    for start in range(0, len(index), batch_size):
+        chosen = index[start : start + batch_size]
+        outputs.append(answer(pictures[chosen]))
+        if show:
+            show.work("evaluating", start + len(chosen), len(index))
+    return np.concatenate(outputs)
+
+
+def as_many(pictures: Picture | Iterable[Picture]) -> Iterable[Picture]:
+    """Return pictures as they are, and a single one as a list of it."""
+    single = isinstance(pictures, str | os.PathLike | bytes | np.ndarray) or hasattr(pictures, "getexif")
+    return [pictures] if single else pictures  # type: ignore[list-item, return-value]
+
+
+def expand(pictures: Iterable[Picture]) -> Iterator[tuple[str, Picture]]:
+    """Yield (source, picture), with folders and patterns replaced by the pictures that they name, sorted.
+
+    Raises:
+        DataError: a path, folder or pattern names no picture.
+    """
+    for number, picture in enumerate(pictures, start=1):
+        if not isinstance(picture, str | os.PathLike):
+            yield f"picture {number}", picture
+            continue
+        path = os.fspath(picture)
+        if path == "-":
+            yield "standard input", sys.stdin.buffer.read()
+            continue
+        try:
+            mode = os.stat(path).st_mode
+        except (OSError, ValueError):  # ValueError: a path with a NUL
+            mode = 0
+        if stat.S_ISDIR(mode):
+            from onsight.data.folder import (
+                walk,  # as training does: hidden files are passed over, links to folders followed
+            )
+
+            found = sorted(str(Path(path) / name) for name in walk(Path(path))[0])
+            if not found:
+                raise DataError(f"The folder '{path}' holds no pictures ({', '.join(sorted(decode.SUFFIXES))}).")
+            yield from ((file, file) for file in found)
+        elif mode:
+            yield path, path
+        else:
+            found = sorted(glob.glob(path, recursive=True)) if glob.has_magic(path) else []
+            if not found:
+                raise DataError(f"There is no picture at '{path}'. Give files, folders, patterns like 'x/*.jpg', or -.")
+            yield from ((file, file) for file in found)

@@ -1,0 +1,346 @@
+"""Predictions -> numbers: counts, intervals, calibration, and the file that every figure derives from.
+
+NumPy, SciPy and scikit-learn only, the last two imported when they are called (seconds on a small machine).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from onsight.core.errors import DataError
+from onsight.core.files import write_atomic
+
+CALIBRATION_BINS = 15
+TEMPERATURES = (0.05, 20.0)  # between which one is sought
+# A spreadsheet runs a cell that starts with one of these (OWASP, "CSV Injection"; the full-width forms count too).
+# The apostrophe itself is among them, so that reading takes exactly one away.
+GUARDED = tuple("=+-@\t\r\n＝＋－＠'")
+
+
+class Predictions(NamedTuple):
+    """What `predictions.csv` holds: n pictures, C classes."""
+
+    names: list[str]  # n paths
+    labels: np.ndarray  # (n,) int64: indices into classes
+    probabilities: np.ndarray  # (n, C) float32
+    classes: list[str]  # C names
+
+
+def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the Wilson score interval of a share, both ends in 0..1 (Wilson 1927, without continuity correction).
+
+    With `n` 0 nothing is known: (0.0, 1.0). Raises ValueError for impossible counts.
+
+    >>> [round(end, 4) for end in wilson(8, 10)]
+    [0.4902, 0.9433]
+    """
+    from scipy.stats import binomtest
+
+    if n == 0 and successes == 0:
+        return 0.0, 1.0
+    interval = binomtest(int(successes), int(n)).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def percent(share: float | None) -> str:
+    """Return a share as text, "78.4 %"; decimals are added rather than rounding 99.96 % to 100 % or 0.04 % to 0 %.
+
+    >>> percent(0.78412), percent(0.99961), percent(1.0), percent(None)
+    ('78.4 %', '99.96 %', '100.0 %', '–')
+    """
+    return "–" if share is None else f"{percent_number(share)} %"
+
+
+def percent_number(share: float) -> str:
+    """Return `percent` without its sign, for intervals: "77.6 to 79.2"."""
+    for decimals in range(1, 7):
+        text = f"{100 * share:.{decimals}f}"
+        if float(text) not in (0.0, 100.0) or share in (0.0, 1.0):
+            break
+    return text
+
+
+def score(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str], top_k: int = 5) -> dict[str, Any]:
+    """Return every figure about one set of predictions, ready for JSON (None where a figure is undefined).
+
+    `labels` (n,) int, indices into `classes`; `probabilities` (n, C) float, each row summing to 1.
+    Shares are in 0..1, divided once from summed counts. Of equal probabilities the first class counts as predicted.
+
+    - accuracy, correct, n, accuracy_interval (95 % Wilson), confidence (mean probability of the predicted class)
+    - loss: mean cross entropy in nats; a probability of 0 counts as 2.2e-16
+    - top_k: {"k", "accuracy"}, k at most C - 1; None for two classes
+    - macro_f1: mean over the classes that occur among labels or predictions
+    - per_class: class, precision, recall, f1, support, recall_interval
+    - confusion: C x C counts, rows true, columns predicted
+    - ece: expected calibration error of the top label, 15 equal-width bins (Guo et al. 2017); calibration: those bins
+    - brier: sum over classes of squared errors, mean over pictures (Brier 1950): 0 is perfect, 2 the worst
+    - for two classes, with classes[1] as the positive one: roc_auc, average_precision
+
+    Raises DataError without pictures or with probabilities that are none, ValueError for shapes that do not fit.
+    """
+    from sklearn import metrics as sklearn_metrics
+
+    labels = np.asarray(labels)
+    probabilities = np.asarray(probabilities, np.float64)
+    _check(labels, probabilities, len(classes))
+    # A float32 softmax sums to 1 within 1e-6 only: scikit-learn would warn about it.
+    probabilities = probabilities / probabilities.sum(axis=1, keepdims=True)
+    n, count = probabilities.shape
+    every = np.arange(count)
+    predicted = probabilities.argmax(axis=1)  # (n,)
+    right = predicted == labels  # (n,) bool
+    correct = int(right.sum())
+    precision, recall, f1, support = sklearn_metrics.precision_recall_fscore_support(
+        labels, predicted, labels=every, zero_division=np.nan
+    )
+    confusion = sklearn_metrics.confusion_matrix(labels, predicted, labels=every)  # (C, C)
+    confidence = probabilities.max(axis=1)  # (n,)
+    bins = calibration(confidence, right)
+    k = min(top_k, count - 1)
+    result: dict[str, Any] = {
+        "n": n,
+        "accuracy": correct / n,
+        "correct": correct,
+        "accuracy_interval": list(wilson(correct, n)),
+        "confidence": float(confidence.mean()),
+        "loss": float(sklearn_metrics.log_loss(labels, probabilities, labels=every)),
+        "top_k": {"k": k, "accuracy": _top_k_accuracy(labels, probabilities, k)} if k > 1 else None,
+        "macro_f1": float(np.nanmean(f1)),
+        "per_class": [
+            {
+                "class": str(name),
+                "precision": _number(precision[i]),
+                "recall": _number(recall[i]),
+                "f1": _number(f1[i]),
+                "support": int(support[i]),
+                "recall_interval": list(wilson(int(confusion[i, i]), int(support[i]))) if support[i] else None,
+            }
+            for i, name in enumerate(classes)
+        ],
+        "confusion": confusion.tolist(),
+        "ece": calibration_error(bins),
+        "calibration": bins,
+        "brier": float(((probabilities - np.eye(count)[labels]) ** 2).sum(axis=1).mean()),
+    }
+    if count == 2:
+        both = 0 < int(labels.sum()) < n  # with one class alone neither area is defined
+        positive = probabilities[:, 1]
+        result["roc_auc"] = float(sklearn_metrics.roc_auc_score(labels, positive)) if both else None
+        result["average_precision"] = float(sklearn_metrics.average_precision_score(labels, positive)) if both else None
+    return result
+
+
+def calibration(confidence: np.ndarray, right: np.ndarray, bins: int = CALIBRATION_BINS) -> list[dict[str, Any]]:
+    """Return equal-width bins (low, high] of the top label's probability: low, high, count, confidence, accuracy.
+
+    `confidence` (n,) float in 0..1, `right` (n,) bool. The last two are means, None in an empty bin.
+    """
+    edges = np.linspace(0, 1, bins + 1)
+    index = np.digitize(confidence, edges[1:-1], right=True)  # (n,) in 0..bins-1
+    counts = np.bincount(index, minlength=bins)
+    sure = np.bincount(index, confidence, minlength=bins)
+    hits = np.bincount(index, right, minlength=bins)
+    return [
+        {
+            "low": float(edges[i]),
+            "high": float(edges[i + 1]),
+            "count": int(n),
+            "confidence": float(sure[i] / n) if n else None,
+            "accuracy": float(hits[i] / n) if n else None,
+        }
+        for i, n in enumerate(counts)
+    ]
+
+
+def calibration_error(bins: Sequence[dict[str, Any]]) -> float:
+    """Return the expected calibration error of the bins of `calibration` (Guo et al. 2017), 0..1."""
+    n = sum(each["count"] for each in bins)
+    return float(sum(each["count"] * abs(each["accuracy"] - each["confidence"]) for each in bins if each["count"]) / n)
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Return the temperature by which `logits` (n, C) must be divided to give `labels` (n,) the least cross entropy.
+
+    Guo et al. 2017, "On Calibration of Modern Neural Networks". In float64; the cross entropy is convex in 1 / T, and
+    the search is bounded by TEMPERATURES: where every answer is right, being ever surer would never end.
+    """
+    from scipy.optimize import minimize_scalar
+    from scipy.special import log_softmax
+
+    logits = np.asarray(logits, np.float64)
+    rows = np.arange(len(labels))
+
+    def loss(log_temperature: float) -> float:
+        return -float(log_softmax(logits / np.exp(log_temperature), axis=1)[rows, labels].mean())
+
+    found = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded", options={"xatol": 1e-6})
+    return float(np.exp(found.x))
+
+
+def with_temperature(probabilities: np.ndarray, ratio: float) -> np.ndarray:
+    """Return what `probabilities` (n, C) would be at `ratio` times the temperature, (n, C) float64.
+
+    A model that divides its logits by T gives softmax(logits / T), and the logarithm of that is logits / T but for a
+    constant a row; so with ratio 1 / T these are the probabilities as they were before calibration.
+    """
+    from scipy.special import softmax
+
+    with np.errstate(divide="ignore"):  # a probability of 0 stays one
+        return np.asarray(softmax(np.log(np.asarray(probabilities, np.float64)) / ratio, axis=1))
+
+
+def coverage_curve(confidence: np.ndarray, right: np.ndarray, points: int = 100) -> list[dict[str, float]]:
+    """Return how many predictions a threshold leaves, and how many of those are right: threshold, coverage, accuracy.
+
+    `confidence` (n,) of the predicted classes, `right` (n,) bool. At most about `points` rows, from the surest
+    hundredth of the predictions to all of them; equal confidences are taken or left together.
+    """
+    order = np.argsort(-confidence, kind="stable")
+    sure, hits = confidence[order], np.cumsum(right[order])
+    last = np.append(np.flatnonzero(sure[1:] < sure[:-1]), len(sure) - 1)  # of each group of equals
+    wanted = np.ceil(np.arange(1, points + 1) * len(sure) / points).astype(int) - 1
+    chosen = np.unique(last[np.searchsorted(last, wanted)])
+    return [
+        {"threshold": float(sure[i]), "coverage": (i + 1) / len(sure), "accuracy": int(hits[i]) / (i + 1)}
+        for i in chosen.tolist()
+    ]
+
+
+def choose_threshold(confidence: np.ndarray, right: np.ndarray, min_precision: float) -> float | None:
+    """Return the lowest threshold at which the predictions that reach it are right often enough; None if there is none.
+
+    Often enough: the lower end of the 95 % Wilson interval of their precision is at least `min_precision`. The share
+    alone would not do, for the lowest of many thresholds is the luckiest: a few sure and right answers reach any share.
+    So at least z² p / (1 - p) right ones are needed, 73 for a precision of 0.95. It lies half-way to the next
+    prediction below, so that rounding moves none across it, and never below the least sure of all: of less sure
+    predictions nothing is known. `confidence` (n,) of the predicted classes, `right` (n,) bool.
+    """
+    order = np.argsort(-confidence, kind="stable")
+    sure, hits = confidence[order].astype(np.float64), np.cumsum(right[order])
+    last = np.append(np.flatnonzero(sure[1:] < sure[:-1]), len(sure) - 1) if len(sure) else np.zeros(0, int)
+    enough = last[_wilson_low(hits[last], last + 1) >= min_precision]
+    if not len(enough):
+        return None
+    lowest = int(enough[-1])
+    return float(sure[lowest : lowest + 2].mean() if lowest + 1 < len(sure) else sure[lowest] - 1e-6)
+
+
+def _wilson_low(successes: np.ndarray, n: np.ndarray) -> np.ndarray:
+    """Return the lower ends of the 95 % intervals of `wilson`, for arrays."""
+    z2 = 1.959963984540054**2
+    share = successes / n
+    return np.asarray((share + z2 / (2 * n) - np.sqrt(z2 * (share * (1 - share) + z2 / (4 * n)) / n)) / (1 + z2 / n))
+
+
+def at_threshold(confidence: np.ndarray, right: np.ndarray, threshold: float) -> dict[str, Any]:
+    """Return what a threshold does: value, n, answered, coverage, correct, accuracy and its 95 % interval, or None."""
+    answered = confidence >= threshold
+    count, correct = int(answered.sum()), int((right & answered).sum())
+    return {
+        "value": threshold,
+        "n": len(right),
+        "answered": count,
+        "coverage": count / len(right),
+        "correct": correct,
+        "accuracy": correct / count if count else None,
+        "accuracy_interval": list(wilson(correct, count)) if count else None,
+    }
+
+
+def write_predictions(
+    path: Path, names: Sequence[str], labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]
+) -> None:
+    """Write `predictions.csv`: path, label, predicted, then one probability column a class; atomically.
+
+    `names` n paths, `labels` (n,) int, `probabilities` (n, C), written as float32 with the nine digits that read back
+    exactly. Text that a spreadsheet would run gets a leading apostrophe, which `read_predictions` takes away again.
+    Raises ValueError when the lengths do not fit.
+    """
+    labels = np.asarray(labels)
+    rows = np.asarray(probabilities, np.float32)
+    if rows.shape != (len(names), len(classes)) or labels.shape != (len(names),):
+        raise ValueError(
+            f"{len(names)} names, labels {labels.shape}, probabilities {rows.shape}, {len(classes)} classes: no fit"
+        )
+    cells = [csv_cell(name) for name in classes]
+    numbers = ",".join(["%.9g"] * len(classes))
+    predicted = rows.argmax(axis=1) if len(names) else labels
+    lines = [",".join(["path", "label", "predicted", *cells])]
+    lines += [
+        f"{csv_cell(name)},{cells[label]},{cells[guess]},{numbers % tuple(row)}"
+        for name, label, guess, row in zip(names, labels.tolist(), predicted.tolist(), rows.tolist(), strict=True)
+    ]
+    # File names that are no Unicode reach Python as lone surrogates: they must survive the way back.
+    write_atomic(path, ("\n".join(lines) + "\n").encode("utf-8", "surrogatepass"))
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Read what `write_predictions` wrote, exactly. Raises DataError when the file is damaged or something else."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig", "surrogatepass")
+        header, *rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+        if header[:3] != ["path", "label", "predicted"] or len(header) == 3:
+            raise ValueError("its first line is not path, label, predicted and the classes")
+        classes = [_uncell(cell) for cell in header[3:]]
+        index = {name: i for i, name in enumerate(classes)}
+        if len(index) != len(classes):
+            raise ValueError("a class occurs twice in its first line")
+        labels = np.array([index[_uncell(row[1])] for row in rows], np.int64)
+        # Nine digits lie so near to the float32 that rounding twice, by way of float64, changes nothing.
+        probabilities = np.array([list(map(float, row[3:])) for row in rows], np.float32)
+        probabilities = probabilities.reshape(len(rows), len(classes))
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist. Make it with: onsight evaluate RUN") from None
+    except (ValueError, KeyError, IndexError, csv.Error) as error:
+        raise DataError(
+            f"{path} is not a whole predictions file ({error}). Make it again with: onsight evaluate RUN"
+        ) from error
+    return Predictions([_uncell(row[0]) for row in rows], labels, probabilities, classes)
+
+
+def _check(labels: np.ndarray, probabilities: np.ndarray, classes: int) -> None:
+    """Raise unless the arrays belong together and the probabilities are some."""
+    if labels.ndim != 1 or probabilities.shape != (len(labels), classes):
+        raise ValueError(f"labels {labels.shape} and probabilities {probabilities.shape} do not fit {classes} classes")
+    if not len(labels):
+        raise DataError("There are no pictures to score.")
+    if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= classes:
+        raise ValueError(f"labels must be whole numbers from 0 to {classes - 1}")
+    sums = probabilities.sum(axis=1)
+    bad = ~(np.isfinite(sums) & (np.abs(sums - 1) < 1e-3) & (probabilities.min(axis=1) >= 0))
+    if bad.any():
+        raise DataError(
+            f"{bad.sum():,} of {len(labels):,} rows are not probabilities that sum to 1 (first: row {bad.argmax()}). "
+            "A model that gives such answers has diverged: train again with a lower learning rate."
+        )
+
+
+def _top_k_accuracy(labels: np.ndarray, probabilities: np.ndarray, k: int) -> float:
+    """Return the share of rows whose label is among the `k` likeliest; equal ones rank by index, as argmax does."""
+    own = probabilities[np.arange(len(labels)), labels][:, None]  # (n, 1)
+    before = np.arange(probabilities.shape[1]) < labels[:, None]  # (n, C)
+    rank = ((probabilities > own) | ((probabilities == own) & before)).sum(axis=1)  # (n,) 0 is the likeliest
+    return int((rank < k).sum()) / len(labels)
+
+
+def _number(value: float) -> float | None:
+    """Return a float that JSON can hold."""
+    return float(value) if math.isfinite(value) else None
+
+
+def csv_cell(text: str) -> str:
+    """Return `text` as a quoted CSV cell that no spreadsheet runs."""
+    guard = "'" if text.startswith(GUARDED) else ""
+    return f'"{guard}{text}"' if '"' not in text else '"' + guard + text.replace('"', '""') + '"'
+
+
+def _uncell(text: str) -> str:
+    """Undo the guard of `csv_cell`; the csv module has undone the quotes."""
+    return text.removeprefix("'")

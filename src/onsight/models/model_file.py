@@ -1,0 +1,248 @@
+"""Model folders: `model.json` and `weights.safetensors`, loaded without running anything that the files say.
+
+The network is built from the registry, so the file cannot name code; the expected table {name: shape, dtype} comes from
+that network, so the file cannot choose what is allocated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from onsight.core.backend import dtype_policy, to_numpy
+from onsight.core.errors import ModelFileError, OnsightError
+from onsight.core.files import write_atomic, write_json
+from onsight.models.custom import NAME, missing
+from onsight.models.registry import MODELS, build_model, classifier, layer_table
+
+if TYPE_CHECKING:
+    import keras
+
+
+SCHEMA = 1
+JSON_LIMIT = 4 * 2**20  # bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelDescription:
+    """What model.json holds, beside its schema; unknown keys are refused.
+
+    Checked by hand: importing pydantic takes a third of the time in which one prediction is answered.
+    """
+
+    model: str
+    image_size: int
+    classes: list[str]
+    channels: float = 0.0  # share that was removed from the network of that name
+    geometry: str = "centre square, scaled to image_size (antialiased)"
+    temperature: float = 1.0
+    threshold: float | None = None  # below it a prediction is unsure
+    parameters: int
+    layers: list[dict[str, Any]]
+    weights_sha256: str
+    litert_sha256: str | None = None  # of model.tflite, where there is one
+    model_import: str | None = None  # "module:function" of a user's own network, for whoever has to import it
+
+    def __post_init__(self) -> None:
+        for name, (fits, expected) in RULES.items():
+            if not fits(getattr(self, name)):
+                raise ValueError(f"{name}: expected {expected}, not {str(getattr(self, name))[:80]!r}")
+
+
+def is_number(value: Any, low: float, high: float) -> bool:
+    """Return whether a value from JSON is a number from `low` to `high`; NaN is not."""
+    return type(value) in (int, float) and low <= value <= high
+
+
+def is_sha256(value: Any) -> bool:
+    """Return whether a value is 64 hexadecimal digits."""
+    return type(value) is str and re.fullmatch("[0-9a-f]{64}", value) is not None
+
+
+RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "model": (
+        lambda value: type(value) is str and re.fullmatch(NAME, value) is not None,
+        "1 to 64 letters, digits and underscores",
+    ),
+    "image_size": (lambda value: type(value) is int and 8 <= value <= 1024, "a whole number from 8 to 1024"),
+    "classes": (
+        lambda value: (
+            type(value) is list
+            and 2 <= len(value) <= 10_000
+            and all(type(name) is str and 1 <= len(name) <= 128 for name in value)
+        ),
+        "2 to 10,000 names of 1 to 128 characters",
+    ),
+    "channels": (lambda value: is_number(value, 0, 0.99), "a number from 0 to 0.99"),
+    "geometry": (
+        lambda value: value == ModelDescription.geometry,
+        "'centre square, scaled to image_size (antialiased)'",
+    ),
+    "temperature": (lambda value: is_number(value, 1e-9, 1000), "a number above 0, at most 1000"),
+    "threshold": (lambda value: value is None or is_number(value, 0, 1), "a number from 0 to 1, or null"),
+    "parameters": (lambda value: type(value) is int and value >= 0, "a whole number from 0"),
+    "layers": (
+        lambda value: type(value) is list and len(value) <= 10_000 and all(type(row) is dict for row in value),
+        "at most 10,000 objects",
+    ),
+    "weights_sha256": (is_sha256, "64 hexadecimal digits"),
+    "litert_sha256": (lambda value: value is None or is_sha256(value), "64 hexadecimal digits, or null"),
+    "model_import": (lambda value: value is None or (type(value) is str and len(value) <= 512), "a name, or null"),
+}
+
+
+def save_model(
+    folder: Path,
+    model: keras.Model,
+    classes: tuple[str, ...],
+    temperature: float = 1.0,
+    threshold: float | None = None,
+    channels: float = 0.0,
+) -> None:
+    """Write `model` (to logits) into `folder`, which must exist; below `threshold` its predictions are unsure.
+
+    `channels` is the share of them that the network was built without.
+    """
+    from safetensors.numpy import save
+
+    content = save({weight.path: to_numpy(weight) for weight in model.weights})
+    write_atomic(folder / "weights.safetensors", content)
+    description = ModelDescription(
+        model=model.name,
+        image_size=model.input_shape[1],
+        channels=channels,
+        classes=list(classes),
+        temperature=temperature,
+        threshold=threshold,
+        parameters=model.count_params(),
+        layers=layer_table(model),
+        weights_sha256=hashlib.sha256(content).hexdigest(),
+        model_import=MODELS[model.name].function if MODELS[model.name].build else None,
+    )
+    write_description(folder, description)
+
+
+def write_description(folder: Path, description: ModelDescription) -> None:
+    """Write model.json."""
+    write_json(folder / "model.json", {"schema": SCHEMA, **vars(description)})
+
+
+def read_description(folder: Path) -> ModelDescription:
+    """Return what `folder`/model.json says, checked. Imports no Keras.
+
+    Raises:
+        ModelFileError: the file is absent, too large, not JSON, of a newer schema, or says something out of bounds.
+    """
+    path = folder / "model.json"
+    try:
+        if path.stat().st_size > JSON_LIMIT:
+            raise ModelFileError(f"{path} has {path.stat().st_size:,} bytes; a model.json has at most {JSON_LIMIT:,}.")
+        value = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ModelFileError(f"{path} cannot be read ({error.strerror}). A finished run has one in model/.") from None
+    except (ValueError, RecursionError) as error:
+        raise ModelFileError(f"{path} is not JSON: {error}. It was not written by Onsight, or was damaged.") from None
+    schema = value.get("schema") if isinstance(value, dict) else None
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise ModelFileError(
+            f"{path} has schema {schema}, and this Onsight reads up to {SCHEMA}. Take a newer Onsight."
+        )
+    try:
+        if type(schema) is not int or schema < 1:
+            raise ValueError(f"schema: expected {SCHEMA}, not {str(schema)[:80]!r}")
+        description = ModelDescription(**{name: field for name, field in value.items() if name != "schema"})
+    except (TypeError, ValueError) as error:  # TypeError: a key is unknown or missing
+        problem = str(error).removeprefix("ModelDescription.__init__() ")
+        raise ModelFileError(f"{path}: {problem}. It was damaged, or not written by Onsight.") from None
+    if not all(name.isprintable() for name in description.classes) or len(set(description.classes)) < len(
+        description.classes
+    ):
+        raise ModelFileError(f"{path}: class names must be printable and unlike each other.")
+    return description
+
+
+def load_model(folder: Path) -> keras.Model:
+    """Return the classifier in `folder`: uint8 RGB (batch, H, W, 3) to float32 probabilities (batch, classes).
+
+    Raises:
+        ModelFileError: anything in the folder is not what this version would have written for that network.
+    """
+    description = read_description(folder)
+    if description.model not in MODELS:
+        raise ModelFileError(f"{folder / 'model.json'}: {missing(description.model, description.model_import)}")
+    try:
+        with dtype_policy("float32"):
+            model = build_model(
+                description.model, description.image_size, len(description.classes), description.channels
+            )
+    except OnsightError as error:
+        raise ModelFileError(f"{folder / 'model.json'}: {error}") from None
+    rows = layer_table(model)
+    older = [{key: value for key, value in row.items() if key != "multiply_adds"} for row in rows]  # older runs
+    if description.parameters != model.count_params() or description.layers not in (rows, older):
+        raise ModelFileError(
+            f"{folder / 'model.json'} describes other layers than this version's {description.model} has: it was "
+            "damaged, or made by another version."
+        )
+    weights = {weight.path: weight for weight in model.weights}
+    expected = {name: (tuple(weight.shape), weight.dtype) for name, weight in weights.items()}
+    for name, array in read_tensors(folder / "weights.safetensors", expected, description.weights_sha256).items():
+        weights[name].assign(array)
+    with dtype_policy("float32"):
+        return classifier(model, description.temperature)
+
+
+def read_tensors(
+    path: Path,
+    expected: dict[str, tuple[tuple[int, ...], str]],
+    sha256: str | None,
+    without: dict[str, int] | None = None,
+) -> dict[str, np.ndarray]:
+    """Return the tensors of a safetensors file that holds exactly `expected`: {name: (shape, dtype)}.
+
+    Args:
+        path: the file.
+        expected: what it must hold.
+        sha256: of the file, where somebody has recorded it.
+        without: tensors that it may hold too, with the bytes that each may take; they are left out.
+
+    Raises:
+        ModelFileError: names, shapes, types, size or checksum differ, or a value is not finite.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    without = without or {}
+    size = sum(int(np.prod(shape)) * np.dtype(dtype).itemsize for shape, dtype in expected.values())
+    allowed = size + sum(without.values()) + 1024 + 512 * len(expected)  # the header: a line for each tensor
+    try:
+        actual = path.stat().st_size
+        if not size <= actual <= allowed:
+            raise ModelFileError(f"{path} has {actual:,} bytes; its network needs between {size:,} and {allowed:,}.")
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelFileError(f"{path} cannot be read: {error.strerror}.") from None
+    if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
+        raise ModelFileError(f"{path} does not have the SHA-256 that model.json names: it was damaged or exchanged.")
+    try:
+        tensors = {name: array for name, array in load(content).items() if name not in without}
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise ModelFileError(f"{path} is not a safetensors file: {error}.") from None
+    found = {name: (array.shape, str(array.dtype)) for name, array in tensors.items()}
+    if found != expected:
+        name = next(iter(dict(found.items() ^ expected.items())))
+        raise ModelFileError(
+            f"{path} does not hold this network's weights: '{name}' is {found.get(name, 'absent')} in the file and "
+            f"{expected.get(name, 'absent')} in the network."
+        )
+    for name, array in tensors.items():
+        if not np.isfinite(array).all():
+            raise ModelFileError(f"{path}: '{name}' holds NaN or infinity. A model like that answers nothing.")
+    return tensors

@@ -1,0 +1,553 @@
+"""Numbers -> pictures, each a matplotlib Figure that says in its title what it shows.
+
+No pyplot, no window, no state kept: figures are drawn under our own settings and the user's are put back.
+Class names are foreign text: never read as mathematics, shortened to the room there is, and characters that no font
+here can draw become a box. Colours are Okabe and Ito's, which colour-blind eyes tell apart, and never alone:
+a dash, a tick or a cross says the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from onsight.core.files import write_atomic
+from onsight.metrics.scores import percent, percent_number, wilson
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+WIDTH = 6.4  # inches. 10 points are then 15 pixels in a report 700 wide, and 8 on a phone
+DPI = 200
+BOLD = 1.13  # how much wider bold letters are
+BLUE, ORANGE, INK, GREY, PALE = "#0072B2", "#D55E00", "#1b1f24", "#5b6570", "#e3e8ee"
+TICK, CROSS, BOX = "\u2713", "\u2717", "\u25a1"
+# For scripts that matplotlib's own font lacks; those that are installed are used, in this order.
+FALLBACK_FONTS = (
+    "Noto Sans CJK JP", "Noto Sans CJK SC", "Hiragino Sans", "PingFang SC", "Yu Gothic", "Microsoft YaHei",
+    "Malgun Gothic", "Apple SD Gothic Neo", "Noto Sans Devanagari", "Nirmala UI", "Noto Sans Thai", "Leelawadee UI",
+    "Arial Unicode MS", "Noto Emoji",
+)  # fmt: skip
+
+
+@contextlib.contextmanager
+def _style() -> Iterator[None]:
+    """Draw under matplotlib's defaults and ours, whatever the user's matplotlibrc says."""
+    from matplotlib import style
+
+    ours = {
+        "font.family": [family for family, _ in _fonts()],
+        "font.size": 10,
+        "text.parse_math": False,  # a class may be called $x$
+        "text.color": INK,
+        "axes.labelcolor": INK,
+        "axes.edgecolor": "#9aa4b0",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.color": PALE,
+        "grid.linewidth": 0.8,
+        "xtick.color": "#9aa4b0",
+        "ytick.color": "#9aa4b0",
+        "xtick.labelcolor": INK,
+        "ytick.labelcolor": INK,
+        "svg.hashsalt": "onsight",  # the same picture is the same bytes
+    }
+    with style.context(["default", ours]):
+        yield
+
+
+@_style()
+def sample_pictures(images: np.ndarray, labels: Sequence[str], columns: int = 8, title: str | None = None) -> Figure:
+    """Draw pictures with their labels below.
+
+    `images` (n, H, W, 3) uint8, `labels` n names.
+    """
+    columns = max(1, min(columns, len(images)))
+    classes = len(set(labels))
+    cell, line = WIDTH / columns, 0.24
+    lines = [title or f"{_plural(len(images), 'picture')} of {_plural(classes, 'class', 'classes')}, as labelled"]
+    top = _heading_height(lines)
+    figure, axes = _sheet(top + math.ceil(len(images) / columns) * (cell + line))
+    _heading(figure, lines)
+    for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+        x, y = i % columns * cell, top + i // columns * (cell + line)
+        _picture(axes, image, x + 0.04, y + 0.04, cell - 0.08)
+        _write(axes, x + cell / 2, y + cell + line / 2 - 0.04, fit(label, cell - 0.06, 8.5), 8.5, ha="center")
+    return figure
+
+
+@_style()
+def learning_curve(points: Sequence[Mapping[str, Any]], fit: Mapping[str, Any] | None, finding: str) -> Figure:
+    """Draw validation accuracy against training pictures a class, with intervals, and where more would lead.
+
+    `points` has a mapping a size: shots (pictures a class), accuracies (one a seed), accuracy (their mean), low and
+    high. `fit` has a, b of error = a * shots ** -b, or is None; `finding` is the heading.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, NullLocator
+
+    figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
+    axes = figure.subplots()
+    shots = np.array([point["shots"] for point in points], float)
+    mean, low, high = (100 * np.array([point[key] for point in points]) for key in ("accuracy", "low", "high"))
+    axes.errorbar(
+        shots, mean, [mean - low, high - mean], color=BLUE, marker="o", capsize=3, label="mean, 95 % interval"
+    )
+    for point in points:
+        values = 100 * np.array(point["accuracies"])
+        axes.plot(np.full(len(values), point["shots"]), values, "x", color=GREY, markersize=5, zorder=3)
+    axes.plot([], [], "x", color=GREY, label="each seed")
+    if fit:
+        ahead = np.geomspace(shots[0], 2 * shots[-1], 50)
+        label = f"error falls by the power {fit['b']:.2f} of the number"
+        axes.plot(ahead, 100 * (1 - fit["a"] * ahead ** -fit["b"]), "--", color=ORANGE, label=label)
+    axes.set_xscale("log")
+    axes.set_xticks(shots)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel("Training pictures a class")
+    axes.set_ylabel("Validation accuracy (%)")
+    axes.legend(loc="lower right", frameon=False)
+    _below_heading(figure, [finding])
+    return figure
+
+
+@_style()
+def curves(history: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draw accuracy, loss and learning rate over the epochs.
+
+    `history` has a mapping an epoch: epoch (from 1), loss, accuracy, learning_rate, seconds and, where there was
+    validation, val_loss and val_accuracy. What is missing, None or not finite is left out. The best validation figures
+    are ringed, and where the learning rate drops after standing still a dotted line says so.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+
+    column = functools.partial(_column, history)
+    epochs = np.array([row["epoch"] for row in history], float)
+    rate = column("learning_rate")
+    panels = 3 if np.isfinite(rate).any() else 2
+    figure = Figure(figsize=(WIDTH, 5.0 + (panels == 3) * 1.1), layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.06, w_pad=0.08)  # type: ignore[union-attr, call-arg]
+    upper, lower, *rest = figure.subplots(
+        panels, 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": [3, 2.4, 0.9][:panels]}
+    )[:, 0]
+    _two_lines(
+        upper, epochs, 100 * column("accuracy"), 100 * column("val_accuracy"), best=np.nanargmax, form="{:.1f} %"
+    )
+    upper.set_ylim(top=min(upper.get_ylim()[1], 101))
+    upper.set_ylabel("Accuracy (%)")
+    if upper.lines:
+        upper.legend(loc="best", frameon=False, handlelength=2.8)
+    _two_lines(lower, epochs, column("loss"), column("val_loss"), best=np.nanargmin, form="{:.3g}")
+    lower.set_ylabel("Loss\n(cross entropy, nats)")
+    drops = _drops(rate)
+    for axes in rest:
+        look = {"drawstyle": "steps-mid"} if drops.any() else _dots(epochs)
+        axes.plot(epochs, rate, color=GREY, linewidth=1.6, **look)
+        axes.set_ylabel("Learning\nrate")
+        if drops.any() and np.nanmin(rate) > 0:  # each drop is a factor
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.yaxis.set_minor_formatter(NullFormatter())
+        else:
+            axes.set_ylim(bottom=0)
+    for axes in (upper, lower, *rest):
+        for drop in epochs[drops]:
+            axes.axvline(drop - 0.5, color=GREY, linewidth=1, linestyle=":", zorder=1)
+    if len(epochs):
+        upper.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)  # the panels share it
+    upper.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
+    seconds = column("seconds")
+    pace = f" (about {_duration(float(np.nanmedian(seconds)))} each)" if np.isfinite(seconds).any() else ""
+    note = ", dotted: learning rate lowered" if drops.any() else ""
+    (upper, lower, *rest)[-1].set_xlabel(f"Epoch{pace}{note}")
+    _below_heading(figure, _curves_finding(epochs, column("accuracy"), column("val_accuracy")))
+    return figure
+
+
+@_style()
+def confusion_matrix(confusion: np.ndarray | Sequence[Sequence[int]], classes: Sequence[str]) -> Figure:
+    """Draw a confusion matrix: counts as text (up to 20 classes), the share of the true class as colour.
+
+    `confusion` (C, C) int, rows true, columns predicted. A class without pictures is a grey row.
+    """
+    import seaborn as sns
+    from matplotlib.colors import PowerNorm
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FixedLocator, FuncFormatter
+
+    counts = np.asarray(confusion, np.int64)  # (C, C)
+    number = len(counts)
+    support = counts.sum(axis=1, keepdims=True)  # (C, 1)
+    share = counts / np.maximum(support, 1)
+    figure = Figure(figsize=(WIDTH, 5.6 if number <= 4 else 7.0), layout="constrained")
+    axes = figure.subplots()
+    small = 10.0 if number <= 12 else 8.0
+    axes.grid(visible=False)
+    texts = [[f"{value:,}" for value in row] for row in counts]
+    if number <= 4:
+        texts = [
+            [f"{value:,}\n{percent(part)}" for value, part in zip(*row, strict=True)]
+            for row in zip(counts, share, strict=True)
+        ]
+    if number <= 20:
+        widest = max(len(f"{value:,}") for value in counts.flat)
+        size = min(16.0 if number <= 4 else 10.5, 72 * 5.0 / number / max(widest, 3) / 0.68)
+        annotation: dict[str, Any] = {
+            "annot": np.array(texts), "fmt": "",
+            "annot_kws": {"size": size}, "linewidths": 1, "linecolor": "white",
+        }  # fmt: skip
+    else:
+        annotation = {"annot": False}
+    # The square root of the share: one mistake in fifty must be seen beside a diagonal of nine in ten.
+    sns.heatmap(
+        share, ax=axes, mask=np.broadcast_to(support == 0, counts.shape), square=True, rasterized=number > 20,
+        cmap="Blues", norm=PowerNorm(0.5, 0, 1), vmin=0, vmax=1, xticklabels=False, yticklabels=False,
+        cbar_kws={"orientation": "horizontal", "aspect": 45, "pad": 0.02, "fraction": 0.05}, **annotation,
+    )  # fmt: skip
+    bar: Any = axes.collections[0].colorbar
+    bar.outline.set_visible(False)
+    bar.ax.xaxis.set_major_locator(FixedLocator([0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1]))
+    bar.ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f}"))
+    bar.set_label("share of the true class (%)")
+    axes.set_facecolor("#d5d9de")
+    step = math.ceil(number * small * 1.25 / 72 / 4.8)  # at most one label a text line
+    shown = list(range(0, number, step))
+    places = np.array(shown) + 0.5
+    labels = [fit(classes[i], 1.15, small) for i in shown]
+    axes.set_yticks(places, labels, fontsize=small, rotation=0)
+    if number <= 4:
+        axes.set_xticks(places, labels, fontsize=small, rotation=0)
+    elif number <= 12:
+        axes.set_xticks(places, labels, fontsize=small, rotation=40, ha="right", va="top", rotation_mode="anchor")
+    else:
+        axes.set_xticks(places, labels, fontsize=small, rotation=90)
+    axes.tick_params(length=2 if step > 1 else 0, pad=4)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    _below_heading(figure, _confusion_finding(counts, classes))
+    return figure
+
+
+@_style()
+def predictions(
+    images: np.ndarray,
+    names: Sequence[str] | None,
+    probabilities: np.ndarray,
+    classes: Sequence[str],
+    columns: int = 4,
+    title: str | None = None,
+) -> Figure:
+    """Draw pictures, each with its likeliest three classes; a tick or a cross says whether the first is right.
+
+    `images` (n, H, W, 3) uint8, `names` the n true classes or None where nobody knows, `probabilities` (n, C).
+    A true class beyond the first three takes the third line's place, and is outlined wherever it stands.
+    """
+    from matplotlib.patches import Rectangle
+
+    columns = max(1, min(columns, len(images)))
+    rows = min(3, len(classes))
+    cell, line = min(WIDTH / columns, 3.2), 0.235
+    side = cell - 0.16
+    height = 0.3 + side + 0.06 + rows * line + 0.16
+    guesses = [classes[int(row.argmax())] for row in probabilities]
+    right = sum(map(str.__eq__, guesses, names)) if names is not None else 0
+    lines = [title or (f"{right:,} of {_plural(len(images), 'picture')} right" if names is not None else "Predictions")]
+    if names is not None and right < len(images):
+        lines.append("outlined in black: the label")
+    top = _heading_height(lines)
+    figure, axes = _sheet(top + math.ceil(len(images) / columns) * height, cell * columns)
+    _heading(figure, lines)
+    for i, (image, row) in enumerate(zip(images, np.asarray(probabilities, float), strict=True)):
+        true = None if names is None else names[i]
+        hit = true is None or true == guesses[i]
+        colour = BLUE if hit else ORANGE
+        x, y = i % columns * cell + 0.08, top + i // columns * height
+        width = cell - 0.16
+        mark = "" if true is None else f"{TICK if hit else CROSS} "
+        _write(
+            axes,
+            x,
+            y + 0.17,
+            mark + fit(guesses[i], width - 0.22 * bool(mark), 10.5 * BOLD),
+            10.5,
+            color=colour,
+            weight="bold",
+        )
+        _picture(axes, image, x, y + 0.3, side)
+        if not hit:
+            axes.add_patch(Rectangle((x, y + 0.3), side, side, fill=False, edgecolor=colour, linewidth=2.2))
+        shown = list(np.argsort(-row, kind="stable")[:rows])
+        if true is not None and true in classes and (own := list(classes).index(true)) not in shown:
+            shown[-1] = own
+        for k, index in enumerate(shown):
+            y_bar = y + 0.3 + side + 0.06 + k * line
+            tint = colour if k == 0 else GREY
+            axes.add_patch(Rectangle((x, y_bar), width, line - 0.045, color="#f2f4f7", linewidth=0))
+            axes.add_patch(
+                Rectangle((x, y_bar), width * float(row[index]), line - 0.045, color=tint, alpha=0.28, linewidth=0)
+            )
+            if classes[index] == true and not hit:
+                axes.add_patch(Rectangle((x, y_bar), width, line - 0.045, fill=False, edgecolor=INK, linewidth=1.2))
+            middle = y_bar + (line - 0.045) / 2
+            _write(axes, x + 0.05, middle, fit(classes[index], width - 0.52, 8.5), 8.5)
+            _write(axes, x + width - 0.04, middle, _whole_percent(float(row[index])), 8.5, ha="right")
+    return figure
+
+
+@_style()
+def explanations(
+    pictures: Sequence[np.ndarray],
+    overlays: Sequence[np.ndarray],
+    names: Sequence[str],
+    probabilities: np.ndarray,
+    classes: Sequence[str],
+    heading: tuple[str, str],
+    top: int = 3,
+) -> Figure:
+    """Draw a row a picture: itself, itself under its heat map, and the likeliest classes as bars.
+
+    `pictures` and `overlays` n of (S, S, 3) uint8, `names` n texts, `probabilities` (n, C), `heading` two lines.
+    """
+    from matplotlib.patches import Rectangle
+
+    side, line, room = 1.75, 0.34, 0.24
+    rows = min(top, len(classes), 4)
+    left = 2 * side + 0.28
+    width = WIDTH - left - 0.08
+    above = _heading_height(heading)
+    figure, axes = _sheet(above + len(pictures) * (side + room))
+    _heading(figure, heading)
+    for i, (picture, heat, row) in enumerate(zip(pictures, overlays, probabilities, strict=True)):
+        y = above + i * (side + room) + 0.06
+        _picture(axes, picture, 0.06, y, side)
+        _picture(axes, heat, side + 0.12, y, side)
+        _write(axes, left, y + 0.12, fit(names[i], width, 9.5), 9.5, color=GREY)
+        for k, index in enumerate(np.argsort(-row, kind="stable")[:rows]):
+            y_bar = y + 0.32 + k * line
+            share, look = float(row[index]), ({"weight": "bold"} if k == 0 else {})
+            axes.add_patch(Rectangle((left, y_bar), width, line - 0.06, color="#f2f4f7", linewidth=0))
+            tint = BLUE if k == 0 else GREY
+            axes.add_patch(Rectangle((left, y_bar), width * share, line - 0.06, color=tint, alpha=0.28, linewidth=0))
+            middle = y_bar + (line - 0.06) / 2
+            _write(axes, left + 0.07, middle, fit(classes[index], width - 0.7, 10 * BOLD), 10, **look)
+            _write(axes, left + width - 0.07, middle, _whole_percent(share), 10, ha="right", **look)
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG or SVG, as the suffix says; atomically, and the same figure is the same bytes.
+
+    Raises ValueError for another suffix.
+    """
+    path = Path(path)
+    write_atomic(path, encode(figure, path.suffix.lower().removeprefix(".")))
+
+
+@_style()
+def encode(figure: Figure, kind: str = "png") -> bytes:
+    """Return a figure as the bytes of a "png" (200 dots an inch) or an "svg", without a date or a version in them."""
+    if kind not in ("png", "svg"):
+        raise ValueError(f"figures are saved as .png or .svg, not '.{kind}'")
+    content = io.BytesIO()
+    metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
+    figure.savefig(content, format=kind, dpi=DPI, facecolor="white", metadata=metadata)
+    return content.getvalue()
+
+
+def fit(text: str, inches: float, points: float) -> str:
+    """Return `text` as it can be drawn in so much room: printable, in the fonts there are, cut with an ellipsis.
+
+    >>> fit("a name that is much too long", 0.8, 10)
+    'a name t…'
+    """
+    text = "".join(BOX if _advance(letter) is None else letter for letter in text if letter.isprintable()).strip()
+    ends = list(itertools.accumulate((_advance(letter) or 1.0) * points / 72 for letter in text))
+    if not ends or ends[-1] <= inches:
+        return text or BOX
+    room = inches - points / 72  # an ellipsis is one em wide
+    return text[: max(1, sum(end <= room for end in ends))].rstrip() + "…"
+
+
+@functools.cache
+def _fonts() -> list[tuple[str, frozenset[int]]]:
+    """Return the fonts to draw with, each with the characters it has: matplotlib's own and what the system adds."""
+    from matplotlib import font_manager
+    from matplotlib.ft2font import FT2Font
+
+    installed = {entry.name: entry.fname for entry in font_manager.fontManager.ttflist}
+    families = ["DejaVu Sans", *(family for family in FALLBACK_FONTS if family in installed)]
+    return [(family, frozenset(FT2Font(installed[family]).get_charmap())) for family in families]
+
+
+@functools.cache
+def _advance(letter: str) -> float | None:
+    """Return a character's width in em, None where no font has it."""
+    from matplotlib import font_manager
+    from matplotlib.ft2font import FT2Font
+
+    (_, own), *others = _fonts()
+    if ord(letter) in own:
+        font = FT2Font(font_manager.findfont("DejaVu Sans"))
+        font.set_size(100, 72)
+        return font.load_char(ord(letter)).linearHoriAdvance / 6_553_600  # 16.16 fixed point at 100 points
+    return 1.0 if any(ord(letter) in characters for _, characters in others) else None
+
+
+def _column(history: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
+    """Return one figure of every epoch, NaN where there is none."""
+    values = [row.get(key) for row in history]
+    numbers = np.array([math.nan if value is None else value for value in values], float)
+    return np.where(np.isfinite(numbers), numbers, math.nan)
+
+
+def _drops(rate: np.ndarray) -> np.ndarray:
+    """Return (n,) bool: where the learning rate falls to 70 % or less beside an epoch in which it stood still."""
+    before, after = rate[:-1], rate[1:]
+    still = after == before
+    beside = np.append(False, still[:-1]) | np.append(still[1:], False) if len(still) else still
+    return np.append(False, (after <= 0.7 * before) & beside)[: len(rate)].astype(bool)
+
+
+def _dots(epochs: np.ndarray) -> dict[str, Any]:
+    """Return the marker of a line: dots while they can be told apart."""
+    return {"marker": "o", "markersize": 3.5} if len(epochs) <= 30 else {}
+
+
+def _two_lines(
+    axes: Axes, epochs: np.ndarray, training: np.ndarray, held_out: np.ndarray, best: Any, form: str
+) -> None:
+    """Draw a figure in training and in validation, and ring the latter's best."""
+    if np.isfinite(training).any():
+        axes.plot(
+            epochs, training, color=ORANGE, linestyle=(0, (4, 2)), linewidth=1.8, label="training", **_dots(epochs)
+        )
+    if not np.isfinite(held_out).any():
+        return
+    axes.plot(epochs, held_out, color=BLUE, linewidth=2.2, label="validation", **_dots(epochs))
+    at = int(best(held_out))
+    x, y = float(epochs[at]), float(held_out[at])
+    axes.plot(x, y, "o", markersize=10, markerfacecolor="none", markeredgecolor=INK, markeredgewidth=1.5, clip_on=False)
+    above = not training[at] > y  # on the side where the other line is not
+    late = x > 0.5 * (epochs[0] + epochs[-1])
+    axes.annotate(
+        f"best {form.format(y)}", (x, y), xytext=(4 if late else -4, 11 if above else -11), textcoords="offset points",
+        ha="right" if late else "left", va="bottom" if above else "top", fontweight="bold", color=BLUE,
+        bbox={"boxstyle": "round,pad=0.12", "facecolor": "white", "edgecolor": "none", "alpha": 0.85},
+    )  # fmt: skip
+    axes.margins(y=0.22)
+
+
+def _curves_finding(epochs: np.ndarray, training: np.ndarray, held_out: np.ndarray) -> tuple[str, str]:
+    """Return what the curves say, in two lines."""
+    if not len(epochs):
+        return "No epoch has finished yet", ""
+    last = int(epochs[-1])
+    if not np.isfinite(held_out).any():
+        done = training[np.isfinite(training)]
+        figure = percent(float(done[-1])) if len(done) else "of unknown accuracy"
+        return (
+            f"Training pictures: {figure} right after {_plural(last, 'epoch')}",
+            "no validation pictures were held out",
+        )
+    at = int(np.nanargmax(held_out))
+    first = f"Validation at its best: {percent(float(held_out[at]))} right, epoch {epochs[at]:.0f} of {last}"
+    if not np.isfinite(training[at]):
+        return first, ""
+    gap = 100 * (training[at] - held_out[at])
+    word = "above" if gap > 0 else "below"
+    return first, f"training in the same epoch: {percent(float(training[at]))}, {abs(gap):.1f} points {word} validation"
+
+
+def _confusion_finding(counts: np.ndarray, classes: Sequence[str]) -> tuple[str, str]:
+    """Return what a confusion matrix says, in two lines."""
+    n, correct = int(counts.sum()), int(np.trace(counts))
+    if not n:
+        return "No pictures", ""
+    low, high = wilson(correct, n)
+    interval = f"95 %: {percent_number(low)} to {percent_number(high)}"
+    first = f"{percent(correct / n)} of {_plural(n, 'picture')} right ({interval})"
+    wrong = counts - np.diag(np.diag(counts))
+    if not wrong.any():
+        return first, "no mistakes"
+    true, guess = np.unravel_index(wrong.argmax(), wrong.shape)
+    of = int(counts[true].sum())
+    return first, (
+        f"most often: {fit(classes[true], 1.4, 10)} taken for {fit(classes[guess], 1.4, 10)}, "
+        f"{wrong[true, guess]:,} of {of:,} ({percent(int(wrong[true, guess]) / of)})"
+    )
+
+
+def _heading_height(lines: Sequence[str]) -> float:
+    return 0.14 + 0.23 * sum(map(bool, lines))
+
+
+def _heading(figure: Figure, lines: Sequence[str]) -> None:
+    """Write a finding at a figure's top, bold, and below it, grey, what is to be known of it."""
+    width, height = figure.get_size_inches()
+    for i, line in enumerate(filter(None, lines)):
+        size, look = (11.0, {"weight": "bold"}) if i == 0 else (9.5, {"color": GREY})
+        text = fit(line, width - 0.12, size * (BOLD if i == 0 else 1))
+        x, y = 0.06 / width, 1 - (0.17 + 0.23 * i) / height
+        figure.text(x, y, text, None, fontsize=size, va="center_baseline", **look)
+
+
+def _below_heading(figure: Figure, lines: Sequence[str]) -> None:
+    """Write a heading, and leave the rest of the figure to its constrained layout."""
+    _heading(figure, lines)
+    share = 1 - _heading_height(lines) / float(figure.get_figheight())
+    figure.get_layout_engine().set(rect=(0, 0, 1, share))  # type: ignore[union-attr, call-arg]
+
+
+def _sheet(height: float, width: float = WIDTH) -> tuple[Figure, Axes]:
+    """Return a figure whose only axes span it, without ticks; x and y are inches from the top left corner."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    axes.set_xlim(0, width)
+    axes.set_ylim(height, 0)
+    return figure, axes
+
+
+def _write(axes: Axes, x: float, y: float, text: str, size: float, **look: Any) -> None:
+    axes.text(x, y, text, fontsize=size, va="center_baseline", **look)
+
+
+def _picture(axes: Axes, image: np.ndarray, x: float, y: float, side: float) -> None:
+    """Draw a picture into a square, unstretched."""
+    high, wide = image.shape[:2]
+    w, h = side * wide / max(high, wide), side * high / max(high, wide)
+    x, y = x + (side - w) / 2, y + (side - h) / 2
+    axes.imshow(image, extent=(x, x + w, y + h, y), aspect="auto")
+
+
+def _whole_percent(share: float) -> str:
+    """Return a share in whole percent that never claims none or all."""
+    if 0 < share < 0.005:
+        return "<1 %"
+    return ">99 %" if 0.995 <= share < 1 else f"{100 * share:.0f} %"
+
+
+def _plural(n: int, one: str, more: str | None = None) -> str:
+    return f"{n:,} {one if n == 1 else more or one + 's'}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 10:
+        return f"{seconds:.2g} s"
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

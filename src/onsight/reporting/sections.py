@@ -1,0 +1,401 @@
+"""What each section of a run's report shows, from the files of the run alone: no Keras, no pictures decoded.
+
+A section whose file is absent is None. One whose file is damaged is a RunError that says how to make the file again.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import math
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from onsight.core.errors import RunError, plain
+from onsight.core.files import read_lines
+from onsight.display import svg
+from onsight.exporting.contract import HEADING, table_rows
+from onsight.metrics.scores import (
+    calibration,
+    calibration_error,
+    coverage_curve,
+    percent,
+    percent_number,
+    read_predictions,
+    with_temperature,
+)
+from onsight.runs.records import comparison_lines, count, place, read_object, short
+from onsight.runs.run import Run
+
+CIFAR10_FACTS = (
+    "One human annotator gets 95.24 % right, the majority of about 51 people 99.21 % (CIFAR-10H).",
+    "3.25 % of the test pictures have a near-duplicate in the training set (ciFAIR-10).",
+    "54 of the 10,000 test labels are wrong (label-errors).",
+    "With 10,000 pictures and an accuracy of about 95 %, the 95 % interval is ±0.43 points.",
+)
+FOLDED = 25  # a table longer than this shows its first rows and folds the rest away
+MATRIX = 25  # classes; with more, the pairs that are confused most are listed
+PAIRS = 40
+SUSPECTS = 48
+SLICES = 200
+FORMATS = {b"\xff\xd8\xff": "jpeg", b"\x89PNG\r\n\x1a\n": "png", b"RIFF": "webp"}
+
+
+def page(run: Run, history: list[dict[str, Any]], evaluations: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return everything that the page shows below its verdict."""
+    model = read_object(run.model_folder / "model.json")
+    checked = read_object(run.folder / "check.json")
+    reasons, asked = run.record.get("reasons", {}), run.record.get("asked", {})
+    shown: list[dict[str, Any]] = []
+    for name, metrics in evaluations.items():
+        with mended(run, name):
+            shown.append(evaluation(run, name, metrics, model, with_pictures=not shown))
+    return {
+        "run": run,
+        "model": model,
+        "training_time": training_time(history),
+        "curves": curves(history),
+        "evaluations": shown,
+        "uses": read_lines(run.folder / "test_uses.jsonl"),
+        "counts": class_counts(run.dataset),
+        "findings": None if checked is None else findings(run, checked),
+        "multiply_adds": multiply_adds(model),
+        "exports": exports(run),
+        "exports_head": HEADING,
+        "taught": taught(run),
+        "recipe": [
+            (key, setting(value), reasons.get(key) or ("asked for" if key in asked else "default"))
+            for key, value in run.spec.items()
+            if value is not None
+        ]
+        + [(f"phase {n}", plain(str(each)), "") for n, each in enumerate(phases(run), start=1)],
+        "environment": {key.replace("_", " "): value for key, value in run.record.get("environment", {}).items()},
+        "folded": FOLDED,
+    }
+
+
+def phases(run: Run) -> list[Any]:
+    """Return the phases of a training from given weights, as spec.json has them; one from scratch has none to tell."""
+    found = run.record.get("phases")
+    return found if isinstance(found, list) and run.spec.get("weights") != "none" else []
+
+
+@contextlib.contextmanager
+def mended(run: Run, name: str) -> Iterator[None]:
+    """Turn what damaged files of an evaluation raise into a RunError that says how to make them again."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise RunError(
+            f"A file in {run.evaluation_folder(name)} is damaged ({type(error).__name__}: {plain(str(error))}). "
+            f"Make it again: onsight evaluate {place(run)}"
+        ) from error
+
+
+def evaluation(
+    run: Run, name: str, metrics: dict[str, Any], model: dict[str, Any] | None, with_pictures: bool
+) -> dict[str, Any]:
+    """Return one evaluation; pictures are embedded for the first only, so that the page stays small."""
+    folder = run.evaluation_folder(name)
+    provenance = str(metrics.get("provenance", ""))
+    sprite = thumbnails(folder) if with_pictures else None
+    sure = certainty(folder, model)
+    rows = read_object(folder / "slices.json")
+    return {
+        "name": name,
+        "metrics": metrics,
+        "provenance": provenance,
+        "low": metrics["accuracy_interval"][0],
+        "high": metrics["accuracy_interval"][1],
+        # CIFAR-100 and CIFAR-10-C begin with the same letters.
+        "facts": CIFAR10_FACTS if re.match(r"official CIFAR-10(?![\d-])", provenance) else (),
+        "numbers": numbers(metrics),
+        "confusion": confusion(metrics, sprite),
+        "sprite": sprite,
+        "per_class": sorted(metrics["per_class"], key=lambda row: 2.0 if row["recall"] is None else row["recall"]),
+        "mistakes": mistakes(folder, run.classes) if with_pictures else None,
+        "suspects": suspects(run, folder, sprite) if with_pictures else None,
+        "certainty": sure,
+        "robustness": robustness(folder),
+        "slices": None if rows is None else rows["slices"][:SLICES],
+        "slices_in_all": 0 if rows is None else len(rows["slices"]),
+    }
+
+
+def numbers(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Return name, value and one line of explanation of every single figure but the accuracy."""
+    found = []
+    if top := metrics.get("top_k"):
+        found.append((f"top-{top['k']} accuracy", percent(top["accuracy"]), f"truth among the {top['k']} likeliest"))
+    found.append(("macro F1", f"{metrics['macro_f1']:.3f}", "mean over the classes, each counting the same"))
+    if metrics.get("roc_auc") is not None:
+        positive = f"'{short(metrics['per_class'][1]['class'])}'"
+        ranks = f"chance that a picture of {positive} ranks above one of the other"
+        found += [
+            ("ROC area", f"{metrics['roc_auc']:.3f}", ranks),
+            ("precision-recall area", f"{metrics['average_precision']:.3f}", f"average precision of {positive}"),
+        ]
+    return [
+        *found,
+        ("loss", f"{metrics['loss']:.3f}", "cross entropy, nats; 0 is perfect"),
+        ("Brier score", f"{metrics['brier']:.3f}", "squared error, summed over classes; 0 to 2"),
+        ("calibration error", f"{100 * metrics['ece']:.1f} points", "ECE, top label, 15 equal-width bins"),
+    ]
+
+
+# Training ------------------------------------------------------------------------------------------------------------
+
+
+def curves(history: list[dict[str, Any]]) -> list[tuple[str, Markup]] | None:
+    """Return the learning curves, each with its name; None before the first epoch."""
+    if not history:
+        return None
+    epochs = [row["epoch"] for row in history]
+
+    def two(key: str, best: Callable[..., Any]) -> list[dict[str, Any]]:
+        return [
+            {"name": "training", "values": [row.get(key) for row in history], "look": "second"},
+            {"name": "validation", "values": [row.get(f"val_{key}") for row in history], "look": "first", "best": best},
+        ]
+
+    rate = [{"name": "learning rate", "values": [row.get("learning_rate") for row in history], "look": "third"}]
+    drawn = [
+        ("Accuracy (%)", svg.curves(epochs, two("accuracy", max), "Accuracy after each epoch", percents=True)),
+        ("Loss (nats)", svg.curves(epochs, two("loss", min), "Cross entropy after each epoch")),
+        ("Learning rate", svg.curves(epochs, rate, "Learning rate of each epoch")),
+    ]
+    return [(name, chart) for name, chart in drawn if chart] or None
+
+
+def training_time(history: list[dict[str, Any]]) -> str:
+    """Return how long training took and how fast it was, empty if nobody measured."""
+    seconds = sum(row.get("seconds") or 0 for row in history)
+    if not seconds:
+        return ""
+    long = f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    speeds = sorted(row["images_per_second"] for row in history if row.get("images_per_second"))
+    speed = f", {speeds[len(speeds) // 2]:,.0f} pictures a second" if speeds else ""
+    return f"{count(len(history), 'epoch')} in {f'{seconds:.0f} s' if seconds < 120 else long}{speed}"
+
+
+# Answers -------------------------------------------------------------------------------------------------------------
+
+
+def thumbnails(folder: Path) -> dict[str, Any] | None:
+    """Return the sprite of thumbnails as the page embeds it, and the island of data that its script reads."""
+    index, source = read_object(folder / "thumbnails.json"), picture(folder / "thumbnails.jpg")
+    if index is None or source is None:
+        return None
+    side, columns = int(index["side"]), int(index["columns"])
+    cells: dict[str, list[int]] = {}
+    for at, pair in enumerate(zip(index["label"][: index["cells"]], index["predicted"][: index["cells"]], strict=True)):
+        cells.setdefault("{:d},{:d}".format(*pair), []).append(at)
+    samples = [int(at) for at in index["samples"]]
+    paths = [short(path, 200) for path in index["path"]]
+    island = {"side": side, "columns": columns, "cells": cells, "path": paths, "probability": index["probability"]}
+    return {
+        "source": source,
+        "side": side,
+        "columns": columns,
+        "width": side * columns,
+        "height": side * math.ceil(len(paths) / columns),
+        "cells": cells,
+        "places": {str(path): at for at, path in enumerate(index["path"])},
+        "samples": [(at, index["label"][at]) for at in sorted(samples, key=lambda at: (index["label"][at], at))],
+        "island": island_json(island),
+    }
+
+
+def island_json(value: Any) -> Markup:
+    """Return JSON that can stand inside a script element: nothing in it can end the element or begin a comment."""
+    text = json.dumps(value, separators=(",", ":"))  # ASCII only
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+
+
+def confusion(metrics: dict[str, Any], sprite: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the confusion matrix as rows of cells, or, with many classes, the pairs that are confused most."""
+    counts = np.asarray(metrics["confusion"], np.int64)  # (C, C)
+    classes = [short(row["class"]) for row in metrics["per_class"]]
+    wrong = counts - np.diag(np.diag(counts))
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    most = float((wrong / np.maximum(counts.sum(axis=1, keepdims=True), 1)).max())
+    have = set(sprite["cells"]) if sprite else set()
+    worst = [divmod(int(at), len(counts)) for at in np.argsort(-wrong, axis=None, kind="stable")[:PAIRS]]
+    pairs = [
+        {"cell": f"{i},{j}", "true": classes[i], "said": classes[j], "n": int(wrong[i, j]), "share": float(share[i, j]),
+         "opens": f"{i},{j}" in have}
+        for i, j in worst
+        if wrong[i, j]
+    ]  # fmt: skip
+    rows = []
+    if len(counts) <= MATRIX:
+        for i, name in enumerate(classes):
+            # Not in proportion: one mistake in fifty must be seen beside one in three.
+            shade = [(share[i, j] / most) ** 0.7 if i != j and most else 0.0 for j in range(len(counts))]
+            rows.append(
+                (
+                    name,
+                    [
+                        {
+                            "n": n,
+                            "cell": f"{i},{j}",
+                            "right": i == j,
+                            "shade": round(3 + 47 * shade[j]) if n and i != j else 0,
+                            "opens": f"{i},{j}" in have,
+                        }
+                        for j, n in enumerate(counts[i].tolist())
+                    ],
+                )
+            )
+    return {"classes": classes, "rows": rows, "pairs": pairs, "wrong": int(wrong.sum()), "first": pairs[:1]}
+
+
+def mistakes(folder: Path, classes: tuple[str, ...]) -> dict[str, Any] | None:
+    """Return the worst errors with their heat maps."""
+    index = read_object(folder / "heatmaps" / "index.json")
+    if index is None:
+        return None
+    shown = []
+    for each in index["mistakes"]:
+        source = picture(folder / "heatmaps" / each["file"]) if re.fullmatch(r"\d+\.jpg", each["file"]) else None
+        if source:
+            label, said = classes[each["label"]], classes[each["predicted"]]
+            shown.append(each | {"source": source, "true": short(label), "said": short(said)})
+    return {"method": index["method"], "shown": shown} if shown else None
+
+
+def suspects(run: Run, folder: Path, sprite: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return the suspected label errors, with pictures where `label_errors/` or the thumbnails have them."""
+    found = read_object(folder / "label_errors.json") or read_object(run.folder / "label_errors.json")
+    if found is None:
+        return None
+    shown = []
+    for each in found["suspects"][:SUSPECTS]:
+        name = Path(str(each.get("thumbnail", ""))).name  # a file's name, wherever it claims to lie
+        source = next(filter(None, (picture(at / "label_errors" / name) for at in (folder, run.folder))), None)
+        at = (sprite or {}).get("places", {}).get(each["path"])
+        named = {"true": named_class(run, each["label"]), "said": named_class(run, each["suggested"])}
+        shown.append(each | named | {"source": source, "at": at})
+    return {**found, "shown": shown, "pictures": any(each["source"] or each["at"] is not None for each in shown)}
+
+
+def named_class(run: Run, label: Any) -> str:
+    """Return a class that a file gives by name or by index."""
+    return short(run.classes[label] if isinstance(label, int) else label)
+
+
+def picture(path: Path) -> str | None:
+    """Return a picture file as a data URI, None where it is absent or, by its first bytes, something else."""
+    with contextlib.suppress(OSError):
+        content = path.read_bytes()
+        for start, kind in FORMATS.items():  # a run may come by mail, with anything under that name
+            if content.startswith(start):
+                return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+    return None
+
+
+# Trust ---------------------------------------------------------------------------------------------------------------
+
+
+def certainty(folder: Path, model: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return calibration before and after the temperature, and the coverage curve, from predictions.csv."""
+    if not (folder / "predictions.csv").exists():
+        return None
+    _, labels, probabilities, _ = read_predictions(folder / "predictions.csv")
+    temperature = float((model or {}).get("temperature", 1.0))
+    threshold = (model or {}).get("threshold")
+    n, right = len(labels), probabilities.argmax(axis=1) == labels
+    points = coverage_curve(probabilities.max(axis=1), right, 200)
+    raw = calibration(with_temperature(probabilities, 1 / temperature).max(axis=1), right)
+    bins = calibration(probabilities.max(axis=1), right)
+    marks = []
+    for share in (1.0, 0.9, 0.8, 0.5):
+        kept = [each for each in points if each["coverage"] <= share + 1e-9]
+        if kept:
+            marks.append((kept[-1]["coverage"], kept[-1]["accuracy"], kept[-1]["threshold"]))
+    return {
+        "temperature": temperature,
+        "threshold": threshold,
+        "ece": calibration_error(bins),
+        "ece_before": calibration_error(raw) if temperature != 1 else None,
+        "reliability": svg.reliability(bins, n, "Accuracy by probability of the answer"),
+        "before": svg.reliability(raw, n, "The same before the temperature") if temperature != 1 else None,
+        "coverage": svg.coverage(points, "Accuracy by share of pictures answered", threshold),
+        "marks": marks,
+    }
+
+
+def robustness(folder: Path) -> dict[str, Any] | None:
+    """Return what robustness.json says, the corruption that hurts most first, each with its small chart."""
+    found = read_object(folder / "robustness.json")
+    if found is None:
+        return None
+    clean = float(found["clean"])
+    rows = []
+    for name, values in found["corruptions"].items():
+        shown = short(str(name).replace("_", " "))
+        told = f"{shown}: " + ", ".join(percent_number(value) for value in values) + " % right at severities 1 to 5"
+        rows.append((shown, float(np.mean(values)), values, svg.severities(values, clean, told)))
+    return {**found, "rows": sorted(rows, key=lambda row: row[1]), "kind": str(found["worst"][0]).replace("_", " ")}
+
+
+# The rest ------------------------------------------------------------------------------------------------------------
+
+
+def class_counts(dataset: dict[str, Any]) -> dict[str, Any]:
+    """Return the pictures of each class and part, and their totals."""
+    parts = dataset.get("counts") or {}
+    rows = [(name, [part.get(name, 0) for part in parts.values()]) for name in dataset["classes"]]
+    totals = [sum(column) for column in zip(*(each for _, each in rows), strict=True)]
+    return {"parts": list(parts), "rows": rows, "totals": totals}
+
+
+def findings(run: Run, checked: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what `onsight check` found, errors first."""
+    order = {"error": 0, "warning": 1, "note": 2}
+    try:
+        return sorted(checked["findings"], key=lambda each: order.get(each["severity"], 3))
+    except (KeyError, TypeError) as error:
+        raise RunError(f"{run.folder / 'check.json'} is damaged. Make it again with: onsight check") from error
+
+
+def exports(run: Run) -> list[tuple[str, ...]]:
+    """Return the cells of each exported file, none where nothing was exported; `HEADING` names the columns."""
+    try:
+        table = read_object(run.folder / "export" / "table.json")
+        return [] if table is None else table_rows(table["files"])
+    except (RunError, KeyError, TypeError, ValueError) as error:
+        raise RunError(
+            f"{run.folder / 'export' / 'table.json'} is damaged. Remove that folder, and export anew: "
+            f"onsight export {place(run)} litert"
+        ) from error
+
+
+def taught(run: Run) -> list[str]:
+    """Return how a run compares with the one that it learned from, a sentence a fact; none where it has no teacher."""
+    try:
+        found = read_object(run.folder / "teacher.json")
+        return [] if found is None else comparison_lines(found)
+    except (RunError, KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{run.folder / 'teacher.json'} is damaged. The report can do without: remove it.") from error
+
+
+def multiply_adds(model: dict[str, Any] | None) -> int | None:
+    """Return the multiply-adds of one picture, None where the layers do not tell."""
+    layers = (model or {}).get("layers") or []
+    if not layers or not all(isinstance(layer.get("multiply_adds"), int) for layer in layers):
+        return None
+    return int(sum(layer["multiply_adds"] for layer in layers))
+
+
+def setting(value: Any) -> str:
+    """Return a setting's value as text."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) and value >= 10_000 else str(value)

@@ -1,0 +1,245 @@
+"""A run: one folder that holds all that is known of one training, and every path in it.
+
+Its state is which files exist: `model/` means trained, `evaluations/` evaluated. Nothing in it but where the pictures,
+the keep-list, the first weights and the teacher lie is an absolute path, so it can be moved, zipped and mailed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from onsight.core.errors import RunError
+from onsight.core.files import read_lines, write_atomic, write_json
+
+if TYPE_CHECKING:
+    import keras
+
+
+SCHEMA = 1
+
+
+def runs_folder() -> Path:
+    """Return where runs are made and looked for: `ONSIGHT_RUNS`, or `runs` in the current folder."""
+    return Path(os.environ.get("ONSIGHT_RUNS", "runs"))
+
+
+class Run:
+    """One run folder.
+
+    Attributes:
+        folder: where it lies.
+        spec: every training choice, resolved; a dict as in spec.json.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        """Open the run in `folder`.
+
+        Raises:
+            RunError: there is no run, or a newer Onsight wrote it.
+        """
+        self.folder = Path(folder)
+        self.record = self._read("spec.json", {"spec": dict})
+        self.spec: dict[str, Any] = self.record["spec"]
+
+    @cached_property
+    def dataset(self) -> dict[str, Any]:
+        """Classes, counts, provenance and split membership, as in dataset.json."""
+        return self._read("dataset.json", {"name": str, "classes": list})
+
+    def _read(self, name: str, expected: dict[str, type]) -> dict[str, Any]:
+        path = self.folder / name
+        try:
+            value = json.loads(path.read_text("utf-8"))
+        except OSError:
+            raise RunError(f"{self.folder} is not a run: it has no {name}. `onsight runs` lists the runs.") from None
+        except ValueError as error:
+            raise RunError(f"{path} is damaged: {error}.") from None
+        if not isinstance(value, dict):
+            raise RunError(f"{path} is damaged: it holds no JSON object.")
+        schema = value.get("schema", SCHEMA)
+        if not isinstance(schema, int) or schema > SCHEMA:
+            raise RunError(f"{path} was written by a newer Onsight (schema {schema!r}; this one reads {SCHEMA}).")
+        for key, kind in expected.items():
+            if not isinstance(value.get(key), kind):
+                raise RunError(f"{path} is damaged: its '{key}' is missing or of another type than {kind.__name__}.")
+        return value
+
+    @classmethod
+    def create(cls, name: str, record: dict[str, Any], dataset: dict[str, Any]) -> Run:
+        """Make a new run folder, `name` and the next free number, from what spec.json and dataset.json will hold."""
+        root = runs_folder()
+        root.mkdir(parents=True, exist_ok=True)
+        taken = [int(match[1]) for path in root.iterdir() if (match := re.fullmatch(r".*-(\d{4,})", path.name))]
+        number = max(taken, default=0) + 1
+        while True:
+            folder = root / f"{re.sub(r'[^A-Za-z0-9._]+', '-', name).strip('-.') or 'run'}-{number:04d}"
+            try:
+                folder.mkdir()
+                break
+            except FileExistsError:  # another training took the number a moment ago
+                number += 1
+        write_json(folder / "dataset.json", dataset)
+        write_json(folder / "spec.json", {"schema": SCHEMA, "created": now(), **record})
+        return cls(folder)
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.resolve().name
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names, in the order of the model's outputs."""
+        return tuple(self.dataset["classes"])
+
+    @property
+    def model_folder(self) -> Path:
+        """`model/`: it exists once training has finished."""
+        return self.folder / "model"
+
+    @property
+    def checkpoints(self) -> Path:
+        """`checkpoints/`: the newest two states of training."""
+        return self.folder / "checkpoints"
+
+    @property
+    def report(self) -> Path:
+        """`report.html`."""
+        return self.folder / "report.html"
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether training has finished."""
+        return self.model_folder.is_dir()
+
+    def evaluation_folder(self, name: str = "test") -> Path:
+        """Return the folder of one evaluation."""
+        return self.folder / "evaluations" / name
+
+    def require_trained(self) -> None:
+        """Raise RunError unless training has finished."""
+        if not self.is_trained:
+            raise RunError(
+                f"{self.folder} has no model/ yet: its training has not finished. "
+                f"Go on with: onsight train --resume {self.folder}"
+            )
+
+    def require_network(self) -> None:
+        """Raise RunError where the run's network is a user's own function that has not been registered here."""
+        from onsight.models.custom import missing
+        from onsight.models.registry import MODELS
+
+        name = str(self.spec.get("model"))
+        if name not in MODELS:
+            raise RunError(f"{self.folder}: {missing(name, self.record.get('model_import'))}")
+
+    def load_model(self) -> keras.Model:
+        """Return the trained classifier: uint8 RGB (batch, H, W, 3) to float32 probabilities (batch, classes)."""
+        from onsight.core.backend import use_backend
+        from onsight.models.model_file import load_model
+
+        self.require_trained()
+        use_backend()
+        return load_model(self.model_folder)
+
+    def history(self) -> list[dict[str, Any]]:
+        """Return one dict an epoch: epoch (from 1), loss, accuracy, val_loss, val_accuracy, learning_rate, seconds."""
+        return [line for line in read_lines(self.folder / "history.jsonl") if line.get("event") == "epoch"]
+
+    def model_epoch(self, history: list[dict[str, Any]] | None = None) -> dict[str, Any] | None:
+        """Return the epoch whose weights the model has: with patience the best on validation, else the last."""
+        history = self.history() if history is None else history
+        judged = [row for row in history if row.get("val_loss") is not None]
+        if self.spec.get("patience") and judged:
+            return min(judged, key=lambda row: float(row["val_loss"]))
+        return history[-1] if history else None
+
+    def append_history(self, line: dict[str, Any]) -> None:
+        """Append one line to history.jsonl, for whoever follows it."""
+        with open(self.folder / "history.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def rewrite_history(self, lines: list[dict[str, Any]]) -> None:
+        """Replace history.jsonl: a resumed training goes on from its checkpoint, not from where it was cut off."""
+        write_atomic(self.folder / "history.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+
+    def update_spec(self, **fields: Any) -> None:
+        """Record that the run goes on with other settings."""
+        self.record["spec"] = self.spec = self.spec | fields
+        write_json(self.folder / "spec.json", self.record)
+
+    def log_test_use(self, reason: str, *, scored: bool) -> None:
+        """Record that the test set was opened, when, why, and whether its labels were read."""
+        with open(self.folder / "test_uses.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps({"time": now(), "reason": reason, "scored": scored}) + "\n")
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run for training, for one process at a time; the system lets go of it even after a crash.
+
+        Raises:
+            RunError: another process trains in this folder.
+        """
+        from filelock import FileLock, Timeout
+
+        try:
+            with FileLock(self.folder / ".lock", timeout=0):
+                yield
+        except Timeout:
+            raise RunError(f"Another process is training in {self.folder}. Wait for it, or stop it first.") from None
+
+    def __repr__(self) -> str:
+        state = "trained" if self.is_trained else "not finished"
+        return f"Run({str(self.folder)!r}, {self.spec.get('model')} on {self.spec.get('data')}, {state})"
+
+    def _repr_html_(self) -> str:
+        from onsight.display import notebook
+
+        return notebook.run(self)
+
+
+def open_run(path: str | Path | Run, *, finished: bool | None = True) -> Run:
+    """Return the run at `path`; `latest`, alone or after a folder, is the newest finished (or unfinished, or any) one.
+
+    Raises:
+        RunError: there is none.
+    """
+    if isinstance(path, Run):
+        return path
+    path = Path(path)
+    if path.name != "latest" or path.exists():
+        if not path.exists() and len(path.parts) == 1 and (runs_folder() / path).exists():
+            path = runs_folder() / path
+        if not path.exists():
+            raise RunError(f"There is no run at {path}. `onsight runs` lists the runs in {runs_folder()}.")
+        return Run(path)
+    root = path.parent if len(path.parts) > 1 else runs_folder()
+    matching = [run for run in list_runs(root) if finished in (None, run.is_trained)]
+    if not matching:
+        kind = {True: "finished run", False: "unfinished run", None: "run"}[finished]
+        raise RunError(f"There is no {kind} in {root}. Train one: onsight train")
+    return matching[-1]
+
+
+def list_runs(root: str | Path | None = None) -> list[Run]:
+    """Return the runs in a folder, oldest first. Folders that are not runs are passed over."""
+    root = Path(root) if root else runs_folder()
+    runs = []
+    for path in root.iterdir() if root.is_dir() else []:
+        if (path / "spec.json").is_file():
+            with contextlib.suppress(RunError):
+                runs.append(Run(path))
+    return sorted(runs, key=lambda run: (run.record.get("created", ""), run.name))
+
+
+def now() -> str:
+    """Return the time as ISO 8601 in UTC, to the microsecond: what `latest` sorts by."""
+    return datetime.now(UTC).isoformat()

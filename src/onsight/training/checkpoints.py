@@ -1,0 +1,97 @@
+"""Checkpoints that are complete or absent: a power cut at any moment leaves at least one that is valid.
+
+    checkpoints/00000017/        one folder a checkpoint, numbered
+        state.safetensors        every array: weights, optimizer, seed generators, the best weights so far
+        state.json               every number: epoch, step, running totals, what early stopping knows, the history
+        manifest.json            the SHA-256 of both, written last
+
+Write order: a new folder, the files, each synced, the folder synced, renamed, the parent synced. The newest two are
+kept; an older one goes only once the newer one has been read back and verified.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from onsight.core.errors import RunError
+from onsight.core.files import sha256, sync_file, sync_folder, write_json
+
+FILES = ("state.safetensors", "state.json")
+KEPT = 2
+
+
+class Checkpoint(NamedTuple):
+    """What a checkpoint holds, and where it was."""
+
+    arrays: dict[str, np.ndarray]
+    state: dict[str, Any]
+    folder: Path
+
+
+def save_checkpoint(root: Path, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> Path:
+    """Write a new checkpoint below `root`, verify it, drop all but the newest two, and return its folder.
+
+    Raises:
+        OSError: it could not be written (a full disk, say); the checkpoints that were there are untouched.
+    """
+    root.mkdir(exist_ok=True)
+    for leftover in root.glob("*.partial"):  # of a process that was killed: the run's lock is ours
+        shutil.rmtree(leftover, ignore_errors=True)
+    number = max((int(path.name) for path in numbered(root)), default=0) + 1
+    folder = root / f"{number:08d}"
+    partial = root / f"{folder.name}.partial"
+    try:
+        partial.mkdir()
+        save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, partial / FILES[0])
+        sync_file(partial / FILES[0])
+        write_json(partial / FILES[1], state)
+        write_json(partial / "manifest.json", {name: sha256(partial / name) for name in FILES})
+        sync_folder(partial)
+        os.rename(partial, folder)
+        sync_folder(root)
+    except BaseException as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, OSError) or "safetensor" not in type(error).__name__.lower():
+            raise
+        raise OSError(str(error)) from error  # safetensors reports a full disk as an error of its own
+    if not is_valid(folder):
+        raise OSError(f"{folder} reads back other than it was written: the disk fails.")
+    for old in numbered(root)[:-KEPT]:
+        shutil.rmtree(old)
+    return folder
+
+
+def load_checkpoint(root: Path) -> Checkpoint:
+    """Return the newest checkpoint below `root` whose files have the checksums of its manifest.
+
+    Raises:
+        RunError: there is none.
+    """
+    for folder in reversed(numbered(root)):
+        if is_valid(folder):
+            state = json.loads((folder / FILES[1]).read_text("utf-8"))
+            return Checkpoint(load_file(folder / FILES[0]), state, folder)
+    raise RunError(
+        f"{root} holds no valid checkpoint: it was stopped before its first, or all are damaged. Train it anew."
+    )
+
+
+def numbered(root: Path) -> list[Path]:
+    """Return the checkpoint folders below `root`, oldest first."""
+    return sorted(path for path in root.glob("[0-9]*") if path.name.isdigit()) if root.is_dir() else []
+
+
+def is_valid(folder: Path) -> bool:
+    """Return whether the manifest is there and both files have its checksums."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
+        return all(manifest[name] == sha256(folder / name) for name in FILES)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

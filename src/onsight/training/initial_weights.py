@@ -1,0 +1,301 @@
+"""What a training starts from: the ImageNet weights that Keras publishes, a file of such weights, or a finished run.
+
+Everything but the head is taken. What is published is fetched into Keras' own cache folder, checked by the hash that
+`keras.applications` names, and read by walks that let no file decide anything (`hdf5`, `saving`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from onsight.core.errors import DownloadError, ModelFileError, OnsightError, SpecError
+from onsight.core.files import checksum, expanded, sha256, write_atomic
+from onsight.data.dataset import Progress
+from onsight.data.download import download
+from onsight.models.model_file import ModelDescription, read_description, read_tensors
+from onsight.models.registry import layer_table
+from onsight.training.hdf5 import read_h5
+from onsight.training.phases import DEFAULT, IMAGENET
+
+if TYPE_CHECKING:
+    import keras
+
+
+HOME = "https://storage.googleapis.com/tensorflow/keras-applications"
+PATIENCE = 3.0  # seconds until a server that nobody asked for counts as out of reach
+
+KINDS = {32: "MD5", 64: "SHA-256"}  # by the number of digits
+
+
+class Published(NamedTuple):
+    """The file of a network's ImageNet weights."""
+
+    place: str  # below HOME; {} is a number of pixels
+    hash: str  # as keras.applications names it: MD5 or SHA-256, "" where it names none
+    frozen: int  # layers before the network's last stage, which fine-tuning leaves alone
+    hidden: int = 0  # outputs of a convolution between features and classes that the file with the top has
+
+    def file(self, image_size: int) -> str:
+        """Return the place of the file for pictures of that size: MobileNetV2 has some of its own."""
+        return self.place.format(image_size if image_size in (96, 128, 160, 192, 224) else 224)
+
+
+PUBLISHED: dict[str, Published] = {
+    "mobilenetv2": Published("mobilenet_v2/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_{}_no_top.h5", "", 117),
+    "mobilenetv3_small": Published(
+        "mobilenet_v3/weights_mobilenet_v3_small_224_1.0_float_no_top_v2.h5",
+        "d3e8ec802a04aa4fc771ee12a9a9b836",
+        109,
+        1024,
+    ),
+    "mobilenetv3_large": Published(
+        "mobilenet_v3/weights_mobilenet_v3_large_224_1.0_float_no_top_v2.h5",
+        "07fb09a5933dd0c8eaafa16978110389",
+        139,
+        1280,
+    ),
+    "efficientnetv2_b0": Published(
+        "efficientnet_v2/efficientnetv2-b0_notop.h5", "893217f2bb855e2983157299931e43ff", 149
+    ),
+    "efficientnetv2_b1": Published(
+        "efficientnet_v2/efficientnetv2-b1_notop.h5", "0e80663031ca32d657f9caa404b6ec37", 198
+    ),
+    "efficientnetv2_b2": Published(
+        "efficientnet_v2/efficientnetv2-b2_notop.h5", "1dfe2e7a5d45b6632553a8961ea609eb", 198
+    ),
+    "efficientnetv2_b3": Published(
+        "efficientnet_v2/efficientnetv2-b3_notop.h5", "f6abf7b5849ac99a89b50dd3fd532856", 228
+    ),
+    "resnet50v2": Published(
+        "resnet/resnet50v2_weights_tf_dim_ordering_tf_kernels_notop.h5", "fac2f116257151a9d068a22e544a4917", 155
+    ),
+    "inceptionv3": Published(
+        "inception_v3/inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5", "bcbd6486424b2319ff4ef7d526e38f63", 250
+    ),
+    "convnext_tiny": Published(
+        "convnext/convnext_tiny_notop.h5", "d547c096cabd03329d7be5562c5e14798aa39ed24b474157cef5e85ab9e49ef1", 113
+    ),
+}
+
+
+class Start(NamedTuple):
+    """Where a training's first weights come from, as far as it is known without Keras."""
+
+    weights: str  # imagenet, or the absolute path of a run or a file
+    model: str  # the network that they are of
+    image_size: int | None  # that they were trained with, where pictures of the same size are better
+    frozen: int  # layers that fine-tuning leaves alone by default
+    text: str  # for people
+
+
+def keras_folder() -> Path:
+    """Return where Keras keeps the weights that it fetches: `KERAS_HOME`/models, by default ~/.keras/models."""
+    return expanded(os.environ.get("KERAS_HOME") or "~/.keras") / "models"
+
+
+def find_start(weights: str, model: str | None) -> Start:
+    """Return what `weights` means: imagenet, a run, an .h5 file in Keras' layout, or a .safetensors of Onsight's.
+
+    Args:
+        weights: as the user gave it.
+        model: the network, where the user named one.
+
+    Raises:
+        SpecError: there is nothing of that name, or it is of another network.
+        ModelFileError: the run is damaged.
+        RunError: its network is a user's own, which has not been imported here.
+    """
+    from onsight.runs.run import open_run
+
+    if weights == IMAGENET:
+        name = model or DEFAULT
+        if name not in PUBLISHED:
+            raise SpecError(
+                f"Keras publishes no ImageNet weights for {name}. It does for: {', '.join(PUBLISHED)}. Or give a run "
+                "of yours: --weights runs/…"
+            )
+        return Start(IMAGENET, name, None, PUBLISHED[name].frozen, f"{name} as trained on ImageNet")
+    path = expanded(weights)
+    if path.suffix in (".h5", ".hdf5", ".safetensors") and path.is_file():
+        names = [name for name, each in PUBLISHED.items() if of_file(each, path.name)]
+        name = model or (names[0] if names else "")
+        if not name:
+            raise SpecError(f"{path} does not tell by its name of which network it is. Name it: --model NAME")
+        if path.suffix != ".safetensors" and name not in PUBLISHED:
+            raise SpecError(f"An .h5 file is one of Keras', which has none of {name}, only of: {', '.join(PUBLISHED)}.")
+        frozen = PUBLISHED[name].frozen if name in PUBLISHED else 0
+        return Start(os.path.abspath(path), name, None, frozen, f"{name} from {path.name}")
+    if path.is_file():
+        raise SpecError(f"--weights {weights} is a file, but no .h5 of Keras' and no .safetensors.")
+    try:
+        run = open_run(weights)
+    except OnsightError as error:
+        raise SpecError(
+            f"--weights {weights}: expected imagenet, a finished run, an .h5 of Keras' or a .safetensors. {error}"
+        ) from None
+    run.require_network()
+    description = read_description(run.model_folder)
+    if model not in (None, description.model):
+        raise SpecError(f"{run.folder} is a {description.model}, and --model says {model}. Leave --model out.")
+    if description.channels:
+        raise SpecError(f"{run.folder} has lost channels to `onsight prune`, so its weights fit no network by name.")
+    frozen = round(len(description.layers) * 2 / 3)
+    text = f"{description.model} as trained in {run.name}"
+    return Start(str(run.folder.resolve()), description.model, description.image_size, frozen, text)
+
+
+def of_file(published: Published, name: str) -> bool:
+    """Return whether a file of that name is a network's, with its top or without."""
+    stem = re.compile(r"(_no_top_v2|_no_top|_notop)?\.h5$")
+    pattern = re.escape(stem.sub("", Path(published.place).name)).replace(re.escape("{}"), r"\d+")
+    return re.fullmatch(pattern, stem.sub("", name)) is not None
+
+
+def default_start(image_size: int, progress: Progress | None = None) -> tuple[Start | None, str]:
+    """Return the default pretrained network where its weights are here or can be had at once, and why (or why not)."""
+    file = keras_folder() / Path(PUBLISHED[DEFAULT].file(image_size)).name
+    there = file.is_file()
+    try:
+        fetch(DEFAULT, image_size, progress, timeout=PATIENCE, attempts=1)
+    except (DownloadError, ModelFileError) as error:
+        return None, f"from scratch: {str(error).split(' Put ')[0]}"
+    where = f"are in {file.parent}" if there else f"were fetched into {file.parent}"
+    return find_start(IMAGENET, DEFAULT), f"photos, and {DEFAULT}'s ImageNet weights {where}; --weights none: without"
+
+
+def fetch(
+    model: str,
+    image_size: int,
+    progress: Progress | None = None,
+    *,
+    timeout: float = 5.0,
+    attempts: int = 4,
+) -> Path:
+    """Return the file of a network's ImageNet weights, fetched into Keras' cache folder if it is not there.
+
+    Raises:
+        DownloadError: it is not there and cannot be fetched; the message says which file to put where.
+        ModelFileError: the file that is there has another checksum.
+    """
+    published = PUBLISHED[model]
+    place = published.file(image_size)
+    target = keras_folder() / Path(place).name
+
+    def told(done: int, size: int) -> None:
+        if progress:
+            progress(f"downloading {target.name}", done, size)
+
+    if not target.is_file():
+        download(
+            f"{HOME}/{place}",
+            target,
+            sha256=published.hash if len(published.hash) == 64 else None,
+            md5=published.hash if len(published.hash) == 32 else None,
+            progress=told,
+            timeout=timeout,
+            attempts=attempts,
+            mend=f"Put {target.name} (from {HOME}/{place}) into {target.parent} (KERAS_HOME moves that), or train from "
+            "scratch: --weights none.",
+        )
+    check(target, published.hash)
+    return target
+
+
+def check(path: Path, hash_: str) -> None:
+    """Compare a file with the hash that Keras names or, where it names none, with that of the first time it was used.
+
+    Raises:
+        ModelFileError: they differ.
+    """
+    if not hash_:
+        record = path.with_name(path.name + ".sha256")  # as `download` keeps it
+        if not record.exists():
+            with contextlib.suppress(OSError):  # a folder that cannot be written to costs the memory alone
+                write_atomic(record, sha256(path))
+            return
+        hash_ = record.read_text("utf-8").strip()
+    found = checksum(path, KINDS[len(hash_)])
+    if found != hash_:
+        raise ModelFileError(
+            f"{path} has the {KINDS[len(hash_)]} {found}, and {hash_} was expected: it is damaged, or another file. "
+            "Remove it, and it is fetched again."
+        )
+
+
+def file_of(weights: str, model: str, image_size: int, progress: Progress | None = None) -> Path:
+    """Return the file that holds the numbers of a `Start`, fetched where it is ImageNet's and not here yet."""
+    if weights == IMAGENET:
+        return fetch(model, image_size, progress)
+    path = Path(weights)
+    return path / "model" / "weights.safetensors" if path.is_dir() else path
+
+
+def load(model: keras.Model, weights: str) -> None:
+    """Set all weights of a new network but its head's from `weights`, as a resolved spec names them.
+
+    Raises:
+        ModelFileError: the file is damaged, or of another network.
+        SpecError: it is a run's, and the network has other weights at the size of these pictures.
+        DownloadError: it is not on this machine any more and cannot be fetched.
+    """
+    path = file_of(weights, model.name, model.input_shape[1])
+    head = {weight.path: 4 * 10_000 * int(weight.shape[0]) for weight in model.get_layer("logits").weights}
+    if path.suffix == ".safetensors":
+        expected = {w.path: (tuple(w.shape), w.dtype) for w in model.weights if w.path not in head}
+        description = read_description(path.parent) if Path(weights).is_dir() else None
+        if description:
+            check_layers(model, description, weights)
+        tensors = read_tensors(path, expected, description.weights_sha256 if description else None, head)
+        for weight in model.weights:
+            if weight.path in tensors:
+                weight.assign(tensors[weight.path])
+        return
+    # Keras' files hold each layer's trainable weights, then the others.
+    ours = [w for layer in model.layers if layer.name != "logits"
+            for w in layer.trainable_weights + layer.non_trainable_weights]  # fmt: skip
+    for weight, values in zip(ours, read_h5(path, [tuple(w.shape) for w in ours], top_of(model)), strict=True):
+        weight.assign(values)
+
+
+def check_layers(model: keras.Model, description: ModelDescription, weights: str) -> None:
+    """Raise where the layers of a run, `weights`, are not those of `model`, its head apart."""
+    mine, theirs = (
+        [(row.get("name"), row.get("parameters")) for row in rows if row.get("name") != "logits"]
+        for rows in (layer_table(model), description.layers)
+    )
+    size = model.input_shape[1]
+    if mine != theirs and description.image_size != size:
+        raise SpecError(
+            f"{model.name} has other weights at {size} px than at the {description.image_size} px of {weights}: leave "
+            "--image-size out."
+        )
+    if mine != theirs:
+        raise ModelFileError(f"{weights} has other layers than this version's {model.name}: train it anew.")
+
+
+def top_of(model: keras.Model) -> list[tuple[int, ...]]:
+    """Return the shapes of ImageNet's top: 1,000 classes, in MobileNetV3 by way of a hidden convolution."""
+    features = model.get_layer("logits").kernel.shape[0]
+    hidden = PUBLISHED[model.name].hidden if model.name in PUBLISHED else 0
+    if hidden:
+        return [(1, 1, features, hidden), (hidden,), (1, 1, hidden, 1000), (1000,)]
+    return [(features, 1000), (1000,)]
+
+
+def digest(model: keras.Model) -> str:
+    """Return the SHA-256 of all weights but the head's, in order."""
+    from onsight.core.backend import to_numpy
+
+    mixed = hashlib.sha256()
+    for layer in model.layers:
+        if layer.name != "logits":
+            for weight in layer.weights:
+                mixed.update(np.ascontiguousarray(to_numpy(weight)).tobytes())
+    return mixed.hexdigest()

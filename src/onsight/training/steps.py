@@ -1,0 +1,441 @@
+"""One training step, compiled, for each backend: nearly all code that differs between them.
+
+Keras' own `fit` cannot start in the middle of an epoch, and it wraps every batch in a data set of its backend; a step
+called from a plain loop does the first and saves the second. On an accelerator JAX keeps the pictures there, and does
+the mirrors and shifts inside the step, so that nothing but the call itself happens on this side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+
+from onsight.core.backend import to_numpy
+from onsight.data.batches import Examples, Plan, ahead, feature_batches, shares, steps_per_epoch, training_batches
+
+if TYPE_CHECKING:
+    import keras
+
+
+SOFTNESS = 4.0  # temperature at which a teacher's and a student's answers are compared
+TAUGHT = 0.9  # share of that in the loss; the labels have the rest
+
+
+class Step(Protocol):
+    """A network with its optimizer, ready to train."""
+
+    def train(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        learning_rate: float,
+        taught: np.ndarray | None = None,
+        masks: list[Any] | None = None,
+    ) -> tuple[Any, Any]:
+        """Update the weights; return the batch's mean loss (without penalties) and its number of right answers.
+
+        Both are scalars, and reading them waits for the device. images: (batch, H, W, 3) uint8; labels: (batch,)
+        int32; taught: (batch, classes) float32, a teacher's probabilities; masks: for each trainable variable what it
+        is multiplied by afterwards, or None.
+        """
+
+    def epoch(
+        self, examples: Examples, plan: Plan, rates: np.ndarray, batch_size: int, start: int
+    ) -> Iterator[tuple[Any, Any]]:
+        """Train on each batch of an epoch from step `start` on; yield what `train` returns.
+
+        rates: (steps,) float32, the learning rate of each step of the epoch.
+        """
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """Return (batch, classes) float32, without changing anything."""
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return every number that the next step depends on, as copies."""
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> None:
+        """Take the numbers that `arrays` gave."""
+
+    def sync(self) -> None:
+        """Write the newest weights into the Keras model, where they are kept elsewhere during training."""
+
+    def take(self) -> None:
+        """Go on from what the Keras variables hold, where they are kept elsewhere during training."""
+
+
+def make_optimizer(name: str, learning_rate: float, weight_decay: float) -> keras.optimizers.Optimizer:
+    """Return Keras' optimizer of that name; weight decay is decoupled and spares biases and batch norms.
+
+    Under Muon also the kernels of convolutions, whose norm it sets itself.
+    """
+    import keras
+
+    if name == "sgd":
+        optimizer = keras.optimizers.SGD(learning_rate, momentum=0.9, nesterov=True, weight_decay=weight_decay or None)
+    elif name == "muon":
+        from onsight.training.optimizers import Muon
+
+        optimizer = Muon(learning_rate, adam_weight_decay=weight_decay or None)
+    elif name == "adamw":
+        optimizer = keras.optimizers.AdamW(learning_rate, weight_decay=weight_decay)
+    else:
+        optimizer = keras.optimizers.Adam(learning_rate)
+    if name != "adam":
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer
+
+
+def make_step(model: keras.Model, optimizer: keras.optimizers.Optimizer, loss: Loss) -> Step:
+    """Return the training step of the backend that Keras runs on."""
+    import keras
+
+    optimizer.build(model.trainable_variables)
+    kind = {"tensorflow": TensorFlowStep, "jax": JaxStep}[keras.config.backend()]
+    return kind(model, optimizer, loss)
+
+
+def make_head_step(model: keras.Model, optimizer: keras.optimizers.Optimizer, loss: Loss) -> Step:
+    """Return a step that trains `model`'s layer `logits` alone, from what goes into it instead of from pictures."""
+    import keras
+
+    logits = model.get_layer("logits")
+    features = keras.Input(logits.input.shape[1:], name="features")
+    head = keras.Model(features, type(logits).from_config(logits.get_config())(features), name="head")
+    return HeadStep(model, head, optimizer, loss)
+
+
+class Loss(NamedTuple):
+    """What a batch's mean loss is made of."""
+
+    label_smoothing: float = 0.0
+    class_weights: np.ndarray | None = None  # (classes,) float32: what each picture of a class counts; None: 1
+
+    def cross_entropy(self, labels: Any, logits: Any) -> Any:
+        """Return the mean cross entropy. Labels are sparse; they become one-hot only where smoothing wants them so."""
+        from keras import losses, ops
+
+        if not self.label_smoothing:
+            each = losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+        else:
+            one_hot = ops.one_hot(labels, logits.shape[-1], dtype="float32")
+            each = losses.categorical_crossentropy(
+                one_hot, logits, from_logits=True, label_smoothing=self.label_smoothing
+            )
+        return ops.mean(self.weighed(each, labels))
+
+    def weighed(self, each: Any, labels: Any) -> Any:
+        """Return what each picture, (batch,), has in the mean."""
+        from keras import ops
+
+        return each if self.class_weights is None else each * ops.take(self.class_weights, labels)
+
+    def __call__(self, labels: Any, logits: Any, taught: Any) -> Any:
+        """Return the mean cross entropy, and where a teacher answered mostly how far from its answers.
+
+        Hinton, Vinyals and Dean 2015, "Distilling the Knowledge in a Neural Network": both answers are softened by a
+        temperature, and the divergence is multiplied by its square, which keeps the gradients' size.
+        """
+        from keras import ops
+
+        loss = self.cross_entropy(labels, logits)
+        if taught is None:
+            return loss
+        wanted = ops.log_softmax(ops.log(ops.maximum(taught, 1e-7)) / SOFTNESS)
+        apart = ops.sum(ops.exp(wanted) * (wanted - ops.log_softmax(logits / SOFTNESS)), axis=-1)
+        return (1 - TAUGHT) * loss + TAUGHT * SOFTNESS**2 * ops.mean(self.weighed(apart, labels))
+
+
+def balanced(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Return the weights, (classes,) float32, by which each class counts alike: n / (classes x its pictures).
+
+    scikit-learn's "balanced"; a class without a picture gets that of one picture.
+    """
+    counts = np.bincount(labels, minlength=classes)
+    weights: np.ndarray = len(labels) / (classes * np.maximum(counts, 1))
+    return weights.astype(np.float32)
+
+
+def assign(owned: Any, owner: str, arrays: dict[str, np.ndarray]) -> None:
+    """Set all variables of a model or an optimizer from what `Step.arrays` gave."""
+    for number, variable in enumerate(owned.variables):
+        variable.assign(arrays[f"{owner}.{number:05d}"])
+
+
+class _Variables(Step):
+    """Access to all variables by number: their names may differ from one process to the next, their order does not."""
+
+    def __init__(self, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
+        self.model, self.optimizer = model, optimizer
+
+    def epoch(
+        self, examples: Examples, plan: Plan, rates: np.ndarray, batch_size: int, start: int
+    ) -> Iterator[tuple[Any, Any]]:
+        for rate, batch in zip(rates[start:], ahead(training_batches(examples, plan, batch_size, start)), strict=True):
+            yield self.train(*batch, rate)
+
+    def sync(self) -> None:
+        """Do nothing: the Keras variables are what is trained."""
+
+    def take(self) -> None:
+        """Do nothing: what is written into the Keras variables is trained on at once."""
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        self.sync()
+        owners = {"model": self.model, "optimizer": self.optimizer}
+        return {
+            f"{owner}.{number:05d}": to_numpy(variable)
+            for owner, owned in owners.items()
+            for number, variable in enumerate(owned.variables)
+        }
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> None:
+        assign(self.model, "model", arrays)
+        assign(self.optimizer, "optimizer", arrays)
+
+
+class TensorFlowStep(_Variables):
+    """The step as one `tf.function`; the variables are updated in place."""
+
+    def __init__(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, loss: Loss) -> None:
+        import tensorflow as tf
+
+        super().__init__(model, optimizer)
+        trainable = [variable.value for variable in model.trainable_variables]
+
+        def train(images: Any, labels: Any, learning_rate: Any, taught: Any, masks: Any) -> tuple[Any, Any]:
+            optimizer.learning_rate.assign(learning_rate)
+            with tf.GradientTape() as tape:
+                logits = model(images, training=True)
+                mean = loss(labels, logits, taught)
+                penalised = tf.add_n([mean, *model.losses])
+            optimizer.apply(tape.gradient(penalised, trainable))
+            for variable, mask in zip(trainable, masks or (), strict=masks is not None):
+                if mask is not None:
+                    variable.assign(variable * mask)
+            hits = tf.equal(tf.argmax(logits, axis=-1, output_type=tf.int32), labels)
+            return mean, tf.math.count_nonzero(hits, dtype=tf.int32)
+
+        self._train = tf.function(train, autograph=False)
+        self._logits = tf.function(lambda images: model(images, training=False), autograph=False)
+
+    def train(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        learning_rate: float,
+        taught: np.ndarray | None = None,
+        masks: list[Any] | None = None,
+    ) -> tuple[Any, Any]:
+        loss, correct = self._train(images, labels, np.float32(learning_rate), taught, masks)
+        return loss, correct
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        return np.asarray(self._logits(images))
+
+
+class JaxStep(_Variables):
+    """The step as one `jax.jit`; the state lives in a tuple of arrays, donated from step to step.
+
+    Where there are several devices, each has the whole state and computes its share of the batch; XLA adds up their
+    gradients. Keras' DataParallel does the same by a setting of the whole process, for variables that it holds itself.
+    """
+
+    def __init__(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, loss: Loss) -> None:
+        import jax
+        import jax.numpy as jnp
+        from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+        super().__init__(model, optimizer)
+        rate = next(i for i, variable in enumerate(optimizer.variables) if variable is optimizer._learning_rate)
+        mesh = Mesh(np.array(jax.devices()), ("batch",))
+        self._everywhere, self._shared = (NamedSharding(mesh, PartitionSpec(*axis)) for axis in ((), ("batch",)))
+        self._resident: tuple[Any, Any] | None = None  # the training pictures, on the devices, and their labels
+        self.on_device = jax.default_backend() != "cpu"  # a CPU has them in its memory already
+
+        def train(state: Any, images: Any, labels: Any, learning_rate: Any, taught: Any, masks: Any) -> Any:
+            trainable, others, slots = state
+
+            def objective(trainable: Any) -> Any:
+                logits, updated, losses = model.stateless_call(
+                    trainable, others, images, training=True, return_losses=True
+                )
+                mean = loss(labels, logits, taught)
+                return mean + sum(losses), (mean, logits, updated)
+
+            (_, (mean, logits, others)), gradients = jax.value_and_grad(objective, has_aux=True)(trainable)
+            slots = [learning_rate if i == rate else slot for i, slot in enumerate(slots)]
+            trainable, slots = optimizer.stateless_apply(slots, gradients, trainable)
+            if masks is not None:
+                trainable = [
+                    value if mask is None else value * mask for value, mask in zip(trainable, masks, strict=True)
+                ]
+            return (trainable, others, slots), mean, jnp.sum(jnp.argmax(logits, -1) == labels)
+
+        def train_resident(
+            state: Any, position: Any, images: Any, labels: Any, plan: Plan, rates: Any, *fixed: int
+        ) -> Any:
+            batch_size, reach, side = fixed
+            chosen = jax.lax.dynamic_slice_in_dim(plan.order, position * batch_size, batch_size)
+            chosen = jax.lax.with_sharding_constraint(chosen, self._shared)
+            changed = _moved(images[chosen], plan.draws.mirrored[chosen], plan.draws.shifts[chosen], reach)
+            changed = changed if side == images.shape[1] else _shrunk(changed, side)
+            state, mean, correct = train(state, changed, labels[chosen], rates[position], None, None)
+            return state, mean, correct, position + 1
+
+        self._train = jax.jit(train, donate_argnums=0)
+        self._train_resident = jax.jit(train_resident, donate_argnums=(0, 1), static_argnums=(6, 7, 8))
+        self._logits = jax.jit(
+            lambda trainable, others, images: model.stateless_call(trainable, others, images, training=False)[0]
+        )
+        self.take()
+
+    def _owned(self) -> tuple[list[Any], list[Any], list[Any]]:
+        return (self.model.trainable_variables, self.model.non_trainable_variables, self.optimizer.variables)
+
+    def take(self) -> None:
+        """Go on from what the Keras variables hold."""
+        import jax
+
+        # Copies: the step gives its arguments' memory away, and Keras' variables must keep theirs.
+        self._state = tuple(
+            [jax.device_put(np.array(variable.value), self._everywhere) for variable in owned]
+            for owned in self._owned()
+        )
+
+    def sync(self) -> None:
+        for owned, values in zip(self._owned(), self._state, strict=True):
+            for variable, value in zip(owned, values, strict=True):
+                variable.assign(np.array(value))
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> None:
+        super().restore(arrays)
+        self.take()
+
+    def train(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        learning_rate: float,
+        taught: np.ndarray | None = None,
+        masks: list[Any] | None = None,
+    ) -> tuple[Any, Any]:
+        import jax
+
+        spread = self._shared if len(labels) % self._shared.num_devices == 0 else self._everywhere
+        images, labels, taught = jax.device_put((images, labels, taught), spread)
+        masks = jax.device_put(masks, self._everywhere)
+        self._state, loss, correct = self._train(self._state, images, labels, np.float32(learning_rate), taught, masks)
+        return loss, correct
+
+    def epoch(
+        self, examples: Examples, plan: Plan, rates: np.ndarray, batch_size: int, start: int
+    ) -> Iterator[tuple[Any, Any]]:
+        """Yield as the base class does, from pictures that stay on the device where it has the room.
+
+        What does more to pictures than move and shrink them is done by NumPy and Pillow, so such pictures come from
+        there.
+        """
+        import jax
+
+        kept = self._keep(examples) if self.on_device and plan.draws.only_move else None
+        if kept is None:
+            yield from super().epoch(examples, plan, rates, batch_size, start)
+            return
+        fixed = batch_size, int(np.abs(plan.draws.shifts).max(initial=0)), plan.side or examples.images.shape[1]
+        plan = plan._replace(order=plan.order.astype(np.int32), side=None)
+        position, plan, shown = jax.device_put((np.int32(start), plan, rates), self._everywhere)
+        for _ in range(start, steps_per_epoch(len(examples.labels), batch_size)):
+            self._state, loss, correct, position = self._train_resident(
+                self._state, position, *kept, plan, shown, *fixed
+            )
+            yield loss, correct
+
+    def _keep(self, examples: Examples) -> tuple[Any, Any] | None:
+        """Bring the training pictures to the devices, once; None if they took over a third of the memory there."""
+        import jax
+
+        if self._resident is None:
+            statistics = jax.devices()[0].memory_stats() or {}
+            room = statistics.get("bytes_limit", np.inf)
+            if len(examples.labels) * examples.images[0].nbytes > room / 3:
+                return None
+            pictures = examples.images[examples.chosen], examples.labels.astype(np.int32)
+            self._resident = jax.device_put(pictures, self._everywhere)
+        return self._resident
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        return np.asarray(self._logits(self._state[0], self._state[1], images))
+
+
+class HeadStep(_Variables):
+    """The step of a head of its own, whose weights are copied from the network and back.
+
+    `images` of its methods are features, (batch, features) float32. Its arrays are those of the whole network, so a
+    checkpoint holds the same things whatever is trained.
+    """
+
+    def __init__(
+        self, model: keras.Model, head: keras.Model, optimizer: keras.optimizers.Optimizer, loss: Loss
+    ) -> None:
+        super().__init__(model, optimizer)
+        self.head = head
+        self._copy(model.get_layer("logits"), head)
+        self.inner = make_step(head, optimizer, loss)
+
+    def _copy(self, source: Any, target: Any) -> None:
+        for old, new in zip(source.weights, target.weights, strict=True):
+            new.assign(to_numpy(old))
+
+    def epoch(
+        self, examples: Examples, plan: Plan, rates: np.ndarray, batch_size: int, start: int
+    ) -> Iterator[tuple[Any, Any]]:
+        for rate, batch in zip(rates[start:], feature_batches(examples, plan, batch_size, start), strict=True):
+            yield self.train(*batch, rate)
+
+    def train(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        learning_rate: float,
+        taught: np.ndarray | None = None,
+        masks: list[Any] | None = None,
+    ) -> tuple[Any, Any]:
+        return self.inner.train(images, labels, learning_rate, taught, masks)
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        return self.inner.logits(images[:, 0] if images.ndim == 3 else images)
+
+    def sync(self) -> None:
+        self.inner.sync()
+        self._copy(self.head, self.model.get_layer("logits"))
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> None:
+        super().restore(arrays)
+        self._copy(self.model.get_layer("logits"), self.head)
+        self.inner.take()
+
+
+def _moved(images: Any, mirrored: Any, shifts: Any, reach: int) -> Any:
+    """Do in a compiled step what `augmentation.move` does: the same pictures, to the bit."""
+    import jax
+    import jax.numpy as jnp
+
+    padded = jnp.pad(images, ((0, 0), (reach, reach), (reach, reach), (0, 0)), "reflect") if reach else images
+
+    def one(picture: Any, mirror: Any, shift: Any) -> Any:
+        top, left = reach - shift.astype(jnp.int32)
+        view = jax.lax.dynamic_slice(picture, (top, left, 0), images.shape[1:])
+        return jnp.where(mirror, view[:, ::-1], view)
+
+    return jax.vmap(one)(padded, mirrored, shifts)
+
+
+def _shrunk(images: Any, side: int) -> Any:
+    """Do in a compiled step what `pipeline.shrink` does, but for the rounding of what lies between two levels."""
+    import jax.numpy as jnp
+
+    share = shares(images.shape[1], side)
+    means = jnp.einsum("sh,nhwc,tw->nstc", share, images.astype(jnp.float32), share, precision="highest")
+    return jnp.rint(means).astype(jnp.uint8)

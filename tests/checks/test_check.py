@@ -1,0 +1,290 @@
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import onsight
+from onsight.__main__ import main
+from onsight.checks import check, measures
+from onsight.checks.keep_list import read_keep_list, write_keep_list
+from onsight.checks.page import varied
+from onsight.core.errors import DataError
+from onsight.data.dataset import load_dataset
+from onsight.display.reporters import Reporter
+
+QUIET = Reporter()
+HOSTILE = "<img src=x onerror=alert(1)>.png"
+
+
+def drawn(count, seed=0, side=64):
+    """Random coloured landscapes: noise of several scales, so that near pixels are alike as in photos."""
+    rng = np.random.default_rng(seed)
+    pictures = np.zeros((count, side, side, 3), np.float32)
+    for scale in (2, 4, 8, 16, 32):
+        noise = rng.normal(0, 30, (count, scale, scale, 3)).clip(-128, 127).astype(np.int8)
+        for picture, rough in zip(pictures, noise, strict=True):
+            layer = Image.fromarray((rough.astype(np.int16) + 128).astype(np.uint8))
+            picture += np.asarray(layer.resize((side, side), Image.Resampling.BILINEAR)).astype(np.float32) - 128
+    return [Image.fromarray(each) for each in np.clip(128 + pictures, 0, 255).astype(np.uint8)]
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """12 good pictures of each of two classes to train on, 4 of each to test on, and every kind of trouble."""
+    root = tmp_path / "photos"
+    pictures = iter(drawn(40))
+    for part, count in (("train", 12), ("test", 4)):
+        for label in ("cat", "dog"):
+            (root / part / label).mkdir(parents=True)
+            for number in range(count):
+                next(pictures).save(root / part / label / f"{number}.png")
+    return root
+
+
+@pytest.fixture
+def troubles(photos):
+    train, test = photos / "train", photos / "test"
+    (train / "cat" / "broken.png").write_bytes((train / "cat" / "0.png").read_bytes()[:300])
+    (train / "cat" / "empty.jpg").write_bytes(b"")
+    Image.new("RGB", (64, 64), (90, 90, 90)).save(train / "cat" / "blank.png")
+    odd, small, dark, grey, phone = drawn(5, seed=1)
+    odd.resize((300, 70)).save(train / "cat" / "odd.png")
+    small.resize((9, 12)).save(train / "cat" / "tiny.png")
+    Image.fromarray(np.asarray(dark) // 8).save(train / "dog" / "dark.png")
+    grey.convert("L").save(train / "dog" / "grey.png")
+    exif = Image.Exif()
+    exif[0x112] = 6
+    phone.save(train / "dog" / "phone.jpg", exif=exif)
+    shutil.copy(train / "dog" / "1.png", train / "dog" / HOSTILE)
+    shutil.copy(train / "cat" / "2.png", train / "dog" / "also-a-cat.png")
+    shutil.copy(test / "dog" / "0.png", train / "dog" / "leaked.png")
+    turned = Image.open(test / "cat" / "1.png").transpose(Image.Transpose.ROTATE_90)
+    turned.save(train / "cat" / "turned.jpg", quality=60)
+    for number in range(2):
+        (train / "eel").mkdir(exist_ok=True)
+        drawn(1, seed=5 + number)[0].save(train / "eel" / f"{number}.png")
+    return photos
+
+
+def by_kind(found):
+    return {each["kind"]: each for each in found.findings}
+
+
+def pictures(finding):
+    return {tuple(item["pictures"]) for item in finding["items"]}
+
+
+def test_every_trouble_is_found(troubles):
+    before = {path: path.read_bytes() for path in troubles.rglob("*.*")}
+    found = onsight.check(troubles, reporter=QUIET)
+    kinds = by_kind(found)
+    assert list(kinds) == [
+        "unreadable", "missing class", "leak", "two labels", "exact copy", "near copy", "imbalance", "blank", "tiny",
+        "dark", "odd shape", "turned", "grey",
+    ]  # fmt: skip
+    assert [each["severity"] for each in found.findings] == ["error"] * 4 + ["warning"] * 5 + ["note"] * 4
+    assert found.has_errors
+    assert pictures(kinds["unreadable"]) == {("train/cat/broken.png",), ("train/cat/empty.jpg",)}
+    assert kinds["missing class"]["items"][0]["note"] == "no test pictures of eel"
+    assert pictures(kinds["leak"]) == {
+        ("test/dog/0.png", "train/dog/leaked.png"),
+        ("test/cat/1.png", "train/cat/turned.jpg"),
+    }
+    assert "2 of 8 test pictures (25.00%)" in kinds["leak"]["text"]
+    assert "1 of them exact" in kinds["leak"]["text"]
+    assert any("turned by 90°" in item["note"] for item in kinds["leak"]["items"])
+    assert pictures(kinds["two labels"]) == {("train/cat/2.png", "train/dog/also-a-cat.png")}
+    assert kinds["exact copy"]["count"] == 3
+    assert pictures(kinds["near copy"]) == {("test/cat/1.png", "train/cat/turned.jpg")}
+    assert pictures(kinds["blank"]) == {("train/cat/blank.png",)}
+    assert pictures(kinds["tiny"]) == {("train/cat/tiny.png",)}
+    assert pictures(kinds["dark"]) == {("train/dog/dark.png",)}
+    assert pictures(kinds["odd shape"]) == {("train/cat/odd.png",)}
+    assert pictures(kinds["turned"]) == {("train/dog/phone.jpg",)}
+    assert pictures(kinds["grey"]) == {("train/dog/grey.png",)}
+    assert "of eel" in kinds["imbalance"]["text"]
+    assert {path: path.read_bytes() for path in troubles.rglob("*.*")} == before
+
+    assert json.loads((found.folder / "check.json").read_text()) == found.record
+    page = (found.folder / "check.html").read_text()
+    assert "<img src=x" not in page
+    assert "&lt;img src=x onerror" in page
+    assert not re.search(r"""(?:src|href)=["'](?!data:|#)""", page)
+    assert page.count("data:image/jpeg;base64") >= 14
+    assert "2 of 8 test pictures (25.00%)" in str(found)
+
+
+def test_good_pictures_have_no_findings(photos):
+    found = onsight.check(photos, out=photos.parent / "out", reporter=QUIET)
+    assert found.findings == []
+    assert not found.has_errors
+    assert found.record["kept"] == 32
+    assert "Nothing was found" in (photos.parent / "out" / "check.html").read_text()
+    assert "Nothing was found." in str(found)
+
+
+def test_an_empty_class_does_not_hide_that_the_others_are_uneven(photos):
+    for number in range(1, 12):
+        (photos / "train" / "cat" / f"{number}.png").unlink()
+    (photos / "train" / "empty").mkdir()
+    found = onsight.check(photos, reporter=QUIET)
+    texts = {each["kind"]: each["text"] for each in found.findings}
+    assert texts["imbalance"] == "The classes are uneven: 12 pictures of dog, 1 of cat."
+    assert "missing class" in texts
+
+
+def test_a_keep_list_leaves_no_error_but_those_of_classes(troubles):
+    path = troubles.parent / "keep.txt"
+    found = onsight.check(troubles, keep_list=path, reporter=QUIET)
+    dataset = load_dataset(troubles, complete=False)
+    kept = read_keep_list(path, dataset)
+    names = {dataset.names[index] for index in np.flatnonzero(kept)}
+    gone = set(dataset.names) - names
+    first_of_two = f"train/dog/{HOSTILE}" if f"train/dog/{HOSTILE}" in gone else "train/dog/1.png"
+    assert gone == {
+        "train/cat/broken.png", "train/cat/empty.jpg", "train/cat/2.png", "train/dog/also-a-cat.png",
+        "train/dog/leaked.png", "train/cat/turned.jpg", first_of_two,
+    }  # fmt: skip
+    assert found.record["kept"] == len(names)
+    left = check.find(dataset, measures.load_facts(dataset), kept)
+    assert {each["kind"] for each in left}.isdisjoint({"unreadable", "leak", "two labels", "exact copy", "near copy"})
+
+
+def test_a_chain_of_copies_loses_no_more_than_it_must():
+    """A is nearly B and B nearly C, but A is not C: both ends stay."""
+    dataset = load_dataset("toy")
+    known = measures.known_facts(dataset, check.load_pixels(dataset, 24))
+    chain = measures.Pairs(np.array([0, 3]), np.array([3, 6]), np.zeros(2, np.int64), np.ones(2, np.float32))
+    table = {**vars(known), "pairs": chain}
+    kept = check.keep(dataset, measures.Facts(**table))
+    assert np.flatnonzero(~kept).tolist() == [3]
+
+
+def test_a_second_check_measures_nothing(photos, monkeypatch):
+    first = onsight.check(photos, reporter=QUIET)
+    monkeypatch.setattr(measures, "find_pairs", lambda *_: pytest.fail("it looked for duplicates again"))
+    second = onsight.check(photos, reporter=QUIET)
+    assert second.findings == first.findings
+
+
+def test_damaged_facts_are_measured_anew(photos):
+    onsight.check(photos, reporter=QUIET)
+    path = measures._path(load_dataset(photos))
+    for content in (b"", b"PK\3\4 nonsense", path.read_bytes()[:-200]):
+        path.write_bytes(content)
+        assert measures.load_facts(load_dataset(photos)) is None
+    assert onsight.check(photos, reporter=QUIET).findings == []
+
+
+def test_sets_of_arrays_and_zips(photos):
+    assert {each["kind"] for each in onsight.check("toy", reporter=QUIET).findings} <= {
+        "near copy",
+        "leak",
+        "exact copy",
+    }
+    shutil.make_archive("packed", "zip", photos)
+    assert onsight.check("packed.zip", reporter=QUIET).findings == []
+
+
+def test_names_with_line_breaks_survive_a_keep_list(tmp_path):
+    names = ["a.png", 'b"c.png', '"quoted".png', "two\nlines.png", "\u2028.png", " space .png", "ü.png"]
+    write_keep_list(tmp_path / "sub" / "keep.txt", names)
+    dataset = load_dataset("toy")
+    table = {**vars(dataset), "names": tuple(names), "labels": np.arange(7) % 3}
+    kept = read_keep_list(tmp_path / "sub" / "keep.txt", type(dataset)(**table))
+    assert kept.all()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read: No such file"),
+        (b"\xff\xfe", "cannot be read"),
+        (b"toy#0\ntoy#1\nmine.jpg\n", r"line 3, names 'mine.jpg', which is not in toy\. .*'toy#0'"),
+        (b"toy#0\r\ntoy#1\r\n", "leaves no picture of the class 'red'"),
+    ],
+)
+def test_unusable_keep_lists(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "keep.txt").write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        read_keep_list(tmp_path / "keep.txt", load_dataset("toy"))
+
+
+def test_the_page_shows_one_of_each_group_first():
+    items = [{"pictures": list(pair), "note": ""} for pair in ("ab", "bc", "de", "ca", "fg")]
+    assert ["".join(item["pictures"]) for item in varied(items)] == ["ab", "de", "fg", "bc", "ca"]
+
+
+def call(monkeypatch, *words):
+    monkeypatch.setattr(sys, "argv", ["onsight", *map(str, words)])
+    try:
+        main()
+    except SystemExit as stop:
+        return stop.code or 0
+    return 0
+
+
+def test_the_command(troubles, photos, monkeypatch, capsys):
+    (photos / "train" / "dog" / "a\x1b[31m\nb.png").write_bytes(b"nonsense")
+    assert call(monkeypatch, "check", photos, "--quiet", "--keep-list", "keep.txt") == 0
+    out = capsys.readouterr().out
+    assert "error    3 pictures cannot be read." in out
+    assert "\x1b" not in out
+    assert "checks/photos/check.html" in out
+    assert "pictures to keep: keep.txt" in out
+    assert call(monkeypatch, "check", photos, "--quiet", "--strict", "--format", "json", "--out", "elsewhere") == 1
+    assert json.loads(capsys.readouterr().out) == json.loads(Path("elsewhere/check.json").read_text())
+    assert call(monkeypatch, "check", "toy", "--quiet") == 0
+    assert call(monkeypatch, "check", "nowhere/") == 2
+
+
+def test_training_with_and_without_an_earlier_check(photos):
+    for number in range(2):
+        shutil.copy(photos / "test" / "dog" / f"{number}.png", photos / "train" / "dog" / f"leak{number}.png")
+    Image.open(photos / "test" / "cat" / "0.png").save(photos / "train" / "cat" / "near.jpg", quality=60)
+    notes = []
+
+    class Spy(Reporter):
+        def note(self, text):
+            notes.append(text)
+
+    spec = onsight.TrainSpec(data=str(photos), epochs=1, batch_size=8, model="cnn", image_size=32)
+    run = onsight.train(spec, reporter=Spy())
+    known = json.loads((run.folder / "check.json").read_text())
+    assert not known["complete"]
+    assert [each["kind"] for each in known["findings"]] == ["leak", "exact copy"]
+    assert "2 of 8 test pictures" in "\n".join(notes)
+    assert "onsight check" in "\n".join(notes)
+
+    onsight.check(photos, keep_list=photos.parent / "keep.txt", reporter=QUIET)
+    run = onsight.train(spec, reporter=QUIET)
+    known = json.loads((run.folder / "check.json").read_text())
+    assert known["complete"]
+    assert "3 of 8 test pictures" in known["findings"][0]["text"]
+    assert set(known["findings"][0]) == {"kind", "severity", "count", "text", "advice"}
+
+    run = onsight.train(spec.model_copy(update={"keep_list": photos.parent / "keep.txt"}), reporter=QUIET)
+    assert json.loads((run.folder / "check.json").read_text())["findings"] == []
+    members = {name for part in run.dataset["split"].values() for name in part}
+    assert len(members) == 32
+    assert not members & {"train/dog/leak0.png", "train/dog/leak1.png", "train/cat/near.jpg"}
+    assert run.dataset["keep_list"]["kept"] == 32
+    assert run.dataset["keep_list"]["of"] == 35
+    assert onsight.evaluate(run, reporter=QUIET).metrics["n"] == 8
+    resumed = onsight.training.resume(run, epochs=2, reporter=QUIET)
+    assert len(resumed.history()) == 2
+
+
+@pytest.mark.slow
+def test_cifar10(real_data, monkeypatch):
+    found = onsight.check("cifar10", data_dir=real_data, reporter=QUIET)
+    kinds = by_kind(found)
+    # ciFAIR-10 (B. Barz, J. Denzler, "Do We Train on Test Data?", 2020) found copies of 3.25 % by hand.
+    assert 300 <= kinds["leak"]["count"] <= 420
+    assert (found.folder / "check.html").stat().st_size < 5_000_000

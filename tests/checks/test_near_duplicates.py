@@ -1,0 +1,141 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from onsight.checks import near_duplicates
+from onsight.checks.near_duplicates import VARIANTS, candidates, find_pairs
+from onsight.data.dataset import load_dataset
+
+
+def resized(picture, side):
+    return np.asarray(Image.fromarray(np.ascontiguousarray(picture)).resize((side, side), Image.Resampling.BILINEAR))
+
+
+def saved_as_jpeg(picture, rng):
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "JPEG", quality=50)
+    return np.asarray(Image.open(file).convert("RGB"))
+
+
+def cropped(picture, rng):
+    top, bottom, left, right = rng.integers(0, 3, 4)
+    if not top + bottom + left + right:
+        left = 1
+    side = len(picture)
+    return resized(picture[top : side - bottom, left : side - right], side)
+
+
+def brightened(picture, rng):
+    return np.clip(np.rint(picture * rng.choice([0.9, 1.1])), 0, 255).astype(np.uint8)
+
+
+COPIES = {
+    "mirrored": lambda picture, rng: picture[:, ::-1],
+    "JPEG 50": saved_as_jpeg,
+    "brightness": brightened,
+    "crop": cropped,
+    "grey": lambda picture, rng: np.asarray(Image.fromarray(picture).convert("L").convert("RGB")),
+}
+
+
+def plant(pictures, count, rng):
+    """Return pictures and behind them `count` near-copies of random ones, of each kind in turn; and of which ones."""
+    bases = rng.choice(len(pictures), count, replace=False)
+    kinds = [*COPIES.values()]
+    copies = [kinds[number % len(kinds)](pictures[base], rng) for number, base in enumerate(bases)]
+    return np.concatenate([pictures, np.stack(copies)]), bases
+
+
+def drawn(count, rng, side=32):
+    """Random landscapes: noise of several scales, so that near pixels are alike as in photos."""
+    pictures = np.zeros((count, side, side, 3), np.float32)
+    for scale in (2, 4, 8, 16, 32):
+        for picture, noise in zip(pictures, rng.normal(size=(count, scale, scale)).astype(np.float32), strict=True):
+            picture += np.asarray(Image.fromarray(noise).resize((side, side), Image.Resampling.BILINEAR))[..., None]
+    pictures *= rng.uniform(0.3, 1, (count, 1, 1, 3)).astype(np.float32)
+    return np.clip(128 + 40 * pictures, 0, 255).astype(np.uint8)
+
+
+def as_set(pairs):
+    return {(min(pair), max(pair)) for pair in zip(pairs.first.tolist(), pairs.second.tolist(), strict=True)}
+
+
+def test_planted_copies_are_found_and_nothing_else():
+    rng = np.random.default_rng(0)
+    pictures, bases = plant(drawn(500, rng), 100, rng)
+    found = as_set(find_pairs(pictures))
+    planted = {(int(base), 500 + number) for number, base in enumerate(bases)}
+    assert len(found & planted) >= 98
+    assert not found - planted
+
+
+@pytest.mark.slow
+def test_planted_copies_among_20000_real_pictures(real_data):
+    rng = np.random.default_rng(0)
+    dataset = load_dataset("cifar10", real_data)
+    chosen = rng.choice(len(dataset), 20_000, replace=False)
+    before = as_set(find_pairs(dataset.images[chosen]))
+    pictures, bases = plant(dataset.images[chosen], 500, rng)
+    found = as_set(find_pairs(pictures))
+    planted = {(int(base), 20_000 + number) for number, base in enumerate(bases)}
+    assert len(found & planted) >= 0.95 * 500
+
+    # A copy of a picture that has a near-duplicate already is a near-duplicate of that one too, and so are two of them.
+    def source(index):
+        return int(bases[index - 20_000]) if index >= 20_000 else index
+
+    new = {tuple(sorted(map(source, pair))) for pair in found - before - planted}
+    false = {pair for pair in new - before if pair[0] != pair[1]}
+    assert len(false) <= 20
+
+
+@pytest.mark.parametrize("variant", range(8))
+@pytest.mark.parametrize("side", [32, 64])
+def test_mirrored_and_turned_copies_say_how(variant, side):
+    pictures = drawn(20, np.random.default_rng(1), side)
+    turned = pictures[3].swapaxes(0, 1) if variant & 4 else pictures[3]
+    turned = turned[::-1] if variant & 2 else turned
+    turned = turned[:, ::-1] if variant & 1 else turned
+    found = find_pairs(np.concatenate([pictures, turned[np.newaxis]]))
+    assert as_set(found) == {(3, 20)}
+    assert VARIANTS[found.variant[0]] == VARIANTS[variant]
+    assert found.score[0] > 0.99
+
+
+def test_pictures_without_detail_are_no_pairs():
+    rows = np.linspace(60, 200, 32)
+    skies = np.stack([np.clip(np.repeat((rows + shift)[:, None, None], 32, 1), 0, 255) for shift in range(20)])
+    skies = np.repeat(skies, 3, axis=3) + np.random.default_rng(0).normal(0, 3, (20, 32, 32, 3))
+    assert not len(find_pairs(skies.clip(0, 255).astype(np.uint8)).first)
+    assert not len(find_pairs(np.zeros((5, 32, 32, 3), np.uint8)).first)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_hardly_any_pictures(count):
+    assert not len(find_pairs(drawn(2, np.random.default_rng(0))[:count]).first)
+
+
+def test_other_sizes_are_refused():
+    with pytest.raises(ValueError, match=r"\(40, 40\) pixels, expected squares of a multiple of 32"):
+        find_pairs(np.zeros((3, 40, 40, 3), np.uint8))
+
+
+def test_candidates_of_synthetic_hashes():
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 2**63, 20_000, np.uint64)
+    flips = sum(np.uint64(1) << rng.integers(0, 63, 500, np.uint64) for _ in range(3))
+    codes[:500] = codes[-500:] ^ flips
+    found = {
+        (int(a), int(b)) for _, asking, other in candidates(codes, [codes]) for a, b in zip(asking, other, strict=True)
+    }
+    assert np.mean([(i, 19_500 + i) in found or (19_500 + i, i) in found for i in range(500)]) > 0.95
+    assert all(a != b for a, b in found)
+    assert all(bin(int(codes[a] ^ codes[b])).count("1") <= near_duplicates.DISTANCE for a, b in list(found)[:200])
+
+
+def test_the_cost_of_a_hash_does_not_depend_on_how_many_are_alike():
+    # All equal: a bucket would hold all of them, a place still has eight neighbours.
+    codes = np.full(5_000, 7, np.uint64)
+    assert all(len(asking) <= 2 * near_duplicates.WINDOW * len(codes) for _, asking, _ in candidates(codes, [codes]))

@@ -1,0 +1,203 @@
+"""The flow through the command line, in this process, and what it says to wrong input."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from onsight.__main__ import main
+from onsight.data.dataset import load_dataset
+from onsight.models.registry import MODELS
+from onsight.spec import PRESETS, TrainSpec
+
+
+@pytest.fixture
+def onsight(monkeypatch, capsys):
+    """Call the command line: (exit code, standard output, standard error)."""
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["onsight", *map(str, words)])
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+@pytest.mark.backend
+def test_train_evaluate_predict_report_runs(onsight, tmp_path):
+    words = "train toy --model cnn --epochs 12 --batch-size 32 --optimizer adam --learning-rate 0.002"
+    code, out, err = onsight(*words.split())
+    assert code == 0, err
+    run = out.strip()
+    assert run == "runs/toy-cnn-0001"
+    assert "epoch 12/12" in err
+    assert "batch_size" not in err.split("epoch  1/12")[0].replace("--batch-size", "")  # it was asked for: no reason
+    assert "schedule" in err
+    assert f"Next: onsight evaluate {run}" in err
+
+    code, out, err = onsight("evaluate", "runs/latest")
+    assert code == 0, err
+    assert "of 60 test pictures right (95 %:" in out
+    assert "report.html" in out
+    code, out, _ = onsight("evaluate", run, "--format", "json", "--quiet")
+    assert json.loads(out)["n"] == 60
+    code, out, _ = onsight("evaluate", run, "--robustness", "--quick", "--quiet")
+    assert code == 0
+    assert "Under corruptions (CIFAR-10-C style, 60 pictures)" in out
+    assert (tmp_path / run / "evaluations/test/robustness.json").exists()
+
+    toy = load_dataset("toy")
+    red = next(i for i, label in enumerate(toy.labels) if toy.classes[label] == "red" and toy.parts[i] == "test")
+    Image.fromarray(toy.images[red]).save(tmp_path / "=red.png")
+    (tmp_path / "bad.png").write_bytes(b"nothing")
+    code, out, err = onsight("predict", "runs/latest", tmp_path / "=red.png", tmp_path / "bad.png", "--top", 2)
+    assert code == 0
+    assert "% red" in out.splitlines()[0]
+    assert "unreadable: " in out.splitlines()[1]
+    assert "1 of 2 pictures could not be read" in err
+    code, out, _ = onsight("predict", run, "=red.png", "bad.png", "--format", "json", "--top", 3)
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert rows[0]["top"][0]["label"] == "red"
+    assert len(rows[0]["top"]) == 3
+    assert rows[1]["top"] == []
+    assert rows[1]["error"]
+    code, out, _ = onsight("predict", run, "=red.png", "bad.png", "--format", "csv", "--top", 1)
+    rows = list(csv.reader(out.splitlines()))
+    assert rows[0] == ["path", "label1", "probability1", "unsure", "error"]
+    assert rows[1][:2] == ["'=red.png", "red"]  # no spreadsheet runs it
+    assert rows[1][3:] == ["false", ""]
+    assert rows[2][4]
+    assert onsight("predict", run, "bad.png")[0] == 2
+
+    code, out, _ = onsight("runs")
+    assert "toy-cnn-0001" in out
+    assert "12/12" in out
+    code, out, _ = onsight("report", run)
+    assert out.strip() == "runs/toy-cnn-0001/report.html"
+    code, out, err = onsight("train", "--resume", run, "--epochs", 13)
+    assert code == 0, err
+    assert "13/13" in onsight("runs")[1]
+
+
+def test_lists(onsight):
+    for verb, names in (("models", MODELS), ("presets", PRESETS), ("datasets", ["cifar10", "cifar100", "digits"])):
+        code, out, _ = onsight(verb)
+        assert code == 0
+        assert all(name in out for name in names)
+    assert "No runs in runs" in onsight("runs")[1]
+    assert "Freed" in onsight("clear-cache")[1]
+
+
+def test_one_model_is_shown_with_its_layers(onsight):
+    code, out, _ = onsight("models", "cnn", "--classes", 3)
+    assert code == 0
+    assert "the tutorials' small CNN" in out
+    assert "Three times 3x3 valid convolution" in out  # its docstring
+    lines = out.splitlines()
+    assert next(line.split() for line in lines if line.startswith("conv2 ")) == [
+        "conv2", "Conv2D", "13", "x", "13", "x", "64", "18,496", "3,115,008",
+    ]  # fmt: skip
+    assert next(line.split() for line in lines if line.startswith("total ")) == ["total", "160,195", "5,138,176"]
+    assert "159,747 parameters are trained" in lines[-1]
+    code, _, err = onsight("models", "cnn", "--image-size", 16)
+    assert code == 2
+    assert "22 to 256 px" in err
+    assert "Did you mean 'cnn'" in onsight("models", "cn")[2]
+
+
+def test_help_names_every_setting(onsight):
+    _, out, _ = onsight("train", "--help")
+    elsewhere = {"data", "teacher", "sparsity", "channels"}  # an argument; distill and prune set the others
+    for field in TrainSpec.model_fields:
+        assert f"--{field.replace('_', '-')}" in out or field in elsewhere, field
+    _, out, _ = onsight("--help")
+    for verb in (
+        "train",
+        "evaluate",
+        "predict",
+        "models",
+        "datasets",
+        "presets",
+        "runs",
+        "demo",
+        "report",
+        "prune",
+        "distill",
+    ):
+        assert verb in out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "nowhere/", "--quiet"], "No data set 'nowhere/'"),
+        (["train", "nowhere/"], "No data set 'nowhere/'"),
+        (["train", "toy", "--model", "resnet"], "No model 'resnet'. Known: mlp"),
+        (["train", "toy", "--epochs", "0"], "epochs=0 cannot be used"),
+        (["train", "toy", "--epochs", "many"], "many"),
+        (["train", "toy", "--epoch", "1"], "--epochs"),
+        (["train", "toy", "--image-size", "16", "--model", "cnn"], "22 to 256 px"),
+        (["train", "--resume", "runs/latest"], "no unfinished run"),
+        (["train", "--resume", "runs/latest", "--model", "cnn"], "keeps its own settings"),
+        (["train", "~nobody-of-that-name/photos"], "No data set '~nobody"),
+        (["train", "x" * 300], "cannot be read or written: File name too long"),
+        (["check", "toy", "--keep-list", "nowhere/keep.txt"], "there is no folder 'nowhere'"),
+        (["evaluate", "nowhere"], "no run at nowhere"),
+        (["evaluate", "nowhere", "--quick"], "ask for --robustness --quick"),
+        (["train", "toy", "--min-precision", "1.5"], "min_precision=1.5 cannot be used"),
+        (["predict", "latest"], "No picture was given"),
+        (["predict", "latest", "x.jpg"], "no finished run"),
+        (["predict", "latest", "x.jpg", "--top", "0"], "--top 0"),
+        (["fly"], "fly"),
+    ],
+)
+def test_the_users_mistakes_are_one_message_and_exit_code_2(onsight, words, message):
+    code, out, err = onsight(*words)
+    assert code == 2
+    assert message in err
+    assert out == ""
+    assert "Traceback" not in err
+
+
+def test_a_bug_keeps_its_traceback(onsight, monkeypatch):
+    monkeypatch.setattr("onsight.runs.run.list_runs", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        onsight("runs")
+
+
+def test_a_closed_pipe_is_no_error():
+    command = f"{sys.executable} -m onsight presets | head -n 0"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+
+
+def test_ctrl_c_outside_training(onsight, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("onsight.runs.run.list_runs", stop)
+    assert onsight("runs")[0] == 130
+
+
+def test_a_file_name_in_an_error_cannot_steer_the_terminal(onsight):
+    code, _, err = onsight("predict", "evil\x1b[31m", "x.jpg")
+    assert code == 2
+    assert "\x1b" not in err
+
+
+def test_a_full_disk_outside_training(onsight, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device", "runs")
+
+    monkeypatch.setattr("onsight.runs.run.list_runs", full)
+    code, _, err = onsight("runs")
+    assert code == 1
+    assert "The disk is full: runs" in err

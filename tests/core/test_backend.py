@@ -1,0 +1,86 @@
+import logging
+import os
+import subprocess
+import sys
+
+import pytest
+
+from onsight.core.backend import choose_backend, choose_precision, environment, use_backend, without_lines
+from onsight.core.errors import SpecError
+
+pytestmark = pytest.mark.backend
+
+
+def in_a_new_process(code: str, **environ: str) -> str:
+    env = {key: value for key, value in os.environ.items() if key != "KERAS_BACKEND"} | environ
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=True)
+    return done.stdout.strip()
+
+
+def test_importing_onsight_and_its_command_line_imports_no_framework():
+    code = (
+        "import sys, onsight, onsight.cli.app; onsight.TrainSpec; "
+        "print([m for m in ('keras', 'tensorflow', 'jax', 'torch', 'numpy', 'scipy', 'sklearn') if m in sys.modules])"
+    )
+    assert in_a_new_process(code) == "[]"
+
+
+def test_what_reads_a_run_imports_no_framework():
+    code = (
+        "import sys, onsight.metrics.scores, onsight.reporting.plots, onsight.reporting.report, onsight.runs.run, onsight.data.dataset; "
+        "import onsight.models.registry, onsight.data.pixel_cache, onsight.data.split, onsight.training.checkpoints, onsight.models.model_file; "
+        "import onsight.inference.predict, onsight.evaluation.evaluate, onsight.training.train; "
+        "print([m for m in ('keras', 'tensorflow', 'jax') if m in sys.modules])"
+    )
+    assert in_a_new_process(code) == "[]"
+
+
+def test_a_choice_has_a_reason():
+    code = "from onsight.core.backend import choose_backend; print(choose_backend())"
+    assert "faster one on a CPU" in in_a_new_process(code)
+    assert "KERAS_BACKEND says so" in in_a_new_process(code, KERAS_BACKEND="jax")
+
+
+def test_too_late_and_unsupported():
+    import keras
+
+    other = "jax" if keras.config.backend() == "tensorflow" else "tensorflow"
+    with pytest.raises(SpecError, match=f"--backend {other} comes too late"):
+        choose_backend(other)
+    with pytest.raises(subprocess.CalledProcessError) as error:
+        in_a_new_process("from onsight.core.backend import choose_backend; choose_backend()", KERAS_BACKEND="torch")
+    assert "not installed or not supported" in error.value.stderr
+
+
+def test_environment_names_what_a_figure_depends_on():
+    found = environment()
+    assert found["backend"] in ("tensorflow", "jax")
+    assert all(found.values())
+    assert "cores" in found["machine"]
+
+
+def test_starting_keras_prints_nothing():
+    code = "from onsight.core.backend import use_backend; use_backend(); import os; os.write(2, b'mine')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "mine"
+
+
+def test_only_unwanted_lines_are_kept_back(capfd):
+    with without_lines("chatter"):
+        os.write(2, b"a problem\nsome chatter of no use\nanother problem\n")
+    assert capfd.readouterr().err == "a problem\nanother problem\n"
+
+
+@pytest.mark.parametrize(("flags", "precision"), [({"avx2"}, "float32"), ({"avx2", "amx_bf16"}, "bfloat16")])
+def test_precision_follows_the_processor(monkeypatch, flags, precision):
+    monkeypatch.setattr("onsight.core.backend.processor_flags", lambda: flags)
+    choice = choose_precision("tensorflow")
+    assert choice.value == precision
+    assert "processor" in choice.reason
+
+
+def test_several_models_in_a_process_are_no_reason_for_a_warning():
+    use_backend()
+    (unwanted,) = logging.getLogger("tensorflow").filters
+    words = "5 out of the last 5 calls to %s triggered tf.function retracing.", "something else about %s"
+    assert [bool(unwanted(logging.LogRecord("", 30, "", 1, text, ("f",), None))) for text in words] == [False, True]

@@ -1,0 +1,373 @@
+import hashlib
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from onsight.core.errors import DownloadError
+from onsight.data import download as download_module
+from onsight.data.download import download
+
+CONTENT = bytes(range(256)) * 4096  # 1 MiB
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+HALF = len(CONTENT) // 2
+
+
+class Server(ThreadingHTTPServer):
+    """Serves CONTENT at every path, in the manner that the path names; `asked` logs (path, range, if-range)."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.asked = []
+        self.over = threading.Event()
+        self.etag = '"1"'
+
+    def handle_error(self, request, client_address):
+        """Say nothing when the client hangs up, which is what some tests are about."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+    def url(self, path):
+        return f"http://127.0.0.1:{self.server_port}/{path}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+    def do_GET(self):
+        manner = self.path.strip("/")
+        asked = self.server.asked
+        asked.append((manner, self.headers.get("Range"), self.headers.get("If-Range")))
+        first = len(asked) == 1
+        if manner == "absent":
+            self.send_error(404)
+        elif manner == "busy" or (manner == "busy-once" and first):
+            self.send_error(503)
+        elif manner == "circle" or (manner == "moved" and first):
+            self.redirect(manner)
+        elif manner == "to-ftp":
+            self.redirect("ftp://127.0.0.1/file")
+        elif manner == "garbage":
+            self.whole(bytes(len(CONTENT)))
+        elif manner == "login-page":
+            self.whole(b"<html>Please log in</html>", "text/html")
+        elif manner == "endless":
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(CONTENT + b"more")
+        elif manner == "deaf":
+            self.send(CONTENT, 200, stop=HALF if first else None)
+        elif manner == "elsewhere":
+            self.send(CONTENT[7:], 206, {"Content-Range": f"bytes 7-{len(CONTENT) - 1}/{len(CONTENT)}"})
+        elif manner == "stubborn" and self.headers.get("Range"):  # goes on, whatever was begun
+            span = f"bytes 1000-{len(CONTENT) - 1}/{len(CONTENT)}"
+            self.send(CONTENT[1000:], 206, {"Content-Range": span, "ETag": '"2"'})
+        elif manner == "cut-always":
+            self.ranged(stop=1000)
+        elif manner == "changes":
+            self.ranged(stop=HALF if first else None)
+            self.server.etag = '"2"'
+        elif manner in ("cut", "stall"):
+            self.ranged(stop=HALF if first else None, stall=manner == "stall")
+        else:
+            self.ranged()
+
+    def redirect(self, to):
+        self.send_response(302)
+        self.send_header("Location", to)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def whole(self, content, kind="application/gzip"):
+        self.send(content, 200, {"Content-Type": kind})
+
+    def ranged(self, **how):
+        """Answer as RFC 9110 says: the rest of the file where its version is the one that was asked for."""
+        span = self.headers.get("Range")
+        if not span or self.headers.get("If-Range", self.server.etag) != self.server.etag:
+            return self.send(CONTENT, 200, **how)
+        start = int(span.removeprefix("bytes=").removesuffix("-"))
+        if start >= len(CONTENT):
+            return self.send_error(416)
+        span = f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}"
+        return self.send(CONTENT[start:], 206, {"Content-Range": span}, **how)
+
+    def send(self, content, status, headers=None, stop=None, stall=False):
+        self.send_response(status)
+        for name, value in {"Content-Length": len(content), "ETag": self.server.etag, **(headers or {})}.items():
+            self.send_header(name, str(value))
+        self.end_headers()
+        self.wfile.write(content[:stop])
+        self.wfile.flush()
+        if stall and stop:
+            self.server.over.wait(20)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(download_module, "PAUSE", 0.01)
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.fixture
+def server():
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.over.set()
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def target(tmp_path):
+    return tmp_path / "downloads" / "file.tar.gz"
+
+
+def fetch(server, path, target, **options):
+    options = {"sha256": SHA256, "size": len(CONTENT), "timeout": 0.3, **options}
+    return download(server.url(path), target, **options)
+
+
+def partial_of(target):
+    return target.with_name(target.name + ".partial")
+
+
+def left_by_an_earlier_start(target, content):
+    target.parent.mkdir()
+    partial_of(target).write_bytes(content)
+
+
+def test_without_a_published_checksum_the_first_ones_is_kept(server, target):
+    note = target.with_name(f"{target.name}.sha256")
+    assert fetch(server, "whole", target, sha256=None, size=None).read_bytes() == CONTENT
+    assert note.read_text() == SHA256
+    target.unlink()
+    with pytest.raises(DownloadError, match=f"expected SHA-256 {SHA256} as at the first download .remove {note.name}"):
+        fetch(server, "garbage", target, sha256=None, size=None)
+    assert not target.exists()
+    assert fetch(server, "whole", target, sha256=None, size=None).exists()
+    asked = len(server.asked)
+    assert fetch(server, "whole", target, sha256=None, size=None).exists()
+    assert len(server.asked) == asked  # it is there, and as recorded
+
+
+def test_the_first_download_takes_no_beginning_that_nothing_vouches_for(server, target):
+    left_by_an_earlier_start(target, b"x" * 1000)
+    assert fetch(server, "whole", target, sha256=None, size=None).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("version", ['"1"', '"0"'])
+def test_the_first_download_goes_on_only_where_the_server_has_the_same_version(server, target, version):
+    left_by_an_earlier_start(target, (CONTENT if version == server.etag else b"x" * 1000)[:1000])
+    partial_of(target).with_name(f"{partial_of(target).name}.etag").write_text(version)
+    assert fetch(server, "whole", target, sha256=None, size=None).read_bytes() == CONTENT
+    assert server.asked[-1] == ("whole", "bytes=1000-", version)
+    assert sorted(path.suffix for path in target.parent.iterdir()) == [".gz", ".lock", ".sha256"]
+
+
+@pytest.mark.parametrize(("path", "version"), [("stubborn", '"1"'), ("stubborn", ""), ("whole", "")])
+def test_the_first_download_is_never_joined_of_two_files(server, target, path, version):
+    left_by_an_earlier_start(target, b"x" * 1000)
+    partial_of(target).with_name(f"{partial_of(target).name}.etag").write_text(version)
+    assert fetch(server, path, target, sha256=None, size=None).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [("endless", "does not say how long it is"), ("absent", "answered 404"), ("to-ftp", "ftp.* is refused")],
+)
+def test_a_length_that_cannot_be_known_is_an_error(server, target, path, message):
+    with pytest.raises(DownloadError, match=message):
+        fetch(server, path, target, sha256=None, size=None)
+    assert not target.with_name(f"{target.name}.sha256").exists()
+
+
+def test_a_file_arrives_whole_and_nothing_else_is_left(server, target):
+    told = []
+    assert fetch(server, "whole", target, progress=lambda *done: told.append(done)) == target
+    assert target.read_bytes() == CONTENT
+    assert told[-1] == (len(CONTENT), len(CONTENT))
+    assert sorted(told) == told
+    assert not partial_of(target).exists()
+
+
+def test_a_file_that_is_there_is_not_fetched_again(server, target):
+    fetch(server, "whole", target)
+    fetch(server, "whole", target)
+    assert len(server.asked) == 1
+
+
+def test_a_wrong_file_that_is_there_is_replaced(server, target):
+    target.parent.mkdir()
+    target.write_bytes(b"half of it")
+    assert fetch(server, "whole", target).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("manner", ["cut", "stall"])
+def test_a_broken_download_goes_on_where_it_stopped(server, target, manner):
+    assert fetch(server, manner, target).read_bytes() == CONTENT
+    assert server.asked == [(manner, None, None), (manner, f"bytes={HALF}-", '"1"')]
+
+
+def test_the_next_start_goes_on_where_the_last_one_stopped(server, target):
+    left_by_an_earlier_start(target, CONTENT[:1000])
+    assert fetch(server, "whole", target).read_bytes() == CONTENT
+    assert server.asked == [("whole", "bytes=1000-", None)]
+
+
+def test_a_whole_file_left_by_an_earlier_start_is_taken_without_asking(server, target):
+    left_by_an_earlier_start(target, CONTENT)
+    assert fetch(server, "whole", target).read_bytes() == CONTENT
+    assert server.asked == []
+
+
+@pytest.mark.parametrize("left", [b"x" * 1000, b"x" * len(CONTENT), CONTENT + b"more"])
+def test_a_wrong_beginning_left_by_an_earlier_start_is_fetched_anew(server, target, left):
+    left_by_an_earlier_start(target, left)
+    assert fetch(server, "whole", target).read_bytes() == CONTENT
+
+
+def test_a_server_that_cannot_resume_is_asked_for_all_of_it(server, target):
+    assert fetch(server, "deaf", target).read_bytes() == CONTENT
+    assert len(server.asked) == 2
+
+
+def test_a_file_that_changes_between_two_attempts_is_not_joined_of_two(server, target):
+    assert fetch(server, "changes", target).read_bytes() == CONTENT
+    assert server.asked[1:] == [("changes", f"bytes={HALF}-", '"1"')]
+
+
+def test_an_answer_with_another_range_is_not_appended(server, target):
+    left_by_an_earlier_start(target, CONTENT[:1000])
+    with pytest.raises(DownloadError, match="another range"):
+        fetch(server, "elsewhere", target)
+    assert not target.exists()
+
+
+def test_wrong_bytes_are_removed_and_both_checksums_are_named(server, target):
+    with pytest.raises(DownloadError) as caught:
+        fetch(server, "garbage", target)
+    message = str(caught.value)
+    assert SHA256 in message
+    assert hashlib.sha256(bytes(len(CONTENT))).hexdigest() in message
+    assert "--data-dir FOLDER" in message
+    assert [path.name for path in target.parent.iterdir()] == ["file.tar.gz.lock"]
+
+
+def test_a_login_page_in_between_is_noticed_by_its_size(server, target):
+    with pytest.raises(DownloadError, match=r"26 bytes of text/html, expected 1,048,576"):
+        fetch(server, "login-page", target)
+    assert len(server.asked) == 1
+
+
+def test_more_bytes_than_expected_are_not_kept(server, target):
+    with pytest.raises(DownloadError, match="more than the expected"):
+        fetch(server, "endless", target)
+    assert partial_of(target).stat().st_size == 0
+
+
+def test_an_absent_file_is_asked_for_once(server, target):
+    with pytest.raises(DownloadError, match=r"404 Not Found.*Put file\.tar\.gz in a folder"):
+        fetch(server, "absent", target)
+    assert len(server.asked) == 1
+
+
+def test_a_busy_server_is_asked_again(server, target):
+    assert fetch(server, "busy-once", target).read_bytes() == CONTENT
+
+
+def test_a_busy_server_is_asked_for_the_length_again(server, target):
+    assert fetch(server, "busy-once", target, size=None).read_bytes() == CONTENT
+    target.unlink()
+    with pytest.raises(DownloadError, match="answered 503"):
+        fetch(server, "busy", target, size=None, attempts=3)
+    assert len(server.asked) == 3 + 3
+
+
+@pytest.mark.parametrize(("manner", "reason"), [("busy", "503"), ("cut-always", "connection ended")])
+def test_a_server_that_never_delivers_is_given_up(server, target, manner, reason):
+    with pytest.raises(DownloadError, match=f"broke off 3 times.*{reason}"):
+        fetch(server, manner, target, attempts=3)
+    assert len(server.asked) == 3
+
+
+def test_attempts_that_bring_much_are_not_counted(server, target, monkeypatch):
+    monkeypatch.setattr(download_module, "PROGRESS", 1000)
+    content_left = CONTENT[: len(CONTENT) - 5000]
+    left_by_an_earlier_start(target, content_left)
+    assert fetch(server, "cut-always", target, attempts=2).read_bytes() == CONTENT
+    assert len(server.asked) == 5
+
+
+def test_redirects_are_followed(server, target):
+    assert fetch(server, "moved", target).read_bytes() == CONTENT
+
+
+def test_redirects_in_a_circle_end(server, target):
+    with pytest.raises(DownloadError, match="302"):
+        fetch(server, "circle", target)
+    assert len(server.asked) <= 6
+
+
+def test_a_redirect_to_another_protocol_is_refused(server, target):
+    with pytest.raises(DownloadError, match=r"ftp://127\.0\.0\.1/file' is refused"):
+        fetch(server, "to-ftp", target)
+
+
+@pytest.mark.parametrize(
+    ("url", "after"), [("ftp://127.0.0.1/a", "http://a"), ("file:///a", "http://a"), ("http://a", "https://a")]
+)
+def test_unsafe_addresses_are_refused(url, after):
+    with pytest.raises(DownloadError, match="is refused"):
+        download_module._check_scheme(url, after)
+
+
+def test_a_dead_network_is_met_at_once_and_says_what_to_do(server, target):
+    closed = server.url("whole")
+    server.shutdown()
+    server.server_close()
+    began = time.perf_counter()
+    with pytest.raises(DownloadError) as caught:
+        download(closed, target, sha256=SHA256, size=len(CONTENT))
+    assert time.perf_counter() - began < 2
+    assert str(caught.value) == (
+        "Could not reach 127.0.0.1: Connection refused. "
+        "Put file.tar.gz in a folder and pass --data-dir FOLDER (or set ONSIGHT_DATA)."
+    )
+
+
+def test_a_folder_that_cannot_be_written_is_named(server, tmp_path):
+    (tmp_path / "downloads").write_text("a file, not a folder")
+    with pytest.raises(DownloadError, match=r"Could not write .*file\.tar\.gz"):
+        fetch(server, "whole", tmp_path / "downloads" / "file.tar.gz")
+
+
+def test_two_processes_fetch_one_file_once(server, target):
+    code = (
+        "import sys; from pathlib import Path; from onsight.data.download import download;"
+        f"download({server.url('whole')!r}, Path({str(target)!r}), sha256={SHA256!r}, size={len(CONTENT)})"
+    )
+    processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
+    assert [process.wait(30) for process in processes] == [0, 0, 0]
+    assert target.read_bytes() == CONTENT
+    assert len(server.asked) == 1
+
+
+def test_where_only_an_md5_is_published_that_is_checked(server, target):
+    md5 = hashlib.md5(CONTENT).hexdigest()
+    assert download(server.url("cut"), target, md5=md5, size=len(CONTENT)).read_bytes() == CONTENT
+    download(server.url("whole"), target, md5=md5)
+    assert len(server.asked) == 2  # cut, resumed, and then there
+    target.write_bytes(b"damaged")
+    with pytest.raises(DownloadError, match=rf"sent other bytes: expected MD5 {md5}, got .* Do this\.$"):
+        download(server.url("garbage"), target, md5=md5, mend="Do this.")

@@ -1,0 +1,334 @@
+import os
+import pickle
+import socket
+import unicodedata
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from onsight.core.errors import DataError, PictureError
+from onsight.data import folder as folder_module
+from onsight.data.dataset import load_dataset
+from onsight.data.folder import read_csv, read_folder
+
+
+def make(root, *paths):
+    """Create files that hold their own path, so that reading the wrong one shows."""
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(str(path).encode())
+    return root
+
+
+@pytest.fixture
+def photos(tmp_path):
+    return tmp_path / "photos"
+
+
+FLAT = ("cat/1.jpg", "cat/2.JPEG", "dog/1.png")
+DIVIDED = ("train/cat/1.jpg", "train/dog/1.jpg", "test/cat/2.jpg", "test/dog/2.jpg")
+
+
+def test_one_folder_a_class(photos):
+    dataset = load_dataset(make(photos, *FLAT))
+    assert dataset.name == "photos"
+    assert dataset.classes == ("cat", "dog")
+    assert dataset.names == FLAT
+    assert dataset.labels.tolist() == [0, 0, 1]
+    assert dataset.labels.dtype == np.int64
+    assert dataset.parts.tolist() == ["", "", ""]
+    assert dataset.provenance == "folder photos (3 pictures)"
+    assert dataset.images is None
+    assert [dataset.read(index) for index in range(3)] == [name.encode() for name in FLAT]
+
+
+def test_an_incomplete_set_can_be_listed_where_that_is_asked(photos):
+    make(photos, *DIVIDED, "train/bird/1.jpg")
+    (photos / "test" / "cow").mkdir()
+    dataset = load_dataset(photos, complete=False)
+    assert dataset.classes == ("bird", "cat", "cow", "dog")
+    assert dataset.names == (
+        "test/cat/2.jpg",
+        "test/dog/2.jpg",
+        "train/bird/1.jpg",
+        "train/cat/1.jpg",
+        "train/dog/1.jpg",
+    )
+    assert dataset.labels.tolist() == [1, 3, 0, 1, 3]
+    with pytest.raises(DataError, match="cow"):
+        load_dataset(photos)
+
+
+@pytest.mark.parametrize(
+    ("spelled", "part"),
+    [
+        ("val", "validation"),
+        ("valid", "validation"),
+        ("Validation", "validation"),
+        ("TEST", "test"),
+        ("Train", "train"),
+    ],
+)
+def test_parts_are_told_by_their_folders(photos, spelled, part):
+    dataset = read_folder(
+        make(photos, "train/cat/1.jpg", "train/dog/1.jpg", f"{spelled}/cat/2.jpg", f"{spelled}/dog/2.jpg")
+    )
+    assert dataset.classes == ("cat", "dog")
+    assert {name: str(dataset.parts[index]) for index, name in enumerate(dataset.names)} == {
+        "train/cat/1.jpg": "train",
+        "train/dog/1.jpg": "train",
+        f"{spelled}/cat/2.jpg": part,
+        f"{spelled}/dog/2.jpg": part,
+    }
+
+
+def test_a_test_folder_alone_is_a_test_set(photos):
+    assert set(read_folder(make(photos, "test/cat/1.jpg", "test/dog/1.jpg")).parts.tolist()) == {"test"}
+
+
+def test_a_class_may_be_called_train(photos):
+    dataset = read_folder(make(photos, "train/1.jpg", "car/1.jpg", "plane/1.jpg"))
+    assert dataset.classes == ("car", "plane", "train")
+    assert set(dataset.parts.tolist()) == {""}
+
+
+def test_folders_below_a_class_count_to_it(photos):
+    dataset = read_folder(make(photos, "cat/black/2020/1.jpg", "cat/1.jpg", "dog/1.jpg"))
+    assert dataset.names == ("cat/1.jpg", "cat/black/2020/1.jpg", "dog/1.jpg")
+    assert dataset.labels.tolist() == [0, 0, 1]
+
+
+def test_what_is_hidden_or_no_picture_is_passed_over(photos):
+    make(
+        photos,
+        *FLAT,
+        ".cache/1.jpg",
+        "cat/._1.jpg",
+        "__MACOSX/cat/1.jpg",
+        "cat/notes.txt",
+        "cat/jpg",
+        "cover.jpg",
+        "readme.md",
+    )
+    (photos / "cat" / "folder.jpg").mkdir()
+    assert read_folder(photos).names == FLAT
+
+
+def test_the_fingerprint_follows_names_sizes_and_times(photos):
+    marks = [read_folder(make(photos, *FLAT)).fingerprint]
+    assert read_folder(photos).fingerprint == marks[0]
+    (photos / "cat/1.jpg").write_bytes(b"other")
+    os.utime(photos / "cat/1.jpg", (1e9, 1e9))
+    marks.append(read_folder(photos).fingerprint)
+    os.utime(photos / "cat/1.jpg", (1e9, 1e9 + 1))
+    marks.append(read_folder(photos).fingerprint)
+    (photos / "cat/1.jpg").rename(photos / "cat/3.jpg")
+    marks.append(read_folder(photos).fingerprint)
+    assert len(set(marks)) == 4
+
+
+def test_a_folder_that_was_moved_keeps_its_fingerprint(photos):
+    before = read_folder(make(photos, *FLAT)).fingerprint
+    assert read_folder(photos.rename(photos.with_name("pictures"))).fingerprint == before
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path, photos):
+    make(photos, *FLAT)
+    make(tmp_path / "elsewhere", "a.jpg", "b.jpg", "deep/c.jpg")
+    (photos / "bird").symlink_to(tmp_path / "elsewhere")
+    (photos / "dog" / "2.jpg").symlink_to(tmp_path / "elsewhere" / "a.jpg")
+    (photos / "cat" / "round").symlink_to(photos)
+    (tmp_path / "elsewhere" / "deep" / "round").symlink_to(tmp_path / "elsewhere")
+    dataset = read_folder(photos)
+    assert dataset.names == ("bird/a.jpg", "bird/b.jpg", "bird/deep/c.jpg", *FLAT, "dog/2.jpg")
+    assert dataset.read(6) == b"a.jpg"
+
+
+def test_a_link_to_nothing_is_a_picture_that_cannot_be_read(photos):
+    make(photos, *FLAT)
+    (photos / "dog" / "2.jpg").symlink_to("nowhere.jpg")
+    dataset = read_folder(photos)
+    with pytest.raises(PictureError, match=r"^cannot be read: No such file or directory$"):
+        dataset.read(dataset.names.index("dog/2.jpg"))
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="this system has no sockets in folders")
+def test_a_link_to_itself_is_a_picture_that_cannot_be_read(photos):
+    make(photos, *FLAT)
+    (photos / "cat" / "loop.jpg").symlink_to("loop.jpg")
+    dataset = read_folder(photos)
+    with pytest.raises(PictureError, match="cannot be read"):
+        dataset.read(dataset.names.index("cat/loop.jpg"))
+
+
+def test_a_socket_with_the_name_of_a_picture_is_passed_over(photos, monkeypatch):
+    make(photos, *FLAT)
+    monkeypatch.chdir(photos)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind("dog/2.jpg")
+        assert read_folder(Path()).names == FLAT
+
+
+def test_a_huge_file_is_not_read_into_memory(photos, monkeypatch):
+    monkeypatch.setattr(folder_module, "MAX_FILE", 8)
+    dataset = read_folder(make(photos, *FLAT))
+    with pytest.raises(PictureError, match="larger than"):
+        dataset.read(0)
+
+
+def test_one_class_in_two_spellings_of_unicode_is_one(photos):
+    composed, decomposed = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    paths = [f"train/{composed}/1.jpg", f"test/{decomposed}/2.jpg", "train/bar/1.jpg", "test/bar/1.jpg"]
+    assert read_folder(make(photos, *paths)).classes == ("bar", composed)
+
+
+def test_the_current_folder_has_a_name(photos, monkeypatch):
+    make(photos, *FLAT)
+    monkeypatch.chdir(photos)
+    dataset = load_dataset(".")
+    assert dataset.name == "photos"
+    monkeypatch.chdir("/")
+    assert dataset.read(0) == b"cat/1.jpg"
+
+
+@pytest.mark.parametrize(
+    ("paths", "reason"),
+    [
+        (["cat/notes.txt"], r"holds no pictures \(.*\.jpg.*\): one sub-folder a class is expected"),
+        (["1.jpg", "2.jpg"], "holds its pictures directly, without class folders: one sub-folder a class"),
+        (["cat/1.jpg", "2.jpg"], "has one class only, 'cat'"),
+        ([*FLAT, "bird/", "cow/"], "the class folder 'bird', 'cow' is empty"),
+        ([*DIVIDED, "test/bird/"], "the class folder 'test/bird' is empty"),
+        ([*DIVIDED, "train/bird/1.jpg"], "test lacks the class 'bird', which another part has"),
+        ([*DIVIDED, "test/bird/1.jpg"], "train lacks the class 'bird'"),
+        ([*DIVIDED, "validation/cat/1.jpg"], "validation lacks the class 'dog'"),
+        (["train/cat/1.jpg", "train/dog/1.jpg", "test/1.jpg"], "there are no class folders in 'test'"),
+        (["train/cat/1.jpg", "train/dog/1.jpg", "test/"], "there are no class folders in 'test'"),
+        (["train/1.jpg", "test/1.jpg"], "there are no class folders in 'test', 'train'"),
+        ([*DIVIDED, "more/1.jpg"], "holds pictures in 'more' beside 'test', 'train': move them away"),
+        (["train/steam/1.jpg", "car/1.jpg"], "holds pictures in 'car' beside 'train'"),
+        ([*FLAT, "x" * 129 + "/1.jpg"], "rename it to 1 to 128 printable characters"),
+        ([*FLAT, "new\nline/1.jpg"], r"has the class 'new\\nline'"),
+    ],
+)
+def test_another_layout_is_an_error_that_says_what_is_expected(photos, paths, reason):
+    make(photos, *(path for path in paths if not path.endswith("/")))
+    for path in paths:
+        if path.endswith("/"):
+            (photos / path).mkdir(parents=True)
+    with pytest.raises(DataError, match=f"^The folder 'photos'.*{reason}"):
+        read_folder(photos)
+
+
+def test_a_folder_without_pictures_beside_the_parts_is_passed_over(photos):
+    make(photos, *DIVIDED, "notes/readme.txt")
+    assert len(read_folder(photos)) == 4
+
+
+def test_a_file_name_that_no_report_could_hold_is_refused(photos):
+    make(photos, *FLAT)
+    with open(os.fsencode(photos) + b"/dog/\xff.jpg", "wb"):
+        pass
+    with pytest.raises(DataError, match=r"'dog/\\udcff\.jpg' is not valid UTF-8: rename it"):
+        read_folder(photos)
+
+
+def test_a_folder_whose_path_no_report_could_hold_is_refused(photos):
+    place = Path(os.fsdecode(os.fsencode(photos) + b"\xf3"))
+    make(place, *FLAT)
+    with pytest.raises(DataError, match="not valid UTF-8, which no report could hold: rename it"):
+        load_dataset(place)
+
+
+def test_other_processes_can_read(photos):
+    dataset = read_folder(make(photos, *FLAT))
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        assert list(pool.map(dataset.read, range(3))) == [name.encode() for name in FLAT]
+    assert pickle.loads(pickle.dumps(dataset)).read(2) == b"dog/1.png"
+
+
+@pytest.mark.parametrize(("folder", "count"), [("cifar10-folders", 60_000), ("hymenoptera", 398)])
+def test_real_folders(folder, count):
+    place = os.environ.get("ONSIGHT_TEST_DATA")
+    if not place or not (Path(place) / folder).is_dir():
+        pytest.skip(f"needs {folder} in the folder that ONSIGHT_TEST_DATA names")
+    dataset = load_dataset(Path(place) / folder)
+    assert len(dataset) == count
+    assert set(dataset.parts.tolist()) == {"train", "test"}
+    assert dataset.read(0)[:2] == b"\xff\xd8"  # a JPEG
+
+
+def write_csv(folder, text, encoding="utf-8"):
+    path = folder / "labels.csv"
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_csv_of_path_and_label(photos, encoding, end):
+    make(photos, *FLAT)
+    lines = ["path,label", "dog/1.png,dog", "", 'cat/1.jpg,"cat, tame"', f"{photos}/cat/2.JPEG, dog "]
+    dataset = load_dataset(write_csv(photos, end.join(lines), encoding))
+    assert dataset.name == "labels"
+    assert dataset.classes == ("cat, tame", "dog")
+    assert dataset.names == (f"{photos}/cat/2.JPEG", "cat/1.jpg", "dog/1.png")
+    assert dataset.labels.tolist() == [1, 0, 1]
+    assert dataset.parts.tolist() == ["", "", ""]
+    assert dataset.provenance == "CSV labels (3 pictures)"
+    assert [dataset.read(index) for index in range(3)] == [b"cat/2.JPEG", b"cat/1.jpg", b"dog/1.png"]
+
+
+def test_a_csv_may_give_the_parts_and_have_other_columns(photos):
+    make(photos, "1.jpg", "2.jpg", "3.jpg", "4.jpg")
+    text = "id,Split,Label,Path\n7,train,a,1.jpg\n8,Test,a,2.jpg\n9,train,b,3.jpg\n9,test,b,4.jpg\n"
+    dataset = read_csv(write_csv(photos, text))
+    assert dataset.parts.tolist() == ["train", "test", "train", "test"]
+
+
+def test_the_order_of_the_lines_does_not_matter(photos):
+    make(photos, *FLAT)
+    lines = [f"{name},{name[:3]}\n" for name in FLAT]
+    first = read_csv(write_csv(photos, "path,label\n" + "".join(lines))).fingerprint
+    assert read_csv(write_csv(photos, "path,label\n" + "".join(reversed(lines)))).fingerprint == first
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", r"labels\.csv, line 1: expected the columns path,label or path,label,split, found ''"),
+        ("path;label\ncat/1.jpg;cat", "line 1: .*found 'path;label'"),
+        ("path,class\ncat/1.jpg,cat", "line 1: .*found 'path,class'"),
+        ("path,label\n", "names no pictures"),
+        ("path,label,Label\ncat/1.jpg,cat,dog\n", "line 1: the column 'label' is there 2 times"),
+        ("path,label\ncat/1.jpg,cat\ncat/2.JPEG\n", "line 3: 1 cells, expected 2"),
+        ("path,label\ncat/1.jpg,cat, tame\n", "line 2: 3 cells, expected 2"),
+        ("path,label\ncat/1.jpg,cat\ncat/2.JPEG, \n", "line 3: the label is empty"),
+        ("path,label\n,cat\n", "line 2: the path is empty"),
+        ("path,label\ncat/1.jpg,cat\ncat/9.jpg,cat\n", r"line 3: 'cat/9\.jpg' cannot be opened \(No such file"),
+        ("path,label\ncat\0,cat\n", "line 2"),
+        ("path,label\ncat,cat\n", "line 2: 'cat' is not a file"),
+        (
+            "path,label\ncat/1.jpg,a\ndog/1.png,b\n./cat/1.jpg,a\n",
+            r"line 4: '\./cat/1\.jpg' was already named in line 2",
+        ),
+        ("path,label,split\ncat/1.jpg,cat,dev\n", "line 2: the split is 'dev', expected train, validation or test"),
+        ("path,label,split\ncat/1.jpg,cat,\n", "line 2: the split is ''"),
+        ("path,label\ncat/1.jpg,cat\ncat/2.JPEG,cat\n", "The CSV 'labels' has one class only"),
+        ("path,label,split\ncat/1.jpg,a,train\ncat/2.JPEG,b,train\ndog/1.png,a,test", "test lacks the class 'b'"),
+        ('path,label\n"' + "x" * 200_000, "line .*field larger than field limit"),
+    ],
+)
+def test_an_unusable_line_is_named(photos, text, reason):
+    make(photos, *FLAT)
+    with pytest.raises(DataError, match=reason):
+        read_csv(write_csv(photos, text))
+
+
+def test_another_encoding_is_named(photos):
+    make(photos, *FLAT)
+    with pytest.raises(DataError, match=r"labels\.csv is not UTF-8 .*save it as 'CSV UTF-8'"):
+        read_csv(write_csv(photos, "path,label\ncat/1.jpg,café\n", "latin-1"))

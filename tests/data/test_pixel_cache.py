@@ -1,0 +1,153 @@
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from onsight.core.errors import DataError
+from onsight.data import pixel_cache
+from onsight.data.dataset import load_dataset
+from onsight.data.pixel_cache import clear_cache, each, hash_rows, load_pixels, median_side
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    """A folder of 40 pictures, 40 x 30 px, in two classes, and a cache of its own."""
+    monkeypatch.setenv("ONSIGHT_CACHE", str(tmp_path / "cache"))
+    rng = np.random.default_rng(0)
+    for label in ("cat", "dog"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for i in range(20):
+            Image.fromarray(rng.integers(0, 256, (30, 40, 3), np.uint8)).save(tmp_path / "photos" / label / f"{i}.png")
+    return tmp_path / "photos"
+
+
+def test_decoded_once_and_mapped(photos, monkeypatch):
+    first = load_pixels(load_dataset(photos), 16)
+    assert first.images.shape == (40, 16, 16, 3)
+    assert isinstance(first.images, np.memmap)
+    assert not first.images.flags.writeable
+    assert len(set(first.hashes.tolist())) == 40
+
+    monkeypatch.setattr(pixel_cache.images, "load", lambda *_: pytest.fail("a second start decoded a picture"))
+    second = load_pixels(load_dataset(photos), 16)
+    assert np.array_equal(first.images, second.images)
+    assert np.array_equal(first.hashes, second.hashes)
+
+
+def test_a_changed_file_is_decoded_anew(photos):
+    before = load_pixels(load_dataset(photos), 16)
+    Image.fromarray(np.full((30, 40, 3), 7, np.uint8)).save(photos / "cat" / "0.png")
+    after = load_pixels(load_dataset(photos), 16)
+    assert not np.array_equal(before.images[0], after.images[0])
+    assert (after.images[0] == 7).all()
+
+
+def test_identical_pictures_have_equal_hashes(photos):
+    (photos / "dog" / "copy.png").write_bytes((photos / "cat" / "3.png").read_bytes())
+    dataset = load_dataset(photos)
+    hashes = dict(zip(dataset.names, load_pixels(dataset, 16).hashes.tolist(), strict=True))
+    assert hashes["dog/copy.png"] == hashes["cat/3.png"]
+
+
+def test_broken_pictures_are_passed_over_up_to_a_limit(photos):
+    for i in range(3):
+        path = photos / "cat" / f"{i}.png"
+        path.write_bytes(path.read_bytes()[:200])
+    dataset = load_dataset(photos)
+    found = load_pixels(dataset, 16)
+    assert {dataset.names[index] for index in found.broken} == {"cat/0.png", "cat/1.png", "cat/2.png"}
+    assert all(found.broken.values())
+    (photos / "dog" / "0.png").write_bytes(b"nonsense")
+    with pytest.raises(DataError, match=r"4 of 40 pictures of photos cannot be read[\s\S]*cat/0.png: "):
+        load_pixels(load_dataset(photos), 16)
+    assert (photos / "dog" / "0.png").read_bytes() == b"nonsense"
+    assert len(load_pixels(load_dataset(photos), 16, pass_over_all=True).broken) == 4
+
+
+def test_an_interrupted_fill_leaves_nothing(photos, tmp_path, monkeypatch):
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pixel_cache.images, "load", stop)
+        with pytest.raises(KeyboardInterrupt):
+            load_pixels(load_dataset(photos), 16)
+    assert [path.suffix for path in (tmp_path / "cache" / "pixels").iterdir()] in ([".lock"], [])
+    load_pixels(load_dataset(photos), 16)
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system cannot reserve space")
+def test_a_full_disk_is_an_error_not_a_crash(photos, tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", full)
+        with pytest.raises(DataError, match=r"disk of .* is full: 40 pictures of 16 px take 0 MB.*ONSIGHT_CACHE"):
+            load_pixels(load_dataset(photos), 16)
+    assert not [path for path in (tmp_path / "cache" / "pixels").iterdir() if path.is_dir()]
+    load_pixels(load_dataset(photos), 16)
+
+
+def test_two_processes_do_the_work_once(photos, tmp_path):
+    code = (
+        "import sys; from onsight.data.dataset import load_dataset; from onsight.data.pixel_cache import load_pixels; "
+        f"print(load_pixels(load_dataset({str(photos)!r}), 16).images.sum())"
+    )
+    both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    sums = {process.communicate()[0] for process in both}
+    assert len(sums) == 1
+    assert sums != {""}
+    assert len([path for path in (tmp_path / "cache" / "pixels").iterdir() if path.is_dir()]) == 1
+
+
+def test_arrays_of_the_right_size_are_taken_as_they_are():
+    toy = load_dataset("toy")
+    found = load_pixels(toy, 24)
+    assert found.images is toy.images
+    assert load_pixels(toy, 32).images.shape == (240, 32, 32, 3)
+    # A picture's hash does not depend on the size that it is brought to.
+    assert np.array_equal(found.hashes, load_pixels(toy, 32).hashes)
+    assert np.array_equal(found.hashes, hash_rows(toy.images))
+
+
+def test_median_side(photos):
+    assert median_side(load_dataset(photos)) == 30
+    assert median_side(load_dataset("digits")) == 8
+
+
+def test_the_cache_can_be_cleared(photos):
+    load_pixels(load_dataset(photos), 16)
+    assert clear_cache() > 40 * 16 * 16 * 3
+    assert clear_cache() == 0
+
+
+@pytest.mark.slow
+def test_sixty_thousand_files(real_data, tmp_path, monkeypatch):
+    monkeypatch.setenv("ONSIGHT_CACHE", str(tmp_path))
+    dataset = load_dataset(real_data / "cifar10-folders")
+    found = load_pixels(dataset, 32)
+    assert not found.broken
+    for index in (0, 12_345, 59_999):
+        assert np.array_equal(found.images[index], pixel_cache.images.load(dataset.read(index), 32))
+
+
+@pytest.mark.parametrize("seconds", [0, 0.002], ids=["small pictures", "large pictures"])
+@pytest.mark.parametrize("count", [0, 5, 300])
+def test_each_reads_every_index_once(seconds, count):
+    seen, threads = [], set()
+
+    def read(index):
+        time.sleep(seconds)
+        seen.append(index)
+        threads.add(threading.get_ident())
+
+    done = list(each(read, count))
+    assert sorted(seen) == list(range(count))
+    assert done[-1] == count
+    assert (len(threads) > 1) == (seconds > 0 and count == 300)

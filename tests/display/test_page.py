@@ -1,0 +1,22 @@
+import jinja2
+import pytest
+
+from onsight.display import page
+
+
+@pytest.fixture
+def _page(tmp_path, monkeypatch):
+    (tmp_path / "page.j2").write_text("<p>{{ name }} {{ count | words }}</p>")
+    monkeypatch.setattr(page, "TEMPLATES", tmp_path)
+
+
+@pytest.mark.usefixtures("_page")
+def test_every_value_is_escaped_whatever_made_it():
+    filters = {"words": lambda count: f"<{count}>"}
+    assert page.fill("page.j2", filters, name="<b>", count=3) == "<p>&lt;b&gt; &lt;3&gt;</p>"
+
+
+@pytest.mark.usefixtures("_page")
+def test_a_value_that_is_missing_is_a_bug():
+    with pytest.raises(jinja2.UndefinedError):
+        page.fill("page.j2", {"words": str}, count=3)

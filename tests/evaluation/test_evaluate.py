@@ -1,0 +1,273 @@
+import json
+
+import numpy as np
+import pytest
+
+import onsight
+from onsight.core.errors import DataError
+from onsight.data.dataset import load_dataset
+from onsight.display.reporters import Reporter
+from onsight.evaluation.evaluate import far_off, findings
+from onsight.metrics import scores as scores_module
+
+QUIET = Reporter()
+
+
+@pytest.mark.backend
+def test_every_figure_can_be_recomputed_from_predictions_csv(toy_run):
+    folder = toy_run.evaluation_folder()
+    written = json.loads((folder / "metrics.json").read_text())
+    names, labels, probabilities, classes = scores_module.read_predictions(folder / "predictions.csv")
+    assert names == toy_run.dataset["split"]["test"]
+    assert tuple(classes) == toy_run.classes
+    again = scores_module.score(labels, probabilities, classes)
+    assert again == {key: written[key] for key in again}
+    assert written["n"] == 60
+    assert written["correct"] == int((probabilities.argmax(axis=1) == labels).sum())
+    assert written["accuracy"] > 0.9
+    low, high = written["accuracy_interval"]
+    assert low < written["accuracy"] <= high
+    assert written["provenance"] == "toy pictures drawn by Onsight"
+
+
+def test_the_pictures_and_the_report_are_there(toy_run):
+    from PIL import Image
+
+    for name in ("samples.png", "confusion.png", "predictions.png"):
+        with Image.open(toy_run.evaluation_folder() / name) as picture:
+            assert min(picture.size) > 300
+    page = toy_run.report.read_text()
+    assert "data:image/jpeg;base64," in page
+    assert "http://" not in page
+    assert "https://" not in page
+
+
+def test_slices_thumbnails_and_heat_maps_are_written(toy_run, tmp_path):
+    import shutil
+
+    copy = onsight.Run(shutil.copytree(toy_run.folder, tmp_path / "copy"))
+    names = copy.dataset["split"]["test"]
+    lines = [f"{name},{'left' if i % 2 else 'right'}" for i, name in enumerate(names)]
+    (tmp_path / "mine.csv").write_text("path,shelf\n" + "\n".join(lines) + "\n")
+    result = onsight.evaluate(copy, slices_file=tmp_path / "mine.csv", reporter=QUIET)
+    rows = json.loads((result.folder / "slices.json").read_text())["slices"]
+    assert {row["by"] for row in rows} == {"class", "brightness", "shelf"}  # arrays have no file type or size
+    for by in ("class", "shelf"):
+        assert sum(row["n"] for row in rows if row["by"] == by) == 60
+        assert sum(row["correct"] for row in rows if row["by"] == by) == result.metrics["correct"]
+    index = json.loads((result.folder / "thumbnails.json").read_text())
+    assert set(index["path"]) <= set(names)
+    mistakes = json.loads((result.folder / "heatmaps" / "index.json").read_text())["mistakes"]
+    assert len(mistakes) == min(24, 60 - result.metrics["correct"])
+    assert "left" in copy.report.read_text()
+    (tmp_path / "mine.csv").write_text("path,shelf\nother.png,left\n")
+    uses = (copy.folder / "test_uses.jsonl").read_text()
+    with pytest.raises(DataError, match="names none of the 60 pictures"):
+        onsight.evaluate(copy, slices_file=tmp_path / "mine.csv", reporter=QUIET)
+    assert (copy.folder / "test_uses.jsonl").read_text() == uses  # refused before anything was scored
+
+
+def test_each_opening_of_the_test_set_is_logged(toy_run, tmp_path):
+    import shutil
+
+    copy = onsight.Run(shutil.copytree(toy_run.folder, tmp_path / "copy"))
+    before = len((copy.folder / "test_uses.jsonl").read_text().splitlines())
+    onsight.evaluate(copy, reporter=QUIET)
+    uses = [json.loads(line) for line in (copy.folder / "test_uses.jsonl").read_text().splitlines()]
+    assert len(uses) == before + 1
+    assert uses[-1]["time"]
+    assert "evaluate" in uses[-1]["reason"]
+    assert uses[-1]["scored"]
+
+
+def test_other_data_gets_a_folder_of_its_own(toy_run, tmp_path):
+    import shutil
+
+    from PIL import Image
+
+    copy = onsight.Run(shutil.copytree(toy_run.folder, tmp_path / "copy"))
+    for label, colour in (("blue", (20, 20, 240)), ("red", (240, 20, 20))):
+        (tmp_path / "more" / label).mkdir(parents=True)
+        for i in range(3):
+            Image.new("RGB", (40, 40), colour).save(tmp_path / "more" / label / f"{i}.png")
+    uses = (copy.folder / "test_uses.jsonl").read_text()
+    result = onsight.evaluate(copy, data=tmp_path / "more", reporter=QUIET)
+    assert (copy.folder / "test_uses.jsonl").read_text() == uses  # the run's own test set stays closed
+    assert result.folder.name.startswith("more-")
+    assert result.folder.parent == copy.evaluation_folder().parent
+    assert result.metrics["n"] == 6
+    assert [row["support"] for row in result.metrics["per_class"]] == [3, 0, 3]
+    assert "n = 6" in str(result)
+
+    (tmp_path / "more" / "zebra").mkdir()
+    Image.new("RGB", (40, 40)).save(tmp_path / "more" / "zebra" / "0.png")
+    with pytest.raises(DataError, match="was not trained on: zebra"):
+        onsight.evaluate(copy, data=tmp_path / "more", reporter=QUIET)
+
+
+def test_its_own_data_by_name_is_its_test_set(toy_run, tmp_path):
+    import shutil
+
+    copy = onsight.Run(shutil.copytree(toy_run.folder, tmp_path / "copy"))
+    result = onsight.evaluate(copy, data="toy", reporter=QUIET)
+    assert result.folder == copy.evaluation_folder()
+    assert result.metrics["n"] == 60
+
+
+def trained_on(folder):
+    """Return a run of forty pictures of two classes, made in `folder`."""
+    from PIL import Image
+
+    for colour, label in enumerate(("a", "b")):
+        (folder / label).mkdir(parents=True)
+        for i in range(20):
+            picture = np.full((32, 32, 3), 10 * i, np.uint8)
+            picture[..., colour] = 255
+            Image.fromarray(picture).save(folder / label / f"{i}.png")
+    return onsight.train(onsight.TrainSpec(data=folder, model="mlp", epochs=1), reporter=QUIET)
+
+
+def test_its_own_folder_elsewhere_is_not_other_data(tmp_path):
+    """Training pictures must not be scored on because the folder was moved."""
+    run = trained_on(tmp_path / "here")
+    (tmp_path / "here").rename(tmp_path / "there")
+    with pytest.raises(onsight.OnsightError, match="here"):
+        onsight.evaluate(run, reporter=QUIET)
+    result = onsight.evaluate(run, data=tmp_path / "there", reporter=QUIET)
+    assert result.folder == run.evaluation_folder("test")
+    assert result.metrics["n"] == sum(run.dataset["counts"]["test"].values()) < 40
+
+
+def test_its_own_folder_with_a_mended_test_picture_is_scored_on_test_pictures_alone(tmp_path):
+    """What the error advises: --data with the folder itself. Its training pictures must stay out."""
+    from PIL import Image
+
+    run = trained_on(tmp_path / "photos")
+    held_out = run.dataset["split"]["test"]
+    Image.new("RGB", (32, 32), (1, 2, 3)).save(tmp_path / "photos" / held_out[0])
+    with pytest.raises(DataError, match="--data FOLDER"):
+        onsight.evaluate(run, reporter=QUIET)
+    Image.new("RGB", (32, 32), (3, 2, 1)).save(tmp_path / "photos" / "a" / "new.png")
+    (tmp_path / "photos").rename(tmp_path / "moved")
+    for place in ("moved", "photos"):
+        result = onsight.evaluate(run, data=tmp_path / place, reporter=QUIET)
+        scored = scores_module.read_predictions(result.folder / "predictions.csv").names
+        assert sorted(scored) == sorted([*held_out, "a/new.png"])
+        assert result.folder != run.evaluation_folder()
+        if place == "moved":  # back where it was, it is known even without all of its training pictures
+            (tmp_path / "moved").rename(tmp_path / "photos")
+            (tmp_path / "photos" / run.dataset["split"]["train"][0]).unlink()
+
+
+def test_a_run_without_test_pictures_can_score_other_data(toy_run, tmp_path):
+    copy = copy_of(toy_run, tmp_path)
+    record = json.loads((copy.folder / "dataset.json").read_text())
+    record["split"]["test"] = []
+    (copy.folder / "dataset.json").write_text(json.dumps(record))
+    result = onsight.evaluate(onsight.Run(copy.folder), data="toy", reporter=QUIET)
+    assert result.metrics["n"] == 60
+
+
+@pytest.mark.backend
+def test_batch_size_changes_no_answer(toy_run):
+    from onsight.data.dataset import load_dataset
+    from onsight.data.pixel_cache import load_pixels
+    from onsight.inference.engines import open_engine
+    from onsight.inference.predict import probabilities
+
+    images = load_pixels(load_dataset("toy"), 32).images
+    engine = open_engine(toy_run)
+    whole, pieces = (probabilities(engine.probabilities, images, np.arange(50), size) for size in (50, 7))
+    np.testing.assert_allclose(whole, pieces, atol=1e-6)
+
+
+def copy_of(run, folder):
+    import shutil
+
+    return onsight.Run(shutil.copytree(run.folder, folder / "copy"))
+
+
+def describe(run, **changes):
+    """Change a run's model.json."""
+    path = run.model_folder / "model.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_calibration_before_and_after_is_told(toy_run, tmp_path):
+    copy = copy_of(toy_run, tmp_path)
+    plain = onsight.evaluate(copy, reporter=QUIET).metrics
+    assert plain["temperature"] == 1
+    assert plain["before_temperature"]["ece"] == pytest.approx(plain["ece"])
+    assert plain["threshold"] is None
+    assert "far_off" not in plain
+    describe(copy, temperature=3.0)
+    flat = onsight.evaluate(copy, engine="keras", reporter=QUIET).metrics  # model.tflite has the temperature of before
+    assert flat["temperature"] == 3
+    assert flat["confidence"] < plain["confidence"]
+    assert flat["before_temperature"]["ece"] == pytest.approx(plain["ece"], abs=1e-5)
+    assert flat["before_temperature"]["confidence"] == pytest.approx(plain["confidence"], abs=1e-5)
+    assert flat["correct"] == plain["correct"]
+    assert [row["coverage"] for row in flat["coverage"]] == sorted(row["coverage"] for row in flat["coverage"])
+    assert flat["coverage"][-1]["accuracy"] == flat["accuracy"]
+
+
+def test_a_threshold_is_measured_on_test_and_on_pictures_of_something_else(toy_run, tmp_path):
+    copy = copy_of(toy_run, tmp_path)
+    describe(copy, threshold=0.9, temperature=2.0)
+    result = onsight.evaluate(copy, reporter=QUIET)
+    confidence = scores_module.read_predictions(result.folder / "predictions.csv").probabilities.max(axis=1)
+    limit, far = result.metrics["threshold"], result.metrics["far_off"]
+    assert limit["value"] == 0.9
+    assert limit["answered"] == int((confidence >= 0.9).sum())
+    assert (far["data"], far["n"]) == ("digits", 1797)
+    assert 0 <= far["unsure"] <= 1
+    sentences = findings(result)
+    assert sentences[0].startswith("Below a probability of 0.900 it says unsure. It answers ")
+    assert "only partly caught: of 1,797 digits pictures" in sentences[1]
+    with pytest.raises(onsight.OnsightError, match="ask for --robustness --quick"):
+        onsight.evaluate(copy, quick=True, reporter=QUIET)
+
+
+@pytest.mark.parametrize(("augmentation", "views"), [("flip_shift", 6), ("none", 3)])
+def test_views_make_a_figure_of_their_own_that_predict_repeats(toy_run, tmp_path, augmentation, views):
+    copy = copy_of(toy_run, tmp_path)
+    copy.update_spec(augmentation=augmentation)
+    describe(copy, temperature=10.0)  # else every answer is 1
+    result = onsight.evaluate(copy, tta=True, engine="keras", reporter=QUIET)
+    found = result.metrics["tta"]
+    names, labels, scores, _ = scores_module.read_predictions(result.folder / "predictions.csv")
+    toy = load_dataset("toy")
+    pictures = [toy.images[toy.names.index(name)] for name in names]
+    answers = onsight.predict(copy, pictures, top=1, tta=True, engine="keras")
+    right = [each.top[0][0] == copy.classes[label] for each, label in zip(answers, labels, strict=True)]
+    assert (found["correct"], found["n"], found["views"]) == (sum(right), 60, views)
+    assert max(abs(each.top[0][1] - row.max()) for each, row in zip(answers, scores, strict=True)) > 1e-4  # not plain
+    assert result.metrics["correct"] == int((scores.argmax(axis=1) == labels).sum())
+    assert any(f"for {views} times the work" in sentence for sentence in findings(result))
+
+
+def test_what_is_far_off_is_no_class_of_the_run(toy_run):
+    class Digits:
+        classes = tuple("0123456789")
+
+    def answer(pictures):
+        return np.tile([0.4, 0.6], (len(pictures), 1))
+
+    assert far_off(answer, Digits(), 32, 0.5, QUIET) == {"data": "toy", "n": 240, "unsure": 0.0}
+    assert far_off(answer, toy_run, 32, 0.7, QUIET) == {"data": "digits", "n": 1797, "unsure": 1.0}
+
+
+def test_robustness_is_written_and_forgotten_with_the_weights(toy_run, tmp_path):
+    copy = copy_of(toy_run, tmp_path)
+    result = onsight.evaluate(copy, robustness=True, quick=True, reporter=QUIET)
+    path = result.folder / "robustness.json"
+    found = json.loads(path.read_text())
+    assert (found["n"], found["quick"], found["clean"]) == (60, True, result.metrics["accuracy"])
+    assert len(found["corruptions"]) == 15
+    assert 0.3 < found["mean"] <= found["clean"]
+    assert any("Under corruptions (CIFAR-10-C style, 60 pictures)" in sentence for sentence in findings(result))
+    onsight.evaluate(copy, reporter=QUIET)
+    assert path.exists()  # it is still true
+    path.write_text(json.dumps(found | {"weights_sha256": "0" * 64}))
+    onsight.evaluate(copy, reporter=QUIET)
+    assert not path.exists()

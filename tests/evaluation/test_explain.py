@@ -1,0 +1,184 @@
+"""Heat maps are what their papers say, on both backends; occlusion finds what an answer depends on."""
+
+import json
+
+import numpy as np
+import pytest
+
+import onsight
+from onsight.core.backend import to_numpy
+from onsight.core.errors import PictureError, SpecError
+from onsight.evaluation import explain
+
+pytestmark = pytest.mark.backend
+
+
+def corner(pictures):
+    """Answer class 1 as sure as the top left quarter is bright."""
+    sure = pictures[:, :16, :16].mean(axis=(1, 2, 3)) / 255
+    return np.stack([1 - sure, sure], axis=1).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def resnet():
+    from onsight.core.backend import use_backend
+
+    use_backend()
+    import keras
+
+    from onsight.models.registry import build_model, classifier
+
+    keras.utils.set_random_seed(0)
+    return classifier(build_model("resnet20", 32, 10), temperature=1.7)
+
+
+def test_grad_cam_equals_cam_where_the_head_allows(resnet):
+    import keras
+
+    pictures = np.random.default_rng(0).integers(0, 256, (70, 32, 32, 3), np.uint8)  # more than one batch
+    classes = np.arange(70) % 10
+    maps = explain.grad_cam(resnet, pictures, classes)
+    layer = resnet.get_layer("block3_3_relu")
+    features = np.asarray(keras.Model(resnet.input, layer.output).predict_on_batch(pictures))  # (n, 8, 8, 64)
+    weights = to_numpy(resnet.get_layer("logits").kernel)  # (64, 10)
+    cam = np.maximum(np.einsum("nhwk,kn->nhw", features, weights[:, classes]), 0)
+    assert explain.map_layer(resnet) == "block3_3_relu"
+    assert maps.shape == (70, 8, 8)
+    assert maps.max() > 0
+    assert np.abs(maps * 64 - cam).max() < 1e-5 * cam.max()
+
+
+def test_the_layer_of_every_network():
+    from onsight.models.registry import build_model
+
+    found = {name: explain.map_layer(build_model(name, 32, 3)) for name in ("mlp", "cnn", "cnn_dropout", "resnet20")}
+    assert found == {"mlp": None, "cnn": None, "cnn_dropout": "dropout3", "resnet20": "block3_3_relu"}
+    assert explain.map_layer(build_model("cnn", 64, 3)) == "pool3"  # 6 x 6, where 2 x 2 at 32 px says nothing
+    assert explain.map_layer(build_model("cnn_compact", 32, 3)) == "relu3b"
+    with pytest.raises(ValueError, match="occlusion explains it"):
+        explain.grad_cam(build_model("mlp", 32, 3), np.zeros((1, 32, 32, 3), np.uint8), np.zeros(1, int))
+
+
+def test_the_heat_lies_on_the_disc(toy_run):
+    """The toy's colour is its class, so the heat lies on the coloured shape."""
+    from onsight.data.dataset import load_dataset
+    from onsight.data.pixel_cache import load_pixels
+
+    toy, model = load_dataset("toy"), toy_run.load_model()
+    pictures = np.asarray(load_pixels(toy, model.input_shape[1]).images[180:])
+    inside = (pictures.max(axis=3).astype(int) - pictures.min(axis=3)) > 60  # grey ground, coloured shape
+    maps, method = explain.heat_maps(pictures, toy.labels[180:], model.predict_on_batch, model)
+    assert method == "occlusion"  # at 24 px the small cnn's last map is 1 x 1
+    on, off = (np.average(maps, weights=where) for where in (inside, ~inside))
+    assert on > 3 * off
+
+
+@pytest.mark.parametrize("grid", [4, 8])
+def test_occlusion_finds_what_the_answer_depends_on(grid):
+    pictures = np.full((3, 32, 32, 3), 40, np.uint8)
+    pictures[:, :16, :16] = 250
+    calls = []
+
+    def answer(some):
+        calls.append(len(some))
+        return corner(some)
+
+    maps = explain.occlusion(answer, pictures, np.array([1, 1, 0]), grid)
+    assert maps.shape == (3, 32, 32)
+    assert len(calls) == 1  # three pictures fit into one question
+    assert maps[0, :12, :12].min() > 0.05
+    assert maps[0, 28:, 28:].max() == 0
+    assert maps[2].max() == 0  # covering the bright corner only speaks for class 0
+    np.testing.assert_array_equal(maps[0], maps[1])
+
+
+def test_occlusion_of_one_patch_is_the_difference_of_two_answers():
+    picture = np.random.default_rng(0).integers(0, 256, (1, 12, 20, 3), np.uint8)
+    covered = np.broadcast_to(np.rint(picture.mean(axis=(1, 2), keepdims=True)).astype(np.uint8), picture.shape)
+    loss = (corner(picture) - corner(covered))[0, 1]
+    maps = explain.occlusion(corner, picture, np.array([1]), grid=1)
+    np.testing.assert_allclose(maps, np.full((1, 12, 20), max(0.0, loss)), atol=1e-7)
+
+
+@pytest.mark.parametrize(("length", "grid"), [(32, 8), (8, 8), (5, 8), (224, 7)])
+def test_patches_cover_every_pixel(length, grid):
+    assert explain._patches(length, grid).any(axis=0).all()
+
+
+def test_an_overlay_keeps_the_picture_and_adds_the_heat():
+    picture = np.full((32, 32, 3), 100, np.uint8)
+    heat = np.zeros((4, 4))
+    heat[0, 0] = 1
+    shown = explain.overlay(picture, heat, 64).astype(int)
+    assert shown.shape == (64, 64, 3)
+    assert np.ptp(shown[40:, 40:], axis=2).max() <= 1  # cold: grey
+    assert abs(shown[50, 50, 0] - 80) <= 1
+    assert np.ptp(shown[2, 2]) > 50  # hot: coloured
+    assert shown[2, 2].mean() > shown[50, 50].mean()  # and lighter, for those who see no colour
+
+
+def test_mistakes_are_written_with_their_facts(tmp_path):
+    from PIL import Image
+
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    labels, scores = np.array([0, 1]), np.array([[0.1, 0.9], [0.8, 0.2]], np.float32)
+    explain.explain_mistakes(tmp_path, pictures, labels, scores, ["a.png", "<b>.png"], corner)
+    index = json.loads((tmp_path / "heatmaps" / "index.json").read_text())
+    assert index["method"] == "occlusion"
+    assert [(each["path"], each["label"], each["predicted"]) for each in index["mistakes"]] == [
+        ("a.png", 0, 1),
+        ("<b>.png", 1, 0),
+    ]
+    for each in index["mistakes"]:
+        with Image.open(tmp_path / "heatmaps" / each["file"]) as picture:
+            assert picture.size == (3 * explain.TILE, explain.TILE)
+    explain.explain_mistakes(tmp_path, pictures[:0], labels[:0], scores[:0], [], corner)
+    assert not list((tmp_path / "heatmaps").glob("*.jpg"))
+    assert json.loads((tmp_path / "heatmaps" / "index.json").read_text())["mistakes"] == []
+
+
+def test_predict_explains_chosen_pictures(toy_run, tmp_path, capsys):
+    from PIL import Image
+
+    from onsight.cli.app import predict
+
+    for name, colour in (("red.png", (240, 20, 20)), ("$x$ blue.png", (20, 20, 240))):
+        Image.new("RGB", (40, 40), colour).save(tmp_path / name)
+    predict(str(toy_run.folder), str(tmp_path / "red.png"), str(tmp_path / "$x$ blue.png"), explain=tmp_path / "o.png")
+    assert "shows where it looked (occlusion)" in capsys.readouterr().err
+    with Image.open(tmp_path / "o.png") as picture:
+        assert picture.width == 1280
+    with pytest.raises(SpecError, match=r"writes \.png or \.svg"):
+        explain.explain(toy_run, [tmp_path / "red.png"], tmp_path / "o.gif")
+    with pytest.raises(SpecError, match="at most 32"):
+        explain.explain(toy_run, [np.zeros((8, 8, 3), np.uint8)] * 33, tmp_path / "o.png")
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    with pytest.raises(PictureError, match=r"broken\.png"):
+        explain.explain(toy_run, [tmp_path / "broken.png"], tmp_path / "o.png")
+
+
+def test_a_network_that_this_version_builds_otherwise_is_explained_by_its_file(toy_run, tmp_path):
+    import shutil
+
+    copy = onsight.Run(shutil.copytree(toy_run.folder, tmp_path / "copy"))
+    assert explain.keras_model(copy) is not None
+    path = copy.model_folder / "model.json"
+    description = json.loads(path.read_text())
+    path.write_text(json.dumps(description | {"layers": description["layers"][:-1]}))
+    assert explain.keras_model(onsight.Run(copy.folder)) is None
+
+
+def test_predict_refuses_a_drawing_before_it_answers(toy_run, tmp_path, capsys):
+    from PIL import Image
+
+    from onsight.cli.app import predict
+
+    for number in range(33):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{number}.png")
+    with pytest.raises(SpecError, match="at most 32"):
+        predict(str(toy_run.folder), str(tmp_path), explain=tmp_path / "o.png")
+    with pytest.raises(SpecError, match=r"not 'o\.gif'"):
+        predict(str(toy_run.folder), str(tmp_path / "0.png"), explain=tmp_path / "o.gif")
+    with pytest.raises(SpecError, match="leave one out"):
+        predict(str(toy_run.folder), str(tmp_path / "0.png"), explain=tmp_path / "o.png", tta=True)
+    assert not capsys.readouterr().out

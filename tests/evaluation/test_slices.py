@@ -1,0 +1,125 @@
+"""Slices count right, come worst first, and small ones do not come first by chance."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from onsight.core.errors import DataError
+from onsight.data.dataset import load_dataset
+from onsight.evaluation import slices
+from onsight.metrics.scores import wilson
+
+
+def test_counts_and_intervals():
+    right = np.array([True, False, True, True, False, False])
+    found = slices.measure(right, {"class": list("aabbcc"), "same": ["x"] * 6, "some": ["u", "u", "v", "", "", ""]})
+    rows = {(row["by"], row["value"]): row for row in found["slices"]}
+    assert set(rows) == {("class", "a"), ("class", "b"), ("class", "c"), ("some", "u"), ("some", "v")}
+    assert (rows["class", "a"]["n"], rows["class", "a"]["correct"], rows["class", "a"]["accuracy"]) == (2, 1, 0.5)
+    assert (rows["some", "v"]["n"], rows["some", "v"]["correct"]) == (1, 1)
+    low, high = rows["class", "b"]["low"], rows["class", "b"]["high"]
+    assert low == pytest.approx(2 / (2 + 1.959964**2), abs=1e-6)  # Wilson's lower end where all are right
+    assert high == pytest.approx(1.0)
+    assert found["slices"][0]["value"] == "c"
+    assert not any(row["worse"] for row in found["slices"])  # two pictures show nothing
+
+
+def test_intervals_are_those_of_the_metrics():
+    n = np.array([1, 3, 10, 10, 1000])
+    correct = np.array([0, 3, 0, 4, 999])
+    for confidence in (0.95, 0.999):
+        low, high = slices.wilson_bounds(correct, n, confidence)
+        expected = np.array([wilson(c, m, confidence) for c, m in zip(correct.tolist(), n.tolist(), strict=True)])
+        np.testing.assert_allclose(np.stack([low, high], axis=1), expected, atol=1e-12)
+
+
+def test_a_large_bad_slice_comes_before_a_tiny_worse_one():
+    values = ["large"] * 1000 + ["tiny"] * 3 + ["fine"] * 4000
+    right = np.r_[np.arange(1000) < 600, np.zeros(3, bool), np.arange(4000) < 3600]
+    found = slices.measure(right, {"site": values})["slices"]
+    assert [row["value"] for row in found] == ["large", "tiny", "fine"]
+    assert found[0]["worse"]
+    assert not found[2]["worse"]
+
+
+@pytest.mark.parametrize("accuracy", [0.5, 0.9, 0.99])
+def test_slices_that_are_no_worse_are_not_called_so(accuracy):
+    """200 times 100 slices of 1 to 50 pictures of the same true accuracy: rarely is one accused (at most 5 %)."""
+    rng = np.random.default_rng(0)
+    values = np.repeat([str(i) for i in range(100)], np.arange(100) % 50 + 1)
+    accused = sum(
+        any(row["worse"] for row in slices.measure(rng.random(len(values)) < accuracy, {"x": values})["slices"])
+        for _ in range(200)
+    )
+    assert accused <= 10
+
+
+def test_brightness_is_cut_into_fifths():
+    levels = np.repeat(np.arange(0, 250, 10), 4)
+    pictures = np.broadcast_to(levels[:, None, None, None], (100, 8, 8, 3)).astype(np.uint8)
+    found = slices.brightness(pictures, np.arange(100))
+    assert found[:4] == ["darkest fifth"] * 4
+    assert found[-1] == "brightest fifth"
+    assert {name: found.count(name) for name in slices.FIFTHS} == dict.fromkeys(slices.FIFTHS, 20)
+    grey = np.full((10, 8, 8, 3), 7, np.uint8)
+    assert len(set(slices.brightness(grey, np.arange(10)))) == 1
+
+
+def test_files_tell_their_size_and_type(tmp_path):
+    for label, sides in (("cat", (20, 64)), ("dog", (65, 3000))):
+        (tmp_path / label).mkdir()
+        for side, suffix in zip(sides, ("jpg", "png"), strict=True):
+            Image.new("L", (side, side + 5)).save(tmp_path / label / f"{side}.{suffix}")
+    (tmp_path / "cat" / "broken.jpeg").write_bytes(b"no picture")
+    dataset = load_dataset(tmp_path)
+    index = np.arange(len(dataset))
+    pictures = np.zeros((5, 8, 8, 3), np.uint8)
+    columns = slices.describe(dataset, index, [dataset.classes[i] for i in dataset.labels], pictures)
+    by_name = dict(zip(dataset.names, zip(columns["original size"], columns["file type"], strict=True), strict=True))
+    assert by_name == {
+        "cat/20.jpg": ("up to 32 px", "JPEG"),
+        "cat/64.png": ("33 to 64 px", "PNG"),
+        "cat/broken.jpeg": ("", "JPEG"),
+        "dog/65.jpg": ("65 to 128 px", "JPEG"),
+        "dog/3000.png": ("over 2048 px", "PNG"),
+    }
+    toy = load_dataset("toy")
+    assert set(slices.describe(toy, index, list("abcde"), toy.images)) == {"class", "brightness"}
+
+
+def test_a_users_columns(tmp_path):
+    names = ["cat/1.jpg", "cat/2.jpg", str(tmp_path / "x" / "3.jpg"), "dog/4.jpg"]
+    path = tmp_path / "mine.csv"
+    path.write_text("\ufeffcamera,path,Note\nnikon,./cat/1.jpg,a\n sony ,cat\\2.jpg,\n\nsony,x/3.jpg,b\n", "utf-8")
+    assert slices.read_columns(path, names) == {"camera": ["nikon", "sony", "sony", ""], "Note": ["a", "", "b", ""]}
+
+
+def test_numbers_are_cut_into_fifths_and_names_refused(tmp_path):
+    path, names = tmp_path / "mine.csv", [f"{i}.jpg" for i in range(300)]
+    path.write_text("path,age\n" + "".join(f"{i}.jpg,{i}\n" for i in range(300)))
+    found = slices.read_columns(path, names)["age"]
+    assert list(dict.fromkeys(found)) == ["0 to 59", "60 to 119", "120 to 179", "180 to 239", "240 to 299"]
+    path.write_text("path,who\n" + "".join(f"{i}.jpg,person {i}\n" for i in range(300)))
+    with pytest.raises(DataError, match="'who' has 300 different texts; at most 200"):
+        slices.read_columns(path, names)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "expected the column path"),
+        (b"path\n1.jpg\n", "one or more columns"),
+        (b"path,a,A\n", "each once"),
+        (b"path,a\n1.jpg\n", "row 2 has 1 cells, expected 2"),
+        (b"path,a\nother.jpg,1\n", "names none of the 1 pictures. Its first path is 'other.jpg'"),
+        (b"path,\xff\n", "UTF-8"),
+        (b'path,a\n"1.jpg,1\n', "cannot be read as a CSV"),
+    ],
+)
+def test_what_is_no_csv_of_columns(tmp_path, content, words):
+    path = tmp_path / "mine.csv"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=words):
+        slices.read_columns(path, ["1.jpg"])
+    with pytest.raises(DataError, match="No such file"):
+        slices.read_columns(tmp_path / "absent.csv", ["1.jpg"])

@@ -1,0 +1,254 @@
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from onsight.cli.app import app
+from onsight.core.errors import ExportError, ParityError, RunError, SpecError
+from onsight.display.reporters import Reporter
+from onsight.exporting import export as export_module
+from onsight.exporting import formats
+from onsight.exporting.export import check_export, export
+from onsight.exporting.formats import FORMATS
+from onsight.models.model_file import save_model
+from onsight.models.registry import MODELS, build_model
+from onsight.reporting.report import report
+from onsight.runs.run import Run
+
+QUICK = ["litert", "onnx", "openvino"]  # whose runtimes start in a second
+
+
+@pytest.fixture(scope="module")
+def exported(toy_run, tmp_path_factory):
+    """A copy of the run with three formats and an int8 file; tests read it."""
+    folder = tmp_path_factory.mktemp("exported") / "run"
+    shutil.copytree(toy_run.folder, folder)
+    run = Run(folder)
+    export(run, QUICK, reporter=Reporter())
+    export(run, ["litert"], precision="int8", max_drop=100, reporter=Reporter())
+    return run
+
+
+@pytest.fixture
+def run(exported, tmp_path):
+    """A copy of that, to be changed."""
+    shutil.copytree(exported.folder, tmp_path / "run")
+    return Run(tmp_path / "run")
+
+
+def rewrite(run, name, content):
+    """Put other bytes into an exported file, with the right checksum."""
+    path = run.folder / "export" / name
+    path.write_bytes(content)
+    contract = json.loads((run.folder / "export" / "contract.json").read_text())
+    contract["files"][name.split("/")[0]]["sha256"] = export_module.checksums(
+        run.folder / "export" / name.split("/")[0]
+    )
+    (run.folder / "export" / "contract.json").write_text(json.dumps(contract))
+
+
+@pytest.mark.backend
+def test_the_folder_holds_files_labels_contract_vectors_and_a_table(exported, toy_run):
+    folder = exported.folder / "export"
+    names = {path.name for path in folder.iterdir()}
+    files = {"model.tflite", "model-int8.tflite", "model.onnx", "openvino"}
+    assert names == files | {"labels.json", "contract.json", "table.json", "README.md", "vectors"}
+    assert json.loads((folder / "labels.json").read_text()) == list(toy_run.classes)
+    contract = json.loads((folder / "contract.json").read_text())
+    assert contract["input"]["shape"] == ["batch", 32, 32, 3]
+    assert contract["output"]["shape"] == ["batch", 3]
+    assert set(contract["files"]) == files
+    table = {row["file"]: row for row in json.loads((folder / "table.json").read_text())["files"]}
+    assert set(table) == files
+    counts = toy_run.dataset["counts"]
+    for row in table.values():
+        assert row["validation_n"] == sum(counts["validation"].values())
+        assert 0 < row["latency_ms"] <= row["latency_p95_ms"]
+        assert 0 < row["latency_ms_all"] <= row["latency_p95_ms_all"]
+        assert row["images_per_second"] > 0
+        assert row["first_answer_seconds"] > 0
+    for name in files - {"model-int8.tflite"}:
+        assert table[name]["max_difference"] <= 1e-5
+        assert table[name]["agreement"] == 1
+    assert table["model-int8.tflite"]["bytes"] < 0.35 * table["model.tflite"]["bytes"]
+    assert table["model-int8.tflite"]["agreement"] > 0.9
+    assert [path.name for path in exported.folder.iterdir() if path.name.endswith(".partial")] == []
+
+
+def test_the_report_shows_the_table(exported):
+    text = exported.report.read_text("utf-8")
+    for name in ("model.tflite", "model-int8.tflite", "model.onnx", "openvino"):
+        assert f'<th scope="row">{name}</th>' in text
+    assert 'href="#exports"' in text
+
+
+def test_a_damaged_table_is_named(run):
+    (run.folder / "export" / "table.json").write_text('{"files": [{}]}')
+    with pytest.raises(RunError, match=r"table\.json is damaged. Remove that folder, and export anew"):
+        report(run)
+
+
+def test_a_file_that_was_exchanged_or_removed_is_not_taken_into_the_next_export(run):
+    folder = run.folder / "export"
+    (folder / "model.onnx").write_bytes(b"another")
+    shutil.rmtree(folder / "openvino")
+    export(run, ["litert"], reporter=Reporter())
+    contract = json.loads((folder / "contract.json").read_text())
+    assert set(contract["files"]) == {"model.tflite", "model-int8.tflite"}
+    assert not (folder / "model.onnx").exists()
+
+
+def test_the_test_set_is_opened_on_record(exported):
+    assert '"scored": false' in (exported.folder / "test_uses.jsonl").read_text()
+
+
+@pytest.mark.backend
+def test_int8_takes_bytes_and_gives_probabilities(exported):
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(exported.folder / "export" / "model-int8.tflite"))
+    (given,), (answered,) = interpreter.get_input_details(), interpreter.get_output_details()
+    assert (given["dtype"], answered["dtype"]) == (np.uint8, np.float32)
+    kinds = {detail["name"]: detail["dtype"] for detail in interpreter.get_tensor_details()}
+    assert sum(kind == np.int8 for kind in kinds.values()) > len(kinds) / 2  # integers throughout
+
+
+def scripts(run):
+    text = (run.folder / "export" / "README.md").read_text()
+    return dict(re.findall(r"^## (\S+)\n.*?```python\n(.*?)```", text, re.DOTALL | re.MULTILINE))
+
+
+def run_readme(run, name):
+    words = [sys.executable, "-I", "-c", scripts(run)[name]]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=run.folder / "export")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[0] in run.classes
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize("name", ["model.tflite", "model-int8.tflite", "model.onnx", "openvino"])
+def test_the_code_of_the_readme_runs_without_onsight(exported, name):
+    assert "onsight" not in re.sub(r'""".*?"""', "", scripts(exported)[name])
+    run_readme(exported, name)
+
+
+def test_check_finds_everything_as_it_was(exported):
+    found = dict(check_export(exported, Reporter()))
+    assert set(found) == {"model.tflite", "model-int8.tflite", "model.onnx", "openvino"}
+    assert found["model.onnx"] <= 1e-5
+
+
+@pytest.mark.parametrize(
+    "name", ["model.tflite", "model.onnx", pytest.param("openvino/model.xml", marks=pytest.mark.slow)]
+)
+def test_files_that_are_cut_short_or_foreign_are_refused(run, name):
+    content = (run.folder / "export" / name).read_bytes()
+    (run.folder / "export" / name).write_bytes(content + b" ")
+    with pytest.raises(ExportError, match="damaged or exchanged"):
+        check_export(run, Reporter())
+    for bad in (content[: len(content) // 2], b"nothing", b""):
+        rewrite(run, name, bad)
+        with pytest.raises(ExportError, match="cannot be read as"):
+            check_export(run, Reporter())
+    (run.folder / "export" / name).unlink()
+    with pytest.raises(ExportError, match="damaged or exchanged"):
+        check_export(run, Reporter())
+
+
+def test_a_file_of_another_model_is_told(run, tmp_path):
+    (tmp_path / "other").mkdir()
+    save_model(tmp_path / "other", build_model("cnn", 32, 3), run.classes)
+    formats.write("litert", tmp_path / "other", tmp_path / "other.tflite", "float32", np.zeros((0, 1, 1, 3), np.uint8))
+    rewrite(run, "model.tflite", (tmp_path / "other.tflite").read_bytes())
+    with pytest.raises(ParityError, match="differs from its test vectors"):
+        check_export(run, Reporter())
+
+
+@pytest.mark.parametrize(
+    "edit", ["[]", "{", '{"schema": 2}', '{"schema": 1, "files": {"../x": {}}, "weights_sha256": ""}']
+)
+def test_a_contract_that_is_none(run, edit):
+    (run.folder / "export" / "contract.json").write_text(edit)
+    with pytest.raises(ExportError, match="is damaged, or not written by Onsight"):
+        check_export(run, Reporter())
+
+
+def test_other_weights_make_old_files_void(run, tmp_path):
+    save_model(run.model_folder, build_model("cnn", 32, 3), run.classes)
+    with pytest.raises(ExportError, match="other weights"):
+        check_export(run, Reporter())
+    shutil.rmtree(run.folder / "export")
+    with pytest.raises(RunError, match="has no export/"):
+        check_export(run, Reporter())
+
+
+def test_a_breach_writes_nothing_and_exits_with_3(run, monkeypatch, tmp_path):
+    """The converter goes wrong: it writes an untrained network."""
+    before = {path: path.read_bytes() for path in (run.folder / "export").rglob("*") if path.is_file()}
+    (tmp_path / "other").mkdir()
+    save_model(tmp_path / "other", build_model("cnn", 32, 3), run.classes)
+    honest = formats.write
+    monkeypatch.setattr(export_module, "write", lambda name, folder, *rest: honest(name, tmp_path / "other", *rest))
+    with pytest.raises(ParityError, match=r"model\.tflite is not written: its probabilities differ") as error:
+        app(["export", str(run.folder), "litert", "--quiet"])
+    assert error.value.exit_code == 3
+    with pytest.raises(ParityError, match="points less accurate"):
+        export(run, ["litert"], precision="int8", reporter=Reporter())
+    with pytest.raises(ParityError, match="float16"):
+        export(run, ["litert"], precision="float16", reporter=Reporter())
+    assert before == {path: path.read_bytes() for path in (run.folder / "export").rglob("*") if path.is_file()}
+    assert not list(run.folder.glob(".*.partial"))
+
+
+def test_what_cannot_be_asked_for(run, monkeypatch):
+    for wanted, options, error, message in (
+        ([], {}, SpecError, "No format was given. There are: litert"),
+        (["onxx"], {}, SpecError, "Did you mean 'onnx'"),
+        (["onnx"], {"precision": "int8"}, SpecError, "--precision int8 is for: litert"),
+        (["litert"], {"max_drop": -1}, SpecError, "from 0 to 100"),
+    ):
+        with pytest.raises(error, match=re.escape(message)):
+            export(run, wanted, reporter=Reporter(), **options)
+    find = formats.find_spec
+    for package, wanted, options in (
+        ("tf2onnx", ["onnx"], {}),
+        ("openvino", ["openvino"], {}),
+        ("ai_edge_quantizer", ["litert"], {"precision": "int8"}),
+    ):
+        monkeypatch.setattr(formats, "find_spec", lambda name, package=package: None if name == package else find(name))
+        with pytest.raises(ExportError, match=rf"needs {package}. Install: pip install 'onsight\[export\]'"):
+            export(run, wanted, reporter=Reporter(), **options)
+
+
+@pytest.mark.backend
+@pytest.mark.skipif(keras.config.backend() != "jax", reason="TensorFlow writes it in its own process")
+def test_where_no_backend_can_write_it(run, monkeypatch):
+    monkeypatch.setattr(formats, "find_spec", lambda name: None if name == "tensorflow" else True)
+    with pytest.raises(
+        ExportError, match=r"by way of tensorflow\. Install: pip install 'onsight\[tensorflow,export\]'"
+    ):
+        export(run, ["onnx"], reporter=Reporter())
+
+
+@pytest.mark.backend
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in MODELS if not MODELS[name].function.startswith("pretrained:")])
+def test_every_model_in_every_format(name, toy_spec, tmp_path, monkeypatch):
+    """The contract of models and formats: whatever is in the registries passes the gate, and its README runs."""
+    import onsight
+
+    monkeypatch.setenv("ONSIGHT_RUNS", str(tmp_path / "runs"))
+    spec = toy_spec.model_copy(update={"model": name, "epochs": 2, "image_size": max(24, MODELS[name].smallest)})
+    run = onsight.train(spec, reporter=Reporter())
+    table = export(run, list(FORMATS), reporter=Reporter())
+    assert [row["format"] for row in table] == list(FORMATS)
+    export(run, ["litert"], precision="float16", reporter=Reporter())
+    export(run, ["litert"], precision="int8", max_drop=100, reporter=Reporter())
+    assert len(check_export(run, Reporter())) == len(FORMATS) + 2
+    for script in scripts(run):
+        run_readme(run, script)

@@ -1,0 +1,63 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from onsight.exporting.formats import FORMATS, READERS, file_name, to_onnx, to_openvino
+from onsight.inference.litert import convert
+
+
+def test_listing_the_registry_imports_no_framework():
+    code = (
+        "import sys, onsight.exporting.formats, onsight.exporting.export; "
+        "print([m for m in ('keras', 'tensorflow', 'jax', 'onnx', 'openvino', 'ai_edge_litert') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_files_have_names_of_their_own():
+    names = [file_name(name, precision) for name in FORMATS for precision in FORMATS[name].precisions]
+    assert len(set(names)) == len(names)
+    assert file_name("litert", "int8") == "model-int8.tflite"
+    assert file_name("saved_model", "float32") == "saved_model"
+
+
+@pytest.mark.parametrize("name", list(FORMATS))
+def test_every_format_has_a_reader_that_knows_nothing_of_onsight(name):
+    source = (READERS / f"read_{name}.py").read_text()
+    assert "def open_model(path" in source
+    assert "import onsight" not in source
+    assert "from onsight" not in source
+
+
+def test_gelu_becomes_onnx():
+    """TensorFlow computes it by Erfc, which tf2onnx does not know."""
+    import keras
+    import onnxruntime
+    import tensorflow as tf
+
+    signature = [tf.TensorSpec((None,), tf.float32, name="x")]
+    function = tf.function(lambda x: {"y": keras.activations.gelu(x)}, input_signature=signature)
+    x = np.linspace(-6, 6, 101, dtype=np.float32)
+    session = onnxruntime.InferenceSession(to_onnx(function, signature))
+    np.testing.assert_allclose(session.run(["y"], {"x": x})[0], function(x)["y"], atol=1e-6)
+
+
+@pytest.mark.parametrize("activation", ["silu", "gelu", "hard_silu", "mish", "relu"])
+def test_openvino_pools_first(activation):
+    """Its plugin takes the maximum of the activations instead, which is another one where the activation falls."""
+    import keras
+    import openvino
+    from keras import layers
+
+    keras.utils.set_random_seed(0)
+    image = keras.Input((8, 8, 3), dtype="uint8", name="image")
+    maps = layers.Conv2D(8, 3)(layers.Rescaling(1 / 32, offset=-4)(image))
+    answer = layers.Activation(activation)(layers.MaxPooling2D()(maps))
+    model = keras.Model(image, layers.Dense(3, activation="softmax")(layers.Flatten()(answer)))
+    pictures = np.random.default_rng(0).integers(0, 256, (7, 8, 8, 3), np.uint8)
+    settings = {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = openvino.Core().compile_model(to_openvino(convert(model)), "CPU", settings)
+    np.testing.assert_allclose(compiled(pictures)[0], model(pictures), atol=1e-5)

@@ -1,0 +1,293 @@
+"""The page that `export RUN web` writes, in a real browser: opens from disk, answers as Python, asks for nothing."""
+
+import base64
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from onsight.core.errors import ExportError
+from onsight.exporting import export, write_web
+from onsight.exporting.formats import check_formats
+from onsight.imaging import decode
+from onsight.inference.engines import LitertEngine
+from onsight.inference.litert import fix_batch
+from onsight.inference.parity import edge_pictures
+from onsight.models.model_file import read_description
+
+CHROMIUM = Path("/usr/bin/chromium")
+HOSTILE = ["</script><script>window.hacked=1</script>", "<img src=x onerror=window.hacked=1>", "\u202ecat{{7*7}}"]
+
+
+@pytest.fixture(scope="module")
+def litert():
+    if not (write_web.LITERT / "package.json").exists():
+        pytest.skip("LiteRT.js is not there: make web")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if not CHROMIUM.exists():
+        pytest.skip(f"there is no browser at {CHROMIUM}")
+    with playwright.sync_playwright() as started:
+        options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking",
+                   "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]  # fmt: skip
+        opened = started.chromium.launch(executable_path=str(CHROMIUM), args=options)
+        yield opened
+        opened.close()
+
+
+def write_page(run, path, **facts):
+    description = read_description(run.model_folder)
+    known = {"name": run.name, "model": description.model, "size": description.image_size,
+             "classes": description.classes, "threshold": None, "precision": "float32"}  # fmt: skip
+    path.write_text(write_web.page(known | facts, fix_batch((run.model_folder / "model.tflite").read_bytes())), "utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def page(litert, browser, toy_run, tmp_path_factory):
+    """The page of the toy run, opened; tests leave it as it was."""
+    path = write_page(toy_run, tmp_path_factory.mktemp("web") / "model.html")
+    yield from opened(browser, path)
+
+
+def opened(browser, path):
+    context = browser.new_context(permissions=["camera"])
+    page, heard = context.new_page(), []
+    page.on("console", lambda message: heard.append(f"console: {message.text}"))
+    page.on("pageerror", lambda error: heard.append(f"error: {error}"))
+    page.on("request", lambda each: heard.append(f"asked: {each.url[:100]}") if each.url != path.as_uri() else None)
+    page.goto(path.as_uri())
+    page.wait_for_selector("body[data-state]", timeout=60_000)
+    assert page.get_attribute("body", "data-state") == "ready", page.inner_text("#told")
+    yield page
+    context.close()
+    assert [each for each in heard if not each.startswith("asked: blob:")] == []
+
+
+ASK = """async ([text, width, height]) => {
+    const rgb = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+    const rgba = new Uint8ClampedArray(width * height * 4).fill(255);
+    for (let i = 0; i < width * height; i++) for (let c = 0; c < 3; c++) rgba[4 * i + c] = rgb[3 * i + c];
+    const prepared = onsight.prepare(rgba, width, height);
+    return [Array.from(prepared), Array.from(await onsight.answer(prepared))];
+}"""
+
+
+def ask(page, picture):
+    """Return what the page makes of decoded pixels, and what it answers."""
+    height, width = picture.shape[:2]
+    prepared, answer = page.evaluate(ASK, [base64.b64encode(picture.tobytes()).decode(), width, height])
+    size = round((len(prepared) / 3) ** 0.5)
+    return np.uint8(prepared).reshape(size, size, 3), np.float32(answer)
+
+
+def test_pixels_are_prepared_bit_for_bit_as_in_python(page):
+    rng = np.random.default_rng(0)
+    for height, width in [
+        (32, 32),
+        (32, 50),
+        (31, 33),
+        (1, 1),
+        (1, 40),
+        (8, 8),
+        (33, 65),
+        (97, 64),
+        (240, 320),
+        (500, 333),
+    ]:
+        for picture in (
+            rng.integers(0, 256, (height, width, 3), dtype=np.uint8),
+            np.full((height, width, 3), 255, np.uint8),
+        ):
+            found, _ = ask(page, picture)
+            np.testing.assert_array_equal(found, decode.resize(picture, 32))
+
+
+def test_200_pictures_get_the_answers_that_they_get_in_python(page, toy_run):
+    engine = LitertEngine((toy_run.model_folder / "model.tflite").read_bytes(), read_description(toy_run.model_folder))
+    rng = np.random.default_rng(0)
+    pictures = [*edge_pictures(32)]
+    while len(pictures) < 200:
+        height, width = rng.integers(20, 60, 2)
+        picture = rng.integers(0, 256, (height, width, 3))
+        pictures.append((picture * rng.uniform(0, 1, 3)).astype(np.uint8))
+    expected = engine.probabilities(np.stack([decode.resize(picture, 32) for picture in pictures]))
+    found = np.stack([ask(page, picture)[1] for picture in pictures])
+    assert np.abs(found - expected).max() < 1e-3
+    assert len(np.unique(expected.argmax(axis=1))) == 3
+    np.testing.assert_array_equal(found.argmax(axis=1), expected.argmax(axis=1))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_200_photos_get_the_answers_that_they_get_in_python(litert, browser, toy_run, real_data, tmp_path):
+    path = write_page(toy_run, tmp_path / "model.html")
+    engine = LitertEngine((toy_run.model_folder / "model.tflite").read_bytes(), read_description(toy_run.model_folder))
+    files = sorted((real_data / "hymenoptera").rglob("*.jpg"))[:200]
+    for page in opened(browser, path):
+        for file in files:
+            picture = decode.decode(file.read_bytes())
+            prepared, answer = ask(page, picture)
+            np.testing.assert_array_equal(prepared, decode.resize(picture, 32))
+            expected = engine.probabilities(prepared[None])[0]
+            assert np.abs(answer - expected).max() < 1e-3
+            assert answer.argmax() == expected.argmax()
+
+
+def test_a_file_is_answered_and_a_foreign_one_is_named(page, toy_run, tmp_path):
+    red = np.zeros((40, 60, 3), np.uint8) + np.array([220, 30, 30], np.uint8)
+    Image.fromarray(red).save(tmp_path / "red.png")
+    page.set_input_files("#file", str(tmp_path / "red.png"))
+    page.wait_for_selector("#bars li")
+    assert page.inner_text("#verdict") == "red"
+    assert page.locator("#bars li").count() == 3
+    assert "60 × 40 pixels, seen as 32 × 32" in page.inner_text("#told")
+    (tmp_path / "none.png").write_bytes(b"nothing")
+    page.set_input_files("#file", str(tmp_path / "none.png"))
+    page.wait_for_selector("#told:has-text('cannot be read as a picture')")
+
+
+def test_a_picture_that_comes_before_the_model_waits_for_it(litert, browser, toy_run, tmp_path):
+    path = write_page(toy_run, tmp_path / "model.html")
+    red = np.zeros((40, 60, 3), np.uint8) + np.array([220, 30, 30], np.uint8)
+    Image.fromarray(red).save(tmp_path / "red.png")
+    page = browser.new_page()
+    page.add_init_script("""
+        const whole = Response.prototype.arrayBuffer, held = new Promise((resolve) => (self.release = resolve));
+        Response.prototype.arrayBuffer = async function () {
+            await held;
+            return whole.call(this);
+        };
+    """)
+    page.goto(path.as_uri())
+    page.wait_for_selector("#about:not(:empty)")  # it listens; the model is not unpacked yet
+    page.set_input_files("#file", str(tmp_path / "red.png"))
+    page.wait_for_selector("#shown:not([hidden])")
+    page.evaluate("release()")
+    page.wait_for_selector("#bars li", timeout=20_000)
+    assert page.inner_text("#verdict") == "red"
+    page.close()
+
+
+def test_a_camera_that_was_asked_for_twice_stops(page):
+    page.evaluate("""() => {
+        self.given = [];
+        const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+        navigator.mediaDevices.getUserMedia = async (wanted) => {
+            const stream = await ask(wanted);
+            self.given.push(stream);
+            return stream;
+        };
+        const button = document.getElementById("camera");
+        button.click();
+        button.click();
+    }""")
+    page.wait_for_selector("#rate:has-text('frames/s')", timeout=20_000)
+    page.wait_for_function("self.given.length === 2")
+    page.click("#camera")
+    ended = "self.given.map((stream) => stream.getTracks().every((track) => track.readyState === 'ended'))"
+    assert page.evaluate(ended) == [True, True]
+
+
+def test_the_camera_is_answered_live(page):
+    page.click("#camera")
+    page.wait_for_selector("#rate:has-text('frames/s')", timeout=20_000)
+    page.wait_for_timeout(700)
+    assert re.match(r"[1-9]\d* frames/s · [\d.]+ ms each", page.inner_text("#rate"))
+    page.click("#camera")
+    assert page.is_hidden("#video")
+
+
+def test_foreign_names_are_text_and_doubt_is_said(litert, browser, toy_run, tmp_path):
+    path = write_page(
+        toy_run, tmp_path / "model.html", classes=HOSTILE, threshold=1.0, name=HOSTILE[0], model=HOSTILE[1]
+    )
+    for page in opened(browser, path):
+        Image.fromarray(edge_pictures(32)[-1]).save(tmp_path / "noise.png")
+        page.set_input_files("#file", str(tmp_path / "noise.png"))
+        page.wait_for_selector("#bars li")
+        shown = [page.locator("#bars li span").nth(i).text_content() for i in (0, 2, 4)]
+        assert sorted(shown) == sorted(HOSTILE)
+        assert page.inner_text("#verdict small") == "unsure"
+        assert page.evaluate("window.hacked") is None
+        assert page.locator("#bars img, #verdict img").count() == 0
+
+
+def test_export_writes_it_and_check_reads_it(litert, toy_run, tmp_path):
+    import shutil
+
+    from onsight.display.reporters import Reporter
+    from onsight.runs.run import Run
+
+    shutil.copytree(toy_run.folder, tmp_path / "run")
+    run = Run(tmp_path / "run")
+    (row,) = export.export(run, ["web"], reporter=Reporter())
+    assert (row["file"], row["agreement"]) == ("model.html", 1)
+    assert row["max_difference"] <= 1e-5
+    text = (run.folder / "export" / "model.html").read_text("utf-8")
+    assert len(text) < 8_000_000
+    assert not re.search(r"""(src|href)=["']?(https?:)?//""", text)
+    assert "Apache License, Version 2.0" in text
+    assert json.loads(re.search(r'id="facts">(.*?)</script>', text)[1])["classes"] == list(run.classes)
+    assert dict(export.check_export(run, Reporter()))["model.html"] <= 1e-5
+    export.export(run, ["web"], precision="int8", max_drop=100, reporter=Reporter())
+    assert {"model.html", "model-int8.html"} <= {path.name for path in (run.folder / "export").iterdir()}
+
+
+def test_where_litert_js_is_missing(monkeypatch, tmp_path):
+    monkeypatch.setattr(write_web, "LITERT", tmp_path)
+    with pytest.raises(ExportError, match=r"web needs LiteRT\.js.*comes with npm: make web"):
+        check_formats(["web"], "float32")
+    (tmp_path / "index.js").write_text("export {\n};\n")
+    with pytest.raises(ExportError, match="another version of LiteRT"):
+        write_web.as_module((tmp_path / "index.js").read_text())
+
+
+def test_what_npm_brings_is_pinned_by_its_checksum_without_an_address():
+    lock = json.loads((Path(__file__).parents[1] / "web" / "package-lock.json").read_text())
+    packages = {name: each for name, each in lock["packages"].items() if name}
+    assert packages["node_modules/@litertjs/core"]["version"] == "2.5.3"
+    for each in packages.values():
+        assert each["integrity"].startswith("sha512-")
+        assert "resolved" not in each
+        assert each["license"] == "Apache-2.0"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("data", ["hymenoptera", "cifar10-folders"])
+def test_real_pictures_in_every_format(litert, browser, real_data, data, tmp_path, monkeypatch):
+    """Train briefly, export everything, and let each file's own runtime answer in a process without Onsight."""
+    import onsight
+    from onsight.display.reporters import Reporter
+    from onsight.exporting.formats import FORMATS
+
+    monkeypatch.setenv("ONSIGHT_RUNS", str(tmp_path / "runs"))
+    spec = onsight.TrainSpec(data=real_data / data, model="cnn_compact", epochs=1, augmentation="flip")
+    run = onsight.train(spec, reporter=Reporter())
+    rows = export.export(run, list(FORMATS), reporter=Reporter())
+    assert {row["format"] for row in rows} == set(FORMATS)
+    for row in rows:
+        assert row["agreement"] == 1, row
+        assert row["max_difference"] <= 1e-5, row
+    folder = run.folder / "export"
+    scripts = dict(re.findall(r"^## (\S+)\n.*?```python\n(.*?)```", (folder / "README.md").read_text(), re.S | re.M))
+    assert set(scripts) == {row["file"] for row in rows}
+    for name, script in scripts.items():
+        words = [sys.executable, "-I", "-c", "import sys\nsys.modules['onsight'] = None\n" + script]
+        done = subprocess.run(words, capture_output=True, text=True, cwd=folder)
+        assert done.returncode == 0, (name, done.stderr)
+    pictures, expected = (np.load(folder / "vectors" / f"{name}.npy") for name in ("pictures", "probabilities"))
+    for page in opened(browser, folder / "model.html"):
+        for picture, answer in zip(pictures, expected, strict=True):
+            found = ask(page, picture)[1]
+            assert np.abs(found - answer).max() < 1e-3
+            assert answer[found.argmax()] > answer.max() - 1e-5

@@ -1,0 +1,108 @@
+import hashlib
+import json
+import shutil
+
+import keras
+import numpy as np
+import pytest
+from ai_edge_litert.interpreter import Interpreter
+
+from onsight.exporting.formats import quantized
+from onsight.inference import litert
+from onsight.inference.engines import LitertEngine
+from onsight.inference.litert import add_litert, convert
+from onsight.inference.parity import edge_pictures
+from onsight.models.model_file import read_description, save_model
+from onsight.models.registry import MODELS, build_model, classifier
+
+pytestmark = pytest.mark.backend
+ALLOWED = {
+    "CAST", "MUL", "ADD", "CONV_2D", "MAX_POOL_2D", "FULLY_CONNECTED", "SOFTMAX", "RESHAPE", "SHAPE", "STRIDED_SLICE",
+    "PACK", "MEAN", "LOGISTIC", "REDUCE_MAX", "PAD", "TRANSPOSE", "DELEGATE", "CONCATENATION", "DEPTHWISE_CONV_2D",
+    "GELU", "NEG", "SUB", "RSQRT", "SQUARED_DIFFERENCE",
+    "ABS", "DIV", "EXP", "LESS", "SELECT", "SELECT_V2", "SUM",  # what JAX makes of GELU
+}  # fmt: skip
+
+
+@pytest.fixture
+def folder(toy_run, tmp_path):
+    """A copy of the trained model's folder, as `save_model` leaves it."""
+    copy = tmp_path / "model"
+    shutil.copytree(toy_run.model_folder, copy)
+    (copy / "model.tflite").unlink()
+    value = json.loads((copy / "model.json").read_text()) | {"litert_sha256": None}
+    (copy / "model.json").write_text(json.dumps(value))
+    return copy
+
+
+def test_training_leaves_a_verified_file(toy_run):
+    content = (toy_run.model_folder / "model.tflite").read_bytes()
+    assert read_description(toy_run.model_folder).litert_sha256 == hashlib.sha256(content).hexdigest()
+
+
+FAST = ["cnn", "cnn_compact", "whitened"]
+
+
+# test_models.py asks whether every network's file answers as Keras does; this is about what is in the file.
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in FAST else pytest.param(name, marks=pytest.mark.slow)
+        for name in MODELS
+        if "pretrained" not in MODELS[name].function
+    ],
+)
+def test_every_network_answers_as_keras_does_at_any_batch(name, tmp_path):
+    keras.utils.set_random_seed(0)
+    model = build_model(name, 32, 3)
+    save_model(tmp_path, model, ("a", "b", "c"))
+    answering = classifier(model, 1.7)
+    content = convert(answering)
+    interpreter = Interpreter(model_content=content)
+    names = {operation["op_name"] for operation in interpreter._get_ops_details()}
+    assert names <= ALLOWED  # nothing that needs TensorFlow, no broadcast of an unknown batch
+    (given,) = interpreter.get_input_details()
+    assert given["shape_signature"].tolist() == [-1, 32, 32, 3]
+    pictures = np.concatenate([edge_pictures(32)] * 3)
+    expected = np.asarray(answering.predict_on_batch(pictures))
+    assert convert(answering) == content  # the same bytes each time, as a resumed training promises
+    engine = LitertEngine(content, read_description(tmp_path))
+    for count in (1, 7, 36, 2):
+        np.testing.assert_allclose(engine.probabilities(pictures[:count]), expected[:count], atol=1e-5)
+
+
+def test_a_file_that_answers_otherwise_is_not_kept(folder, monkeypatch):
+    untrained, other = (convert(classifier(build_model("cnn", 32, classes), 1.0)) for classes in (3, 4))
+    for content, why in ((untrained, "differ from Keras'"), (other, "model.json says"), (b"nothing", "no file that")):
+        monkeypatch.setattr(litert, "convert", lambda model, content=content: content)
+        assert why in add_litert(folder, edge_pictures(32))
+        assert not (folder / "model.tflite").exists()
+        assert read_description(folder).litert_sha256 is None
+
+
+def test_a_file_without_softmax_is_not_kept(folder, monkeypatch):
+    """Its likeliest classes are right, and for a model that is unsure of everything its answers are near."""
+    model = build_model("cnn", 32, 3)
+    monkeypatch.setattr(litert, "convert", lambda _: convert(model))
+    assert "no probabilities" in add_litert(folder, edge_pictures(32))
+    assert not (folder / "model.tflite").exists()
+
+
+def test_a_converter_that_fails_costs_no_training(folder, monkeypatch):
+    def fail(model):
+        raise RuntimeError("out of\nluck")
+
+    monkeypatch.setattr(litert, "from_tensorflow", fail)
+    monkeypatch.setattr(litert, "from_jax", fail)
+    assert "RuntimeError: out of" in add_litert(folder, edge_pictures(32))
+    assert not (folder / "model.tflite").exists()
+
+
+@pytest.mark.filterwarnings("ignore:Warning. Enabling .experimental_preserve_all_tensors")  # the quantizer's own
+def test_micro_fits_a_microcontroller():
+    """Less than 100 kB as int8; the page for browsers takes one picture at a time."""
+    pictures = np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3), dtype=np.uint8)
+    content = quantized(convert(classifier(build_model("micro", 32, 10))), "int8", pictures)
+    assert len(content) < 100_000
+    fixed = Interpreter(model_content=litert.fix_batch(content))
+    assert fixed.get_input_details()[0]["shape_signature"].tolist() == [1, 32, 32, 3]

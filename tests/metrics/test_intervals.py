@@ -1,0 +1,89 @@
+import itertools
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from onsight.metrics.intervals import between_seeds, chance, deviation, holm, mean, paired, points
+
+
+def test_the_paired_interval_is_the_published_one():
+    # statpsych's documentation of ci.prop.ps(.05, 12, 4, 26, 6), by the authors of the interval.
+    _, low, high, _ = paired(only_a=4, only_b=26, n=48)
+    assert (low, high) == (pytest.approx(0.2548067, abs=1e-7), pytest.approx(0.6251933, abs=1e-7))
+
+
+def test_mcnemar_is_the_binomial_tail_by_hand():
+    assert paired(2, 8, 100).p == pytest.approx(2 * sum(math.comb(10, k) for k in (0, 1, 2)) / 2**10)
+    assert paired(2, 8, 100).value == 0.06
+    assert paired(5, 5, 20).p == 1.0
+    assert paired(0, 0, 7)[0] == 0.0
+    assert paired(0, 0, 7).p == 1.0
+    a, b = paired(30, 50, 1000), paired(50, 30, 1000)
+    assert (a.value, a.low, a.high, a.p) == (-b.value, pytest.approx(-b.high), pytest.approx(-b.low), b.p)
+    low, high = paired(0, 3, 3)[1:3]
+    assert -1 <= low < high <= 1
+    with pytest.raises(ValueError, match="cannot be right in one alone"):
+        paired(3, 3, 5)
+
+
+@pytest.mark.parametrize(
+    ("n", "only_a", "only_b"), [(40, 0.1, 0.1), (40, 0.05, 0.3), (100, 0.02, 0.05), (20, 0.2, 0.4)]
+)
+def test_the_interval_covers_and_the_test_keeps_its_level(n, only_a, only_b):
+    """Exact, by summing over every table that can come out."""
+    covered = rejected = 0.0
+    for a, b in itertools.product(range(n + 1), repeat=2):
+        if a + b > n:
+            continue
+        chance = stats.multinomial.pmf([a, b, n - a - b], n, [only_a, only_b, 1 - only_a - only_b])
+        if chance < 1e-9:
+            continue
+        found = paired(a, b, n)
+        covered += chance * (found.low <= only_b - only_a <= found.high)
+        rejected += chance * (found.p < 0.05)
+    assert 0.94 < covered < 0.99
+    if only_a == only_b:
+        assert rejected < 0.05
+
+
+def test_seeds_are_compared_as_scipy_does():
+    a, b = [0.70, 0.72, 0.71, 0.69], [0.74, 0.73, 0.76]
+    expected = stats.ttest_ind(b, a)
+    interval = expected.confidence_interval()
+    found = between_seeds(a, b)
+    assert found.value == pytest.approx(np.mean(b) - np.mean(a))
+    assert found[1:] == (pytest.approx(interval.low), pytest.approx(interval.high), pytest.approx(expected.pvalue))
+    # One against a few: t = (x - mean) / (sd sqrt(1 + 1/n)) on n - 1 degrees of freedom (Crawford and Howell 1998).
+    t = (0.75 - np.mean(a)) / (np.std(a, ddof=1) * math.sqrt(1 + 1 / 4))
+    assert between_seeds(a, [0.75]).p == pytest.approx(2 * stats.t.sf(t, 3))
+
+
+def test_seeds_without_a_variance_tell_nothing():
+    for a, b in (([0.5], [0.6]), ([0.5, 0.5], [0.6, 0.6])):
+        found = between_seeds(a, b)
+        assert found.value == pytest.approx(0.1)
+        assert math.isnan(found.p)
+
+
+def test_holm():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.2]) == [0.2]
+    assert holm([]) == []
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
+    corrected = holm([math.nan, 0.01, 0.02])
+    assert math.isnan(corrected[0])
+    assert corrected[1:] == pytest.approx([0.02, 0.02])
+
+
+def test_mean_and_sample_deviation():
+    values = [0.1, 0.4, 0.3]
+    assert mean(values) == pytest.approx(np.mean(values))
+    assert deviation(values) == pytest.approx(np.std(values, ddof=1))
+    assert deviation([0.1]) is None
+
+
+def test_words():
+    assert (points(0.0319), points(-0.0004), points(-1e-17)) == ("3.2", "−0.04", "0.0")
+    assert [chance(p) for p in (0.0312, 1e-9, 0.5, 1.0)] == ["p = 0.031", "p < 0.0001", "p = 0.50", "p = 1"]

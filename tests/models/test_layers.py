@@ -1,0 +1,93 @@
+import numpy as np
+import pytest
+
+from onsight.core.backend import to_numpy
+
+pytestmark = pytest.mark.backend
+
+
+@pytest.mark.parametrize("scale", [True, False])
+@pytest.mark.parametrize("shape", [(8, 5, 5, 3), (4, 1, 1, 7), (2, 9, 4, 16)])
+def test_batch_norm_equals_keras(shape, scale):
+    import keras
+
+    from onsight.models.layers import BatchNormalization
+
+    rng = np.random.default_rng(0)
+    x = (rng.standard_normal(shape) * 3 + 1).astype(np.float32)
+    ours, theirs = (kind(momentum=0.8, scale=scale) for kind in (BatchNormalization, keras.layers.BatchNormalization))
+    for layer in (ours, theirs):
+        layer.build(shape)
+    start = [rng.standard_normal(shape[-1:]).astype(np.float32) for _ in range(1 + scale)]
+    for layer in (ours, theirs):
+        layer.set_weights([*start, np.zeros(shape[-1], np.float32), np.ones(shape[-1], np.float32)])
+    for training in (True, True, False):
+        mine, other = (keras.ops.convert_to_numpy(layer(x, training=training)) for layer in (ours, theirs))
+        np.testing.assert_allclose(mine, other, atol=1e-4)
+    for mine, other in zip(ours.weights, theirs.weights, strict=True):
+        np.testing.assert_allclose(to_numpy(mine), to_numpy(other), atol=1e-5)
+
+
+def test_frozen_batch_norm_does_not_move():
+    from onsight.models.layers import BatchNormalization
+
+    layer = BatchNormalization()
+    layer.build((2, 3, 3, 1))
+    layer.trainable = False
+    layer(np.full((2, 3, 3, 1), 9, np.float32), training=True)
+    assert to_numpy(layer.moving_mean) == 0
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-6), ("bfloat16", 0.02)])
+def test_silu_and_its_slope_equal_keras(dtype, tolerance):
+    import keras
+
+    from onsight.models.layers import Activation
+
+    x = keras.ops.cast(np.linspace(-12, 12, 2 * 3 * 3 * 4).reshape(2, 3, 3, 4), dtype)
+    ours, theirs = (kind("silu", dtype=dtype) for kind in (Activation, keras.layers.Activation))
+    expected = keras.ops.convert_to_numpy(keras.ops.cast(theirs(x), "float32"))
+    for training in (True, False):
+        found = keras.ops.convert_to_numpy(keras.ops.cast(ours(x, training=training), "float32"))
+        np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
+    if keras.config.backend() == "tensorflow":
+        import tensorflow as tf
+
+        slopes = []
+        for layer, options in ((ours, {"training": True}), (theirs, {})):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                total = tf.reduce_sum(layer(x, **options))
+            slopes.append(np.asarray(tf.cast(tape.gradient(total, x), tf.float32)))
+        assert slopes[0].max() > 1.05  # silu is steeper than 1 near 2.4
+        np.testing.assert_allclose(*slopes, atol=2 * tolerance)
+
+
+@pytest.mark.parametrize("shape", [(3, 7, 7, 256), (2, 4, 5, 300)])
+def test_a_wide_convolution_and_its_gradients_equal_keras(shape):
+    import keras
+
+    from onsight.models.layers import Conv2D
+
+    rng = np.random.default_rng(0)
+    x, wanted = (keras.ops.cast(rng.standard_normal((*shape[:3], c)), "bfloat16") for c in (shape[3], 256))
+    options = {"padding": "same", "use_bias": False, "dtype": "mixed_bfloat16"}
+    ours, theirs = (kind(256, 3, **options) for kind in (Conv2D, keras.layers.Conv2D))
+    for layer in (ours, theirs):
+        layer.build(shape)
+    theirs.set_weights([to_numpy(weight) for weight in ours.weights])
+    found, expected = (np.asarray(keras.ops.cast(layer(x), "float32")) for layer in (ours, theirs))
+    np.testing.assert_allclose(found, expected, atol=0.02)
+    if keras.config.backend() == "tensorflow":
+        import tensorflow as tf
+
+        pairs = []
+        for layer in (ours, theirs):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                total = tf.reduce_sum(layer(x) * wanted)
+            pairs.append(
+                [np.asarray(tf.cast(each, tf.float32)) for each in tape.gradient(total, [x, layer.kernel.value])]
+            )
+        for mine, other in zip(*pairs, strict=True):
+            np.testing.assert_allclose(mine, other, atol=0.01 * np.abs(other).max())

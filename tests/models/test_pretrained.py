@@ -1,0 +1,104 @@
+import keras
+import numpy as np
+import pytest
+
+from onsight.core.backend import to_numpy
+from onsight.models.registry import MODELS, build_model, layer_table
+
+# Each with the function and the `preprocess_input` that its users would take from Keras, and the published parameters
+# without the top (keras.applications' own count).
+FAMILIES = {
+    "mobilenetv2": (keras.applications.MobileNetV2, keras.applications.mobilenet_v2, 2_257_984),
+    "mobilenetv3_small": (keras.applications.MobileNetV3Small, keras.applications.mobilenet_v3, 939_120),
+    "mobilenetv3_large": (keras.applications.MobileNetV3Large, keras.applications.mobilenet_v3, 2_996_352),
+    "efficientnetv2_b0": (keras.applications.EfficientNetV2B0, keras.applications.efficientnet_v2, 5_919_312),
+    "efficientnetv2_b1": (keras.applications.EfficientNetV2B1, keras.applications.efficientnet_v2, 6_931_124),
+    "efficientnetv2_b2": (keras.applications.EfficientNetV2B2, keras.applications.efficientnet_v2, 8_769_374),
+    "efficientnetv2_b3": (keras.applications.EfficientNetV2B3, keras.applications.efficientnet_v2, 12_930_622),
+    "resnet50v2": (keras.applications.ResNet50V2, keras.applications.resnet_v2, 23_564_800),
+    "inceptionv3": (keras.applications.InceptionV3, keras.applications.inception_v3, 21_802_784),
+    "convnext_tiny": (keras.applications.ConvNeXtTiny, keras.applications.convnext, 27_820_128),
+}
+QUICK = ("mobilenetv2", "mobilenetv3_small")
+NAMES = [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in FAMILIES]
+
+
+def lively(family, size, pictures):
+    """Return the family's own network, with norms that pass on what comes: fresh ones make all pictures alike."""
+    model = family(include_top=False, weights=None, input_shape=(size, size, 3), pooling="avg")
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.0
+        elif type(layer).__name__ == "LayerScale":
+            layer.gamma.assign(np.ones(layer.gamma.shape))
+    model(pictures, training=True)
+    return model
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_is_the_familys_network_fed_the_usual_way(name):
+    family, module, parameters = FAMILIES[name]
+    size = MODELS[name].smallest
+    pictures = np.random.default_rng(0).integers(0, 256, (6, size, size, 3), np.uint8)
+    pictures //= np.arange(1, 7, dtype=np.uint8)[:, None, None, None]
+    prepared = module.preprocess_input(pictures.astype("float32"))
+    original = lively(family, size, prepared)
+    model = build_model(name, size, 3)
+    assert original.count_params() == parameters
+    assert model.count_params() == parameters + 3 * (original.output_shape[1] + 1)
+    for theirs, ours in zip(original.weights, model.weights[:-2], strict=True):
+        ours.assign(to_numpy(theirs))
+    expected = original.predict_on_batch(prepared)
+    features = keras.Model(model.input, model.get_layer("logits").input).predict_on_batch(pictures)
+    assert np.ptp(expected, axis=0).max() > 1e-2  # else anything would be equal to it
+    # The other order of sums is amplified by norms over six pictures; pictures not prepared give wholly other features.
+    np.testing.assert_allclose(features, expected, atol=5e-3 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_contract(name):
+    size = MODELS[name].smallest
+    model = build_model(name, size, 4)
+    assert (model.name, model.input.dtype, model.output_shape) == (name, "uint8", (None, 4))
+    assert model.layers[-1].name == "logits"
+    # Nothing is numbered by what was built before, and no block hides its layers.
+    paths, again = [weight.path for weight in model.weights], build_model(name, size, 4)
+    assert paths == [weight.path for weight in again.weights]
+    assert [layer.name for layer in model.layers] == [layer.name for layer in again.layers]
+    assert len(set(paths)) == len(paths)
+    assert not any(isinstance(layer, keras.Model) for layer in model.layers)
+    rows = layer_table(model)
+    assert sum(row["parameters"] for row in rows) == model.count_params()
+    # Every layer of a convolution or a product has its multiply-adds.
+    weighted = [row for row in rows if "Conv" in row["type"] or row["type"] == "Dense"]
+    assert all(row["multiply_adds"] > 0 for row in weighted)
+
+
+def test_multiply_adds_are_the_papers():
+    total = sum(row["multiply_adds"] for row in layer_table(build_model("mobilenetv2", 224, 1000)))
+    assert total == pytest.approx(300e6, rel=0.01)  # "300M" in Sandler et al. 2018, table 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
+def test_it_becomes_a_tflite_file_that_answers_alike(name, tmp_path):
+    """The parity gate passes, and what can be folded is: only norms before padding or a branch stay."""
+    from onsight.inference.litert import add_litert
+    from onsight.models.fold_batch_norm import fold_batch_norms
+    from onsight.models.model_file import load_model, save_model
+    from onsight.models.registry import classifier
+
+    family, module, _ = FAMILIES[name]
+    size = max(64, MODELS[name].smallest)
+    pictures = np.random.default_rng(0).integers(0, 256, (6, size, size, 3), np.uint8)
+    pictures //= np.arange(1, 7, dtype=np.uint8)[:, None, None, None]
+    original = lively(family, size, module.preprocess_input(pictures.astype("float32")))
+    model = build_model(name, size, 3)
+    for theirs, ours in zip(original.weights, model.weights[:-2], strict=True):
+        ours.assign(to_numpy(theirs))
+    save_model(tmp_path, model, ("a", "b", "c"))
+    assert add_litert(tmp_path, pictures) is None
+    assert (tmp_path / "model.tflite").stat().st_size < 1.1 * (tmp_path / "weights.safetensors").stat().st_size
+    answers = load_model(tmp_path).predict_on_batch(pictures)
+    assert np.ptp(answers, axis=0).max() > 1e-3
+    np.testing.assert_allclose(fold_batch_norms(classifier(model)).predict_on_batch(pictures), answers, atol=1e-5)

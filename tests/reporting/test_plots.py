@@ -1,0 +1,237 @@
+"""Figures say the numbers they were given, in any language, and are the same bytes each time."""
+
+import re
+import sys
+
+import numpy as np
+import pytest
+
+from onsight.reporting import plots
+
+HOSTILE = [
+    "$x$",
+    r"$\undefined{$",
+    "犬と猫",
+    "\U0001f436 dog",
+    "a\nb\x1b[31m",
+    "\u202elive",
+    "x" * 300,
+    "قطة",
+    "",
+    "<b>",
+]
+
+
+def texts(figure):
+    """Return all that is written in a figure."""
+    from matplotlib.text import Text
+
+    return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
+
+
+def pictures(n, size=32):
+    return np.random.default_rng(0).integers(0, 256, (n, size, size, 3), np.uint8)
+
+
+def history(n, validation=True, rate=lambda epoch: 0.01):
+    rows = []
+    for epoch in range(1, n + 1):
+        row = {
+            "epoch": epoch,
+            "loss": 1 / epoch,
+            "accuracy": 1 - 0.5 / epoch,
+            "learning_rate": rate(epoch),
+            "seconds": 12.3,
+        }
+        if validation:
+            row |= {"val_loss": 1 + abs(epoch - 3) / 10, "val_accuracy": 0.8 - abs(epoch - 4) / 100}
+        rows.append(row)
+    return rows
+
+
+def lines(axes):
+    return {line.get_label(): line for line in axes.lines}
+
+
+def test_curves_show_the_history():
+    figure = plots.curves(history(6))
+    accuracy, loss, rate = figure.axes
+    assert lines(accuracy)["training"].get_ydata() == pytest.approx([100 - 50 / epoch for epoch in range(1, 7)])
+    assert lines(accuracy)["validation"].get_ydata()[3] == pytest.approx(80)
+    assert lines(loss)["training"].get_linestyle() != lines(loss)["validation"].get_linestyle()
+    ringed = [line.get_xydata()[0].tolist() for line in accuracy.lines if line.get_markersize() == 10]
+    assert ringed == [[4, pytest.approx(80)]]
+    assert [line.get_xydata()[0, 0] for line in loss.lines if line.get_markersize() == 10] == [3]
+    assert rate.get_ylabel() == "Learning\nrate"
+    written = texts(figure)
+    assert "Validation at its best: 80.0 % right, epoch 4 of 6" in written
+    assert "training in the same epoch: 87.5 %, 7.5 points above validation" in written
+    assert "Epoch (about 12 s each)" in written
+
+
+def test_curves_mark_where_the_rate_drops():
+    figure = plots.curves(history(9, rate=lambda epoch: 0.1 if epoch < 4 else 0.01 if epoch < 8 else 0.001))
+    for axes in figure.axes:
+        assert [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == ":"] == [3.5, 7.5]
+    smooth = plots.curves(history(9, rate=lambda epoch: 0.1 * (10 - epoch) ** 2))
+    assert not [line for axes in smooth.axes for line in axes.lines if line.get_linestyle() == ":"]
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 40])
+@pytest.mark.parametrize("validation", [True, False])
+def test_curves_of_any_length(tmp_path, n, validation):
+    figure = plots.curves(history(n, validation))
+    plots.save(figure, tmp_path / "curves.png")
+    assert ("no validation pictures were held out" in texts(figure)) == (n > 0 and not validation)
+    assert ("No epoch has finished yet" in texts(figure)) == (n == 0)
+
+
+def test_curves_of_a_diverged_run(tmp_path):
+    rows = history(4)
+    rows[2] |= {"loss": float("nan"), "val_loss": float("inf"), "val_accuracy": None}
+    rows[3] = {"epoch": 4, "loss": None, "accuracy": None}
+    figure = plots.curves(rows)
+    plots.save(figure, tmp_path / "curves.png")
+    assert np.isnan(lines(figure.axes[1])["validation"].get_ydata()[2:]).all()
+    assert "Validation at its best: 78.0 % right, epoch 2 of 4" in texts(figure)
+
+
+def test_confusion_says_the_counts_and_the_worst():
+    figure = plots.confusion_matrix([[70, 12], [5, 66]], ["ant", "bee"])
+    written = texts(figure)
+    assert "88.9 % of 153 pictures right (95 %: 82.9 to 92.9)" in written
+    assert "most often: ant taken for bee, 12 of 82 (14.6 %)" in written
+    assert {"70\n85.4 %", "12\n14.6 %", "5\n7.0 %", "66\n93.0 %"} <= set(written)
+    mesh = figure.axes[0].collections[0].get_array()
+    assert np.asarray(mesh).reshape(2, 2)[0] == pytest.approx([70 / 82, 12 / 82])
+    assert (figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()) == ("predicted", "true")
+
+
+@pytest.mark.parametrize("count", [2, 12, 20, 100])
+def test_confusion_of_any_size(tmp_path, count):
+    counts = np.random.default_rng(0).integers(1, 10, (count, count)) + 90 * np.eye(count, dtype=int)
+    counts[1] = 0  # a class without pictures
+    figure = plots.confusion_matrix(counts.tolist(), [f"class {i}" for i in range(count)])
+    plots.save(figure, tmp_path / "confusion.png")
+    axes = figure.axes[0]
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert len(axes.texts) == (count * (count - 1) if count <= 20 else 0)
+    assert labels[0] == "class 0"
+    assert len(labels) == (count if count <= 20 else 34)
+    assert labels == [label.get_text() for label in axes.get_xticklabels()]
+    mesh = axes.collections[0].get_array()
+    assert np.ma.getmaskarray(mesh).reshape(count, count)[1].all()
+
+
+def test_confusion_without_mistakes_or_pictures():
+    assert "no mistakes" in texts(plots.confusion_matrix([[3, 0], [0, 4]], ["a", "b"]))
+    assert "No pictures" in texts(plots.confusion_matrix([[0, 0], [0, 0]], ["a", "b"]))
+
+
+def outlined(figure):
+    return [patch for patch in figure.axes[0].patches if not patch.get_fill() and patch.get_linewidth() == 1.2]
+
+
+def test_predictions_mark_right_and_wrong():
+    probabilities = np.array([[0.97, 0.02, 0.006, 0.004], [0.5, 0.3, 0.15, 0.05], [0.4, 0.3, 0.2, 0.1]])
+    figure = plots.predictions(pictures(3), ["cat", "dog", "eel"], probabilities, ["cat", "dog", "bat", "eel"])
+    written = texts(figure)
+    assert "1 of 3 pictures right" in written
+    assert written.count(f"{plots.TICK} cat") == 1
+    assert written.count(f"{plots.CROSS} cat") == 2
+    assert len(outlined(figure)) == 2
+    assert "eel" in written  # fourth in its row, shown as the truth
+    assert written.count("bat") == 2
+    assert "10 %" in written
+    bar = next(patch for patch in figure.axes[0].patches if patch.get_alpha())
+    assert bar.get_width() == pytest.approx(0.97 * (figure.get_figwidth() / 3 - 0.16))
+
+
+def test_predictions_without_truth():
+    figure = plots.predictions(pictures(1), None, np.array([[0.998, 0.002]]), ["cat", "dog"])
+    written = texts(figure)
+    assert {"cat", "dog", ">99 %", "<1 %"} <= set(written)
+    assert not [text for text in written if plots.TICK in text or plots.CROSS in text]
+
+
+def test_predictions_take_a_title():
+    figure = plots.predictions(pictures(1), ["a"], np.array([[0.1, 0.9]]), ["a", "b"], title="Mistakes")
+    assert "Mistakes" in texts(figure)
+
+
+@pytest.mark.parametrize("n", [1, 8, 19])
+def test_samples(n):
+    figure = plots.sample_pictures(pictures(n), [f"class {i % 3}" for i in range(n)])
+    assert len(figure.axes[0].images) == n
+    assert texts(figure).count("class 0") == -(-n // 3)
+    assert f"{n} picture{'s' * (n > 1)} of {min(n, 3)} class{'es' * (n > 1)}, as labelled" in texts(figure)
+
+
+def test_pictures_are_not_stretched():
+    figure = plots.sample_pictures(np.zeros((1, 20, 40, 3), np.uint8), ["wide"])
+    left, right, bottom, top = figure.axes[0].images[0].get_extent()
+    assert right - left == pytest.approx(2 * (bottom - top))
+
+
+def test_no_pictures_at_all(tmp_path):
+    plots.save(plots.sample_pictures(pictures(0), []), tmp_path / "none.png")
+    plots.save(plots.predictions(pictures(0), [], np.zeros((0, 2)), ["a", "b"]), tmp_path / "none2.png")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg"])
+def test_hostile_names_are_drawn_as_they_are(tmp_path, suffix):
+    """Warnings are errors here: a glyph that no font has would be one."""
+    count = len(HOSTILE)
+    probabilities = np.eye(count) * 0.5 + 0.5 / count
+    drawn = [
+        plots.sample_pictures(pictures(count), HOSTILE),
+        plots.confusion_matrix(np.ones((count, count), int), HOSTILE),
+        plots.predictions(pictures(count), HOSTILE, probabilities, HOSTILE),
+    ]
+    for i, figure in enumerate(drawn):
+        plots.save(figure, tmp_path / f"{i}{suffix}")
+        figure.draw_without_rendering()  # nor does mathematics creep in outside our settings
+        written = texts(figure)
+        assert any("$x$" in text for text in written)
+        assert not any("\x1b" in text or "\u202e" in text or len(text) > 100 for text in written)
+        assert any(text.endswith("…") for text in written)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg"])
+def test_same_figure_same_bytes(tmp_path, suffix):
+    import matplotlib
+
+    plots.save(plots.curves(history(5)), tmp_path / f"a{suffix}")
+    with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red", "savefig.dpi": 30}):  # the user's own taste
+        plots.save(plots.curves(history(5)), tmp_path / f"b{suffix}")
+        assert matplotlib.rcParams["font.size"] == 30
+    content = (tmp_path / f"a{suffix}").read_bytes()
+    assert content == (tmp_path / f"b{suffix}").read_bytes()
+    assert not re.search(rb"matplotlib v|dc:date|20\d\d-\d\d-\d\d", content)
+
+
+def test_save_knows_two_kinds(tmp_path):
+    from PIL import Image
+
+    figure = plots.sample_pictures(pictures(8), ["cat"] * 8)
+    plots.save(figure, tmp_path / "a.PNG")
+    with Image.open(tmp_path / "a.PNG") as image:
+        assert image.size[0] == 1280
+    with pytest.raises(ValueError, match=r"\.png or \.svg"):
+        plots.save(figure, tmp_path / "a.jpg")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.PNG"]
+
+
+def test_no_window_is_ever_made():
+    plots.confusion_matrix([[1, 0], [0, 1]], ["a", "b"])
+    pyplot = sys.modules.get("matplotlib.pyplot")  # seaborn imports it
+    assert pyplot is None or not pyplot.get_fignums()
+
+
+def test_fit():
+    assert plots.fit("short", 5, 10) == "short"
+    assert plots.fit("", 5, 10) == plots.BOX
+    assert plots.fit("a name that is much too long", 0.8, 10) == "a name t…"
+    assert plots.fit("\U0001f436", 5, 10) == plots.BOX
+    assert plots.fit("iiiiiiiiii", 0.5, 10) == "iiiiiiiiii"  # narrow letters: measured, not counted
+    assert plots.fit("WWWWWWWWWW", 0.5, 10) == "WW…"

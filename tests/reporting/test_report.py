@@ -1,0 +1,561 @@
+"""The report tells the truth in every state of a run, and runs nothing that a run says."""
+
+import base64
+import hashlib
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from onsight.comparison.matching import label_runs
+from onsight.core.errors import RunError
+from onsight.display.page import TEMPLATES
+from onsight.metrics.scores import coverage_curve, score, write_predictions
+from onsight.reporting.report import report, train_command, verdict
+from onsight.runs.run import Run
+
+# The smallest PNG there is.
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+JPEG = b"\xff\xd8\xff"  # the report looks no further
+OFFICIAL = "official CIFAR-10 (checksums match)"
+HOSTILE = ["<script>alert(1)</script>", "\"'><img src=https://evil.example/x onerror=alert(1)>", "$x$", "{{ 7 * 7 }}",
+           "</style><svg/onload=alert(1)>", "a\x1b[31m\nb", "\u202edrow", "javascript:alert(1)", "&lt;b&gt;",
+           "x" * 500]  # fmt: skip
+
+
+TAGS = re.findall(  # all that the template itself writes
+    r"\w+",
+    """html head meta title style body header p h1 h2 h3 nav a section aside ul ol li div pre span b i br bdi code
+    figure img figcaption svg defs image use path text rect circle table thead tbody th tr td dl dt dd details
+    summary footer script""",
+)
+
+
+def predicted(classes, accuracy=0.8, sure=0.8, n=1000):
+    """Return labels and probabilities with that accuracy; each mistake falls on the next class."""
+    count = len(classes)
+    labels = np.arange(n) % count
+    guess = np.where(np.arange(n) < accuracy * n, labels, (labels + 1) % count)
+    rest = (1 - sure) / (count - 1)
+    return labels, np.full((n, count), rest) + (sure - rest) * np.eye(count)[guess]
+
+
+def epochs(n, *, training=0.02, validated=True):
+    """Return n epochs, getting better; training is so much above validation."""
+    rows = []
+    for epoch in range(1, n + 1):
+        held_out = 0.8 - 0.3 / epoch
+        row = {"event": "epoch", "epoch": epoch, "loss": 1 / epoch, "accuracy": held_out + training,
+               "learning_rate": 0.1, "seconds": 12.0, "images_per_second": 4000.0}  # fmt: skip
+        rows.append(row | ({"val_loss": 2 / epoch, "val_accuracy": held_out} if validated else {}))
+    return rows
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Return a function that makes a run folder."""
+
+    def make(
+        state="evaluated", *, classes=("cat", "dog", "ship"), provenance=OFFICIAL, history=None, spec=(), asked=(),
+        uses=1, result=None, name="cifar10-cnn-0001",
+    ):  # fmt: skip
+        folder = tmp_path / "runs" / name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        history = epochs(4) if history is None else history
+        settings = {
+            "data": "cifar10", "preset": "balanced", "model": "cnn", "epochs": 4, "patience": 0, "augmentation": "flip",
+            "validation": 0.1, "weight_decay": 5e-4, "allow_tiny": False, "data_dir": None, **dict(spec),
+        }  # fmt: skip
+        record = {"schema": 1, "asked": {"data": "cifar10", **dict(asked)}, "spec": settings,
+                  "reasons": {"model": "preset balanced"},
+                  "environment": {"keras": "3.15.1", "backend_version": "2.21"}}  # fmt: skip
+        (folder / "spec.json").write_text(json.dumps(record))
+        counts = {part: dict.fromkeys(classes, n) for part, n in (("train", 1500), ("validation", 500), ("test", 400))}
+        dataset = {
+            "name": "cifar10",
+            "classes": list(classes),
+            "provenance": provenance,
+            "fingerprint": "f00d",
+            "counts": counts,
+        }
+        (folder / "dataset.json").write_text(json.dumps(dataset))
+        lines = [json.dumps(row) for row in history] + ['{"event": "tick", "step": 3}', '{"event": "epoch", "epo']
+        (folder / "history.jsonl").write_text("\n".join(lines))
+        if state == "training":
+            return folder
+        (folder / "model").mkdir()
+        layers = [{"name": "conv1", "type": "Conv2D", "output_shape": [32, 32, 16], "parameters": 448}]
+        model = {
+            "schema": 1,
+            "model": "cnn",
+            "image_size": 32,
+            "classes": list(classes),
+            "parameters": 161098,
+            "layers": layers,
+        }
+        (folder / "model" / "model.json").write_text(json.dumps(model))
+        (folder / "curves.png").write_bytes(PNG + b"curves")
+        if state == "trained":
+            return folder
+        add_evaluation(folder, "test", classes, provenance, result)
+        (folder / "test_uses.jsonl").write_text(
+            '{"time": "2026-11-21T09:00:00+00:00", "reason": "evaluate"}\n' * uses
+            + '{"time": "2026-11-21T09:30:00+00:00", "reason": "export", "scored": false}\n' * (uses > 1)
+            + '{"ti'
+        )
+        return folder
+
+    return make
+
+
+def add_evaluation(
+    folder, name, classes, provenance, result=None, drawn=("samples", "confusion", "predictions", "mistakes")
+):
+    evaluation = folder / "evaluations" / name
+    evaluation.mkdir(parents=True)
+    labels, probabilities = result or predicted(classes)
+    metrics = score(labels, probabilities, classes)
+    facts = {
+        "provenance": provenance,
+        "data": "cifar10",
+        "evaluated_at": "2026-11-21T09:00:00+00:00",
+        "engine": "keras",
+    }
+    (evaluation / "metrics.json").write_text(json.dumps(metrics | facts))
+    for each in drawn:
+        (evaluation / f"{each}.png").write_bytes(PNG + f"{name}-{each}".encode())
+
+
+class Page(HTMLParser):
+    """A strict reading of a page: its tags, attributes and text."""
+
+    VOID = ("meta", "img", "path", "br", "hr", "text-path")
+
+    def __init__(self, path):
+        super().__init__()
+        self.tags, self.attributes, self.words, self.open = [], [], [], []
+        self.source = path.read_text("utf-8")
+        self.feed(self.source)
+        self.close()
+        assert self.open == []
+        self.text = re.sub(r"\s+", " ", "".join(self.words)).replace("\u00a0", " ")
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes += attributes
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes += attributes
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+        self.words.append(" " * (tag in ("th", "td", "tr")))
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ("style", "script"):
+            self.words.append(data)
+
+    def embedded(self):
+        sources = [value for name, value in self.attributes if name == "src" or (name == "href" and value[0] != "#")]
+        return [base64.b64decode(source.partition(";base64,")[2]) for source in sources]
+
+
+def test_the_page_of_an_evaluated_run(make):
+    folder = make()
+    path = report(folder)
+    assert path == folder / "report.html"
+    page = Page(path)
+    for words in (
+        "cifar10-cnn-0001", "80.0 % of 1,000 test pictures right (95 %: 77.4 to 82.4)", OFFICIAL,
+        "161,098 parameters", "conv1", "32 × 32 × 16", "preset balanced", "asked for", "backend version 2.21",
+        "The test set was opened once", "2026-11-21 09:00 UTC (evaluate)", "f00d",
+        "In all 3 classes: train 4,500, validation 1,500, test 1,200",
+        "4 epochs in 48 s, 4,000 pictures a second", "onsight train cifar10", "Brier score",
+    ):  # fmt: skip
+        assert words in page.text, words
+    assert re.findall(r"<h2>(.*?)</h2>", page.source) == [
+        "Learning curves", "Which classes it confuses", "Robustness", "Data", "Network", "Recipe",
+    ]  # fmt: skip
+    assert page.text.count("onsight evaluate runs/cifar10-cnn_compact") == 0
+    for missing in ("evaluate runs/cifar10-cnn-0001 --robustness", "onsight check cifar10"):
+        assert missing in page.text
+
+
+def test_every_section_in_its_order(make):
+    folder = make()
+    add_everything(folder)
+    page = Page(report(folder))
+    assert re.findall(r"<h2>(.*?)</h2>", page.source) == [
+        "Learning curves", "Which classes it confuses", "Worst errors", "Suspected label errors", "How sure to be",
+        "Robustness", "Slices", "Data", "Network", "Recipe",
+    ]  # fmt: skip
+    for words in (
+        "The 1 mistakes it was surest of", "(Grad-CAM: the brighter, the more)", "dog 90.0 %, in truth cat 5.0 %",
+        "1 of 1,000 labels look wrong to the model (confident joint)", "labelled cat (5.0 %), looks like dog (90.0 %)",
+        "before its probabilities were tempered on validation pictures (temperature 1.500)", "it says “unsure”",
+        "60.0 % right on altered pictures", "Worst: gaussian noise at strength 5, 40.0 %", "CIFAR-10-C style",
+        "camera nikon 400 50.0 %", "Below the rest, beyond chance: camera “nikon” (50.0 %).",
+        "in test and in train", "123,456 multiply-adds a picture",
+        "Test pictures by chance, with their labels:",
+    ):  # fmt: skip
+        assert words in page.text, words
+    assert page.embedded() == [JPEG + b"thumbnails", JPEG + b"heat"]
+    assert page.text.index("in test and in train") < page.text.index("12 grey pictures")  # errors first
+    assert 'class="worse"' in page.source
+
+
+def add_everything(folder, classes=("cat", "dog", "ship"), path="test/1.jpg", n=1000):
+    """Add what evaluate, check and the rest leave in a run, as they write it."""
+    test = folder / "evaluations" / "test"
+    labels, probabilities = predicted(classes, n=n)
+    write_predictions(test / "predictions.csv", [f"{path}{i}" for i in range(n)], labels, probabilities, classes)
+    write = lambda at, value: at.write_text(json.dumps(value))  # noqa: E731
+    (test / "thumbnails.jpg").write_bytes(JPEG + b"thumbnails")
+    cells = [(i, j) for i in range(len(classes)) for j in (i, (i + 1) % len(classes))]
+    write(test / "thumbnails.json", {
+        "side": 32, "columns": 2, "cells": len(cells), "path": [f"{path}{i}" for i in range(len(cells) + 1)],
+        "label": [i for i, _ in cells] + [0], "predicted": [j for _, j in cells] + [0],
+        "probability": [0.75] * (len(cells) + 1), "samples": [0, 2],
+    })  # fmt: skip
+    (test / "heatmaps").mkdir()
+    (test / "heatmaps" / "01.jpg").write_bytes(JPEG + b"heat")
+    mistake = {"path": path, "label": 0, "predicted": 1, "probability": 0.9, "probability_of_label": 0.05}
+    write(test / "heatmaps" / "index.json", {"method": "Grad-CAM", "mistakes": [mistake | {"file": "01.jpg"}]})
+    suspect = {"path": f"{path}0", "part": "test", "label": classes[0], "suggested": classes[1],
+               "probability_of_label": 0.05, "probability_of_suggested": 0.9}  # fmt: skip
+    write(test / "label_errors.json", {"method": "confident joint", "checked": n, "suspects": [suspect]})
+    corruptions = {"gaussian_noise": [0.8, 0.7, 0.6, 0.5, 0.4], "fog": [0.6] * 5}
+    write(test / "robustness.json", {
+        "title": "CIFAR-10-C style", "n": n, "quick": False, "clean": 0.8, "mean": 0.6, "corruptions": corruptions,
+        "worst": ["gaussian_noise", 5, 0.4], "notes": ["regenerated"],
+    })  # fmt: skip
+    bad = {"by": "camera", "value": "nikon", "n": 400, "correct": 200, "accuracy": 0.5, "low": 0.45, "high": 0.55}
+    write(test / "slices.json", {"slices": [bad | {"worse": True}, bad | {"value": "sony", "worse": False}]})
+    found = [("note", "12 grey pictures"), ("error", "5 pictures are in test and in train")]
+    listed = [{"kind": "x", "severity": severity, "count": 1, "text": text} for severity, text in found]
+    write(folder / "check.json", {"counts": {}, "findings": listed})
+    model = json.loads((folder / "model" / "model.json").read_text()) | {"temperature": 1.5, "threshold": 0.7}
+    model["layers"][0]["multiply_adds"] = 123456
+    write(folder / "model" / "model.json", model)
+
+
+def test_what_is_no_picture_is_left_out(make):
+    folder = make()
+    add_everything(folder)
+    test = folder / "evaluations" / "test"
+    (test / "thumbnails.jpg").write_text("root:x:0:0")
+    index = json.loads((test / "heatmaps" / "index.json").read_text())
+    (folder / "secret.jpg").write_bytes(JPEG)
+    index["mistakes"][0]["file"] = "../../../secret.jpg"
+    (test / "heatmaps" / "index.json").write_text(json.dumps(index))
+    suspects = json.loads((test / "label_errors.json").read_text())
+    suspects["suspects"][0]["thumbnail"] = "../../../secret.jpg"
+    (test / "label_errors.json").write_text(json.dumps(suspects))
+    page = Page(report(folder))
+    assert page.embedded() == []
+    assert "Worst errors" not in page.text
+    assert "this evaluation stored none. To make them: onsight evaluate runs/cifar10-cnn-0001" in page.text
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("slices.json", "{}"), ("slices.json", "[1"), ("thumbnails.json", '{"side": 32}'), ("robustness.json", '{"n": 1}'),
+     ("heatmaps/index.json", '{"mistakes": [{}]}'), ("label_errors.json", '{"suspects": [3]}')],
+)  # fmt: skip
+def test_a_damaged_file_is_named_with_its_remedy(make, name, content):
+    folder = make()
+    add_everything(folder)
+    (folder / "evaluations" / "test" / name).write_text(content)
+    with pytest.raises(RunError, match="damaged"):
+        report(folder)
+
+
+def test_coverage_and_calibration_are_counted_right():
+    probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.2, 0.8], [0.6, 0.4]])
+    labels = np.array([0, 0, 0, 1])
+    right = probabilities.argmax(axis=1) == labels
+    assert coverage_curve(probabilities.max(axis=1), right, 200) == [
+        {"coverage": 0.25, "accuracy": 1.0, "threshold": 0.9},
+        {"coverage": 0.75, "accuracy": 2 / 3, "threshold": 0.8},  # both of 0.8 or none
+        {"coverage": 1.0, "accuracy": 0.5, "threshold": 0.6},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("state", "history", "words", "command"),
+    [
+        ("training", [], "0 of 4 epochs", "onsight train --resume runs/cifar10-cnn-0001"),
+        (
+            "training",
+            epochs(2),
+            "Training has not finished: 2 of 4 epochs",
+            "onsight train --resume runs/cifar10-cnn-0001",
+        ),
+        ("trained", None, "not evaluated yet", "onsight evaluate runs/cifar10-cnn-0001"),
+        ("evaluated", None, "80.0 %", "onsight train cifar10 --epochs 8"),
+    ],
+)
+def test_every_state_of_a_run(make, state, history, words, command):
+    folder = make(state, history=history)
+    page = Page(report(folder))
+    assert words in page.text
+    assert command in page.text
+    assert verdict(folder)[-1].endswith(f": {command}")
+    assert ("There is no model/model.json yet" in page.text) == (state == "training")
+    assert ("Learning curves" in page.text) == (history != [])
+
+
+def test_curves_are_drawn_from_the_history(make):
+    folder = make("training", history=epochs(2))
+    page = Page(report(folder))
+    assert page.source.count('<figure class="chart">') == 3
+    assert "65 %" in page.text  # the best validation accuracy, ringed
+    assert page.embedded() == []
+    assert len(Page(report(make("training", history=epochs(2, validated=False)))).source) < len(page.source)
+
+
+def test_nothing_foreign_runs_and_nothing_is_fetched(make):
+    folder = make(
+        classes=HOSTILE, provenance="<img src=//evil.example>", spec={"model": "<u>", "data": "$(reboot)"},
+        asked={"data": "$(reboot)"}, name="run 'x'",
+    )  # fmt: skip
+    add_evaluation(folder, "<em>", HOSTILE, "<script>")
+    add_everything(folder, HOSTILE, path="</script><img src=x onerror=alert(1)>")
+    page = Page(report(folder))  # its parser also checks that every tag is closed
+    assert not {"iframe", "link", "object", "embed", "form", "base"} & set(page.tags)
+    assert set(page.tags) <= set(TAGS)
+    for name, value in page.attributes:
+        assert not name.startswith("on"), name
+        if name in ("src", "href"):
+            assert value.startswith(("data:image/jpeg;base64,", "#")), value
+        if name == "style":
+            assert re.fullmatch(r"left:[\d.]+%(;right:calc\(100% - [\d.]+%\))?|--s:\d+", value), value
+    assert "url(" not in page.source
+    assert "@import" not in page.source
+    island, script = re.findall(r"<script.*?>(.*?)</script>", page.source, re.S)
+    assert script == (TEMPLATES / "report.js").read_text()
+    assert not set("<>&") & set(island)
+    known = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{known}'"
+    assert policy in [value for name, value in page.attributes if name == "content"]
+    assert page.source.index("Content-Security-Policy") < page.source.index("<style>")
+    for name in ("<script>alert(1)</script>", "$x$", "{{ 7 * 7 }}", "&lt;b&gt;", "onsight train '$(reboot)'"):
+        assert name in page.text, name
+    assert "\x1b" not in page.source
+    assert "\u202e" not in page.source
+
+
+def test_the_verdict_is_safe_to_print(make):
+    for sentence in verdict(
+        make(classes=HOSTILE[5:], provenance="\x1b]0;title\x07", asked={"data": "a\x1b[2Jb"}, name="a;b")
+    ):
+        assert sentence.isprintable(), sentence
+        assert len(sentence) < 400
+
+
+def test_names_that_are_no_unicode(make):
+    Page(report(make(classes=["a\udcff", "b"], provenance="folder /home/\udcff")))
+
+
+def test_official_facts_only_beside_official_figures(make):
+    fact = "One human annotator gets 95.24 % right"
+    assert fact in Page(report(make())).text
+    for other in (
+        "official CIFAR-100 (checksums match)",
+        "unverified copy of CIFAR-10",
+        "official CIFAR-10-C",
+        "my CIFAR-10",
+    ):
+        assert fact not in Page(report(make(provenance=other))).text
+
+
+def test_the_verdict_in_words(make):
+    labels = np.repeat([0, 1, 2], 200)
+    guess = labels.copy()
+    guess[:30] = 1  # 30 cats taken for dogs
+    guess[200:210] = 0
+    guess[400:405] = 0
+    probabilities = np.eye(3)[guess] * 0.9 + 0.1 / 3
+    sentences = verdict(make(result=(labels, probabilities), uses=3))
+    assert sentences == [
+        "92.5 % of 600 test pictures right (95 %: 90.1 to 94.3). Data: official CIFAR-10 (checksums match).",
+        "Most often confused: cat and dog (cat taken for dog 30 times, dog for cat 10 times), 88.9 % of all mistakes.",
+        "Weakest class: cat, 85.0 % of 200 recognised (95 %: 79.4 to 89.3).",
+        "Neither over- nor under-confident, as far as 600 pictures can tell: 93.3 % sure on average, 92.5 % right; "
+        "expected calibration error 0.8 points.",
+        "No sign of over-fitting: 74.5 % right in training (on altered pictures, which is harder), "
+        "72.5 % in validation.",
+        "The test set was scored 3 times for this run: choices made in between flatter the figure.",
+        "Next, train longer, as it was still improving: onsight train cifar10 --epochs 8",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "sure", "words"),
+    [(0.8, 0.95, "Over-confident"), (0.8, 0.6, "Under-confident"), (0.8, 0.8, "Neither over- nor under-confident:"),
+     (1.0, 0.999, "No mistakes.")],
+)  # fmt: skip
+def test_confidence(make, accuracy, sure, words):
+    classes = ("cat", "dog", "ship")
+    sentences = verdict(make(result=predicted(classes, accuracy, sure)))
+    assert sum(sentence.startswith(words) for sentence in sentences) == 1
+
+
+def test_confident_in_the_wrong_places(make):
+    """Over-confident in one half and under-confident in the other: the means agree, the calibration error does not."""
+    labels = np.zeros(2000, int)
+    sure = np.where(np.arange(2000) < 1000, 0.9, 0.6)
+    right = np.r_[np.arange(1000) < 750, np.arange(1000) < 750]
+    probabilities = np.stack([np.where(right, sure, 1 - sure), np.where(right, 1 - sure, sure)], axis=1)
+    assert any(
+        line.startswith("Confident in the wrong places")
+        for line in verdict(make(classes=("a", "b"), result=(labels, probabilities)))
+    )
+
+
+@pytest.mark.parametrize(
+    ("training", "words"), [(0.02, "No sign of"), (0.06, "Somewhat"), (0.15, "Over-fitted:"), (-0.1, "No sign of")]
+)
+def test_over_fitting(make, training, words):
+    sentences = verdict(make("trained", history=epochs(4, training=training)))
+    assert sum(sentence.startswith(words) for sentence in sentences) == 1
+
+
+def test_over_fitting_judges_the_epoch_whose_weights_were_kept(make):
+    rows = epochs(4, training=0.01)
+    rows[3] |= {"accuracy": 0.99, "val_loss": 3.0}
+    kept = " ".join(verdict(make("trained", history=rows, spec={"patience": 3})))
+    last = " ".join(verdict(make("trained", history=rows)))
+    assert "No sign of over-fitting" in kept
+    assert "Over-fitted: 99.0 % right in training" in last
+    assert "Validation loss has risen since epoch 3: --patience 5 keeps that epoch's weights." in last
+    assert "has risen" not in kept
+
+
+def test_without_validation_over_fitting_cannot_be_told(make):
+    sentences = verdict(make("trained", history=epochs(4, validated=False), spec={"validation": 0}))
+    assert "No validation pictures were held out: over-fitting cannot be told." in sentences
+
+
+@pytest.mark.parametrize(
+    ("spec", "training", "command"),
+    [
+        ({"preset": "quick"}, 0.0, "onsight train cifar10 --preset balanced"),
+        ({"augmentation": "none"}, 0.2, "onsight train cifar10 --epochs 4 --augmentation shift"),
+        ({"optimizer": "sgd", "weight_decay": 0.0}, 0.2, "onsight train cifar10 --epochs 4 --weight-decay 0.0005"),
+        ({"optimizer": "adam", "weight_decay": 0.0}, 0.2, "onsight predict runs/cifar10-cnn-0001 picture.jpg"),
+        ({"freeze": "all", "augmentation": "none"}, 0.2, "onsight predict runs/cifar10-cnn-0001 picture.jpg"),
+        ({}, 0.2, "onsight predict runs/cifar10-cnn-0001 picture.jpg"),
+        ({}, 0.01, "onsight train cifar10 --epochs 8"),
+    ],
+)
+def test_what_to_do_next(make, spec, training, command):
+    assert verdict(make(spec=spec, asked={"epochs": 4}, history=epochs(4, training=training)))[-1].endswith(
+        f": {command}"
+    )
+
+
+def test_a_time_budget_gives_way_to_epochs(make):
+    said = verdict(make(asked={"time_budget": "5m"}, history=epochs(4, training=0.01)))[-1]
+    assert said.endswith(": onsight train cifar10 --epochs 8")
+
+
+def test_scores_of_weights_that_are_gone_are_not_the_runs(make):
+    """A finished run was trained longer since it was evaluated."""
+    folder = make()
+    for path, weights in (("evaluations/test/metrics.json", "before"), ("model/model.json", "after")):
+        value = json.loads((folder / path).read_text())
+        (folder / path).write_text(json.dumps(value | {"weights_sha256": weights}))
+    assert verdict(folder)[-1] == "Next, score it on the test set: onsight evaluate runs/cifar10-cnn-0001"
+    assert 'id="confusion"' not in report(folder).read_text("utf-8")
+    with pytest.raises(RunError, match="have not been evaluated on their test set"):
+        label_runs([Run(folder), Run(make(name="cifar10-cnn-0002"))])
+
+
+def test_the_command_that_repeats_a_run(make):
+    asked = {
+        "data": "my photos",
+        "batch_size": 64,
+        "allow_tiny": True,
+        "seed": 0,
+        "model": None,
+        "label_smoothing": 0.1,
+    }
+    folder = make(asked=asked)
+    assert (
+        train_command(Run(folder))
+        == "onsight train 'my photos' --batch-size 64 --allow-tiny --seed 0 --label-smoothing 0.1"
+    )
+    assert train_command(Run(folder), allow_tiny=False, seed=None).endswith("--no-allow-tiny --label-smoothing 0.1")
+
+
+def test_other_evaluations_follow(make):
+    folder = make()
+    classes = ("cat", "dog", "ship")
+    add_evaluation(folder, "attic", classes, "my photos", predicted(classes, 0.5, n=200), drawn=["confusion"])
+    page = Page(report(folder))
+    assert "Also evaluated: attic" in page.text
+    assert page.text.index("80.0 % of 1,000") < page.text.index("Also evaluated")
+    assert page.source.count('<table class="matrix') == 2
+    assert verdict(folder, "attic")[0].startswith("50.0 % of 200 pictures in 'attic' right")
+    with pytest.raises(RunError, match=r"no evaluation 'cellar'\. It has: test, attic"):
+        verdict(folder, "cellar")
+
+
+def test_many_classes_and_two(make):
+    many = [f"class {i}" for i in range(100)]
+    page = Page(report(make(classes=many)))
+    assert "The other 75 classes" in page.text
+    assert all(name in page.text for name in many)
+    page = Page(report(make(classes=["ant", "bee"])))
+    assert "ROC area" in page.text
+    assert "chance that a picture of 'bee' ranks above one of the other" in page.text
+    assert "top-" not in page.text
+
+
+def test_classes_without_pictures(make):
+    labels, probabilities = np.zeros(10, int), np.tile([0.6, 0.3, 0.1], (10, 1))
+    folder = make(result=(labels, probabilities))
+    assert Page(report(folder)).text.count("ship") == 4  # twice in the matrix, in the class table and the counts
+    assert verdict(folder)[1] == "No mistakes."
+
+
+def test_a_resumed_and_diverged_history(make):
+    rows = [*epochs(3), {"event": "epoch", "epoch": 3, "loss": float("nan"), "accuracy": 0.1, "learning_rate": 0.1}]
+    folder = make("training", history=rows)
+    assert "3 of 4 epochs" in verdict(folder)[0]
+    assert "65.0 %" in verdict(folder)[0]  # epoch 2's; the first third epoch was taken back
+    Page(report(folder))
+
+
+def test_a_report_is_made_again(make):
+    folder = make("trained")
+    before = report(folder).read_text()
+    add_evaluation(folder, "test", ("cat", "dog", "ship"), OFFICIAL)
+    assert report(Run(folder)).read_text() != before
+    assert not list(folder.glob(".*"))
+
+
+def test_what_cannot_be_reported(make, tmp_path):
+    with pytest.raises(RunError, match="not a run"):
+        report(tmp_path)
+    folder = make()
+    (folder / "evaluations" / "test" / "metrics.json").write_text('{"n": 1')
+    with pytest.raises(RunError, match="damaged"):
+        report(folder)
+    (folder / "evaluations" / "test" / "metrics.json").write_text('{"n": 1}')
+    with pytest.raises(RunError, match=r"damaged.*onsight evaluate runs/cifar10-cnn-0001"):
+        verdict(folder)
+    record = json.loads((folder / "spec.json").read_text())
+    (folder / "spec.json").write_text(json.dumps(record | {"schema": 99}))
+    with pytest.raises(RunError, match="newer"):
+        report(folder)

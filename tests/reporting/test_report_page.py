@@ -1,0 +1,267 @@
+"""The report in a real browser: it opens from disk, its cells open, it asks for nothing and runs nothing foreign."""
+
+import io
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from onsight.evaluation.slices import measure
+from onsight.evaluation.thumbnails import write_thumbnails
+from onsight.metrics.scores import score, write_predictions
+from onsight.reporting.report import report
+
+CHROMIUM = Path("/usr/bin/chromium")
+WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+HOSTILE = (
+    "<script>window.hacked=1</script>", "\"'><img src=https://evil.example/x onerror=window.hacked=1>",
+    "</script><script>window.hacked=1</script>", "<!--<script>", "{{ 7 * 7 }}", "javascript:window.hacked=1",
+    "</style><svg/onload=window.hacked=1>", "\u202edrow", "&lt;b&gt;", "]]>", "\u2028alert", "${window.hacked=1}",
+)  # fmt: skip
+
+
+def make_run(folder, classes, n=400, name="test/{label}/{i}.jpg"):
+    """Write a run as train and evaluate do, with pictures of coloured squares."""
+    rng = np.random.default_rng(0)
+    test = folder / "evaluations" / "test"
+    test.mkdir(parents=True)
+    (folder / "model").mkdir()
+    write = lambda path, value: path.write_text(json.dumps(value))  # noqa: E731
+    count = len(classes)
+    counts = {part: dict.fromkeys(classes, 40) for part in ("train", "validation", "test")}
+    write(folder / "spec.json", {"schema": 1, "asked": {"data": "photos"}, "spec": {"data": "photos", "model": "cnn"}})
+    facts = {"name": "photos", "classes": list(classes), "provenance": classes[0], "counts": counts}
+    write(folder / "dataset.json", facts)
+    layers = [{"name": "logits", "type": "Dense", "output_shape": [count], "parameters": 9, "multiply_adds": 9}]
+    write(folder / "model" / "model.json", {"temperature": 1.2, "threshold": 0.5, "parameters": 9, "layers": layers})
+    labels = np.arange(n) % count
+    scores = rng.dirichlet(np.ones(count) * 0.3, n).astype(np.float32)
+    scores[: n // 2] = 0.1 / count + 0.9 * np.eye(count)[labels[: n // 2]]
+    names = [name.format(label=classes[labels[i]], i=i) for i in range(n)]
+    write(test / "metrics.json", score(labels, scores, classes) | {"provenance": "photos of nobody"})
+    write_predictions(test / "predictions.csv", names, labels, scores, classes)
+    pictures = rng.integers(0, 256, (n, 8, 8, 3), np.uint8).repeat(4, axis=1).repeat(4, axis=2)
+    write_thumbnails(test, pictures, np.arange(n), labels, scores, names)
+    columns = {"class": [classes[i] for i in labels], "camera": names}
+    write(test / "slices.json", measure(scores.argmax(axis=1) == labels, columns))
+    return report(folder)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if not CHROMIUM.exists():
+        pytest.skip(f"there is no browser at {CHROMIUM}")
+    with playwright.sync_playwright() as started:
+        options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        opened = started.chromium.launch(executable_path=str(CHROMIUM), args=options)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def visit(browser):
+    """Return a function that opens a page and hears everything it says, does and asks for."""
+    contexts, heard = [], []
+
+    def visit(path, size=WIDE, **settings):
+        context = browser.new_context(viewport=size, **settings)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: heard.append(f"console: {message.text}"))
+        page.on("pageerror", lambda error: heard.append(f"error: {error}"))
+        page.on("dialog", lambda dialog: heard.append(f"dialog: {dialog.message}"))
+        page.on(
+            "request",
+            lambda each: None if each.url.startswith(("data:", path.as_uri())) else heard.append(f"asked: {each.url}"),
+        )
+        page.goto(path.as_uri())
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert heard == []
+
+
+@pytest.fixture(scope="module")
+def animals(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("page") / "photos-cnn-0001", ["cat", "dog", "emu"])
+
+
+def shown(page):
+    return page.locator("#panel").inner_text().replace("\xa0", " ")
+
+
+def test_cells_open_by_mouse(visit, animals):
+    page = visit(animals)
+    cell = page.get_by_role("button", name="emu, called cat:")
+    cell.click()
+    assert "emu taken for cat" in shown(page)
+    assert cell.get_attribute("aria-expanded") == "true"
+    assert page.locator("[aria-expanded=true]").count() == 1
+    n = int(cell.inner_text())
+    assert page.locator(".tiles button").count() == min(30, n)
+    page.locator(".tiles button").nth(1).click()
+    told = page.locator(".closer").inner_text()
+    assert "% sure" in told
+    assert "test/emu/" in told
+    page.get_by_role("button", name="Close").click()
+    assert "Choose a cell" in shown(page)
+    assert page.evaluate("document.activeElement.dataset.cell") == "2,0"
+
+
+def test_tiles_show_the_pictures_that_they_name(visit, animals):
+    """A tile's middle has the colour of the sheet at its place."""
+    from PIL import Image
+
+    page = visit(animals)
+    folder = animals.parent / "evaluations" / "test"
+    index = json.loads((folder / "thumbnails.json").read_text())
+    sheet = np.asarray(Image.open(folder / "thumbnails.jpg"))
+    page.get_by_role("button", name="dog, called emu:").click()
+    page.locator(".tiles button").nth(2).click()
+    place = index["path"].index(page.locator(".closer bdi").inner_text())
+    assert (index["label"][place], index["predicted"][place]) == (1, 2)
+    drawn = np.asarray(Image.open(io.BytesIO(page.locator(".closer svg").screenshot())).convert("RGB"), float)
+    y, x = (32 * at for at in divmod(place, index["columns"]))
+    own = sheet[y : y + 32, x : x + 32].astype(float)
+    side = len(drawn)
+    small = np.stack([drawn[int((i + 0.5) * side / 32)] for i in range(32)])[
+        :, [int((i + 0.5) * side / 32) for i in range(32)]
+    ]
+    assert np.corrcoef(small.ravel(), own.ravel())[0, 1] > 0.8
+
+
+def test_cells_open_by_keyboard(visit, animals):
+    page = visit(animals)
+    page.keyboard.press("Escape")  # what stood open at the start
+    first = page.locator("#cells button[tabindex='0']")
+    assert first.count() == 1
+    first.focus()
+    assert "Choose a cell" in shown(page)
+    start = page.evaluate("document.activeElement.dataset.cell")
+    i, j = map(int, start.split(","))
+    way, there = ("ArrowDown", f"{i + 1},{j}") if i < 2 else ("ArrowUp", f"{i - 1},{j}")
+    page.keyboard.press(way)
+    assert page.evaluate("document.activeElement.dataset.cell") == there
+    page.keyboard.press("Enter")
+    assert ("taken for" in shown(page)) or ("recognised" in shown(page))
+    page.keyboard.press("ArrowLeft" if j else "ArrowRight")  # an open panel follows
+    assert page.evaluate("document.activeElement.getAttribute('aria-expanded')") == "true"
+    page.keyboard.press("Tab")  # to Close
+    page.keyboard.press("Tab")  # to the pictures
+    before = page.locator(".closer bdi").inner_text()
+    page.keyboard.press("ArrowRight")
+    assert page.locator(".closer bdi").inner_text() != before
+    page.keyboard.press("Escape")
+    assert "Choose a cell" in shown(page)
+    assert page.evaluate("document.activeElement.hasAttribute('data-cell')")
+
+
+def test_tables_are_sorted(visit, animals):
+    page = visit(animals)
+    table = page.locator("#confusion table.sortable")
+    before = table.locator("tbody th").all_inner_texts()
+    table.get_by_role("button", name="class").click()
+    assert table.locator("tbody th").all_inner_texts() == ["cat", "dog", "emu"]
+    table.get_by_role("button", name="class").click()
+    assert table.locator("tbody th").all_inner_texts() == ["emu", "dog", "cat"]
+    table.get_by_role("button", name="recognised").click()
+    assert table.locator("tbody th").all_inner_texts() == before
+
+
+@pytest.mark.parametrize("size", [WIDE, NARROW])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_overflows_and_text_can_be_read(visit, animals, size, scheme):
+    page = visit(animals, size, color_scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") == size["width"]
+    ink, paper = page.evaluate(
+        "[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"
+    )
+    ratio = contrast(ink, paper)
+    assert ratio > 12
+    for selector, least in (
+        (".note", 4.5),
+        ("nav a", 4.5),
+        (".hero b", 4.5),
+        ("summary", 4.5),
+        ("#cells td button", 4.5),
+    ):
+        for element in page.locator(selector).all():
+            colours = element.evaluate(
+                "e => { const of = (b) => getComputedStyle(b).backgroundColor; let b = e;"
+                " while (/, 0\\)$|transparent/.test(of(b))) b = b.parentElement;"
+                " return [getComputedStyle(e).color, of(b)]; }"
+            )
+            assert contrast(*colours) > least, (selector, colours)
+
+
+def contrast(*colours):
+    """Return the contrast ratio of two CSS colours (WCAG 2.2)."""
+    lights = []
+    for colour in colours:
+        numbers = [
+            float(part) for part in colour.replace("color(srgb ", "").strip("rgba()").replace(",", " ").split()[:3]
+        ]
+        parts = numbers if colour.startswith("color(") else [number / 255 for number in numbers]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        lights.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] + 0.05)
+    return max(lights) / min(lights)
+
+
+def test_a_phone_taps_a_cell(visit, animals):
+    page = visit(animals, NARROW, has_touch=True)
+    assert "Choose a cell" in shown(page)
+    page.get_by_role("button", name="dog, called cat:").tap()
+    page.wait_for_timeout(800)  # it scrolls
+    box = page.locator("#panel").bounding_box()
+    assert "dog taken for cat" in shown(page)
+    assert 0 <= box["y"] < NARROW["height"] - 200
+
+
+def test_it_prints(visit, animals, tmp_path):
+    page = visit(animals)
+    page.emulate_media(media="print", color_scheme="dark")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert not page.locator("nav").is_visible()
+    assert page.pdf(path=tmp_path / "page.pdf", format="A4").startswith(b"%PDF")
+
+
+def test_without_script_the_numbers_are_there(visit, animals):
+    page = visit(animals, java_script_enabled=False)
+    assert page.locator("#cells tbody td").count() == 9
+    assert page.locator(".samples svg").count() == 32
+
+
+@pytest.mark.parametrize("classes", [20, 300])
+def test_hundreds_of_hostile_names_are_inert(visit, tmp_path, classes):
+    names = [f"{HOSTILE[i % len(HOSTILE)]}{i}"[:128] for i in range(classes)]
+    path = make_run(tmp_path / "run <b>", names, n=900, name="{label}/<img src=x onerror=window.hacked=1>{i}")
+    page = visit(path)
+    buttons = page.locator("#cells button")
+    assert buttons.count() >= 30
+    for at in np.linspace(0, buttons.count() - 1, 12).astype(int).tolist():
+        buttons.nth(at).click()
+        page.locator(".tiles button").last.click()
+    page.locator("#slices thead button").first.click()
+    assert page.evaluate("window.hacked") is None
+    assert page.evaluate("document.querySelectorAll('img, iframe, object, embed').length") == 0
+    assert page.evaluate("document.scripts.length") == 2
+    assert page.evaluate("document.documentElement.scrollWidth") == WIDE["width"]
+
+
+def test_it_stays_small_and_quick(tmp_path):
+    import time
+
+    names = [f"class {i}" for i in range(10)]
+    path = make_run(tmp_path / "run", names, n=10_000)
+    assert path.stat().st_size < 5_000_000
+    started = time.process_time()
+    report(path.parent)
+    assert time.process_time() - started < 10
+    assert math.isclose(
+        len(json.loads((path.parent / "evaluations/test/thumbnails.json").read_text())["path"]), 2900, rel_tol=0.1
+    )

@@ -1,0 +1,128 @@
+import json
+import multiprocessing
+import shutil
+
+import pytest
+
+from onsight.core.errors import RunError
+from onsight.core.files import read_lines
+from onsight.runs.run import Run, list_runs, open_run
+
+DATASET = {"name": "photos", "classes": ["a", "b"], "counts": {}, "split": {}}
+
+
+def create(name="photos-cnn"):
+    return Run.create(name, {"spec": {"model": "cnn", "epochs": 2}}, DATASET)
+
+
+def finish(run):
+    run.model_folder.mkdir()
+    return run
+
+
+def test_runs_are_numbered_and_listed_in_order():
+    made = [create().name, create("../my photos & more").name, create("").name]
+    assert made == ["photos-cnn-0001", "my-photos-more-0002", "run-0003"]
+    (made_elsewhere := create().folder.parent / "not-a-run").mkdir()
+    assert made_elsewhere.exists()
+    assert [run.name for run in list_runs()] == [*made, "photos-cnn-0004"]
+
+
+def test_latest_is_the_newest_finished_or_unfinished_one():
+    finish(create())
+    create()
+    last = finish(create())
+    unfinished = create()
+    assert open_run("latest").name == last.name
+    assert open_run("runs/latest").name == last.name
+    assert open_run("latest", finished=False).name == unfinished.name
+    assert open_run(last.name).name == last.name
+    assert open_run(last.folder).name == last.name
+
+
+def test_there_is_no_such_run():
+    with pytest.raises(RunError, match=r"no finished run in runs\. Train one"):
+        open_run("latest")
+    with pytest.raises(RunError, match="no run at nowhere"):
+        open_run("nowhere")
+    with pytest.raises(RunError, match=r"is not a run: it has no spec\.json"):
+        Run(".")
+
+
+def test_an_unfinished_run_says_how_to_go_on():
+    run = create()
+    with pytest.raises(RunError, match=f"--resume {run.folder}"):
+        run.load_model()
+
+
+def test_a_newer_schema_is_refused_by_name():
+    run = create()
+    (run.folder / "spec.json").write_text(json.dumps(run.record | {"schema": 99}))
+    with pytest.raises(RunError, match="newer Onsight"):
+        Run(run.folder)
+
+
+def test_a_damaged_record_is_named():
+    run = create()
+    (run.folder / "dataset.json").write_text("{")
+    with pytest.raises(RunError, match=r"dataset\.json is damaged"):
+        _ = Run(run.folder).classes
+
+
+def test_a_run_can_be_moved(tmp_path):
+    run = create()
+    run.append_history({"event": "epoch", "epoch": 1})
+    moved = shutil.move(run.folder, tmp_path / "elsewhere")
+    assert Run(moved).history() == [{"event": "epoch", "epoch": 1}]
+    assert str(tmp_path) not in "".join(path.read_text() for path in (tmp_path / "elsewhere").iterdir())
+
+
+def test_history_survives_a_torn_line():
+    run = create()
+    run.append_history({"event": "epoch", "epoch": 1})
+    run.append_history({"event": "tick"})
+    with open(run.folder / "history.jsonl", "a") as file:
+        file.write('{"event": "epo')
+    assert len(read_lines(run.folder / "history.jsonl")) == 2
+    assert len(run.history()) == 1
+
+
+def hold(folder, ready, release):
+    with Run(folder).locked():
+        ready.set()
+        release.wait(20)
+
+
+def test_two_trainings_never_share_a_folder():
+    run = create()
+    context = multiprocessing.get_context("spawn")
+    ready, release = context.Event(), context.Event()
+    other = context.Process(target=hold, args=(run.folder, ready, release))
+    other.start()
+    assert ready.wait(20)
+    with pytest.raises(RunError, match="Another process is training"), run.locked():
+        pass
+    other.kill()  # the system lets go of the lock
+    other.join()
+    with run.locked():
+        pass
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "nonsense", '{"schema": "x", "spec": {}}', '{"spec": 3}'])
+def test_one_bad_folder_does_not_hide_the_others(content):
+    good = finish(create())
+    bad = finish(create())
+    (bad.folder / "spec.json").write_text(content)
+    with pytest.raises(RunError, match=r"spec\.json"):
+        Run(bad.folder)
+    assert [run.name for run in list_runs()] == [good.name]
+    assert open_run("latest").name == good.name
+
+
+def test_the_models_epoch():
+    run = create()
+    for epoch, loss in enumerate((3.0, 1.0, 2.0), start=1):
+        run.append_history({"event": "epoch", "epoch": epoch, "val_loss": loss})
+    assert run.model_epoch()["epoch"] == 3
+    run.spec["patience"] = 2
+    assert run.model_epoch()["epoch"] == 2

@@ -1,0 +1,145 @@
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from onsight import TrainSpec
+from onsight.core.errors import SpecError
+from onsight.display.reporters import Reporter
+from onsight.training import learning_curve as learning_curve_module
+from onsight.training import train as train_module
+from onsight.training.learning_curve import fit_power, interval, learning_curve, lines, verdict
+
+
+def points(errors, n=1000, seeds=3, spread=0.0):
+    shots = [5 * 2**i for i in range(len(errors))]
+    found = []
+    for size, error in zip(shots, errors, strict=True):
+        accuracies = [1 - error + spread * (each - 1) for each in range(seeds)]
+        low, high = interval(accuracies, n)
+        found.append({"shots": size, "accuracies": accuracies, "accuracy": 1 - error, "low": low, "high": high, "n": n})
+    return found
+
+
+def test_a_power_law_is_found_again():
+    fit = fit_power(points([0.6 * (5 * 2**i) ** -0.4 for i in range(6)], n=100_000))
+    assert fit["a"] == pytest.approx(0.6, rel=1e-3)
+    assert fit["b"] == pytest.approx(0.4, rel=1e-3)
+    assert fit["gain"] == pytest.approx(0.6 * 160**-0.4 * (1 - 2**-0.4), rel=1e-3)
+    low, high = fit["gain_interval"]
+    assert low < fit["gain"] < high
+    assert high - low < 0.01
+
+
+@pytest.mark.parametrize(
+    ("errors", "n", "pays"),
+    [
+        ([0.5, 0.4, 0.32, 0.256], 1000, True),
+        ([0.12, 0.119, 0.118, 0.118], 20_000, False),
+        ([0.2, 0.19, 0.18, 0.17], 40, None),
+        ([0.5, 0.3], 1000, None),
+    ],
+)
+def test_it_says_whether_more_pays_or_that_it_cannot_tell(errors, n, pays):
+    found = points(errors, n)
+    said = verdict(found, fit_power(found))
+    assert said["pays"] is pays
+    assert said["headline"] in said["text"] or len(errors) < 3
+
+
+def test_no_errors_at_all_can_be_fitted():
+    fit = fit_power(points([0.0, 0.0, 0.0], n=30))
+    assert fit["gain"] == pytest.approx(0, abs=1e-6)
+
+
+def test_an_interval_covers_what_seeds_differ_by():
+    low, high = interval([0.8], 100)
+    assert (low, high) == pytest.approx((0.711, 0.867), abs=0.001)  # Wilson
+    wide = interval([0.7, 0.8, 0.9], 100)
+    assert wide[0] < low
+    assert wide[1] > high
+    assert interval([1.0, 1.0], 10)[1] == 1.0
+
+
+def test_a_curve_of_the_toy_pictures(tmp_path, monkeypatch):
+    monkeypatch.setattr(learning_curve_module, "SIZES", (4, 12, 1000))
+    spec = TrainSpec(
+        data="toy", model="mlp", epochs=2, batch_size=8, optimizer="adam", learning_rate=1e-3, validation=0.4
+    )
+    curve = learning_curve(spec, seeds=1, reporter=Reporter())
+    assert curve.folder.name == "toy-0001"
+    record = json.loads((curve.folder / "curve.json").read_text())
+    assert record == json.loads(json.dumps(curve.record))
+    assert [point["shots"] for point in record["points"][:2]] == [4, 12]
+    assert record["points"][0]["pictures"] == 12
+    assert record["points"][2]["pictures"] > 90
+    assert (curve.folder / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert len(lines(curve)) == 5
+    from onsight import open_run
+
+    few, more, all_ = ([open_run(name).dataset["split"] for name in point["runs"]] for point in record["points"])
+    assert set(few[0]["train"]) < set(more[0]["train"]) < set(all_[0]["train"])
+    assert few[0]["validation"] == all_[0]["validation"]
+    with pytest.raises(SpecError, match="two sizes or more, and --sizes has 4 alone"):
+        learning_curve(spec, sizes=[4], seeds=1, reporter=Reporter())
+    with pytest.raises(SpecError, match="leave --shots out"):
+        learning_curve(spec.model_copy(update={"shots": 3}), reporter=Reporter())
+
+
+def trainings(monkeypatch, counts, validation=100):
+    """Let a training only say what it was asked for; classes have so many pictures."""
+    asked = []
+
+    def train(spec, *, reporter):
+        asked.append(spec)
+        taken = {name: min(count, spec.shots or count) for name, count in counts.items()}
+        return SimpleNamespace(
+            name=f"run-{len(asked):04d}",
+            spec={"weights": spec.weights or "none"},
+            dataset={"name": "photos", "counts": {"train": taken, "validation": {"a": validation}}},
+            model_epoch=lambda: {"val_accuracy": 0.8},
+        )
+
+    monkeypatch.setattr(learning_curve_module, "train", train)
+    return asked
+
+
+def test_a_size_is_what_the_classes_have_and_larger_ones_are_left_out(tmp_path, monkeypatch):
+    asked = trainings(monkeypatch, {"a": 20, "b": 60})
+    curve = learning_curve(TrainSpec(data="photos/"), sizes=[10, 50, 60, 70, 1000], seeds=2, out=tmp_path / "curve")
+    assert [point["shots"] for point in curve.record["points"]] == [10, 35, 40]
+    assert [point["pictures"] for point in curve.record["points"]] == [20, 70, 80]
+    assert [spec.shots for spec in asked] == [10, 10, 50, 50, 60, 60, 70, 70]
+
+
+def test_all_trainings_of_a_curve_start_alike(tmp_path, monkeypatch):
+    """`latest` is another run after each training."""
+    asked = trainings(monkeypatch, {"a": 60, "b": 60})
+    found = iter(["runs/run-0000", "runs/run-0001"])
+    monkeypatch.setattr(train_module, "find_start", lambda *_: SimpleNamespace(weights=next(found)))
+    learning_curve(TrainSpec(data="photos/", weights="runs/latest"), sizes=[10, 50], seeds=2, out=tmp_path / "a")
+    assert [spec.weights for spec in asked] == ["runs/run-0000"] * 4
+    del asked[:]
+    learning_curve(TrainSpec(data="photos/"), sizes=[10, 50], seeds=2, out=tmp_path / "b")  # none were to be had
+    assert [spec.weights for spec in asked] == [None, *["none"] * 3]
+    del asked[:]
+    learning_curve(TrainSpec(data="cifar10"), sizes=[10, 50], seeds=2, out=tmp_path / "c")
+    assert [spec.weights for spec in asked] == [None] * 4
+
+
+def test_what_cannot_become_a_curve_is_said_at_once(tmp_path, monkeypatch):
+    asked = trainings(monkeypatch, {"a": 60, "b": 60}, validation=0)
+    with pytest.raises(SpecError, match="judged on validation pictures"):
+        learning_curve(TrainSpec(data="toy", validation=0), sizes=[10, 50], seeds=3)
+    assert not asked
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SpecError, match="file' cannot be a folder"):
+        learning_curve(TrainSpec(data="photos/"), out=tmp_path / "file")
+    assert not asked
+
+
+def test_drawing_needs_no_fit():
+    from onsight.reporting.plots import learning_curve as draw
+
+    (axes,) = draw(points([0.5, 0.3]), None, "A heading").axes
+    assert {text.get_text() for text in axes.get_legend().texts} == {"mean, 95 % interval", "each seed"}  # no fall

@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+
+from onsight.core.backend import to_numpy
+
+pytestmark = pytest.mark.backend
+RNG = np.random.default_rng(0)
+
+
+def updated(value: np.ndarray, gradients: list[np.ndarray], path: str = "kernel", **settings: float) -> np.ndarray:
+    import keras
+
+    from onsight.training.optimizers import Muon
+
+    variable = keras.Variable(value.astype(np.float32), name=path)
+    optimizer = Muon(0.1, **settings)
+    optimizer.build([variable])
+    for gradient in gradients:
+        optimizer.apply([keras.ops.convert_to_tensor(gradient.astype(np.float32))])
+    return to_numpy(variable)
+
+
+def test_a_kernel_moves_by_an_orthogonal_matrix_from_its_norm():
+    kernel, gradient = RNG.standard_normal((2, 3, 3, 2, 5))
+    moved = updated(kernel, [gradient], ns_steps=12)
+    start = kernel * np.sqrt(5) / np.linalg.norm(kernel)
+    step = (start - moved).reshape(-1, 5) / 0.1
+    u, _, v = np.linalg.svd(gradient.reshape(-1, 5), full_matrices=False)
+    singular = np.linalg.svd(step, compute_uv=False)
+    assert (singular > 0.6).all()  # the quintic iteration ends anywhere between 0.7 and 1.2
+    assert (singular < 1.3).all()
+    assert (
+        np.sum(step * (u @ v)) / np.linalg.norm(step) / np.sqrt(5) > 0.97
+    )  # the nearest orthogonal matrix's direction
+
+
+def test_momentum_is_nesterovs():
+    kernel = RNG.standard_normal((3, 3, 4, 4))
+    gradients = list(RNG.standard_normal((2, 3, 3, 4, 4)))
+    start = kernel * 2 / np.linalg.norm(kernel)
+
+    def orthogonal(x: np.ndarray) -> np.ndarray:
+        x = x.reshape(-1, 4) / np.linalg.norm(x)
+        for _ in range(3):
+            inner = x.T @ x
+            x = 3.4445 * x + x @ (-4.7750 * inner + 2.0315 * inner @ inner)
+        return x.reshape(kernel.shape)
+
+    first = start - 0.1 * orthogonal(gradients[0] * 1.6)
+    velocity = gradients[0] * 0.6 + gradients[1]
+    second = first * 2 / np.linalg.norm(first) - 0.1 * orthogonal(gradients[1] + 0.6 * velocity)
+    np.testing.assert_allclose(updated(kernel, gradients), second, atol=1e-4)
+
+
+@pytest.mark.parametrize(("path", "shape"), [("bias", (7,)), ("logits_kernel", (4, 3)), ("depthwise", (3, 3, 4, 1))])
+def test_the_rest_is_adamws(path, shape):
+    value, gradient = RNG.standard_normal((2, *shape))
+    moved = updated(value, [gradient], path=path, adam_lr_ratio=0.5)
+    np.testing.assert_allclose(moved, value - 0.05 * np.sign(gradient), atol=1e-3)  # Adam's first step
+
+
+def test_every_convolution_of_a_network_is_muons():
+    from onsight.models.registry import build_model
+    from onsight.training.optimizers import Muon
+
+    model, optimizer = build_model("whitened", 32, 10), Muon()
+    optimizer.build(model.trainable_variables)
+    owned = zip(model.trainable_variables, optimizer.adam_velocities, strict=True)
+    muons = {variable.path for variable, velocity in owned if velocity is None}
+    assert muons == {f"conv{number}{part}/kernel" for number in "123" for part in "ab"}

@@ -1,0 +1,37 @@
+from types import SimpleNamespace
+
+import pytest
+
+from onsight.training.phases import Phase, at, plan_phases
+
+
+def spec(**fields):
+    usual = {"epochs": 10, "head_epochs": 8, "learning_rate": 0.01, "weights": "imagenet", "freeze": 5}
+    return SimpleNamespace(**{**usual, **fields})
+
+
+@pytest.mark.parametrize("weights", ["none", None])
+def test_from_scratch_there_is_one_phase_at_the_whole_rate(weights):
+    assert plan_phases(spec(weights=weights, freeze=None)) == [Phase("all layers", 0, 10, 0.01)]
+
+
+def test_the_head_comes_first_and_the_layers_below_learn_at_a_tenth():
+    head, fine = plan_phases(spec())
+    assert (head.start, head.stop, head.learning_rate, head.head_only) == (0, 8, 0.01, True)
+    assert (fine.start, fine.stop, fine.frozen, fine.head_only) == (8, 10, 5, False)
+    assert fine.learning_rate == pytest.approx(0.001)
+    assert (
+        str(fine) == "the layers from number 5 on, batch norms as they were, epochs 9 to 10, learning rate up to 0.001"
+    )
+    assert [at([head, fine], epoch) is fine for epoch in (0, 7, 8, 9, 10, 99)] == [False, False, True, True, True, True]
+
+
+def test_freeze_all_and_none():
+    (head,) = plan_phases(spec(freeze="all"))
+    assert (head.head_only, head.stop) == (True, 10)
+    (whole,) = plan_phases(spec(freeze="none", head_epochs=0))
+    assert (whole.head_only, whole.frozen, whole.learning_rate) == (False, 0, 0.01)
+    (short,) = plan_phases(spec(head_epochs=12))  # resumed with fewer epochs than the head was meant to have
+    assert (short.head_only, short.stop) == (True, 10)
+    (fine,) = plan_phases(spec(head_epochs=0))
+    assert (fine.head_only, fine.frozen, fine.start) == (False, 5, 0)

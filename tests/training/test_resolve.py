@@ -1,0 +1,210 @@
+import pytest
+
+from onsight.core.errors import SpecError
+from onsight.spec import PRESETS, TrainSpec
+from onsight.training.initial_weights import Start
+from onsight.training.resolve import resolve
+
+
+def resolved(pictures=50_000, given=("train", "test"), side=32, flips=True, **fields):
+    return resolve(TrainSpec(**fields), pictures=pictures, given=given, side=side, flips=flips)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_resolves_to_a_whole_spec(preset):
+    start = Start("imagenet", "efficientnetv2_b0", None, 149, "its weights") if preset == "transfer" else None
+    options = {"pictures": 50_000, "given": ("train", "test"), "side": 32, "flips": True, "start": start}
+    spec, reasons = resolve(TrainSpec(preset=preset), **options)
+    optional = {
+        "backend",
+        "precision",
+        "data_dir",
+        "keep_list",
+        "min_precision",
+        "shots",
+        "teacher",
+        "time_budget",
+        "early_size",
+    }
+    if not start:
+        optional |= {"freeze", "head_epochs"}
+    for field, value in spec.model_dump(exclude=optional).items():
+        assert value is not None, field
+    assert PRESETS[preset][1].items() <= spec.model_dump().items()
+    assert set(PRESETS[preset][1]) <= set(reasons)
+
+
+def test_what_the_user_says_wins():
+    spec, reasons = resolved(preset="tutorial", epochs=7, learning_rate=0.5)
+    assert (spec.epochs, spec.learning_rate, spec.optimizer) == (7, 0.5, "adam")
+    assert "epochs" not in reasons
+
+
+def test_small_sets_get_more_epochs():
+    few, many = (resolved(pictures=n)[0].epochs for n in (2_000, 50_000))
+    assert few == 5 * many
+    assert "times as many" in resolved(pictures=2_000)[1]["epochs"]
+
+
+def test_split_shares():
+    assert resolved()[0].validation == 0.1
+    spec, reasons = resolved(given=("",))
+    assert spec.validation == 0.15
+    assert "70/15/15" in reasons["validation"]
+
+
+def test_validation_pictures_that_the_data_brings_are_not_taken_out_again():
+    given = ("train", "validation", "test")
+    _, reasons = resolved(preset="quick", pictures=1_000, given=given, validation=0.2)
+    assert "for 1,000 training pictures" in reasons["epochs"]
+    _, reasons = resolved(preset="quick", pictures=1_000, given=("train", "validation"))
+    assert "for 850 training pictures" in reasons["epochs"]
+
+
+@pytest.mark.parametrize("preset", ["tutorial", "fast"])
+def test_a_presets_share_for_validation_is_for_data_with_a_test_set_and_nothing_else(preset):
+    assert resolved(preset=preset)[0].validation == PRESETS[preset][1]["validation"]
+    assert resolved(preset=preset, given=("",))[0].validation == 0.15
+    assert resolved(preset=preset, given=("train", "validation", "test"))[0].validation == 0
+
+
+@pytest.mark.parametrize(("side", "size"), [(8, 32), (32, 32), (63, 32), (64, 64), (320, 64)])
+def test_image_size(side, size):
+    spec, reasons = resolved(model="cnn", side=side)
+    assert spec.image_size == size
+    assert reasons["image_size"]
+
+
+def test_digits_are_not_mirrored():
+    assert resolved(flips=False)[0].augmentation == "shift"
+    assert resolved(flips=False, preset="robust")[0].augmentation == "robust_shift"
+
+
+def test_robust_is_the_default_preset_with_its_augmentation_twice_as_long():
+    default, robust = (PRESETS[name][1] for name in ("balanced", "robust"))
+    assert robust == default | {"augmentation": "robust", "epochs": 2 * default["epochs"]}
+
+
+def test_a_precision_needs_validation_pictures():
+    assert resolved(min_precision=0.9)[0].min_precision == 0.9
+    assert resolved(validation=0, given=("train", "validation", "test"), min_precision=0.9)
+    with pytest.raises(SpecError, match=r"min_precision=0.9 is reached by a threshold .* validation=0 leaves none"):
+        resolved(validation=0, min_precision=0.9)
+
+
+def test_without_validation_nothing_is_judged():
+    spec, _ = resolved(preset="tutorial", validation=0)
+    assert (spec.patience, spec.schedule) == (0, "cosine")
+    spec, _ = resolved(preset="tutorial", given=("train", "validation", "test"))
+    assert (spec.patience, spec.schedule) == (10, "plateau")  # the data set brings its own
+    with pytest.raises(SpecError, match="validation=0 leaves nothing to judge by"):
+        resolved(validation=0, schedule="plateau")
+
+
+def test_pictures_too_small_for_the_model():
+    with pytest.raises(SpecError, match="cnn takes pictures of 22 to 256 px, and image_size is 16"):
+        resolved(model="cnn", image_size=16)
+
+
+def test_another_optimizer_gets_its_usual_rate():
+    spec, reasons = resolved(optimizer="adam")
+    assert (spec.learning_rate, spec.weight_decay) == (1e-3, 0)
+    assert reasons["learning_rate"] == "usual for adam"
+    assert resolved(optimizer="adam", learning_rate=0.5)[0].learning_rate == 0.5
+    with pytest.raises(SpecError, match="adam takes no weight_decay"):
+        resolved(optimizer="adam", weight_decay=0.1)
+    with pytest.raises(SpecError, match="adam takes no weight_decay"):
+        resolved(preset="tutorial", weight_decay=0.1)  # whose optimizer is adam
+
+
+def test_round_trip():
+    spec, _ = resolved(data_dir="/x")
+    assert TrainSpec(**spec.model_dump(mode="json")) == spec
+
+
+def test_a_large_batch_shrinks_where_an_epoch_would_have_few_steps():
+    spec, reasons = resolved(preset="fast", pictures=6_000)
+    assert spec.batch_size == 6_000 * 0.95 // 20
+    assert "about 20 steps an epoch" in reasons["batch_size"]
+    assert resolved(preset="quick", pictures=1_000).spec.batch_size == 900 // 20
+    assert resolved(preset="quick", pictures=200).spec.batch_size == 32
+    assert resolved(preset="fast", batch_size=2000, pictures=6_000).spec.batch_size == 2000
+
+
+START = Start("/runs/a", "cnn_compact", 48, 17, "cnn_compact as trained in a")
+
+
+def resolved_from(start=START, pictures=200, **fields):
+    options = {"pictures": pictures, "given": {"train", "test"}, "side": 200, "flips": True, "classes": 4}
+    return resolve(TrainSpec(**fields), **options, start=start)
+
+
+def test_weights_bring_their_network_their_size_and_a_recipe():
+    spec, reasons = resolved_from()
+    assert (spec.preset, spec.weights, spec.model, spec.image_size) == ("transfer", "/runs/a", "cnn_compact", 48)
+    assert (spec.freeze, spec.head_epochs, spec.epochs, spec.optimizer) == (17, 30, 38, "adamw")  # 5 steps an epoch
+    assert "150 steps of 180 training pictures" in reasons["head_epochs"]
+    assert "cnn_compact as trained in a" in reasons["preset"]
+    assert (spec.learning_rate, reasons["learning_rate"]) == (1e-2, "cnn_compact is a small network")
+    large = Start("imagenet", "efficientnetv2_b0", None, 149, "its weights")
+    assert resolved_from(large).spec.learning_rate == 3e-3
+
+
+def test_freeze_all_and_none_and_the_users_own_epochs():
+    spec, _ = resolved_from(freeze="all")
+    assert (spec.epochs, spec.head_epochs) == (30, 30)
+    assert resolved_from(freeze="none", optimizer="adam").spec.learning_rate == 3e-4  # gentle, whatever the Adam
+    assert resolved_from(freeze="none", preset="quick").spec.learning_rate == 3e-4
+    spec, reasons = resolved_from(freeze="none", epochs=4)
+    assert (spec.epochs, spec.head_epochs, spec.learning_rate) == (4, 0, 3e-4)
+    assert "learned before" in reasons["learning_rate"]
+    spec, _ = resolved_from(epochs=10)
+    assert (spec.epochs, spec.head_epochs) == (10, 8)
+    spec, _ = resolved_from(epochs=10, head_epochs=3, freeze=5)
+    assert (spec.epochs, spec.head_epochs, spec.freeze) == (10, 3, 5)
+    assert resolved_from(epochs=1)[0].head_epochs == 1  # a new head has to learn first
+    spec, _ = resolved_from(preset="quick")  # asked for: its recipe stays
+    assert (spec.preset, spec.optimizer, spec.epochs, spec.head_epochs) == ("quick", "adamw", 2, 1)
+
+
+def test_shots_count_as_the_pictures_there_are():
+    spec, _ = resolved_from(shots=8, pictures=10_000)
+    assert spec.head_epochs == 150  # one step an epoch with 32 pictures
+
+
+def test_what_is_about_old_weights_needs_some():
+    with pytest.raises(SpecError, match="augmentation=robust shows other pictures in each epoch, and --freeze all"):
+        resolved_from(freeze="all", augmentation="robust")
+    with pytest.raises(SpecError, match="freeze is about layers that have learned before"):
+        resolved_from(None, freeze="all")
+    with pytest.raises(SpecError, match="weights says none"):
+        resolved_from(None, preset="transfer", weights="none")
+    with pytest.raises(SpecError, match="head_epochs=3 cannot be"):
+        resolved_from(freeze="none", head_epochs=3)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"early_size": 33}, "must not be larger than image_size=32"),
+        ({"early_size": 24, "time_budget": "5m"}, "leave early_size out"),
+        ({"early_size": 16, "model": "cnn"}, "cnn takes pictures of 22 to 256 px"),
+    ],
+)
+def test_small_pictures_first_needs_smaller_ones_that_fit(fields, message):
+    with pytest.raises(SpecError, match=message):
+        resolved(**fields)
+    assert resolved(early_size=24).spec.early_size == 24
+    with pytest.raises(SpecError, match="new networks that learn from labels"):
+        resolved_from(early_size=24)
+    with pytest.raises(SpecError, match="new networks that learn from labels"):
+        resolved(early_size=24, teacher="runs/x")
+
+
+def test_a_presets_small_pictures_are_for_its_network_and_new_weights():
+    spec, reasons = resolved(preset="fast")
+    assert (spec.early_size, reasons["early_size"]) == (24, "preset fast, in the first epochs")
+    assert resolved(preset="fast", side=96).spec.early_size == 72
+    for fields in ({"early_size": 32}, {"model": "cnn_compact"}, {"time_budget": "5m"}, {"teacher": "runs/x"}):
+        assert resolved(preset="fast", **fields).spec.early_size is None
+    assert resolved_from(preset="fast").spec.early_size is None

@@ -1,0 +1,263 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from onsight.core.backend import to_numpy
+from onsight.data.batches import Examples, plan_epoch, shrink, training_batches
+from onsight.imaging.augment import draw, move
+from onsight.models.registry import build_model
+from onsight.training.loop import at_any_size
+from onsight.training.steps import Loss, _moved, _shrunk, balanced, make_head_step, make_optimizer, make_step
+
+pytestmark = pytest.mark.backend
+BACKEND = os.environ["KERAS_BACKEND"]
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, (16, 22, 22, 3), np.uint8)
+LABELS = RNG.integers(0, 3, 16).astype(np.int32)
+
+
+def new_step(optimizer="adam", smoothing=0.0, decay=0.0, model="cnn", smallest=None):
+    import keras
+
+    keras.utils.set_random_seed(0)
+    network = build_model(model, 22, 3)
+    if smallest:
+        network = at_any_size(network, smallest)
+    return make_step(network, make_optimizer(optimizer, 1e-3, decay), Loss(smoothing))
+
+
+def test_class_weights_multiply_each_pictures_share():
+    from sklearn.utils.class_weight import compute_class_weight
+
+    many = np.repeat([0, 1, 2], (12, 3, 5))
+    weights = balanced(many, 3)
+    np.testing.assert_allclose(weights, compute_class_weight("balanced", classes=np.arange(3), y=many), rtol=1e-6)
+    assert balanced(many, 4)[3] == 20 / 4  # a class without a picture gets that of one
+    optimizer = make_optimizer("sgd", 1e-3, 0.0)
+    model = build_model("mlp", 22, 3)
+    step = make_step(model, optimizer, Loss(class_weights=weights))
+    logits = step.logits(IMAGES).astype(np.float64)
+    log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    each = -log_p[np.arange(len(LABELS)), LABELS]
+    loss, _ = step.train(IMAGES, LABELS, 0.0)
+    assert float(loss) == pytest.approx((each * weights[LABELS]).mean(), rel=1e-4)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_cross_entropy(smoothing):
+    logits = RNG.standard_normal((4, 3)).astype(np.float32)
+    labels = np.array([0, 2, 1, 1], np.int32)
+    log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    target = np.eye(3)[labels] * (1 - smoothing) + smoothing / 3
+    assert float(Loss(smoothing).cross_entropy(labels, logits)) == pytest.approx(
+        -(target * log_p).sum(1).mean(), rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_training_learns_sixteen_pictures_by_heart(optimizer):
+    step = new_step(optimizer, smoothing=0.1, decay=1e-4, model="mlp")
+    first = [float(value) for value in step.train(IMAGES, LABELS, 1e-3)]
+    for _ in range(40):
+        loss, correct = step.train(IMAGES, LABELS, 1e-3)
+    assert float(loss) < first[0]
+    assert int(correct) == 16
+    assert (step.logits(IMAGES).argmax(axis=1) == LABELS).all()
+
+
+def test_a_rate_of_zero_changes_no_weight():
+    step = new_step("sgd")
+    before = [to_numpy(weight) for weight in step.model.trainable_weights]
+    step.train(IMAGES, LABELS, 0.0)
+    step.sync()
+    for old, weight in zip(before, step.model.trainable_weights, strict=True):
+        np.testing.assert_array_equal(old, to_numpy(weight))
+
+
+@pytest.mark.parametrize(("optimizer", "shrunk"), [("sgd", "kernel"), ("adamw", "kernel"), ("muon", "logits/kernel")])
+def test_weight_decay_shrinks_kernels_and_spares_the_rest(optimizer, shrunk):
+    """Under Muon also the kernels of convolutions, whose norm it sets itself."""
+    with_decay, without = (new_step(optimizer, decay=decay, model="cnn_compact") for decay in (0.5, 0.0))
+    for step in (with_decay, without):
+        step.train(IMAGES, LABELS, 0.1)
+        step.sync()
+    for mine, other in zip(with_decay.model.trainable_weights, without.model.trainable_weights, strict=True):
+        same = np.array_equal(to_numpy(mine), to_numpy(other))
+        assert same != mine.path.endswith(shrunk), mine.path
+
+
+def test_restoring_continues_bit_for_bit():
+    step = new_step()
+    for _ in range(3):
+        step.train(IMAGES, LABELS, 1e-3)
+    saved = step.arrays()
+    expected = [float(step.train(IMAGES, LABELS, 1e-3)[0]) for _ in range(3)]
+    other = new_step()
+    other.train(IMAGES, LABELS, 1e-2)
+    other.restore(saved)
+    assert [float(other.train(IMAGES, LABELS, 1e-3)[0]) for _ in range(3)] == expected
+    for name, array in step.arrays().items():
+        np.testing.assert_array_equal(array, other.arrays()[name], err_msg=name)
+
+
+def test_dropout_and_penalties_are_part_of_the_step():
+    step = new_step(model="cnn_dropout")
+    # The same weights and pictures give another loss when dropout draws anew.
+    losses = {float(step.train(IMAGES, LABELS, 0.0)[0]) for _ in range(3)}
+    assert len(losses) == 3
+    before = np.linalg.norm(to_numpy(step.model.get_layer("conv1a").kernel))
+    assert before > 0
+
+
+def test_a_head_learns_alone_and_goes_on_bit_for_bit():
+    import keras
+
+    model = build_model("cnn", 22, 3)
+    before = {weight.path: to_numpy(weight) for weight in model.weights}
+    features = RNG.standard_normal((16, model.get_layer("logits").kernel.shape[0])).astype(np.float32)
+    step = make_head_step(model, make_optimizer("adamw", 1e-2, 1e-2), Loss())
+    losses = [float(step.train(features, LABELS, 1e-2)[0]) for _ in range(20)]
+    assert losses[-1] < losses[0] / 2
+    arrays = step.arrays()
+    changed = {path for path, old in before.items() if not np.array_equal(old, to_numpy(by_path(model, path)))}
+    assert changed == {"logits/kernel", "logits/bias"}
+    answers = keras.Sequential([model.get_layer("logits")])(features)
+    np.testing.assert_allclose(step.logits(features), np.asarray(answers), atol=1e-5)
+    np.testing.assert_array_equal(step.logits(features[:, None]), step.logits(features))  # plain and mirrored: plain
+    further = [float(step.train(features, LABELS, 1e-2)[0]) for _ in range(3)]
+    other = make_head_step(build_model("cnn", 22, 3), make_optimizer("adamw", 1e-2, 1e-2), Loss())
+    other.restore(arrays)
+    assert [float(other.train(features, LABELS, 1e-2)[0]) for _ in range(3)] == further
+
+
+def by_path(model, path):
+    return next(weight for weight in model.weights if weight.path == path)
+
+
+@pytest.fixture
+def examples():
+    return Examples(IMAGES, np.array([3, 1, 0, 5, 7, 9, 11, 15, 14, 13]), LABELS[:10])
+
+
+def run_epoch(step, examples, start=0):
+    plan = plan_epoch(examples, "flip_shift", 0, epoch=1)
+    rates = np.linspace(1e-3, 1e-4, 3, dtype=np.float32)
+    losses = [float(loss) for loss, _ in step.epoch(examples, plan, rates, 3, start)]
+    step.sync()
+    return losses, [to_numpy(weight) for weight in step.model.trainable_weights]
+
+
+def test_an_epoch_is_its_batches_from_a_step_on(examples):
+    by_epoch, by_hand = new_step(model="mlp"), new_step(model="mlp")
+    losses, _ = run_epoch(by_epoch, examples, start=1)
+    batches = training_batches(examples, plan_epoch(examples, "flip_shift", 0, epoch=1), 3, start=1)
+    rates = np.linspace(1e-3, 1e-4, 3, dtype=np.float32)[1:]
+    assert losses == [float(by_hand.train(*batch, rate)[0]) for batch, rate in zip(batches, rates, strict=True)]
+    assert len(losses) == 2
+
+
+needs_jax = pytest.mark.skipif(BACKEND != "jax", reason="pictures stay on the device under JAX")
+
+
+@needs_jax
+def test_pictures_on_the_device_train_alike(examples):
+    """As it goes on an accelerator, here on the CPU: the same epoch, no transfer between its steps."""
+    import jax
+
+    resident = new_step(model="mlp")
+    resident.on_device = True
+    losses, weights = run_epoch(resident, examples)
+    expected, by_host = run_epoch(new_step(model="mlp"), examples)
+    np.testing.assert_allclose(losses, expected, rtol=1e-4)
+    for mine, other in zip(weights, by_host, strict=True):
+        np.testing.assert_allclose(mine, other, atol=2e-4)
+    steps = resident.epoch(examples, plan_epoch(examples, "flip_shift", 0, 2), np.ones(3, np.float32), 3, 0)
+    next(steps)  # the plan of the epoch is brought there
+    with jax.transfer_guard("disallow"):
+        assert len(list(steps)) == 2
+        with pytest.raises(Exception, match="transfer"):  # the guard guards
+            resident._train(resident._state, IMAGES, LABELS, np.float32(1), None, None)
+
+
+@needs_jax
+@pytest.mark.parametrize("augmentation", ["flip_rotate_zoom", "shift_cutout"])
+def test_pictures_that_are_more_than_moved_come_from_here(examples, augmentation):
+    resident, by_host = new_step(model="mlp"), new_step(model="mlp")
+    resident.on_device = True
+    plan = plan_epoch(examples, augmentation, 0, 1)
+    expected, losses = (
+        [float(loss) for loss, _ in step.epoch(examples, plan, np.ones(3, np.float32), 3, 0)]
+        for step in (by_host, resident)
+    )
+    assert losses == expected
+
+
+@needs_jax
+def test_the_compiled_step_has_no_way_to_the_host(examples):
+    step = new_step(model="mlp")
+    kept = step._keep(examples)
+    plan = plan_epoch(examples, "flip_shift", 0, 1)
+    plan = plan._replace(order=plan.order.astype(np.int32))
+    arguments = step._state, np.int32(0), *kept, plan, np.ones(3, np.float32), 3, 2, 22
+    text = step._train_resident.lower(*arguments).compile().as_text()
+    assert "dot(" in text
+    for way in ("infeed", "outfeed", "send(", "recv(", "callback"):
+        assert way not in text
+
+
+@needs_jax
+@pytest.mark.parametrize("augmentation", ["none", "flip", "flip_shift"])
+def test_pictures_change_on_the_device_as_they_do_here(augmentation):
+    draws = draw(augmentation, 16, 22, seed=0, epoch=1)
+    reach = int(np.abs(draws.shifts).max())
+    np.testing.assert_array_equal(_moved(IMAGES, draws.mirrored, draws.shifts, reach), move(IMAGES, draws))
+
+
+@needs_jax
+def test_pictures_shrink_on_the_device_as_they_do_here(examples):
+    found, expected = (np.asarray(small, int) for small in (_shrunk(IMAGES, 16), shrink(IMAGES, 16)))
+    assert np.abs(found - expected).max() <= 1  # between two levels either will do
+    assert (found == expected).mean() > 0.99
+    resident, by_host = (new_step(model="cnn_compact", smallest=16) for _ in range(2))
+    resident.on_device = True
+    plan = plan_epoch(examples, "flip", 0, 1)._replace(side=16)
+    losses = [
+        [float(loss) for loss, _ in step.epoch(examples, plan, np.ones(3, np.float32), 3, 0)]
+        for step in (resident, by_host)
+    ]
+    assert resident._resident is not None
+    np.testing.assert_allclose(*losses, rtol=1e-2)
+
+
+TWO_DEVICES = """
+import sys
+import numpy as np
+sys.path.insert(0, sys.argv[1])
+import jax
+from test_steps import IMAGES, LABELS, Examples, new_step, run_epoch
+assert jax.device_count() == 2
+examples = Examples(IMAGES, np.arange(10), LABELS[:10])
+for on_device in (False, True):
+    step = new_step(model="mlp")
+    step.on_device = on_device
+    print(*run_epoch(step, examples)[0], len(step._state[0][0].sharding.device_set))
+"""
+
+
+@needs_jax
+def test_two_devices_share_each_batch():
+    """A batch of three does not divide by two, and trains nevertheless."""
+    words = subprocess.run(
+        [sys.executable, "-c", TWO_DEVICES, str(Path(__file__).parent)],
+        env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"},
+        capture_output=True, text=True, check=True,
+    ).stdout.split()  # fmt: skip
+    examples = Examples(IMAGES, np.arange(10), LABELS[:10])
+    expected, _ = run_epoch(new_step(model="mlp"), examples)
+    for found in (words[:4], words[4:]):
+        np.testing.assert_allclose([float(word) for word in found[:3]], expected, rtol=1e-4)
+        assert found[3] == "2"
