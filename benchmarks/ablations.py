@@ -23,7 +23,7 @@ import tensorflow as tf
 
 from onsight.core.backend import choose_precision, dtype_policy
 from onsight.data.batches import Examples, ahead, full_batches, plan_epoch, training_batches
-from onsight.data.dataset import load_dataset
+from onsight.data.load import load_dataset
 from onsight.data.pixel_cache import load_pixels
 from onsight.models.whitened import blocks, whiten
 from onsight.training.loop import EARLY

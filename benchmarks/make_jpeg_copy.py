@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from onsight.data.dataset import load_dataset
+from onsight.data.load import load_dataset
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from onsight.core.backend import use_backend
-from onsight.data.dataset import load_dataset
+from onsight.data.load import load_dataset
 from onsight.data.pixel_cache import load_pixels
 from onsight.inference.engines import open_engine
 from onsight.inference.test_time_augmentation import with_views

@@ -57,7 +57,8 @@ def help_time(data: Path) -> list[Row]:
 def first_start(data: Path) -> list[Row]:
     """Decode and cache 60,000 JPEG files, then start again; each in a new process."""
     code = (
-        "import sys, time; from onsight.data.dataset import load_dataset; from onsight.data.pixel_cache import load_pixels; "
+        "import sys, time; from onsight.data.load import load_dataset; "
+        "from onsight.data.pixel_cache import load_pixels; "
         "started = time.perf_counter(); pixels = load_pixels(load_dataset(sys.argv[1]), 32); "
         "print(time.perf_counter() - started, len(pixels.images), len(pixels.broken))"
     )
@@ -139,9 +140,9 @@ def training_speed(data: Path, rounds: int = 5, count: int = 9_600) -> list[Row]
     """
     import numpy as np
 
+    from onsight.core.progress import Reporter
     from onsight.data.batches import Examples
-    from onsight.data.dataset import load_dataset
-    from onsight.display.reporters import Reporter
+    from onsight.data.load import load_dataset
     from onsight.runs.run import Run
     from onsight.spec import TrainSpec
     from onsight.training.loop import Loop
@@ -186,7 +187,7 @@ def training_speed(data: Path, rounds: int = 5, count: int = 9_600) -> list[Row]
 def toy_cnn() -> Iterator[Any]:
     """Train `cnn` for a moment at 32 px, and give its run."""
     from onsight import TrainSpec, train
-    from onsight.display.reporters import Reporter
+    from onsight.core.progress import Reporter
 
     with tempfile.TemporaryDirectory() as runs:
         os.environ["ONSIGHT_RUNS"] = runs
@@ -253,7 +254,7 @@ def micro_latency(data: Path, rounds: int = 60) -> list[Row]:
     import numpy as np
     from ai_edge_litert.interpreter import Interpreter
 
-    from onsight.exporting.formats import quantized
+    from onsight.exporting.write_litert import quantized
     from onsight.inference.litert import convert
     from onsight.models.registry import build_model, classifier
 

@@ -37,7 +37,7 @@ def link(source: Path, target: Path, classes: tuple[str, ...], start: int, count
 def train(out: Path, **fields):
     """Train and return the run and the processor seconds from the model's making to the last epoch's end."""
     import onsight
-    from onsight.display.reporters import Reporter
+    from onsight.core.progress import Reporter
 
     class Clock(Reporter):
         started = ended = 0.0
@@ -109,7 +109,7 @@ def five_to_five(args) -> None:
 
 def hymenoptera(args) -> None:
     """At 96 px, scored on the folder's own test pictures."""
-    from onsight.metrics.scores import wilson
+    from onsight.metrics.intervals import wilson
 
     usual = {"data": str(args.data / "hymenoptera"), "image_size": 96}
     recipes = {

@@ -34,8 +34,8 @@ import numpy as np
 from PIL import Image
 
 from onsight.core.errors import DataError
-from onsight.data.dataset import load_dataset
-from onsight.metrics.scores import read_predictions
+from onsight.data.load import load_dataset
+from onsight.metrics.predictions_csv import read_predictions
 from onsight.reporting import plots
 
 # %% [markdown]

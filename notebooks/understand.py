@@ -44,7 +44,7 @@ from onsight.data.pixel_cache import load_pixels
 from onsight.evaluation import explain
 from onsight.evaluation.evaluate import findings
 from onsight.imaging.corrupt import corrupt
-from onsight.metrics.scores import read_predictions
+from onsight.metrics.predictions_csv import read_predictions
 from onsight.reporting import plots
 
 # %% tags=["parameters"]

@@ -37,9 +37,9 @@ from PIL import Image
 
 from onsight.core.errors import DataError
 from onsight.evaluation import explain
-from onsight.exporting.contract import HEADING, table_rows
 from onsight.reporting import plots
-from onsight.reporting.report import verdict
+from onsight.reporting.export_table import HEADING, table_rows
+from onsight.reporting.verdict import verdict
 
 # %% [markdown]
 # ## Settings

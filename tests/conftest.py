@@ -79,7 +79,7 @@ def toy_spec():
 def toy_run(tmp_path_factory, toy_spec):
     """A finished and evaluated run; tests read it and never change it."""
     import onsight
-    from onsight.display.reporters import Reporter
+    from onsight.core.progress import Reporter
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ONSIGHT_RUNS", str(tmp_path_factory.mktemp("runs")))

@@ -80,12 +80,6 @@ def test_the_readmes_links_and_names_are_true():
         assert model in MODELS
 
 
-def test_architecture_names_every_module():
-    text = (ROOT / "ARCHITECTURE.md").read_text()
-    for path in (ROOT / "src" / "onsight").glob("*.py"):
-        assert path.stem == "__init__" or f"`{path.stem}`" in text, path.stem
-
-
 def test_the_make_targets_that_are_named_exist():
     makefile = (ROOT / "Makefile").read_text()
     for name in ("README.md", "CONTRIBUTING.md"):

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from onsight import testing as testing
     from onsight.checks.check import Check as Check
     from onsight.checks.check import check as check
+    from onsight.comparison.compare import compare as compare
     from onsight.comparison.comparison import Comparison as Comparison
-    from onsight.comparison.comparison import compare as compare
     from onsight.core.errors import OnsightError as OnsightError
     from onsight.data.dataset import Dataset as Dataset
-    from onsight.data.dataset import load_dataset as load_dataset
+    from onsight.data.load import load_dataset as load_dataset
     from onsight.evaluation.evaluate import Evaluation as Evaluation
     from onsight.evaluation.evaluate import evaluate as evaluate
     from onsight.exporting.export import check_export as check_export
@@ -47,11 +47,11 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Comparison": "comparison.comparison",
-    "compare": "comparison.comparison",
+    "compare": "comparison.compare",
     "Check": "checks.check",
     "check": "checks.check",
     "Dataset": "data.dataset",
-    "load_dataset": "data.dataset",
+    "load_dataset": "data.load",
     "OnsightError": "core.errors",
     "Evaluation": "evaluation.evaluate",
     "evaluate": "evaluation.evaluate",

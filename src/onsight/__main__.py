@@ -6,7 +6,8 @@ import io
 import os
 import sys
 
-from onsight.core.errors import OnsightError, printable
+from onsight.core.errors import OnsightError
+from onsight.core.text import printable
 
 
 def main() -> None:

@@ -12,12 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from onsight.core.backend import BACKENDS
 from onsight.core.errors import SpecError, unknown_name
+from onsight.core.text import seconds_of
 from onsight.imaging.augment import AUGMENTATIONS
 from onsight.models.registry import MODELS
-from onsight.training.phases import DEFAULT, IMAGENET
-from onsight.training.time_budget import seconds_of
 
 DEFAULT_PRESET = "balanced"
+IMAGENET, FROM_SCRATCH = "imagenet", "none"  # what `weights` may say beside a path
+DEFAULT = "efficientnetv2_b0"  # for photos, where nobody names a network
 
 # A field that the preset or the data decides where the user does not: `choices.resolve` fills it in, so no reader of a
 # spec has to think of None. (To pydantic and cyclopts it is optional.)

@@ -14,8 +14,8 @@ from onsight.checks import check, measures
 from onsight.checks.keep_list import read_keep_list, write_keep_list
 from onsight.checks.page import varied
 from onsight.core.errors import DataError
-from onsight.data.dataset import load_dataset
-from onsight.display.reporters import Reporter
+from onsight.core.progress import Reporter
+from onsight.data.load import load_dataset
 
 QUIET = Reporter()
 HOSTILE = "<img src=x onerror=alert(1)>.png"
@@ -277,7 +277,7 @@ def test_training_with_and_without_an_earlier_check(photos):
     assert run.dataset["keep_list"]["kept"] == 32
     assert run.dataset["keep_list"]["of"] == 35
     assert onsight.evaluate(run, reporter=QUIET).metrics["n"] == 8
-    resumed = onsight.training.resume(run, epochs=2, reporter=QUIET)
+    resumed = onsight.resume(run, epochs=2, reporter=QUIET)
     assert len(resumed.history()) == 2
 
 

@@ -6,7 +6,7 @@ from PIL import Image
 
 from onsight.checks import near_duplicates
 from onsight.checks.near_duplicates import VARIANTS, candidates, find_pairs
-from onsight.data.dataset import load_dataset
+from onsight.data.load import load_dataset
 
 
 def resized(picture, side):

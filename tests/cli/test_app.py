@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from onsight.__main__ import main
-from onsight.data.dataset import load_dataset
+from onsight.data.load import load_dataset
 from onsight.models.registry import MODELS
 from onsight.spec import PRESETS, TrainSpec
 

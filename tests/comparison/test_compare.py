@@ -12,10 +12,11 @@ import pytest
 from scipy import stats
 
 import onsight
-from onsight.comparison.comparison import compare, spread, table
+from onsight.comparison.compare import compare
+from onsight.comparison.comparison import spread, table
 from onsight.core.errors import DataError, RunError, SpecError
 from onsight.core.files import write_json
-from onsight.metrics import scores as scores_module
+from onsight.metrics import intervals, predictions_csv
 from onsight.runs.run import Run
 
 CLASSES = ("cat", "dog", "fish")
@@ -67,7 +68,7 @@ def make(tmp_path):
         (folder / "model" / "weights.safetensors").write_bytes(bytes(1004))
         lines = [{"event": "epoch", "epoch": epoch, "seconds": seconds / 2} for epoch in (1, 2)]
         (folder / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-        scores_module.write_predictions(folder / "evaluations/test/predictions.csv", names, labels, scores, classes)
+        predictions_csv.write_predictions(folder / "evaluations/test/predictions.csv", names, labels, scores, classes)
         write_json(folder / "evaluations/test/metrics.json", {"accuracy": 0.5})
         return Run(folder)
 
@@ -87,7 +88,7 @@ def test_the_figures_are_those_by_hand(make):
     assert found.n == 100
     rows = {row["name"]: row for row in found.runs}
     assert (rows["a"]["correct"], rows["b"]["correct"]) == (80, 93)
-    assert (rows["b"]["low"], rows["b"]["high"]) == scores_module.wilson(93, 100)
+    assert (rows["b"]["low"], rows["b"]["high"]) == intervals.wilson(93, 100)
     assert {key: rows["b"][key] for key in ("parameters", "multiply_adds", "weight_bytes", "epochs", "seconds")} == {
         "parameters": 251, "multiply_adds": 3480, "weight_bytes": 1004, "epochs": 2, "seconds": 60.0,
     }  # fmt: skip

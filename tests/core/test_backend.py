@@ -17,24 +17,6 @@ def in_a_new_process(code: str, **environ: str) -> str:
     return done.stdout.strip()
 
 
-def test_importing_onsight_and_its_command_line_imports_no_framework():
-    code = (
-        "import sys, onsight, onsight.cli.app; onsight.TrainSpec; "
-        "print([m for m in ('keras', 'tensorflow', 'jax', 'torch', 'numpy', 'scipy', 'sklearn') if m in sys.modules])"
-    )
-    assert in_a_new_process(code) == "[]"
-
-
-def test_what_reads_a_run_imports_no_framework():
-    code = (
-        "import sys, onsight.metrics.scores, onsight.reporting.plots, onsight.reporting.report, onsight.runs.run, onsight.data.dataset; "
-        "import onsight.models.registry, onsight.data.pixel_cache, onsight.data.split, onsight.training.checkpoints, onsight.models.model_file; "
-        "import onsight.inference.predict, onsight.evaluation.evaluate, onsight.training.train; "
-        "print([m for m in ('keras', 'tensorflow', 'jax') if m in sys.modules])"
-    )
-    assert in_a_new_process(code) == "[]"
-
-
 def test_a_choice_has_a_reason():
     code = "from onsight.core.backend import choose_backend; print(choose_backend())"
     assert "faster one on a CPU" in in_a_new_process(code)

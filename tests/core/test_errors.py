@@ -1,4 +1,4 @@
-from onsight.core import errors
+from onsight.core import errors, text
 from onsight.core.errors import Interrupted, OnsightError, TrainingError, unknown_name
 
 
@@ -22,5 +22,5 @@ def test_the_tree_in_the_docstring_names_every_error():
 
 
 def test_a_strangers_text_cannot_steer_the_terminal():
-    assert errors.plain("a\x1b[2Jb\n\u202e") == "a\ufffd[2Jb\ufffd\ufffd"
-    assert errors.printable("a\x1b[2Jb\n") == "a\ufffd[2Jb\n"
+    assert text.plain("a\x1b[2Jb\n\u202e") == "a\ufffd[2Jb\ufffd\ufffd"
+    assert text.printable("a\x1b[2Jb\n") == "a\ufffd[2Jb\n"

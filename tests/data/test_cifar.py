@@ -16,7 +16,7 @@ from onsight.core.errors import DataError, DownloadError
 from onsight.data import archive as archive_module
 from onsight.data import cifar
 from onsight.data.cifar import LAYOUTS, load_cifar
-from onsight.data.dataset import load_dataset
+from onsight.data.load import load_dataset
 
 FINE = [f"fine_{index}" for index in range(100)]
 

@@ -11,8 +11,9 @@ import pytest
 
 from onsight.core.errors import DataError, PictureError
 from onsight.data import folder as folder_module
-from onsight.data.dataset import load_dataset
-from onsight.data.folder import read_csv, read_folder
+from onsight.data.folder import read_folder
+from onsight.data.load import load_dataset
+from onsight.data.table import read_csv
 
 
 def make(root, *paths):

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from onsight.core.errors import DataError, SpecError
-from onsight.data.dataset import DATASETS, check_classes, fingerprint, load_dataset
+from onsight.data.dataset import check_classes, fingerprint
+from onsight.data.load import DATASETS, load_dataset
 from onsight.data.mnist_svhn_stl10 import LAYOUTS
 
 NEEDS_FILES = {"cifar10": "cifar-10-batches-bin", "cifar100": "cifar-100-binary"} | {name: name for name in LAYOUTS}
@@ -151,7 +152,8 @@ def test_unusable_class_names_are_refused(classes, reason):
 
 def test_the_registry_is_read_without_heavy_imports():
     code = (
-        "import sys, onsight.data.dataset, onsight.data.cifar, onsight.data.mnist_svhn_stl10, onsight.data.download, onsight.data.split;"
+        "import sys, onsight.data.load, onsight.data.cifar, onsight.data.mnist_svhn_stl10, onsight.data.download;"
+        "import onsight.data.split;"
         "print([name for name in ('keras', 'tensorflow', 'jax', 'sklearn', 'scipy', 'PIL') if name in sys.modules])"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"

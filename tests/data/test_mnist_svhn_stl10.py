@@ -15,7 +15,7 @@ import pytest
 from scipy.io import savemat
 
 from onsight.core.errors import DataError, DownloadError
-from onsight.data.dataset import DATASETS, load_dataset
+from onsight.data.load import DATASETS, load_dataset
 from onsight.data.mnist_svhn_stl10 import IDX, LAYOUTS, load_classic
 
 TRAIN, TEST = 5, 3

@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 
 from onsight.core.errors import DataError
+from onsight.core.threads import each
 from onsight.data import pixel_cache
-from onsight.data.dataset import load_dataset
-from onsight.data.pixel_cache import clear_cache, each, hash_rows, load_pixels, median_side
+from onsight.data.load import load_dataset
+from onsight.data.pixel_cache import clear_cache, hash_rows, load_pixels, median_side
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def test_decoded_once_and_mapped(photos, monkeypatch):
     assert not first.images.flags.writeable
     assert len(set(first.hashes.tolist())) == 40
 
-    monkeypatch.setattr(pixel_cache.images, "load", lambda *_: pytest.fail("a second start decoded a picture"))
+    monkeypatch.setattr(pixel_cache.decode, "load", lambda *_: pytest.fail("a second start decoded a picture"))
     second = load_pixels(load_dataset(photos), 16)
     assert np.array_equal(first.images, second.images)
     assert np.array_equal(first.hashes, second.hashes)
@@ -74,7 +75,7 @@ def test_an_interrupted_fill_leaves_nothing(photos, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(pixel_cache.images, "load", stop)
+        patch.setattr(pixel_cache.decode, "load", stop)
         with pytest.raises(KeyboardInterrupt):
             load_pixels(load_dataset(photos), 16)
     assert [path.suffix for path in (tmp_path / "cache" / "pixels").iterdir()] in ([".lock"], [])
@@ -96,7 +97,7 @@ def test_a_full_disk_is_an_error_not_a_crash(photos, tmp_path, monkeypatch):
 
 def test_two_processes_do_the_work_once(photos, tmp_path):
     code = (
-        "import sys; from onsight.data.dataset import load_dataset; from onsight.data.pixel_cache import load_pixels; "
+        "from onsight.data.load import load_dataset; from onsight.data.pixel_cache import load_pixels; "
         f"print(load_pixels(load_dataset({str(photos)!r}), 16).images.sum())"
     )
     both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
@@ -134,7 +135,7 @@ def test_sixty_thousand_files(real_data, tmp_path, monkeypatch):
     found = load_pixels(dataset, 32)
     assert not found.broken
     for index in (0, 12_345, 59_999):
-        assert np.array_equal(found.images[index], pixel_cache.images.load(dataset.read(index), 32))
+        assert np.array_equal(found.images[index], pixel_cache.decode.load(dataset.read(index), 32))
 
 
 @pytest.mark.parametrize("seconds", [0, 0.002], ids=["small pictures", "large pictures"])

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from onsight.core.errors import DataError, SpecError
-from onsight.data.dataset import Dataset, load_dataset
+from onsight.data.dataset import Dataset
+from onsight.data.load import load_dataset
 from onsight.data.split import _mix, few_shots, membership, recorded_parts, split, uniform
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from onsight.core.errors import DataError, PictureError
 from onsight.data import zip_file
-from onsight.data.dataset import load_dataset
 from onsight.data.folder import read_folder
+from onsight.data.load import load_dataset
 from onsight.data.zip_file import read_zip
 
 FLAT = ("cat/1.jpg", "cat/2.jpg", "dog/1.png")

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 import onsight
+from onsight.core.progress import Reporter
 from onsight.data.dataset import Dataset
 from onsight.display import notebook
 from onsight.evaluation.evaluate import Evaluation
@@ -61,7 +62,7 @@ def test_a_relative_folder_is_named(toy_run, monkeypatch):
 def test_a_run_without_an_epoch(toy_run, monkeypatch):
     monkeypatch.setattr(onsight.Run, "history", lambda self: [])
     monkeypatch.setattr(onsight.Run, "is_trained", False)
-    monkeypatch.setattr(notebook, "read_evaluations", lambda run: {})
+    monkeypatch.setattr("onsight.runs.run.read_evaluations", lambda run: {})
     page = onsight.Run(toy_run.folder)._repr_html_()
     check_page(page)
     assert "not finished: 0 epochs" in page
@@ -162,7 +163,7 @@ def test_a_check(tmp_path):
             noise = np.random.default_rng([i, ord(label)]).integers(0, 255, (40, 40, 3), np.uint8)
             Image.fromarray(noise).save(tmp_path / "photos" / label / f"{i}.png")
     (tmp_path / "photos" / "b" / "x.png").write_bytes((tmp_path / "photos" / "a" / "1.png").read_bytes())
-    found = onsight.check("photos", reporter=onsight.progress.Reporter())
+    found = onsight.check("photos", reporter=Reporter())
     page = found._repr_html_()
     check_page(page)
     assert "under another label" in page

@@ -6,16 +6,9 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from onsight.display.reporters import (
-    LiveReporter,
-    NotebookReporter,
-    PlainReporter,
-    Reporter,
-    duration,
-    epoch_line,
-    in_notebook,
-    make_reporter,
-)
+from onsight.core.progress import Reporter
+from onsight.core.text import duration, epoch_line
+from onsight.display.reporters import LiveReporter, NotebookReporter, PlainReporter, in_notebook, make_reporter
 
 ROW = {
     "epoch": 3,

@@ -7,9 +7,9 @@ import pytest
 
 import onsight
 from onsight.core.errors import Interrupted, RunError, SpecError
-from onsight.display.reporters import Reporter
+from onsight.core.progress import Reporter
 from onsight.evaluation.cross_validation import assign
-from onsight.metrics import scores
+from onsight.metrics import predictions_csv
 
 
 def test_folds_are_even_in_every_class_and_keep_copies_together():
@@ -66,7 +66,7 @@ def test_folds_that_were_interrupted_go_on(toy_run, tmp_path):
     again.epochs = 100
     onsight.evaluate(run, folds=2, reporter=again)
     assert again.epochs - 100 <= 6  # the first fold was not trained again, nor the second's beginning
-    answers = scores.read_predictions(run.evaluation_folder("folds") / "predictions.csv")
+    answers = predictions_csv.read_predictions(run.evaluation_folder("folds") / "predictions.csv")
     assert sorted(answers.names) == sorted([*run.dataset["split"]["train"], *run.dataset["split"]["validation"]])
     assert (answers.probabilities.argmax(axis=1) == answers.labels).mean() > 0.9
     np.testing.assert_allclose(answers.probabilities.sum(axis=1), 1, atol=1e-5)

@@ -5,9 +5,10 @@ import pytest
 
 import onsight
 from onsight.core.errors import DataError
-from onsight.data.dataset import load_dataset
-from onsight.display.reporters import Reporter
+from onsight.core.progress import Reporter
+from onsight.data.load import load_dataset
 from onsight.evaluation.evaluate import far_off, findings
+from onsight.metrics import predictions_csv
 from onsight.metrics import scores as scores_module
 
 QUIET = Reporter()
@@ -17,7 +18,7 @@ QUIET = Reporter()
 def test_every_figure_can_be_recomputed_from_predictions_csv(toy_run):
     folder = toy_run.evaluation_folder()
     written = json.loads((folder / "metrics.json").read_text())
-    names, labels, probabilities, classes = scores_module.read_predictions(folder / "predictions.csv")
+    names, labels, probabilities, classes = predictions_csv.read_predictions(folder / "predictions.csv")
     assert names == toy_run.dataset["split"]["test"]
     assert tuple(classes) == toy_run.classes
     again = scores_module.score(labels, probabilities, classes)
@@ -151,7 +152,7 @@ def test_its_own_folder_with_a_mended_test_picture_is_scored_on_test_pictures_al
     (tmp_path / "photos").rename(tmp_path / "moved")
     for place in ("moved", "photos"):
         result = onsight.evaluate(run, data=tmp_path / place, reporter=QUIET)
-        scored = scores_module.read_predictions(result.folder / "predictions.csv").names
+        scored = predictions_csv.read_predictions(result.folder / "predictions.csv").names
         assert sorted(scored) == sorted([*held_out, "a/new.png"])
         assert result.folder != run.evaluation_folder()
         if place == "moved":  # back where it was, it is known even without all of its training pictures
@@ -170,7 +171,7 @@ def test_a_run_without_test_pictures_can_score_other_data(toy_run, tmp_path):
 
 @pytest.mark.backend
 def test_batch_size_changes_no_answer(toy_run):
-    from onsight.data.dataset import load_dataset
+    from onsight.data.load import load_dataset
     from onsight.data.pixel_cache import load_pixels
     from onsight.inference.engines import open_engine
     from onsight.inference.predict import probabilities
@@ -215,7 +216,7 @@ def test_a_threshold_is_measured_on_test_and_on_pictures_of_something_else(toy_r
     copy = copy_of(toy_run, tmp_path)
     describe(copy, threshold=0.9, temperature=2.0)
     result = onsight.evaluate(copy, reporter=QUIET)
-    confidence = scores_module.read_predictions(result.folder / "predictions.csv").probabilities.max(axis=1)
+    confidence = predictions_csv.read_predictions(result.folder / "predictions.csv").probabilities.max(axis=1)
     limit, far = result.metrics["threshold"], result.metrics["far_off"]
     assert limit["value"] == 0.9
     assert limit["answered"] == int((confidence >= 0.9).sum())
@@ -235,7 +236,7 @@ def test_views_make_a_figure_of_their_own_that_predict_repeats(toy_run, tmp_path
     describe(copy, temperature=10.0)  # else every answer is 1
     result = onsight.evaluate(copy, tta=True, engine="keras", reporter=QUIET)
     found = result.metrics["tta"]
-    names, labels, scores, _ = scores_module.read_predictions(result.folder / "predictions.csv")
+    names, labels, scores, _ = predictions_csv.read_predictions(result.folder / "predictions.csv")
     toy = load_dataset("toy")
     pictures = [toy.images[toy.names.index(name)] for name in names]
     answers = onsight.predict(copy, pictures, top=1, tta=True, engine="keras")

@@ -9,6 +9,7 @@ import onsight
 from onsight.core.backend import to_numpy
 from onsight.core.errors import PictureError, SpecError
 from onsight.evaluation import explain
+from onsight.inference import heat_maps
 
 pytestmark = pytest.mark.backend
 
@@ -37,12 +38,12 @@ def test_grad_cam_equals_cam_where_the_head_allows(resnet):
 
     pictures = np.random.default_rng(0).integers(0, 256, (70, 32, 32, 3), np.uint8)  # more than one batch
     classes = np.arange(70) % 10
-    maps = explain.grad_cam(resnet, pictures, classes)
+    maps = heat_maps.grad_cam(resnet, pictures, classes)
     layer = resnet.get_layer("block3_3_relu")
     features = np.asarray(keras.Model(resnet.input, layer.output).predict_on_batch(pictures))  # (n, 8, 8, 64)
     weights = to_numpy(resnet.get_layer("logits").kernel)  # (64, 10)
     cam = np.maximum(np.einsum("nhwk,kn->nhw", features, weights[:, classes]), 0)
-    assert explain.map_layer(resnet) == "block3_3_relu"
+    assert heat_maps.map_layer(resnet) == "block3_3_relu"
     assert maps.shape == (70, 8, 8)
     assert maps.max() > 0
     assert np.abs(maps * 64 - cam).max() < 1e-5 * cam.max()
@@ -51,23 +52,23 @@ def test_grad_cam_equals_cam_where_the_head_allows(resnet):
 def test_the_layer_of_every_network():
     from onsight.models.registry import build_model
 
-    found = {name: explain.map_layer(build_model(name, 32, 3)) for name in ("mlp", "cnn", "cnn_dropout", "resnet20")}
+    found = {name: heat_maps.map_layer(build_model(name, 32, 3)) for name in ("mlp", "cnn", "cnn_dropout", "resnet20")}
     assert found == {"mlp": None, "cnn": None, "cnn_dropout": "dropout3", "resnet20": "block3_3_relu"}
-    assert explain.map_layer(build_model("cnn", 64, 3)) == "pool3"  # 6 x 6, where 2 x 2 at 32 px says nothing
-    assert explain.map_layer(build_model("cnn_compact", 32, 3)) == "relu3b"
+    assert heat_maps.map_layer(build_model("cnn", 64, 3)) == "pool3"  # 6 x 6, where 2 x 2 at 32 px says nothing
+    assert heat_maps.map_layer(build_model("cnn_compact", 32, 3)) == "relu3b"
     with pytest.raises(ValueError, match="occlusion explains it"):
-        explain.grad_cam(build_model("mlp", 32, 3), np.zeros((1, 32, 32, 3), np.uint8), np.zeros(1, int))
+        heat_maps.grad_cam(build_model("mlp", 32, 3), np.zeros((1, 32, 32, 3), np.uint8), np.zeros(1, int))
 
 
 def test_the_heat_lies_on_the_disc(toy_run):
     """The toy's colour is its class, so the heat lies on the coloured shape."""
-    from onsight.data.dataset import load_dataset
+    from onsight.data.load import load_dataset
     from onsight.data.pixel_cache import load_pixels
 
     toy, model = load_dataset("toy"), toy_run.load_model()
     pictures = np.asarray(load_pixels(toy, model.input_shape[1]).images[180:])
     inside = (pictures.max(axis=3).astype(int) - pictures.min(axis=3)) > 60  # grey ground, coloured shape
-    maps, method = explain.heat_maps(pictures, toy.labels[180:], model.predict_on_batch, model)
+    maps, method = heat_maps.heat_maps(pictures, toy.labels[180:], model.predict_on_batch, model)
     assert method == "occlusion"  # at 24 px the small cnn's last map is 1 x 1
     on, off = (np.average(maps, weights=where) for where in (inside, ~inside))
     assert on > 3 * off
@@ -83,7 +84,7 @@ def test_occlusion_finds_what_the_answer_depends_on(grid):
         calls.append(len(some))
         return corner(some)
 
-    maps = explain.occlusion(answer, pictures, np.array([1, 1, 0]), grid)
+    maps = heat_maps.occlusion(answer, pictures, np.array([1, 1, 0]), grid)
     assert maps.shape == (3, 32, 32)
     assert len(calls) == 1  # three pictures fit into one question
     assert maps[0, :12, :12].min() > 0.05
@@ -96,20 +97,20 @@ def test_occlusion_of_one_patch_is_the_difference_of_two_answers():
     picture = np.random.default_rng(0).integers(0, 256, (1, 12, 20, 3), np.uint8)
     covered = np.broadcast_to(np.rint(picture.mean(axis=(1, 2), keepdims=True)).astype(np.uint8), picture.shape)
     loss = (corner(picture) - corner(covered))[0, 1]
-    maps = explain.occlusion(corner, picture, np.array([1]), grid=1)
+    maps = heat_maps.occlusion(corner, picture, np.array([1]), grid=1)
     np.testing.assert_allclose(maps, np.full((1, 12, 20), max(0.0, loss)), atol=1e-7)
 
 
 @pytest.mark.parametrize(("length", "grid"), [(32, 8), (8, 8), (5, 8), (224, 7)])
 def test_patches_cover_every_pixel(length, grid):
-    assert explain._patches(length, grid).any(axis=0).all()
+    assert heat_maps._patches(length, grid).any(axis=0).all()
 
 
 def test_an_overlay_keeps_the_picture_and_adds_the_heat():
     picture = np.full((32, 32, 3), 100, np.uint8)
     heat = np.zeros((4, 4))
     heat[0, 0] = 1
-    shown = explain.overlay(picture, heat, 64).astype(int)
+    shown = heat_maps.overlay(picture, heat, 64).astype(int)
     assert shown.shape == (64, 64, 3)
     assert np.ptp(shown[40:, 40:], axis=2).max() <= 1  # cold: grey
     assert abs(shown[50, 50, 0] - 80) <= 1

@@ -7,9 +7,9 @@ from PIL import Image
 
 import onsight
 from onsight.core.errors import SpecError
-from onsight.display.reporters import Reporter
+from onsight.core.progress import Reporter
 from onsight.evaluation.label_errors import count_as, find_suspects, write
-from onsight.metrics.scores import Predictions
+from onsight.metrics.predictions_csv import Predictions
 
 
 def digits_with_wrong_labels(share, seed=0):

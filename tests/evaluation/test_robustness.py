@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from onsight.display.reporters import Reporter
+from onsight.core.progress import Reporter
 from onsight.evaluation import robustness
 from onsight.imaging.corrupt import CORRUPTIONS, EXTRA, SCORED
 

@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 
 from onsight.core.errors import DataError
-from onsight.data.dataset import load_dataset
+from onsight.data.load import load_dataset
 from onsight.evaluation import slices
-from onsight.metrics.scores import wilson
+from onsight.metrics.intervals import wilson
 
 
 def test_counts_and_intervals():

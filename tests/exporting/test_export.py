@@ -10,7 +10,7 @@ import pytest
 
 from onsight.cli.app import app
 from onsight.core.errors import ExportError, ParityError, RunError, SpecError
-from onsight.display.reporters import Reporter
+from onsight.core.progress import Reporter
 from onsight.exporting import export as export_module
 from onsight.exporting import formats
 from onsight.exporting.export import check_export, export

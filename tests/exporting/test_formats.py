@@ -4,7 +4,9 @@ import sys
 import numpy as np
 import pytest
 
-from onsight.exporting.formats import FORMATS, READERS, file_name, to_onnx, to_openvino
+from onsight.exporting.formats import FORMATS, READERS, file_name
+from onsight.exporting.write_onnx import to_onnx
+from onsight.exporting.write_openvino import to_openvino
 from onsight.inference.litert import convert
 
 

@@ -224,7 +224,7 @@ def test_foreign_names_are_text_and_doubt_is_said(litert, browser, toy_run, tmp_
 def test_export_writes_it_and_check_reads_it(litert, toy_run, tmp_path):
     import shutil
 
-    from onsight.display.reporters import Reporter
+    from onsight.core.progress import Reporter
     from onsight.runs.run import Run
 
     shutil.copytree(toy_run.folder, tmp_path / "run")
@@ -252,7 +252,7 @@ def test_where_litert_js_is_missing(monkeypatch, tmp_path):
 
 
 def test_what_npm_brings_is_pinned_by_its_checksum_without_an_address():
-    lock = json.loads((Path(__file__).parents[1] / "web" / "package-lock.json").read_text())
+    lock = json.loads((Path(__file__).parents[2] / "web" / "package-lock.json").read_text())
     packages = {name: each for name, each in lock["packages"].items() if name}
     assert packages["node_modules/@litertjs/core"]["version"] == "2.5.3"
     for each in packages.values():
@@ -267,7 +267,7 @@ def test_what_npm_brings_is_pinned_by_its_checksum_without_an_address():
 def test_real_pictures_in_every_format(litert, browser, real_data, data, tmp_path, monkeypatch):
     """Train briefly, export everything, and let each file's own runtime answer in a process without Onsight."""
     import onsight
-    from onsight.display.reporters import Reporter
+    from onsight.core.progress import Reporter
     from onsight.exporting.formats import FORMATS
 
     monkeypatch.setenv("ONSIGHT_RUNS", str(tmp_path / "runs"))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from onsight.imaging import corrupt as corrupt_module
+from onsight.imaging import blurs, digital, weather
 from onsight.imaging.corrupt import CORRUPTIONS, EXTRA, SCORED, SEVERITIES, corrupt
 
 
@@ -224,7 +224,7 @@ def test_zoom_blur_is_the_mean_of_zooms(pictures):
 def test_glass_blur_exchanges_neighbours():
     rows, columns = np.mgrid[:32, :32]
     picture = np.stack([rows * 8, columns * 8, np.zeros_like(rows)], -1).astype(np.uint8)[None].repeat(20, 0)
-    seen = corrupt_module.glass_blur(picture, (0.05, 1, 1), rng())
+    seen = blurs.glass_blur(picture, (0.05, 1, 1), rng())
     for each in seen:  # the same pixels, elsewhere
         assert sorted(map(tuple, each.reshape(-1, 3).tolist())) == sorted(
             map(tuple, picture[0].reshape(-1, 3).tolist())
@@ -232,7 +232,7 @@ def test_glass_blur_exchanges_neighbours():
     moved = np.abs(seen.astype(int) - picture)[..., :2] // 8
     assert moved.max() == 1
     assert 0.4 < moved.any(axis=-1).mean() < 0.8
-    twice = np.abs(corrupt_module.glass_blur(picture, (0.05, 1, 2), rng()).astype(int) - picture) // 8
+    twice = np.abs(blurs.glass_blur(picture, (0.05, 1, 2), rng()).astype(int) - picture) // 8
     assert twice.max() == 2
 
 
@@ -254,10 +254,10 @@ def test_frost_adds_light_and_is_not_the_same_everywhere():
 
 
 def test_fog_keeps_the_brightest_and_is_smooth():
-    clouds = corrupt_module._plasma(20, 32, 3, rng())
+    clouds = weather._plasma(20, 32, 3, rng())
     assert clouds.min(axis=(1, 2)).tolist() == [0] * 20
     assert clouds.max(axis=(1, 2)).tolist() == [1] * 20
-    rough = corrupt_module._plasma(20, 32, 1.75, rng())
+    rough = weather._plasma(20, 32, 1.75, rng())
     assert np.abs(np.diff(clouds, axis=1)).mean() < np.abs(np.diff(rough, axis=1)).mean()
     white = corrupt(plain(255, 5), "fog", 5, rng())
     assert white.max() == 255
@@ -270,5 +270,5 @@ def test_elastic_transform_moves_points():
     moved = (corrupt(ramp, "elastic_transform", 1, rng()).astype(float) - ramp)[:, 8:24, 8:24] / 3
     assert 0.5 < np.abs(moved).mean() < 2.56  # pixels: three points by up to 0.08 of 32
     assert np.abs(moved).max() < 2.56 * 4
-    still = corrupt_module.elastic_transform(ramp, (0, 0, 0), rng())
+    still = digital.elastic_transform(ramp, (0, 0, 0), rng())
     assert np.array_equal(still, ramp)

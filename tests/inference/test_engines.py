@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from onsight.core.errors import ExportError, ModelFileError, SpecError
-from onsight.display.reporters import Reporter
+from onsight.core.progress import Reporter
 from onsight.evaluation.evaluate import evaluate
 from onsight.exporting import export
 from onsight.inference.engines import LitertEngine, open_engine

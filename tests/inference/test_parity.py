@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from onsight.core.errors import ParityError
-from onsight.inference.parity import Questions, compare, edge_pictures, judge, spread, why_no_probabilities
+from onsight.exporting.judge import Questions, judge
+from onsight.inference.parity import compare, edge_pictures, spread, why_no_probabilities
 
 
 def test_compare_finds_the_largest_difference_and_the_agreement():

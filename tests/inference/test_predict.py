@@ -10,7 +10,7 @@ import onsight
 from onsight.core.errors import DataError
 from onsight.data.pixel_cache import load_pixels
 from onsight.inference.predict import Predictor
-from onsight.metrics import scores
+from onsight.metrics import predictions_csv
 
 pytestmark = pytest.mark.backend
 
@@ -90,10 +90,10 @@ def test_a_path_that_names_nothing(predictor, tmp_path):
 
 def test_no_skew_between_predict_and_evaluate(toy_run, tmp_path, predictor):
     """`predict` on the test files must answer what predictions.csv says."""
-    from onsight.data.dataset import load_dataset
+    from onsight.data.load import load_dataset
 
     dataset = load_dataset("toy")
-    names, _, probabilities, classes = scores.read_predictions(toy_run.evaluation_folder() / "predictions.csv")
+    names, _, probabilities, classes = predictions_csv.read_predictions(toy_run.evaluation_folder() / "predictions.csv")
     paths = []
     for name in names:
         paths.append(tmp_path / f"{dataset.names.index(name)}.png")

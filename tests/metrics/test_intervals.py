@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from onsight.metrics.intervals import between_seeds, chance, deviation, holm, mean, paired, points
+from onsight.core.text import chance, points
+from onsight.metrics.intervals import between_seeds, deviation, holm, mean, paired
 
 
 def test_the_paired_interval_is_the_published_one():

@@ -13,6 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onsight.core.errors import DataError
+from onsight.core.text import percent
+from onsight.metrics.intervals import wilson
+from onsight.metrics.predictions_csv import read_predictions, write_predictions
 from onsight.metrics.scores import (
     at_threshold,
     calibration,
@@ -20,12 +23,8 @@ from onsight.metrics.scores import (
     choose_threshold,
     coverage_curve,
     fit_temperature,
-    percent,
-    read_predictions,
     score,
-    wilson,
     with_temperature,
-    write_predictions,
 )
 
 CLASSES = ["cat", "dog", "bird"]

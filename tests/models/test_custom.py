@@ -15,7 +15,7 @@ from keras import layers
 
 import onsight
 from onsight.core.errors import ModelFileError, RunError, SpecError
-from onsight.display.reporters import Reporter
+from onsight.core.progress import Reporter
 from onsight.models.custom import check_network, import_own, missing
 from onsight.models.registry import MODELS, build_model
 from onsight.spec import TrainSpec
@@ -56,7 +56,7 @@ def test_names_and_sizes_are_checked(mine):
             onsight.model(name)
     with pytest.raises(SpecError, match="expected 8 <= smallest <= largest <= 1024, not 64 and 32"):
         onsight.model("other", smallest=64, largest=32)
-    with pytest.raises(SpecError, match=r"'cnn' is taken by a network of Onsight's. Give test_own:linear another"):
+    with pytest.raises(SpecError, match=r"'cnn' is taken by a network of Onsight's. Give test_custom:linear another"):
         onsight.model("cnn")(linear)
     same = FunctionType(linear.__code__, globals(), "cnn")
     same.__module__ = "cnn"  # the place that the registry has for the built-in one
@@ -96,7 +96,7 @@ def test_every_verb_takes_it_and_a_run_without_it_says_what_to_import(mine, toy_
     monkeypatch.setenv("ONSIGHT_RUNS", str(tmp_path))
     spec = toy_spec.model_copy(update={"model": "mine", "epochs": 2})
     run = onsight.train(spec, reporter=Reporter())
-    assert run.record["model_import"] == "test_own:linear"
+    assert run.record["model_import"] == "test_custom:linear"
     onsight.resume(run, epochs=3, reporter=Reporter())
     expected = onsight.evaluate(run, reporter=Reporter()).metrics["accuracy"]
     assert expected > 0.3
@@ -106,7 +106,7 @@ def test_every_verb_takes_it_and_a_run_without_it_says_what_to_import(mine, toy_
 
     entry = MODELS.pop("mine")  # as in another process
     try:
-        hint = "function linear of the module test_own.*`import test_own`.*ONSIGHT_IMPORT=test_own"
+        hint = "function linear of the module test_custom.*`import test_custom`.*ONSIGHT_IMPORT=test_custom"
         reopened = onsight.open_run(run.folder)
         # The file for LiteRT is whole in itself: nothing of the user's code is needed.
         again = onsight.predict(reopened, [np.zeros((24, 24, 3), np.uint8)], engine="litert")
@@ -177,7 +177,7 @@ def test_the_command_line_has_what_onsight_import_names(tmp_path, mine):
 
 
 def test_the_documents_example_passes_the_contract():
-    text = (Path(__file__).resolve().parents[1] / "docs" / "models.md").read_text()
+    text = (Path(__file__).resolve().parents[2] / "docs" / "models.md").read_text()
     (code,) = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
     try:
         exec(compile(code, "nets.py", "exec"), {"__name__": "nets"})

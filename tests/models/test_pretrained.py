@@ -4,21 +4,10 @@ import pytest
 
 from onsight.core.backend import to_numpy
 from onsight.models.registry import MODELS, build_model, layer_table
+from published import FAMILIES
 
 # Each with the function and the `preprocess_input` that its users would take from Keras, and the published parameters
 # without the top (keras.applications' own count).
-FAMILIES = {
-    "mobilenetv2": (keras.applications.MobileNetV2, keras.applications.mobilenet_v2, 2_257_984),
-    "mobilenetv3_small": (keras.applications.MobileNetV3Small, keras.applications.mobilenet_v3, 939_120),
-    "mobilenetv3_large": (keras.applications.MobileNetV3Large, keras.applications.mobilenet_v3, 2_996_352),
-    "efficientnetv2_b0": (keras.applications.EfficientNetV2B0, keras.applications.efficientnet_v2, 5_919_312),
-    "efficientnetv2_b1": (keras.applications.EfficientNetV2B1, keras.applications.efficientnet_v2, 6_931_124),
-    "efficientnetv2_b2": (keras.applications.EfficientNetV2B2, keras.applications.efficientnet_v2, 8_769_374),
-    "efficientnetv2_b3": (keras.applications.EfficientNetV2B3, keras.applications.efficientnet_v2, 12_930_622),
-    "resnet50v2": (keras.applications.ResNet50V2, keras.applications.resnet_v2, 23_564_800),
-    "inceptionv3": (keras.applications.InceptionV3, keras.applications.inception_v3, 21_802_784),
-    "convnext_tiny": (keras.applications.ConvNeXtTiny, keras.applications.convnext, 27_820_128),
-}
 QUICK = ("mobilenetv2", "mobilenetv3_small")
 NAMES = [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in FAMILIES]
 

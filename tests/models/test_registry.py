@@ -215,7 +215,7 @@ def test_what_docstrings_say_of_multiply_adds():
     said = {}
     for name, entry in MODELS.items():
         module, function = entry.function.split(":")
-        text = inspect.getdoc(getattr(importlib.import_module(f"onsight.models.registry.{module}"), function))
+        text = inspect.getdoc(getattr(importlib.import_module(f"onsight.models.{module}"), function))
         if found := re.search(r"(\d+) million\s+multiply-adds at\s+32 px", text):
             said[name] = int(found[1])
     assert said.keys() >= {"vgg11", "vgg16", "convnext_cifar", "cnn_compact", "whitened_wide"}

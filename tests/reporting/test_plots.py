@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from onsight.reporting import plots
+from onsight.reporting import plot_style, plots
 
 HOSTILE = [
     "$x$",
@@ -81,7 +81,7 @@ def test_curves_mark_where_the_rate_drops():
 @pytest.mark.parametrize("validation", [True, False])
 def test_curves_of_any_length(tmp_path, n, validation):
     figure = plots.curves(history(n, validation))
-    plots.save(figure, tmp_path / "curves.png")
+    plot_style.save(figure, tmp_path / "curves.png")
     assert ("no validation pictures were held out" in texts(figure)) == (n > 0 and not validation)
     assert ("No epoch has finished yet" in texts(figure)) == (n == 0)
 
@@ -91,7 +91,7 @@ def test_curves_of_a_diverged_run(tmp_path):
     rows[2] |= {"loss": float("nan"), "val_loss": float("inf"), "val_accuracy": None}
     rows[3] = {"epoch": 4, "loss": None, "accuracy": None}
     figure = plots.curves(rows)
-    plots.save(figure, tmp_path / "curves.png")
+    plot_style.save(figure, tmp_path / "curves.png")
     assert np.isnan(lines(figure.axes[1])["validation"].get_ydata()[2:]).all()
     assert "Validation at its best: 78.0 % right, epoch 2 of 4" in texts(figure)
 
@@ -112,7 +112,7 @@ def test_confusion_of_any_size(tmp_path, count):
     counts = np.random.default_rng(0).integers(1, 10, (count, count)) + 90 * np.eye(count, dtype=int)
     counts[1] = 0  # a class without pictures
     figure = plots.confusion_matrix(counts.tolist(), [f"class {i}" for i in range(count)])
-    plots.save(figure, tmp_path / "confusion.png")
+    plot_style.save(figure, tmp_path / "confusion.png")
     axes = figure.axes[0]
     labels = [label.get_text() for label in axes.get_yticklabels()]
     assert len(axes.texts) == (count * (count - 1) if count <= 20 else 0)
@@ -137,7 +137,7 @@ def test_predictions_mark_right_and_wrong():
     figure = plots.predictions(pictures(3), ["cat", "dog", "eel"], probabilities, ["cat", "dog", "bat", "eel"])
     written = texts(figure)
     assert "1 of 3 pictures right" in written
-    assert written.count(f"{plots.TICK} cat") == 1
+    assert written.count(f"{plot_style.TICK} cat") == 1
     assert written.count(f"{plots.CROSS} cat") == 2
     assert len(outlined(figure)) == 2
     assert "eel" in written  # fourth in its row, shown as the truth
@@ -151,7 +151,7 @@ def test_predictions_without_truth():
     figure = plots.predictions(pictures(1), None, np.array([[0.998, 0.002]]), ["cat", "dog"])
     written = texts(figure)
     assert {"cat", "dog", ">99 %", "<1 %"} <= set(written)
-    assert not [text for text in written if plots.TICK in text or plots.CROSS in text]
+    assert not [text for text in written if plot_style.TICK in text or plots.CROSS in text]
 
 
 def test_predictions_take_a_title():
@@ -174,8 +174,8 @@ def test_pictures_are_not_stretched():
 
 
 def test_no_pictures_at_all(tmp_path):
-    plots.save(plots.sample_pictures(pictures(0), []), tmp_path / "none.png")
-    plots.save(plots.predictions(pictures(0), [], np.zeros((0, 2)), ["a", "b"]), tmp_path / "none2.png")
+    plot_style.save(plots.sample_pictures(pictures(0), []), tmp_path / "none.png")
+    plot_style.save(plots.predictions(pictures(0), [], np.zeros((0, 2)), ["a", "b"]), tmp_path / "none2.png")
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
@@ -189,7 +189,7 @@ def test_hostile_names_are_drawn_as_they_are(tmp_path, suffix):
         plots.predictions(pictures(count), HOSTILE, probabilities, HOSTILE),
     ]
     for i, figure in enumerate(drawn):
-        plots.save(figure, tmp_path / f"{i}{suffix}")
+        plot_style.save(figure, tmp_path / f"{i}{suffix}")
         figure.draw_without_rendering()  # nor does mathematics creep in outside our settings
         written = texts(figure)
         assert any("$x$" in text for text in written)
@@ -201,9 +201,9 @@ def test_hostile_names_are_drawn_as_they_are(tmp_path, suffix):
 def test_same_figure_same_bytes(tmp_path, suffix):
     import matplotlib
 
-    plots.save(plots.curves(history(5)), tmp_path / f"a{suffix}")
+    plot_style.save(plots.curves(history(5)), tmp_path / f"a{suffix}")
     with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red", "savefig.dpi": 30}):  # the user's own taste
-        plots.save(plots.curves(history(5)), tmp_path / f"b{suffix}")
+        plot_style.save(plots.curves(history(5)), tmp_path / f"b{suffix}")
         assert matplotlib.rcParams["font.size"] == 30
     content = (tmp_path / f"a{suffix}").read_bytes()
     assert content == (tmp_path / f"b{suffix}").read_bytes()
@@ -214,11 +214,11 @@ def test_save_knows_two_kinds(tmp_path):
     from PIL import Image
 
     figure = plots.sample_pictures(pictures(8), ["cat"] * 8)
-    plots.save(figure, tmp_path / "a.PNG")
+    plot_style.save(figure, tmp_path / "a.PNG")
     with Image.open(tmp_path / "a.PNG") as image:
         assert image.size[0] == 1280
     with pytest.raises(ValueError, match=r"\.png or \.svg"):
-        plots.save(figure, tmp_path / "a.jpg")
+        plot_style.save(figure, tmp_path / "a.jpg")
     assert [path.name for path in tmp_path.iterdir()] == ["a.PNG"]
 
 
@@ -229,9 +229,9 @@ def test_no_window_is_ever_made():
 
 
 def test_fit():
-    assert plots.fit("short", 5, 10) == "short"
-    assert plots.fit("", 5, 10) == plots.BOX
-    assert plots.fit("a name that is much too long", 0.8, 10) == "a name t…"
-    assert plots.fit("\U0001f436", 5, 10) == plots.BOX
-    assert plots.fit("iiiiiiiiii", 0.5, 10) == "iiiiiiiiii"  # narrow letters: measured, not counted
-    assert plots.fit("WWWWWWWWWW", 0.5, 10) == "WW…"
+    assert plot_style.fit("short", 5, 10) == "short"
+    assert plot_style.fit("", 5, 10) == plot_style.BOX
+    assert plot_style.fit("a name that is much too long", 0.8, 10) == "a name t…"
+    assert plot_style.fit("\U0001f436", 5, 10) == plot_style.BOX
+    assert plot_style.fit("iiiiiiiiii", 0.5, 10) == "iiiiiiiiii"  # narrow letters: measured, not counted
+    assert plot_style.fit("WWWWWWWWWW", 0.5, 10) == "WW…"

@@ -13,8 +13,11 @@ import pytest
 from onsight.comparison.matching import label_runs
 from onsight.core.errors import RunError
 from onsight.display.page import TEMPLATES
-from onsight.metrics.scores import coverage_curve, score, write_predictions
-from onsight.reporting.report import report, train_command, verdict
+from onsight.metrics.predictions_csv import write_predictions
+from onsight.metrics.scores import coverage_curve, score
+from onsight.reporting.commands import train_command
+from onsight.reporting.report import report
+from onsight.reporting.verdict import verdict
 from onsight.runs.run import Run
 
 # The smallest PNG there is.

@@ -8,10 +8,10 @@ import pytest
 import onsight
 from onsight.core.errors import DataError, Interrupted, RunError, SpecError
 from onsight.core.files import sha256, write_json
-from onsight.display.reporters import Reporter
+from onsight.core.progress import Reporter
 from onsight.inference.engines import open_engine
 from onsight.models.model_file import load_model, read_description
-from onsight.reporting.report import train_command
+from onsight.reporting.commands import train_command
 from onsight.runs.run import open_run
 from onsight.spec import TrainSpec
 from onsight.training import loop

@@ -4,7 +4,6 @@ import hashlib
 import json
 import shutil
 import threading
-import warnings
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,18 +18,7 @@ from onsight.models.model_file import read_description
 from onsight.models.registry import MODELS, build_model
 from onsight.training import initial_weights
 from onsight.training.initial_weights import PUBLISHED, check, check_layers, default_start, fetch, find_start, load
-
-
-def publish(path, model):
-    """Write a model's weights as Keras published them: an .h5 of before Keras 3."""
-    import h5py
-    from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with h5py.File(path, "w") as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # NumPy's, of how Keras copies TensorFlow's variables
-        save_weights_to_hdf5_group(file, model)
-    return path
+from published import FAMILIES, publish
 
 
 @pytest.fixture(scope="module")
@@ -123,8 +111,6 @@ NAMES = [pytest.param(name, marks=[] if name == "mobilenetv3_small" else pytest.
 
 @pytest.mark.parametrize("name", NAMES)
 def test_files_with_and_without_the_top_give_the_familys_features(name, tmp_path):
-    from test_pretrained import FAMILIES
-
     size = MODELS[name].smallest
     model = build_model(name, size, 3)
     first_of_stage = model.layers[PUBLISHED[name].frozen - (name == "inceptionv3")].name  # there, the layer after it

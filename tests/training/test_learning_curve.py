@@ -5,7 +5,7 @@ import pytest
 
 from onsight import TrainSpec
 from onsight.core.errors import SpecError
-from onsight.display.reporters import Reporter
+from onsight.core.progress import Reporter
 from onsight.training import learning_curve as learning_curve_module
 from onsight.training import train as train_module
 from onsight.training.learning_curve import fit_power, interval, learning_curve, lines, verdict

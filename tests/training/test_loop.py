@@ -10,7 +10,7 @@ import pytest
 import onsight
 from onsight.core.errors import Interrupted, RunError, SpecError, TrainingError
 from onsight.core.files import read_lines, sha256
-from onsight.display.reporters import Reporter
+from onsight.core.progress import Reporter
 from onsight.metrics import scores
 from onsight.models.model_file import read_description
 from onsight.runs.run import Run, open_run
@@ -40,7 +40,7 @@ class Spy(Reporter):
 def _only_the_loop(monkeypatch):
     """What follows a training, a third of these tests' time, is tested where it is at home."""
     monkeypatch.setattr(loop, "add_litert", lambda folder, images: "not wanted here")
-    monkeypatch.setattr(train.figures, "save", lambda figure, path: None)
+    monkeypatch.setattr(train.plot_style, "save", lambda figure, path: None)
 
 
 @pytest.fixture(autouse=True)
@@ -166,9 +166,9 @@ def test_a_stop_at_any_step_can_be_resumed(toy_spec, monkeypatch, count):
     learning_rate = loop.Loop.learning_rate
 
     def stop(self, step):
-        if len(steps_module) == count:
+        if len(steps) == count:
             os.kill(os.getpid(), signal.SIGTERM)
-        steps_module.append(step)
+        steps.append(step)
         return learning_rate(self, step)
 
     with monkeypatch.context() as patch:
@@ -369,7 +369,7 @@ def test_ticks_say_where_training_is(toy_spec):
     spy = Spy()
     run = onsight.train(toy_spec, reporter=spy)
     steps = {tick["steps"] for tick in spy.ticks}
-    assert steps_module == {sum(run.dataset["counts"]["train"].values()) // 16}
+    assert steps == {sum(run.dataset["counts"]["train"].values()) // 16}
     assert all(0 <= tick["accuracy"] <= 1 and tick["seconds_left"] >= 0 for tick in spy.ticks)
     assert [row["epoch"] for row in spy.rows] == [1, 2, 3, 4, 5, 6, 7, 8]
     assert {"epoch", "tick"} == {line["event"] for line in read_lines(run.folder / "history.jsonl")}

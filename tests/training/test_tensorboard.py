@@ -26,7 +26,8 @@ def test_an_epoch_can_be_read_back(tmp_path):
 def test_it_imports_no_tensorflow(tmp_path):
     pytest.importorskip("tensorboard")
     code = (
-        "import sys, pathlib; from onsight.training.tensorboard import EventLog; log = EventLog(pathlib.Path('logs'), done=2); "
+        "import sys, pathlib; from onsight.training.tensorboard import EventLog; "
+        "log = EventLog(pathlib.Path('logs'), done=2); "
         "log.write({'epoch': 3, 'loss': 1.0}); log.close(); print('tensorflow' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -4,13 +4,14 @@ import pytest
 import onsight
 from onsight.core.backend import use_backend
 from onsight.core.errors import SpecError, TrainingError
+from onsight.core.progress import Reporter
+from onsight.core.text import seconds_of
 from onsight.data.batches import Examples
-from onsight.display.reporters import Reporter
 from onsight.runs.run import open_run
 from onsight.training import loop as loop_module
 from onsight.training import time_budget
 from onsight.training.checkpoints import load_checkpoint
-from onsight.training.time_budget import seconds_of, steps_in
+from onsight.training.time_budget import steps_in
 
 
 @pytest.fixture

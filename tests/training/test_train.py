@@ -7,7 +7,8 @@ from PIL import Image
 
 import onsight
 from onsight.core.errors import DataError, SpecError
-from onsight.display.reporters import Reporter
+from onsight.core.progress import Reporter
+from published import publish
 
 QUIET = Reporter()
 
@@ -288,7 +289,6 @@ def test_a_pretrained_network_from_the_cache_to_an_answer_without_its_file(photo
     import hashlib
 
     import keras
-    from test_weights import publish
 
     from onsight.training.initial_weights import PUBLISHED
 

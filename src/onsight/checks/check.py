@@ -21,11 +21,12 @@ from onsight.checks import page
 from onsight.checks.copies import IDENTICAL, find_copies, links
 from onsight.checks.keep_list import keep, write_keep_list
 from onsight.checks.measures import Facts, known_facts, load_facts, measure
-from onsight.core.files import check_target, make_folder, write_atomic, write_json
-from onsight.data.dataset import Dataset, load_dataset
+from onsight.core.files import check_target, make_folder, now, write_atomic, write_json
+from onsight.core.progress import Reporter
+from onsight.data.dataset import Dataset
+from onsight.data.load import load_dataset
 from onsight.data.pixel_cache import Pixels, load_pixels, median_side
-from onsight.display.reporters import Reporter, make_reporter
-from onsight.runs.run import now
+from onsight.display.reporters import make_reporter
 
 SEVERITIES = ("error", "warning", "note")
 PARTS = ("test", "validation", "train")  # a copy in a later one leaks into an earlier one
@@ -68,7 +69,7 @@ class Check:
     def _repr_html_(self) -> str:
         from onsight.display import notebook
 
-        return notebook.check(self)
+        return notebook.check(self.record)
 
 
 def check(

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from onsight.checks.near_duplicates import Pairs, find_pairs
 from onsight.core.errors import PictureError
 from onsight.core.files import cache_folder, write_atomic
-from onsight.data.dataset import Dataset, Progress
-from onsight.data.pixel_cache import Pixels, each, hash_rows
+from onsight.core.progress import Progress
+from onsight.core.threads import each
+from onsight.data.dataset import Dataset
+from onsight.data.pixel_cache import Pixels, hash_rows
 from onsight.imaging import decode
 
 VERSION = 1  # raise it whenever something is measured in another way, so that what was kept is not taken

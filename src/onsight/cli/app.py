@@ -5,14 +5,15 @@ Heavy modules are imported inside the commands: `onsight --help` must answer at 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
 from onsight import __version__
-from onsight.core.errors import plain
+from onsight.cli.output import columns, csv_lines, json_lines, say, table_lines
+from onsight.core.text import plain
 
 if TYPE_CHECKING:
     from onsight.inference.predict import Prediction
@@ -138,7 +139,7 @@ def evaluate(
 
     from onsight.display.reporters import make_reporter
     from onsight.evaluation import evaluate as evaluate_module
-    from onsight.reporting.report import verdict
+    from onsight.reporting.verdict import verdict
 
     result = evaluate_module.evaluate(
         run,
@@ -260,7 +261,7 @@ def export(
     """
     from onsight.display.reporters import make_reporter
     from onsight.exporting import export as export_module
-    from onsight.exporting.contract import HEADING, table_rows
+    from onsight.reporting.export_table import HEADING, table_rows
 
     if check:
         for name, difference in export_module.check_export(run, make_reporter(quiet)):
@@ -351,7 +352,7 @@ def compare(
     import json
     from dataclasses import asdict
 
-    from onsight.comparison.comparison import compare as compare_runs
+    from onsight.comparison.compare import compare as compare_runs
     from onsight.comparison.comparison import table
 
     found = compare_runs(runs, common=common, page=out)
@@ -371,8 +372,7 @@ def compare(
 def runs(folder: Path | None = None, /) -> None:
     """List the runs in a folder (default: runs, or ONSIGHT_RUNS)."""
     from onsight.core.errors import RunError
-    from onsight.runs.records import read_evaluations
-    from onsight.runs.run import list_runs, runs_folder
+    from onsight.runs.run import list_runs, read_evaluations, runs_folder
 
     found = list_runs(folder)
     if not found:
@@ -432,7 +432,7 @@ def models(name: str | None = None, /, *, image_size: int | None = None, classes
 @app.command
 def datasets() -> None:
     """List the data sets that have a name; a folder, zip or CSV of your own needs none."""
-    from onsight.data.dataset import DATASETS
+    from onsight.data.load import DATASETS
 
     for line in columns(list(DATASETS.items())):
         say(line)
@@ -454,47 +454,3 @@ def clear_cache() -> None:
     from onsight.data.pixel_cache import clear_cache as clear
 
     say(f"Freed {clear() / 1e6:,.1f} MB.")
-
-
-def say(line: str) -> None:
-    """Print an answer to standard output."""
-    print(line)  # noqa: T201
-
-
-def columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return rows as lines with their cells aligned."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-
-def table_lines(predictions: Iterable[Prediction], top: int) -> Iterable[str]:
-    """Yield one line a picture: its path, then the likeliest classes."""
-    for prediction in predictions:
-        answers = "   ".join(f"{probability:6.1%} {plain(label)}" for label, probability in prediction.top)
-        answers += "   (unsure)" if prediction.unsure else ""
-        yield f"{plain(prediction.source)}   " + (answers or f"unreadable: {plain(prediction.error or '')}")
-
-
-def csv_lines(predictions: Iterable[Prediction], top: int) -> Iterable[str]:
-    """Yield a header, then path,label1,probability1,…,unsure,error; cells that a spreadsheet would run are quoted."""
-    from onsight.metrics.scores import csv_cell
-
-    answers = [f"{kind}{i}" for i in range(1, top + 1) for kind in ("label", "probability")]
-    yield ",".join(["path", *answers, "unsure", "error"])
-    for prediction in predictions:
-        cells = [csv_cell(prediction.source)]
-        for label, probability in prediction.top:
-            cells += [csv_cell(label), f"{probability:.9g}"]
-        cells += [""] * (1 + 2 * top - len(cells))  # an unreadable picture, or fewer classes than asked for
-        unsure = "" if prediction.error else str(prediction.unsure).lower()
-        yield ",".join([*cells, unsure, csv_cell(prediction.error or "")])
-
-
-def json_lines(predictions: Iterable[Prediction], top: int) -> Iterable[str]:
-    """Yield one JSON object a picture: path, top (label and probability), unsure, error."""
-    import json
-
-    for prediction in predictions:
-        answers = [{"label": label, "probability": probability} for label, probability in prediction.top]
-        row = {"path": prediction.source, "top": answers, "unsure": prediction.unsure, "error": prediction.error}
-        yield json.dumps(row, ensure_ascii=False)

@@ -10,11 +10,12 @@ import numpy as np
 
 from onsight.core.errors import DataError
 from onsight.core.files import write_atomic
-from onsight.data.dataset import load_dataset
-from onsight.display.reporters import duration, make_reporter
+from onsight.core.text import duration
+from onsight.data.load import load_dataset
+from onsight.display.reporters import make_reporter
 from onsight.evaluation.evaluate import evaluate
 from onsight.inference.predict import predict
-from onsight.reporting.report import verdict
+from onsight.reporting.verdict import verdict
 from onsight.runs.run import Run
 from onsight.spec import TrainSpec
 from onsight.training.train import train
@@ -62,7 +63,7 @@ def example(run: Run, folder: Path) -> tuple[Path, str]:
     from PIL import Image
 
     from onsight.data.pixel_cache import load_pixels
-    from onsight.metrics.scores import read_predictions
+    from onsight.metrics.predictions_csv import read_predictions
 
     dataset = load_dataset(run.spec["data"], Path(run.spec["data_dir"]) if run.spec["data_dir"] else None)
     written = read_predictions(folder / "predictions.csv")

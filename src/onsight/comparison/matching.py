@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from onsight.core.errors import DataError, RunError, SpecError
-from onsight.metrics.scores import read_predictions
-from onsight.runs.records import read_evaluations
-from onsight.runs.run import Run
+from onsight.metrics.predictions_csv import read_predictions
+from onsight.runs.run import Run, read_evaluations
 
 
 @dataclass(frozen=True, eq=False)

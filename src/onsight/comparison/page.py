@@ -14,14 +14,12 @@ import numpy as np
 
 from onsight.comparison.comparison import LEVEL, Comparison, amount, duration, size, whole
 from onsight.comparison.matching import Answers
-from onsight.core.errors import OnsightError, PictureError, plain
-from onsight.data.dataset import load_dataset
+from onsight.core.errors import OnsightError, PictureError
+from onsight.core.text import chance, percent, plain, points
+from onsight.data.load import load_dataset
 from onsight.display.page import fill
 from onsight.imaging import decode
-from onsight.metrics.intervals import chance, points
-from onsight.metrics.scores import percent
-from onsight.runs.records import place
-from onsight.runs.run import Run
+from onsight.runs.run import Run, place
 
 PAIRS = 6  # so many pairs are shown with pictures, the best run's first
 PICTURES = 12  # at most so many that only one of the two has right, of each

@@ -76,16 +76,6 @@ class Interrupted(TrainingError):
         self.exit_code = exit_code
 
 
-def printable(text: str) -> str:
-    """Return text that may hold a stranger's file or class names without what would steer a terminal; lines stay."""
-    return "".join(letter if letter.isprintable() or letter == "\n" else "\ufffd" for letter in text)
-
-
-def plain(text: str) -> str:
-    """Return a stranger's text for one line: without newlines, escapes, marks that turn the reading direction."""
-    return printable(text).replace("\n", "\ufffd")
-
-
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     """Return the message for an unknown `name`: what is known, and the nearest of it.
 

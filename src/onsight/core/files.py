@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,3 +137,8 @@ def checksum(path: Path, kind: str) -> str:
     hashes = {"SHA-256": hashlib.sha256, "MD5": lambda: hashlib.md5(usedforsecurity=False)}
     with open(path, "rb") as file:
         return hashlib.file_digest(file, hashes[kind]).hexdigest()
+
+
+def now() -> str:
+    """Return the time as ISO 8601 in UTC, to the microsecond: what `latest` sorts by."""
+    return datetime.now(UTC).isoformat()

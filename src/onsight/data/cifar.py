@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from onsight.core.errors import DataError
 from onsight.core.files import cache_folder
+from onsight.core.progress import Progress
 from onsight.data.archive import checksum_of, unpack
-from onsight.data.dataset import Dataset, Progress, check_classes, fingerprint
+from onsight.data.dataset import Dataset, check_classes, fingerprint
 from onsight.data.download import download
 
 HOME = "https://www.cs.toronto.edu/~kriz"  # another one can be set by ONSIGHT_CIFAR_URL

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from onsight.core.errors import DataError, DownloadError
 from onsight.core.files import cache_folder
+from onsight.core.progress import Progress
 from onsight.data.archive import checksum_of, unpack
-from onsight.data.dataset import Dataset, Progress, fingerprint
+from onsight.data.dataset import Dataset, fingerprint
 from onsight.data.download import download
 
 MAX_UNPACKED = 4 << 30  # bytes of STL-10's archive, which holds 3.1 GB

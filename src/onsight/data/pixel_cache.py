@@ -6,9 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,15 +22,15 @@ from onsight.core.files import (
     temporary_sibling,
     write_atomic,
 )
+from onsight.core.threads import each
 from onsight.imaging import decode
 
 if TYPE_CHECKING:
-    from onsight.data.dataset import Dataset, Progress
+    from onsight.core.progress import Progress
+    from onsight.data.dataset import Dataset
 
 
 READER_VERSION = 2  # raise it whenever images.py gives other pixels, so that old caches are not taken
-CHUNK = 64  # pictures a task
-SLOW = 1e-3  # seconds a picture, from which threads pay
 BROKEN_SHARE, BROKEN_COUNT = 0.01, 3  # so many unreadable pictures are skipped; more are an error
 
 
@@ -134,34 +131,6 @@ def _decode(partial: Path, dataset: Dataset, size: int, progress: Progress | Non
     pixels.flush()
     np.save(partial / "hashes.npy", hashes)
     write_atomic(partial / "broken.json", json.dumps(broken))
-
-
-def each(read: Callable[[int], None], count: int) -> Iterator[int]:
-    """Call read(index) for each index below `count`; yield now and then how many are done.
-
-    Large pictures are read on all cores: Pillow lets go of the interpreter while it decodes and resizes. Small ones on
-    this thread alone: handing the interpreter back and forth takes longer than they do (60,000 JPEG files of 32 px on
-    two cores: 24 s on two threads, 13 s on one).
-    """
-    probe = min(count, 16)
-    started = time.perf_counter()
-    for index in range(probe):
-        read(index)
-    slow = time.perf_counter() - started > SLOW * probe
-
-    def chunk(start: int) -> int:
-        stop = min(start + CHUNK, count)
-        for index in range(start, stop):
-            read(index)
-        return stop
-
-    yield probe
-    starts = range(probe, count, CHUNK)
-    if not slow:
-        yield from map(chunk, starts)
-        return
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        yield from threads.map(chunk, starts)
 
 
 def content_hash(data: bytes) -> int:

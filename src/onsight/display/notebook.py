@@ -8,31 +8,72 @@ cannot know the page's colours: theirs are halfway between light and dark and ca
 from __future__ import annotations
 
 import base64
-import contextlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from markupsafe import Markup, escape
 
-from onsight.core.errors import OnsightError, PictureError, plain
+from onsight.core.errors import PictureError
+from onsight.core.text import count, duration, epoch_line, percent, percent_number, plain, short
 from onsight.display import svg
-from onsight.display.reporters import duration, epoch_line
 from onsight.imaging import decode
-from onsight.metrics.scores import percent, percent_number
-from onsight.runs.records import count, read_evaluations, short
+from onsight.imaging.decode import ImageSource
 
-if TYPE_CHECKING:
-    from onsight.checks.check import Check
-    from onsight.comparison.comparison import Comparison
-    from onsight.data.dataset import Dataset
-    from onsight.evaluation.evaluate import Evaluation
-    from onsight.inference.predict import Picture, Prediction
-    from onsight.runs.run import Run
+
+class ShownRun(Protocol):
+    """What is shown of a `Run`."""
+
+    spec: dict[str, Any]
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+
+    @property
+    def dataset(self) -> dict[str, Any]:
+        """The content of dataset.json."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names."""
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether training has finished."""
+
+    def history(self) -> list[dict[str, Any]]:
+        """Return one dict per epoch."""
+
+    def model_epoch(self, history: list[dict[str, Any]] | None = None) -> dict[str, Any] | None:
+        """Return the epoch whose weights the model has."""
+
+
+class ShownPrediction(Protocol):
+    """What is shown of a `Prediction`."""
+
+    @property
+    def source(self) -> str:
+        """The image's path."""
+
+    @property
+    def top(self) -> Sequence[tuple[str, float]]:
+        """The likeliest classes with their probabilities."""
+
+    @property
+    def unsure(self) -> bool:
+        """Whether the answer is below the model's threshold."""
+
+    @property
+    def error(self) -> str | None:
+        """Why the image could not be read."""
 
 
 ACCENT, GREY = "#2a86c7", "#757a80"  # at least 3.9:1 on white and on black
+
 CHART = (
     f"text{{font:12px system-ui,sans-serif;fill:{GREY}}}.grid{{stroke:{GREY};stroke-opacity:.3}}"
     ".line{fill:none;stroke-width:2;stroke-linejoin:round;stroke-linecap:round}"
@@ -40,14 +81,17 @@ CHART = (
     f".dot.first{{fill:{ACCENT}}}.ring{{fill:none;stroke:{ACCENT};stroke-width:1.75}}"
     f".told{{font-weight:700;fill:{ACCENT}}}.middle{{text-anchor:middle}}.end{{text-anchor:end}}"
 )
+
 ROWS = 20  # of a table
+
 EPOCHS = 5  # the latest, in the table of a training
+
 THUMBNAIL = 64  # pixels a side
 
 # Results -------------------------------------------------------------------------------------------------------------
 
 
-def run(run: Run) -> str:
+def run(run: ShownRun, evaluations: Mapping[str, Mapping[str, Any]]) -> str:
     """Return a run: what was trained on what, how far it is, its figures and its curves."""
     history = run.history()
     epoch = run.model_epoch(history) or {}
@@ -58,11 +102,10 @@ def run(run: Run) -> str:
     ]
     if epoch.get("val_accuracy") is not None:
         rows.append(("validation", f"{percent(epoch['val_accuracy'])} right"))
-    with contextlib.suppress(OnsightError):  # a damaged evaluation keeps nobody from looking at the run
-        for name, found in read_evaluations(run).items():
-            low, high = found["accuracy_interval"]
-            interval = f"95 %: {percent_number(low)} to {percent_number(high)}; n = {found['n']:,}"
-            rows.append((short(name), f"{percent(found['accuracy'])} right ({interval})"))
+    for name, found in evaluations.items():
+        low, high = found["accuracy_interval"]
+        interval = f"95 %: {percent_number(low)} to {percent_number(high)}; n = {found['n']:,}"
+        rows.append((short(name), f"{percent(found['accuracy'])} right ({interval})"))
     if seconds := sum(row.get("seconds") or 0 for row in history):
         rows.append(("training", duration(seconds)))
     if not os.path.isabs(run.folder):  # else it would say who you are to everyone who reads the notebook
@@ -70,9 +113,8 @@ def run(run: Run) -> str:
     return _joined(_heading(short(run.name)), _facts(rows), training_curves(history))
 
 
-def evaluation(found: Evaluation) -> str:
+def evaluation(metrics: Mapping[str, Any]) -> str:
     """Return an evaluation: the accuracy with its interval, other figures, and the classes, weakest first."""
-    metrics = found.metrics
     low, high = metrics["accuracy_interval"]
     head = Markup('<p><b style="font-size:1.7em;color:{}">{}</b> of {} right (95 %: {} to {}). Data: {}.</p>').format(
         ACCENT,
@@ -104,12 +146,12 @@ def evaluation(found: Evaluation) -> str:
     return _joined(head, figures, _table(titles, rows, "classes; metrics.json has them all"))
 
 
-def prediction(found: Prediction) -> str:
+def prediction(found: ShownPrediction) -> str:
     """Return one prediction, with its picture where it is a file that still lies there."""
     return predictions([found], [found.source if os.path.exists(found.source) else None])
 
 
-def predictions(found: Sequence[Prediction], pictures: Sequence[Picture | None]) -> str:
+def predictions(found: Sequence[ShownPrediction], pictures: Sequence[ImageSource | None]) -> str:
     """Return a row a prediction, with its picture, for as many as there are `pictures`."""
     rows = []
     for each, picture in zip(found, pictures, strict=False):
@@ -126,47 +168,56 @@ def predictions(found: Sequence[Prediction], pictures: Sequence[Picture | None])
     return _joined(_table(("", "picture", "", "answer", "then"), rows), note)
 
 
-def comparison(found: Comparison) -> str:
-    """Return a comparison: its verdict, the runs, the pairs."""
-    from onsight.comparison.comparison import table
-
-    runs, pairs = table(found)
-    notes = Markup("").join(Markup("<li>{}</li>").format(plain(note)) for note in found.notes)
+def comparison(verdict: str, tables: Sequence[Sequence[Sequence[str]]], notes: Sequence[str]) -> str:
+    """Return a comparison: its verdict, the tables of runs and of pairs (each with its heading first), the notes."""
+    runs, pairs = tables
+    items = Markup("").join(Markup("<li>{}</li>").format(plain(note)) for note in notes)
     return _joined(
-        Markup("<p><b>{}</b></p>").format(plain(found.verdict)),
+        Markup("<p><b>{}</b></p>").format(plain(verdict)),
         _table(runs[0], runs[1:], "runs"),
         _table(pairs[0], pairs[1:], "pairs"),
-        Markup("<details><summary>How to read this</summary><ul>{}</ul></details>").format(notes) if notes else "",
+        Markup("<details><summary>How to read this</summary><ul>{}</ul></details>").format(items) if items else "",
     )
 
 
-def check(found: Check) -> str:
+def check(record: Mapping[str, Any]) -> str:
     """Return a check: how much was found, and each finding with an example and what to do."""
-    counts, rows = found.record["counts"], []
-    for each in found.findings:
+    counts, rows = record["counts"], []
+    for each in record["findings"]:
         item = next(iter(each["items"]), {"pictures": [], "note": ""})
         example = " and ".join(short(name, 60) for name in item["pictures"]) or short(item["note"], 60)
         rows.append((each["severity"], plain(each["text"]), example, plain(each["advice"])))
     said = ", ".join(count(counts[f"{severity}s"], severity) for severity in ("error", "warning", "note"))
-    head = f"{short(found.record['name'])}: {counts['pictures']:,} pictures in {counts['classes']:,} classes; {said}"
+    head = f"{short(record['name'])}: {counts['pictures']:,} pictures in {counts['classes']:,} classes; {said}"
     table = _table(("", "finding", "for example", "what to do"), rows, "findings") if rows else "Nothing was found."
     return _joined(Markup("<p><b>{}</b></p>").format(head), table)
 
 
-def dataset(found: Dataset) -> str:
-    """Return a data set: its classes with a picture of each, and how many there are in every part."""
-    parts = [part for part in ("train", "validation", "test", "") if part in set(found.parts.tolist())]
+def dataset(
+    name: str,
+    classes: Sequence[str],
+    labels: np.ndarray,
+    parts: np.ndarray,
+    provenance: str,
+    image: Callable[[int], ImageSource | None],
+) -> str:
+    """Return a data set: its classes with some images of each, and how many there are in every part.
+
+    `labels` (n,) int and `parts` (n,) str are the data set's; `image` returns one by its index, None where it cannot be
+    read.
+    """
+    present = [part for part in ("train", "validation", "test", "") if part in set(parts.tolist())]
     rows = []
-    for label, name in enumerate(found.classes[:ROWS]):
-        members = np.flatnonzero(found.labels == label)
-        numbers = [f"{np.count_nonzero(found.parts[members] == part):,}" for part in parts]
-        drawn = Markup("").join(_thumbnail(_source(found, i), 48) for i in members[:3].tolist())
-        rows.append((drawn, short(name), *numbers))
-    more = f"and {len(found.classes) - ROWS:,} more classes. " if len(found.classes) > ROWS else ""
+    for label, class_name in enumerate(classes[:ROWS]):
+        members = np.flatnonzero(labels == label)
+        numbers = [f"{np.count_nonzero(parts[members] == part):,}" for part in present]
+        drawn = Markup("").join(_thumbnail(image(i), 48) for i in members[:3].tolist())
+        rows.append((drawn, short(class_name), *numbers))
+    more = f"and {len(classes) - ROWS:,} more classes. " if len(classes) > ROWS else ""
     head = Markup("<p><b>{}</b>: {}, {} classes. {}.</p>").format(
-        short(found.name), count(len(found), "picture"), f"{len(found.classes):,}", plain(found.provenance)
+        short(name), count(len(labels), "picture"), f"{len(classes):,}", plain(provenance)
     )
-    titles = "", "class", *(part or "not split yet" for part in parts)
+    titles = "", "class", *(part or "not split yet" for part in present)
     return _joined(head, _table(titles, rows), Markup("<p>{}</p>").format(more) if more else "")
 
 
@@ -282,7 +333,7 @@ def _figure(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def _thumbnail(picture: Picture | None, side: int = THUMBNAIL) -> Markup:
+def _thumbnail(picture: ImageSource | None, side: int = THUMBNAIL) -> Markup:
     """Return a small picture, or nothing where it cannot be read any more."""
     if picture is None:
         return Markup("")
@@ -294,12 +345,3 @@ def _thumbnail(picture: Picture | None, side: int = THUMBNAIL) -> Markup:
         return Markup("")
     source = base64.b64encode(content).decode()
     return Markup('<img width="{0}" height="{0}" alt="" src="data:image/webp;base64,{1}">').format(side, source)
-
-
-def _source(found: Dataset, index: int) -> Picture | None:
-    """Return a picture of a data set as `images.load` takes it, None where it cannot be read."""
-    if found.images is not None:
-        return np.asarray(found.images[index])
-    with contextlib.suppress(PictureError):
-        return found.read(index)
-    return None

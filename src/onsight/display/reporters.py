@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any
 
@@ -16,28 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
-from onsight.core.errors import printable
-
-
-class Reporter(AbstractContextManager["Reporter"]):
-    """Says nothing; its subclasses show what they are told."""
-
-    def note(self, text: str) -> None:
-        """Show one fact: a choice and its reason, a finding, where something lies."""
-
-    def work(self, what: str, done: int, total: int | None) -> None:
-        """Show how far a long piece of work is: `done` of `total` things or bytes."""
-
-    def tick(self, facts: Mapping[str, Any]) -> None:
-        """Show where training is: epoch, epochs, step, steps, loss, accuracy, images_per_second, seconds_left."""
-
-    def epoch(self, row: Mapping[str, Any]) -> None:
-        """Show a finished epoch: its line of the history, with `epochs` and `seconds_left`."""
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Take the display down."""
+from onsight.core.progress import Reporter
+from onsight.core.text import duration, epoch_line, printable
 
 
 class PlainReporter(Reporter):
@@ -181,28 +160,3 @@ def make_reporter(quiet: bool = False) -> Reporter:
     if in_notebook():
         return NotebookReporter()
     return LiveReporter() if sys.stderr.isatty() else PlainReporter()
-
-
-def epoch_line(row: Mapping[str, Any]) -> str:
-    """Return an epoch's numbers in columns that line up."""
-    parts = [f"epoch {row['epoch']:>{len(str(row['epochs']))}}/{row['epochs']}"]
-    parts.append(f"loss {row['loss']:.3f}  {row['accuracy']:6.1%}")
-    if row.get("val_loss") is not None:
-        parts.append(f"validation {row['val_loss']:.3f}  {row['val_accuracy']:6.1%}")
-    parts.append(f"{row['images_per_second']:,.0f} img/s  {duration(row['seconds'])}")
-    if row.get("seconds_left"):
-        parts.append(f"{duration(row['seconds_left'])} left")
-    return "  ".join(parts)
-
-
-def duration(seconds: float) -> str:
-    """Return seconds as 8.4 s, 0:42, 12:05 or 1:02:05.
-
-    >>> duration(8.44), duration(42), duration(3725)
-    ('8.4 s', '0:42', '1:02:05')
-    """
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

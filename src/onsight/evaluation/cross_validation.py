@@ -8,16 +8,17 @@ from typing import Any
 import numpy as np
 
 from onsight.core.errors import Interrupted, RunError, SpecError
-from onsight.core.files import write_json
+from onsight.core.files import now, write_json
+from onsight.core.progress import Reporter
+from onsight.core.text import duration
 from onsight.data.batches import Examples
 from onsight.data.dataset import Dataset
 from onsight.data.pixel_cache import Pixels
 from onsight.data.split import recorded_parts, uniform
-from onsight.display.reporters import Reporter, duration
 from onsight.inference.engines import open_engine
 from onsight.inference.predict import probabilities
-from onsight.metrics import scores as scores_module
-from onsight.runs.run import SCHEMA, Run, now
+from onsight.metrics import predictions_csv
+from onsight.runs.run import SCHEMA, Run
 from onsight.spec import TrainSpec
 from onsight.training.loop import fit
 
@@ -69,7 +70,7 @@ def predict_out_of_fold(
     folder = run.evaluation_folder("folds")
     folder.mkdir(parents=True, exist_ok=True)
     names = [dataset.names[i] for i in held_out.tolist()]
-    scores_module.write_predictions(
+    predictions_csv.write_predictions(
         folder / "predictions.csv", names, dataset.labels[held_out], scores[held_out], run.classes
     )
     shutil.rmtree(workshop)

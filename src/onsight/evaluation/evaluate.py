@@ -11,23 +11,27 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from onsight.core import text
 from onsight.core.errors import DataError, SpecError
-from onsight.core.files import expanded, write_json
-from onsight.data.dataset import Dataset, load_dataset
+from onsight.core.files import expanded, now, write_json
+from onsight.core.progress import Reporter
+from onsight.data.dataset import Dataset
+from onsight.data.load import load_dataset
 from onsight.data.pixel_cache import Pixels, load_pixels
 from onsight.data.split import recorded_parts
-from onsight.display.reporters import Reporter, make_reporter
+from onsight.display.reporters import make_reporter
 from onsight.evaluation import explain, label_errors, slices
 from onsight.evaluation.robustness import measure
 from onsight.evaluation.thumbnails import write_thumbnails
 from onsight.inference.engines import Answer, EngineName, open_engine
 from onsight.inference.predict import probabilities
 from onsight.inference.test_time_augmentation import count_views, mirrors, with_views
+from onsight.metrics import intervals, predictions_csv
 from onsight.metrics import scores as scores_module
 from onsight.models.model_file import ModelDescription, read_description
-from onsight.reporting import plots
+from onsight.reporting import plot_style, plots
 from onsight.reporting.report import report
-from onsight.runs.run import Run, now, open_run
+from onsight.runs.run import Run, open_run
 from onsight.spec import TrainSpec
 
 SHOWN = 32  # sample pictures
@@ -74,7 +78,7 @@ class Evaluation:
     def _repr_html_(self) -> str:
         from onsight.display import notebook
 
-        return notebook.evaluation(self)
+        return notebook.evaluation(self.metrics)
 
 
 def evaluate(
@@ -147,7 +151,7 @@ def evaluate(
         folder.mkdir(parents=True, exist_ok=True)
         scores = probabilities(engine_.probabilities, pixels.images, index, batch_size, show)
         scored = Scored(folder, names, pixels.images, index, labels[index], scores, run.classes)
-        scores_module.write_predictions(folder / "predictions.csv", names, scored.labels, scores, run.classes)
+        predictions_csv.write_predictions(folder / "predictions.csv", names, scored.labels, scores, run.classes)
         description = read_description(run.model_folder)
         found = scores_module.score(scored.labels, scores, run.classes) | trust(scored.labels, scores, description)
         if description.threshold is not None:
@@ -201,11 +205,11 @@ def look_for_label_errors(
         from onsight.evaluation.cross_validation import predict_out_of_fold  # here: it trains
 
         predict_out_of_fold(run, dataset, pixels, folds, batch_size, show)
-    scored = scores_module.read_predictions(folder / "predictions.csv")
+    scored = predictions_csv.read_predictions(folder / "predictions.csv")
     tables = [(scored, ["test"] * len(scored.names))]
     kept = run.evaluation_folder("folds") / "predictions.csv"  # perhaps of an earlier evaluation
     if folder.name == "test" and kept.exists():
-        scored = scores_module.read_predictions(kept)
+        scored = predictions_csv.read_predictions(kept)
         validation = set(run.dataset["split"]["validation"])
         tables.append((scored, ["validation" if name in validation else "train" for name in scored.names]))
     count = label_errors.write(folder, tables, dataset.names, pixels.images)
@@ -215,15 +219,15 @@ def look_for_label_errors(
 
 def findings(evaluation: Evaluation) -> list[str]:
     """Return in plain sentences what an evaluation found about the threshold and about corrupted pictures."""
-    found, sentences, percent = evaluation.metrics, [], scores_module.percent
+    found, sentences, percent = evaluation.metrics, [], text.percent
     if tta := found.get("tta"):
-        low, high = (scores_module.percent_number(end) for end in tta["accuracy_interval"])
+        low, high = (text.percent_number(end) for end in tta["accuracy_interval"])
         sentences.append(
             f"With test-time augmentation it gets {percent(tta['accuracy'])} right (95 %: {low} to {high}), "
             f"for {tta['views']} times the work."
         )
     if limit := found["threshold"]:
-        low, high = (scores_module.percent_number(end) for end in limit["accuracy_interval"] or (0, 1))
+        low, high = (text.percent_number(end) for end in limit["accuracy_interval"] or (0, 1))
         sentences.append(
             f"Below a probability of {limit['value']:.3f} it says unsure. It answers "
             f"{percent(limit['coverage'])} of the pictures, {percent(limit['accuracy'])} of those right "
@@ -291,7 +295,7 @@ def share(labels: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
         "accuracy": correct / n,
         "correct": correct,
         "n": n,
-        "accuracy_interval": list(scores_module.wilson(correct, n)),
+        "accuracy_interval": list(intervals.wilson(correct, n)),
     }
 
 
@@ -345,13 +349,13 @@ def draw(scored: Scored, found: dict[str, Any]) -> None:
     folder, _, images, index, labels, scores, classes = scored
     chosen = np.random.default_rng(0).permutation(len(index))[:SHOWN]
     shown = images[index[chosen]]
-    plots.save(plots.sample_pictures(shown, [classes[i] for i in labels[chosen]]), folder / "samples.png")
-    plots.save(plots.confusion_matrix(np.array(found["confusion"]), classes), folder / "confusion.png")
+    plot_style.save(plots.sample_pictures(shown, [classes[i] for i in labels[chosen]]), folder / "samples.png")
+    plot_style.save(plots.confusion_matrix(np.array(found["confusion"]), classes), folder / "confusion.png")
     for name, picked in (("predictions", chosen[:EXAMPLES]), ("mistakes", scored.mistakes(EXAMPLES))):
         if len(picked):
             truth = [classes[i] for i in labels[picked]]
             title = f"The {len(picked)} mistakes it was surest of" if name == "mistakes" else None
             figure = plots.predictions(images[index[picked]], truth, scores[picked], classes, title=title)
-            plots.save(figure, folder / f"{name}.png")
+            plot_style.save(figure, folder / f"{name}.png")
         else:
             (folder / f"{name}.png").unlink(missing_ok=True)  # of an earlier evaluation

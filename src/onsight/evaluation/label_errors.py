@@ -17,7 +17,7 @@ import numpy as np
 
 from onsight.core.files import write_atomic, write_json
 from onsight.imaging import decode
-from onsight.metrics.scores import Predictions
+from onsight.metrics.predictions_csv import Predictions
 
 METHOD = (
     "confident joint of held-out probabilities (Northcutt, Jiang, Chuang 2021), where the model prefers another class; "

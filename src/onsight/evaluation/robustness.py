@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from onsight.display.reporters import Reporter
+from onsight.core.progress import Reporter
 from onsight.imaging.corrupt import SCORED, SEVERITIES, corrupt
 from onsight.inference.engines import Answer
 

@@ -21,26 +21,17 @@ from typing import Any
 import numpy as np
 
 from onsight.core.errors import ExportError, ParityError, RunError, SpecError
-from onsight.core.files import sync_folder, temporary_sibling, write_atomic, write_json
-from onsight.display.reporters import Reporter, make_reporter
+from onsight.core.files import now, sync_folder, temporary_sibling, write_atomic, write_json
+from onsight.core.progress import Reporter
+from onsight.display.reporters import make_reporter
 from onsight.exporting.contract import checksums, make_contract, read_contract, readme, size_of
 from onsight.exporting.formats import FORMATS, READERS, check_formats, file_name, write
+from onsight.exporting.judge import MAX_DROP, Precision, Questions, judge
 from onsight.inference.engines import open_engine
-from onsight.inference.parity import (
-    MAX_DROP,
-    TOLERANCE,
-    Precision,
-    Questions,
-    compare,
-    edge_pictures,
-    judge,
-    spread,
-    why_no_probabilities,
-)
+from onsight.inference.parity import TOLERANCE, compare, edge_pictures, spread, why_no_probabilities
 from onsight.models.model_file import read_description
 from onsight.reporting.report import report
-from onsight.runs.records import read_object
-from onsight.runs.run import Run, now, open_run
+from onsight.runs.run import Run, open_run, read_object
 
 BATCHES = (1, 7, 32)  # that every file is asked in; those of readers/run.py
 GATE = 256  # real and edge pictures that come first
@@ -99,7 +90,7 @@ def export(
 
 def ask_keras(run: Run, show: Reporter) -> Questions:
     """Gather the pictures and let Keras answer for them, in float32."""
-    from onsight.data.dataset import load_dataset
+    from onsight.data.load import load_dataset
     from onsight.data.pixel_cache import load_pixels
     from onsight.data.split import recorded_parts
     from onsight.inference.predict import probabilities

@@ -18,7 +18,7 @@ import numpy as np
 from onsight.core.errors import ExportError
 from onsight.core.files import write_atomic
 from onsight.display.page import TEMPLATES, fill
-from onsight.inference.parity import Precision
+from onsight.exporting.judge import Precision
 
 LITERT = Path(__file__).parent / "litertjs"
 # The build without relaxed SIMD: every browser runs it, and a product is never rounded once where Python rounds twice.
@@ -37,7 +37,7 @@ def require_litert() -> None:
 
 def write_web(model_folder: Path, path: Path, precision: Precision, pictures: np.ndarray) -> None:
     """Write the page with the .tflite file in it that `export litert` would write."""
-    from onsight.exporting.formats import litert_content, quantized
+    from onsight.exporting.write_litert import litert_content, quantized
     from onsight.inference.litert import fix_batch
     from onsight.models.model_file import read_description
 

@@ -18,32 +18,32 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import stat
-import struct
-from collections.abc import Callable
 
 import numpy as np
 from PIL import Image
 
 from onsight.core.errors import PictureError
+from onsight.imaging.containers import (
+    _OPENERS,
+    _SAVE_AGAIN,
+    MAX_BYTES,
+    MAX_JPEG_PIXELS,
+    _check_size,
+    _format,
+    _jpeg_header,
+    _open_jpeg,
+    _orientation,
+)
 
+# What stands for an image: a path, the bytes of a file, a Pillow image, or an array (H, W), (H, W, 1), (H, W, 3) RGB or
+# (H, W, 4) RGBA of uint8.
+ImageSource = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
 # A folder scan takes files of these names for pictures. HEIC is listed so that it is reported, not silently left out.
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif"}
 )
-
-MAX_SIDE = 20_000  # pixels
-MAX_PIXELS = 25_000_000  # decoded; 75 MB as RGB
-MAX_JPEG_PIXELS = 120_000_000  # of a JPEG that is decoded reduced: phones take 108 megapixels
-MAX_RLE_PIXELS = 2_500_000  # Pillow unpacks run-length BMP in Python: 0.4 s a megapixel
-MAX_SCAN_PIXELS = 2_500_000_000  # pixels x scans: every scan of a progressive JPEG visits all of it, 0.2 s a billion
-MAX_PARTS = 100_000  # segments, chunks or strips of a file: each costs Python time
-MAX_BYTES = 256 << 20  # of a file; 25 million pixels of 4 x 16 bits are 200 MB
-MAX_PREAMBLE = 16 << 20  # bytes before a GIF's first frame
 BACKGROUND = (255, 255, 255)
-
-_SAVE_AGAIN = "Open it in a picture viewer and save it as JPEG or PNG, or leave it out"
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -132,7 +132,7 @@ def resize(image: np.ndarray, size: int) -> np.ndarray:
     return np.asarray(Image.fromarray(square).resize((size, size), Image.Resampling.BILINEAR))
 
 
-def load(source: str | os.PathLike[str] | bytes | Image.Image | np.ndarray, size: int) -> np.ndarray:
+def load(source: ImageSource, size: int) -> np.ndarray:
     """Return any picture that a user may give, at `size` x `size`.
 
     Args:
@@ -213,336 +213,6 @@ def _from_pillow(image: Image.Image) -> np.ndarray:
         raise PictureError(
             f"The Pillow picture cannot be read: its file is damaged, or closed. {_SAVE_AGAIN}."
         ) from error
-
-
-def _format(data: bytes) -> str:
-    """Name the format that the first bytes tell, or say what they are instead."""
-    for magic, name in _MAGIC:
-        if data.startswith(magic) and (name != "WebP" or data[8:12] == b"WEBP"):
-            return name
-    if data[4:8] == b"ftyp":
-        # The major brand, its version (no brand), and the brands that the file is compatible with.
-        end = min(int.from_bytes(data[:4]), 256)
-        brands = {data[start : start + 4] for start in (8, *range(16, end, 4))}
-        if brands & {b"avif", b"avis"}:
-            return "AVIF"
-        if brands & {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}:
-            raise PictureError(
-                "HEIC pictures cannot be read. Save it as JPEG; on an iPhone, Settings > Camera > Formats > Most "
-                "Compatible takes new ones as JPEG."
-            )
-    if data.startswith((b"II+\0", b"MM\0+")):
-        raise PictureError("BigTIFF cannot be read. Save it as an ordinary TIFF or as PNG.")
-    if not data:
-        raise PictureError("The file is empty (0 bytes). Copy it again from where it came, or leave it out.")
-    raise PictureError(
-        f"This is no picture that can be read: it begins with {data[:8]!r}; expected JPEG, PNG, WebP, BMP, GIF, TIFF "
-        f"or AVIF. {_SAVE_AGAIN}."
-    )
-
-
-_MAGIC = (
-    (b"\xff\xd8\xff", "JPEG"),
-    (b"\x89PNG\r\n\x1a\n", "PNG"),
-    (b"RIFF", "WebP"),
-    (b"BM", "BMP"),
-    ((b"GIF87a", b"GIF89a"), "GIF"),
-    ((b"II*\0", b"MM\0*"), "TIFF"),
-)
-
-
-def _check_size(width: int, height: int, most: int = MAX_PIXELS) -> None:
-    """Raise PictureError unless the sides and the number of pixels are within the limits."""
-    if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
-        raise PictureError(
-            f"It is {width:,} x {height:,} pixels; each side must be 1 to {MAX_SIDE:,}. Scale it, or leave it out."
-        )
-    if width * height > most:
-        raise PictureError(
-            f"It is {width:,} x {height:,} pixels, {width * height / 1e6:.1f} million; at most {most / 1e6:g} million "
-            "are read here. Scale it down, or leave it out."
-        )
-
-
-# In the openers struct.error, IndexError, KeyError and ValueError mean damaged data: decode() says so.
-
-
-def _open_jpeg(data: bytes, at_least: int | None) -> tuple[Image.Image, int]:
-    """Decode a JPEG, at 1/2, 1/4 or 1/8 where its shorter side stays twice `at_least`."""
-    width, height, components, exif = _jpeg_header(data)
-    scale = 1
-    while at_least and scale < 8 and min(width, height) >= 2 * scale * 2 * at_least:
-        scale *= 2
-    size = -(-width // scale), -(-height // scale)
-    _check_size(*size)
-    # Four channels are stored inverted, as Adobe does: so every decoder takes them, whether or not the file says so.
-    mode, raw = ("CMYK", "CMYK;I") if components == 4 else ("RGB", "RGB")
-    return Image.frombytes(mode, size, data, "jpeg", raw, "", scale, 0), _orientation(exif)
-
-
-def _jpeg_header(data: bytes) -> tuple[int, int, int, bytes]:
-    """Return width, height, channels and EXIF data of a JPEG that can be decoded.
-
-    Pillow's own way in doubles the time of a picture of 32 px (and 60,000 of them are a data set), warns about EXIF
-    data, and above 89 megapixels. So the segments are walked here, in the steps of libjpeg's next_marker, which
-    ignores what is between them, and the decoder is called with the size that they tell.
-    """
-    pos, frame, scans, exif = 2, 0, 0, b""
-    width = height = components = 0
-    for _ in range(MAX_PARTS):
-        marker = _JPEG_MARKER.search(data, pos)
-        if marker is None:
-            raise ValueError("no end of the picture")
-        pos = marker.end()
-        kind = data[pos - 1]
-        if kind == 0xD9:  # end of image
-            break
-        length = data[pos] << 8 | data[pos + 1]  # with its own two bytes
-        if kind in _JPEG_FRAMES:
-            frame = kind
-            bits, height, width, components = struct.unpack_from(">BHHB", data, pos + 2)
-            if bits != 8 or components not in (1, 3, 4) or frame not in _JPEG_DECODABLE:
-                raise PictureError(
-                    f"A JPEG of {bits} bits, {components} channels and frame type {frame & 15} cannot be read; "
-                    f"expected 8 bits, 1, 3 or 4 channels, type 0, 1, 2, 9 or 10. {_SAVE_AGAIN}."
-                )
-        elif kind == 0xDA:  # start of scan
-            scans += 1
-            if data[pos + 2] == components and frame not in _JPEG_PROGRESSIVE:
-                break  # the only one
-        elif kind == 0xE1 and data[pos + 2 : pos + 8] == b"Exif\0\0":
-            exif = exif or data[pos + 8 : pos + length]  # more of them go on where the first one ends
-        pos += length
-    else:
-        raise ValueError("too many segments")
-    if not scans:
-        raise ValueError("no scan")
-
-    _check_size(width, height, MAX_JPEG_PIXELS)
-    if width * height * scans > MAX_SCAN_PIXELS:
-        raise PictureError(
-            f"It is a JPEG of {width:,} x {height:,} pixels in {scans:,} scans: too many. {_SAVE_AGAIN}."
-        )
-    return width, height, components, exif
-
-
-# A marker is FF and a byte; FF 00 is data, 01 and D0 to D7 have no segment, and any number of FF may come first.
-_JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
-_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # start of frame; the others are tables
-_JPEG_PROGRESSIVE = frozenset({0xC2, 0xCA})
-_JPEG_DECODABLE = frozenset({0xC0, 0xC1, 0xC9}) | _JPEG_PROGRESSIVE
-
-
-def _open_png(data: bytes) -> tuple[Image.Image, int]:
-    """Open a PNG, of which only the chunks that carry pixels are kept."""
-    from PIL.PngImagePlugin import PngImageFile
-
-    pos, kept, exif = 8, [data[:8]], b""
-    for _ in range(MAX_PARTS):
-        length, kind = struct.unpack_from(">I4s", data, pos)
-        end = pos + 12 + length
-        if kind in (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"):
-            kept.append(data[pos:end])
-        elif kind == b"eXIf":
-            exif = data[pos + 8 : end - 4]
-        if kind == b"IEND":
-            break
-        pos = end
-    else:
-        raise ValueError("too many chunks")
-    width, height, depth = struct.unpack_from(">IIB", data, 16)
-    _check_size(width, height)
-    image = PngImageFile(io.BytesIO(b"".join(kept)))
-    _check_size(*image.size)
-    # Pillow leaves the transparent colour as it is in the file, and scales the pixels.
-    clear = image.info.get("transparency")
-    if image.mode == "L" and isinstance(clear, int):
-        image.info["transparency"] = clear * 255 // (2**depth - 1)
-    elif image.mode == "RGB" and isinstance(clear, tuple) and depth == 16:
-        image.info["transparency"] = tuple(value >> 8 for value in clear)
-    return image, _orientation(exif)
-
-
-def _open_webp(data: bytes) -> tuple[Image.Image, int]:
-    """Open a WebP; the size comes from its header, since opening already allocates the canvas."""
-    from PIL.WebPImagePlugin import WebPImageFile
-
-    kind = data[12:16]
-    if kind == b"VP8X":
-        width, height = (int.from_bytes(data[start : start + 3], "little") + 1 for start in (24, 27))
-    elif kind == b"VP8L":
-        bits = int.from_bytes(data[21:25], "little")
-        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    else:
-        width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", data, 26))
-    _check_size(width, height)
-    image = WebPImageFile(io.BytesIO(data))
-    _check_size(*image.size)
-    return image, _orientation(image.info.get("exif", b""))
-
-
-def _open_bmp(data: bytes) -> tuple[Image.Image, int]:
-    """Open a BMP."""
-    from PIL.BmpImagePlugin import BmpImageFile
-
-    image = BmpImageFile(io.BytesIO(data))
-    _check_size(*image.size, MAX_RLE_PIXELS if image.info["compression"] in (1, 2) else MAX_PIXELS)
-    return image, 1
-
-
-def _open_gif(data: bytes) -> tuple[Image.Image, int]:
-    """Open a GIF, of which only the global palette and the first frame with its control block are kept."""
-    from PIL.GifImagePlugin import GifImageFile
-
-    width, height, flags = struct.unpack_from("<HHB", data, 6)
-    pos = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
-    head, control, blocks = data[:pos], b"", data[:MAX_PREAMBLE]
-    while blocks[pos] != 0x2C:  # the frame
-        if blocks[pos] == 0x3B:
-            raise ValueError("the end comes before a frame")
-        if blocks[pos] != 0x21:  # some programs leave a zero byte too many
-            pos += 1
-            continue
-        # An extension: its kind, then sub-blocks, each with its length, to one of length 0.
-        start, kind, pos = pos, blocks[pos + 1], pos + 2
-        while length := blocks[pos]:
-            pos += 1 + length
-        pos += 1
-        if kind == 0xF9:  # graphic control: the transparent colour
-            control = blocks[start:pos]
-    left, top, frame_width, frame_height = struct.unpack_from("<4H", data, pos + 1)
-    _check_size(max(width, left + frame_width), max(height, top + frame_height))
-    return GifImageFile(io.BytesIO(head + control + data[pos:])), 1
-
-
-def _open_tiff(data: bytes) -> tuple[Image.Image, int]:
-    """Open a TIFF, of which only the first page is kept, with the tags that describe its pixels, each of them checked.
-
-    A new directory with these tags is appended and the header pointed at it, so that every offset stays as it is.
-    Of damaged data libtiff writes a line to the standard error; Pillow has no way to stop that.
-    """
-    from PIL.TiffImagePlugin import TiffImageFile
-
-    order, directory = _directory(data)
-    tags = {tag: entry for tag, entry in sorted(directory.items()) if tag in _TIFF_TAGS}
-    if any(not 1 <= count <= _TIFF_TAGS[tag] or (kind == 7) != (tag == 347) for tag, (kind, count, _) in tags.items()):
-        raise ValueError("a tag has a wrong type or number of values")
-    if sum(count * struct.calcsize(_TIFF_TYPES[kind]) for kind, count, _ in tags.values()) > len(data):
-        raise ValueError("tags overlap")
-    values = {tag: _values(data, order, entry) for tag, entry in tags.items()}
-
-    def first(tag: int, default: int) -> int:
-        return values[tag][0] if tag in values else default
-
-    width, height, photometric = values[256][0], values[257][0], first(262, 0)
-    compression, bits, samples, form = first(259, 1), first(258, 1), first(277, 1), first(339, 1)
-    _check_size(width, height)
-    if (
-        compression not in _TIFF_COMPRESSIONS
-        or bits not in (1, 2, 4, 8, 16, 32)
-        or samples > 6
-        or (form == 2 and bits < 16)  # signed: Pillow would take -1 for 255
-        or (photometric == 0 and bits > 8)  # white as zero: Pillow would give a negative
-    ):
-        raise PictureError(
-            f"A TIFF of compression {compression}, {bits} bits, {samples} samples, sample format {form}, photometric "
-            f"interpretation {photometric} cannot be read; expected no compression, CCITT, LZW, JPEG, deflate or "
-            f"PackBits, 1, 2, 4, 8, 16 or 32 bits, 1 to 6 samples. {_SAVE_AGAIN}."
-        )
-
-    # Strips are tiles as wide as the picture. Were there more of them than it has, they could be decoded over and over.
-    offsets, lengths = (values[324], values[325]) if 322 in values else (values[273], values[279])
-    across, down = (values[322][0], values[323][0]) if 322 in values else (width, min(first(278, height), height))
-    pieces = -(-width // across) * -(-height // down)
-    if len(offsets) > pieces * (samples if first(284, 1) == 2 else 1) or pieces * across * down > 4 * MAX_PIXELS:
-        raise ValueError("the strips or tiles are more than the picture has")
-    # Pillow would read on behind the end of the pixels, into the new directory.
-    if any(offset + length > len(data) for offset, length in zip(offsets, lengths, strict=True)):
-        raise ValueError("a strip or tile is outside of the file")
-    if compression == 1 and sum(lengths) < height * (width * bits * samples // 8):
-        raise ValueError("the strips or tiles are too short")
-
-    entries = b"".join(struct.pack(order + "HHI4s", tag, *entry) for tag, entry in tags.items())
-    gap = bytes(len(data) % 2)
-    clean = [data[:4], struct.pack(order + "I", len(data) + len(gap)), data[8:], gap]
-    clean += [struct.pack(order + "H", len(tags)), entries, bytes(4)]
-    return TiffImageFile(io.BytesIO(b"".join(clean))), _orientation(data)
-
-
-# Tag -> how many values it may have. The others do not change the pixels, or are of no use for one page.
-_TIFF_TAGS = {
-    **dict.fromkeys((256, 257, 259, 262, 266, 277, 278, 284, 292, 293, 317, 322, 323), 1),
-    **dict.fromkeys((258, 338, 339, 529, 530, 532), 64),
-    **dict.fromkeys((273, 279, 324, 325), MAX_PARTS),  # where the strips and tiles are, and how long
-    320: 3 << 16,  # colours of the palette
-    347: 1 << 16,  # bytes of JPEG tables
-}
-_TIFF_TYPES = {1: "B", 3: "H", 4: "I", 5: "Q", 7: "B"}  # 5 is a fraction, 7 is bytes
-_TIFF_COMPRESSIONS = frozenset({1, 2, 3, 4, 5, 7, 8, 32773, 32946})  # none, CCITT, LZW, JPEG, deflate, PackBits
-
-
-def _open_avif(data: bytes) -> tuple[Image.Image, int]:
-    """Open an AVIF."""
-    from PIL.AvifImagePlugin import SUPPORTED, AvifImageFile
-
-    if not SUPPORTED:
-        raise PictureError("This Pillow cannot read AVIF. Install Pillow's own wheel, or save it as JPEG.")
-    # AVIF turns by a property of its own, which Pillow reports as EXIF; the file's EXIF counts for nothing, and Pillow
-    # warns about it when it is damaged. So its entry gets another name.
-    image = AvifImageFile(io.BytesIO(_AVIF_EXIF.sub(rb"\1none", data)))
-    _check_size(*image.size)
-    return image, _orientation(image.info.get("exif", b""))
-
-
-_AVIF_EXIF = re.compile(rb"(infe.{8,10})Exif", re.DOTALL)
-
-_OPENERS: dict[str, Callable[[bytes], tuple[Image.Image, int]]] = {
-    "PNG": _open_png,
-    "WebP": _open_webp,
-    "BMP": _open_bmp,
-    "GIF": _open_gif,
-    "TIFF": _open_tiff,
-    "AVIF": _open_avif,
-}
-
-
-def _directory(data: bytes) -> tuple[str, dict[int, tuple[int, int, bytes]]]:
-    """Return the byte order and the first directory of TIFF (so of EXIF) data: tag -> (type, count, 4 bytes of value).
-
-    Raises:
-        KeyError, struct.error: it is none.
-    """
-    order = {b"II*\0": "<", b"MM\0*": ">"}[data[:4]]
-    (start,) = struct.unpack_from(order + "I", data, 4)
-    (count,) = struct.unpack_from(order + "H", data, start)
-    found: dict[int, tuple[int, int, bytes]] = {}
-    for tag, kind, number, value in struct.iter_unpack(order + "HHI4s", data[start + 2 : start + 2 + 12 * count]):
-        found.setdefault(tag, (kind, number, value))
-    return order, found
-
-
-def _values(data: bytes, order: str, entry: tuple[int, int, bytes]) -> tuple[int, ...]:
-    """Return the values of a directory entry; a fraction comes as one meaningless number.
-
-    Raises:
-        KeyError, struct.error: the type is none of bytes, integers and fractions, or the values are outside of `data`.
-    """
-    kind, count, value = entry
-    form = f"{order}{count}{_TIFF_TYPES[kind]}"
-    if struct.calcsize(form) <= 4:
-        return struct.unpack_from(form, value)
-    return struct.unpack_from(form, data, struct.unpack(order + "I", value)[0])
-
-
-def _orientation(exif: bytes) -> int:
-    """Return the orientation that EXIF or TIFF data tells; 1, upright, where it is missing or the data is damaged."""
-    exif = exif.removeprefix(b"Exif\0\0")
-    try:
-        order, tags = _directory(exif)
-        kind, _, value = tags[0x0112]
-        return int(struct.unpack_from(order + {3: "H", 4: "I"}[kind], value)[0])
-    except (KeyError, struct.error):
-        return 1
 
 
 def _rgb(image: Image.Image, orientation: int) -> np.ndarray:

@@ -19,18 +19,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from onsight.core.errors import DataError, PictureError
-from onsight.data.pixel_cache import each
+from onsight.core.threads import each
 from onsight.imaging import decode
 from onsight.inference.engines import Answer, EngineName, open_engine
 from onsight.inference.test_time_augmentation import mirrors, with_views
 from onsight.runs.run import Run, open_run
 
 if TYPE_CHECKING:
-    import PIL.Image
-
-    from onsight.display.reporters import Reporter
-
-    Picture = str | os.PathLike[str] | bytes | PIL.Image.Image | np.ndarray
+    from onsight.core.progress import Reporter
+    from onsight.imaging.decode import ImageSource
 
 SHOWN = 24  # pictures that a list of predictions keeps to be shown in a notebook
 
@@ -74,7 +71,7 @@ class PredictionList(list[Prediction]):
         pictures: the first 24 that were asked, as they were given.
     """
 
-    def __init__(self, predictions: Iterable[Prediction], pictures: Sequence[Picture]) -> None:
+    def __init__(self, predictions: Iterable[Prediction], pictures: Sequence[ImageSource]) -> None:
         super().__init__(predictions)
         self.pictures = pictures
 
@@ -86,7 +83,7 @@ class PredictionList(list[Prediction]):
 
 def predict(
     run: str | Path | Run,
-    pictures: Picture | Iterable[Picture],
+    pictures: ImageSource | Iterable[ImageSource],
     *,
     top: int = 3,
     batch_size: int = 256,
@@ -127,15 +124,15 @@ class Predictor:
         self.batch_size = batch_size
         self.reading = Lock()
 
-    def stream(self, pictures: Picture | Iterable[Picture], *, top: int = 3) -> Iterator[Prediction]:
+    def stream(self, pictures: ImageSource | Iterable[ImageSource], *, top: int = 3) -> Iterator[Prediction]:
         """Yield one prediction for each picture as soon as its batch is done."""
         yield from self.answers(expand(as_many(pictures)), top)
 
-    def answers(self, sources: Iterator[tuple[str, Picture]], top: int) -> Iterator[Prediction]:
+    def answers(self, sources: Iterator[tuple[str, ImageSource]], top: int) -> Iterator[Prediction]:
         """Yield one prediction for each of what `expand` yields."""
         cores = os.cpu_count() or 1
         with ThreadPoolExecutor(cores) as workers:
-            working: deque[tuple[list[tuple[str, Picture]], Future[tuple[np.ndarray, list[str | None]]]]] = deque()
+            working: deque[tuple[list[tuple[str, ImageSource]], Future[tuple[np.ndarray, list[str | None]]]]] = deque()
             while batch := list(itertools.islice(sources, self.batch_size)):
                 working.append((batch, workers.submit(self._work, batch)))
                 if len(working) > cores:
@@ -143,7 +140,7 @@ class Predictor:
             while working:
                 yield from self._named(*working.popleft(), top)
 
-    def _work(self, batch: Sequence[tuple[str, Picture]]) -> tuple[np.ndarray, list[str | None]]:
+    def _work(self, batch: Sequence[tuple[str, ImageSource]]) -> tuple[np.ndarray, list[str | None]]:
         """Return the scores of a batch, and why which pictures could not be read.
 
         One batch is read at a time, for small pictures hold Python's lock (large ones are read by a thread a core);
@@ -153,7 +150,7 @@ class Predictor:
             pixels, errors = self._read(batch)
         return self.answer(pixels), errors
 
-    def _read(self, batch: Sequence[tuple[str, Picture]]) -> tuple[np.ndarray, list[str | None]]:
+    def _read(self, batch: Sequence[tuple[str, ImageSource]]) -> tuple[np.ndarray, list[str | None]]:
         size = self.engine.size
         pixels = np.zeros((len(batch), size, size, 3), np.uint8)
         errors: list[str | None] = [None] * len(batch)
@@ -169,7 +166,7 @@ class Predictor:
         return pixels, errors
 
     def _named(
-        self, batch: Sequence[tuple[str, Picture]], work: Future[tuple[np.ndarray, list[str | None]]], top: int
+        self, batch: Sequence[tuple[str, ImageSource]], work: Future[tuple[np.ndarray, list[str | None]]], top: int
     ) -> Iterator[Prediction]:
         scores, errors = work.result()
         classes, threshold = self.engine.classes, self.engine.threshold or 0.0
@@ -194,13 +191,13 @@ def probabilities(
     return np.concatenate(outputs)
 
 
-def as_many(pictures: Picture | Iterable[Picture]) -> Iterable[Picture]:
+def as_many(pictures: ImageSource | Iterable[ImageSource]) -> Iterable[ImageSource]:
     """Return pictures as they are, and a single one as a list of it."""
     single = isinstance(pictures, str | os.PathLike | bytes | np.ndarray) or hasattr(pictures, "getexif")
     return [pictures] if single else pictures  # type: ignore[list-item, return-value]
 
 
-def expand(pictures: Iterable[Picture]) -> Iterator[tuple[str, Picture]]:
+def expand(pictures: Iterable[ImageSource]) -> Iterator[tuple[str, ImageSource]]:
     """Yield (source, picture), with folders and patterns replaced by the pictures that they name, sorted.
 
     Raises:

@@ -6,6 +6,32 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+
+
+def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the Wilson score interval of a share, both ends in 0..1 (Wilson 1927, without continuity correction).
+
+    With `n` 0 nothing is known: (0.0, 1.0). Raises ValueError for impossible counts.
+
+    >>> [round(end, 4) for end in wilson(8, 10)]
+    [0.4902, 0.9433]
+    """
+    from scipy.stats import binomtest
+
+    if n == 0 and successes == 0:
+        return 0.0, 1.0
+    interval = binomtest(int(successes), int(n)).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def _wilson_low(successes: np.ndarray, n: np.ndarray) -> np.ndarray:
+    """Return the lower ends of the 95 % intervals of `wilson`, for arrays."""
+    z2 = 1.959963984540054**2
+    share = successes / n
+    return np.asarray((share + z2 / (2 * n) - np.sqrt(z2 * (share * (1 - share) + z2 / (4 * n)) / n)) / (1 + z2 / n))
+
+
 CONFIDENCE = 0.95
 
 
@@ -85,28 +111,3 @@ def deviation(values: Sequence[float]) -> float | None:
     if len(values) < 2:
         return None
     return math.sqrt(math.fsum((x - mean(values)) ** 2 for x in values) / (len(values) - 1))
-
-
-def points(share: float) -> str:
-    """Return a difference of shares in percentage points.
-
-    >>> points(0.0319), points(-0.0004), points(0.0)
-    ('3.2', '−0.04', '0.0')
-    """
-    text = f"{100 * share:.1f}"
-    if float(text) == 0:
-        text = f"{100 * share:.2f}" if abs(share) >= 5e-5 else "0.0"
-    return text.replace("-", "−")
-
-
-def chance(p: float) -> str:
-    """Return a p-value as text.
-
-    >>> chance(0.0312), chance(1e-9), chance(0.5), chance(1.0)
-    ('p = 0.031', 'p < 0.0001', 'p = 0.50', 'p = 1')
-    """
-    if math.isnan(p):
-        return "p unknown"
-    if p < 1e-4:
-        return "p < 0.0001"
-    return "p = 1" if p > 0.995 else f"p = {p:.2f}" if p >= 0.1 else f"p = {p:.2g}"

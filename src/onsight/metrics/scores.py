@@ -5,66 +5,17 @@ NumPy, SciPy and scikit-learn only, the last two imported when they are called (
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from onsight.core.errors import DataError
-from onsight.core.files import write_atomic
+from onsight.metrics.intervals import _wilson_low, wilson
 
 CALIBRATION_BINS = 15
 TEMPERATURES = (0.05, 20.0)  # between which one is sought
-# A spreadsheet runs a cell that starts with one of these (OWASP, "CSV Injection"; the full-width forms count too).
-# The apostrophe itself is among them, so that reading takes exactly one away.
-GUARDED = tuple("=+-@\t\r\n＝＋－＠'")
-
-
-class Predictions(NamedTuple):
-    """What `predictions.csv` holds: n pictures, C classes."""
-
-    names: list[str]  # n paths
-    labels: np.ndarray  # (n,) int64: indices into classes
-    probabilities: np.ndarray  # (n, C) float32
-    classes: list[str]  # C names
-
-
-def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the Wilson score interval of a share, both ends in 0..1 (Wilson 1927, without continuity correction).
-
-    With `n` 0 nothing is known: (0.0, 1.0). Raises ValueError for impossible counts.
-
-    >>> [round(end, 4) for end in wilson(8, 10)]
-    [0.4902, 0.9433]
-    """
-    from scipy.stats import binomtest
-
-    if n == 0 and successes == 0:
-        return 0.0, 1.0
-    interval = binomtest(int(successes), int(n)).proportion_ci(confidence, method="wilson")
-    return float(interval.low), float(interval.high)
-
-
-def percent(share: float | None) -> str:
-    """Return a share as text, "78.4 %"; decimals are added rather than rounding 99.96 % to 100 % or 0.04 % to 0 %.
-
-    >>> percent(0.78412), percent(0.99961), percent(1.0), percent(None)
-    ('78.4 %', '99.96 %', '100.0 %', '–')
-    """
-    return "–" if share is None else f"{percent_number(share)} %"
-
-
-def percent_number(share: float) -> str:
-    """Return `percent` without its sign, for intervals: "77.6 to 79.2"."""
-    for decimals in range(1, 7):
-        text = f"{100 * share:.{decimals}f}"
-        if float(text) not in (0.0, 100.0) or share in (0.0, 1.0):
-            break
-    return text
 
 
 def score(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str], top_k: int = 5) -> dict[str, Any]:
@@ -232,13 +183,6 @@ def choose_threshold(confidence: np.ndarray, right: np.ndarray, min_precision: f
     return float(sure[lowest : lowest + 2].mean() if lowest + 1 < len(sure) else sure[lowest] - 1e-6)
 
 
-def _wilson_low(successes: np.ndarray, n: np.ndarray) -> np.ndarray:
-    """Return the lower ends of the 95 % intervals of `wilson`, for arrays."""
-    z2 = 1.959963984540054**2
-    share = successes / n
-    return np.asarray((share + z2 / (2 * n) - np.sqrt(z2 * (share * (1 - share) + z2 / (4 * n)) / n)) / (1 + z2 / n))
-
-
 def at_threshold(confidence: np.ndarray, right: np.ndarray, threshold: float) -> dict[str, Any]:
     """Return what a threshold does: value, n, answered, coverage, correct, accuracy and its 95 % interval, or None."""
     answered = confidence >= threshold
@@ -252,57 +196,6 @@ def at_threshold(confidence: np.ndarray, right: np.ndarray, threshold: float) ->
         "accuracy": correct / count if count else None,
         "accuracy_interval": list(wilson(correct, count)) if count else None,
     }
-
-
-def write_predictions(
-    path: Path, names: Sequence[str], labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]
-) -> None:
-    """Write `predictions.csv`: path, label, predicted, then one probability column a class; atomically.
-
-    `names` n paths, `labels` (n,) int, `probabilities` (n, C), written as float32 with the nine digits that read back
-    exactly. Text that a spreadsheet would run gets a leading apostrophe, which `read_predictions` takes away again.
-    Raises ValueError when the lengths do not fit.
-    """
-    labels = np.asarray(labels)
-    rows = np.asarray(probabilities, np.float32)
-    if rows.shape != (len(names), len(classes)) or labels.shape != (len(names),):
-        raise ValueError(
-            f"{len(names)} names, labels {labels.shape}, probabilities {rows.shape}, {len(classes)} classes: no fit"
-        )
-    cells = [csv_cell(name) for name in classes]
-    numbers = ",".join(["%.9g"] * len(classes))
-    predicted = rows.argmax(axis=1) if len(names) else labels
-    lines = [",".join(["path", "label", "predicted", *cells])]
-    lines += [
-        f"{csv_cell(name)},{cells[label]},{cells[guess]},{numbers % tuple(row)}"
-        for name, label, guess, row in zip(names, labels.tolist(), predicted.tolist(), rows.tolist(), strict=True)
-    ]
-    # File names that are no Unicode reach Python as lone surrogates: they must survive the way back.
-    write_atomic(path, ("\n".join(lines) + "\n").encode("utf-8", "surrogatepass"))
-
-
-def read_predictions(path: Path) -> Predictions:
-    """Read what `write_predictions` wrote, exactly. Raises DataError when the file is damaged or something else."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig", "surrogatepass")
-        header, *rows = csv.reader(io.StringIO(text, newline=""), strict=True)
-        if header[:3] != ["path", "label", "predicted"] or len(header) == 3:
-            raise ValueError("its first line is not path, label, predicted and the classes")
-        classes = [_uncell(cell) for cell in header[3:]]
-        index = {name: i for i, name in enumerate(classes)}
-        if len(index) != len(classes):
-            raise ValueError("a class occurs twice in its first line")
-        labels = np.array([index[_uncell(row[1])] for row in rows], np.int64)
-        # Nine digits lie so near to the float32 that rounding twice, by way of float64, changes nothing.
-        probabilities = np.array([list(map(float, row[3:])) for row in rows], np.float32)
-        probabilities = probabilities.reshape(len(rows), len(classes))
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist. Make it with: onsight evaluate RUN") from None
-    except (ValueError, KeyError, IndexError, csv.Error) as error:
-        raise DataError(
-            f"{path} is not a whole predictions file ({error}). Make it again with: onsight evaluate RUN"
-        ) from error
-    return Predictions([_uncell(row[0]) for row in rows], labels, probabilities, classes)
 
 
 def _check(labels: np.ndarray, probabilities: np.ndarray, classes: int) -> None:
@@ -333,14 +226,3 @@ def _top_k_accuracy(labels: np.ndarray, probabilities: np.ndarray, k: int) -> fl
 def _number(value: float) -> float | None:
     """Return a float that JSON can hold."""
     return float(value) if math.isfinite(value) else None
-
-
-def csv_cell(text: str) -> str:
-    """Return `text` as a quoted CSV cell that no spreadsheet runs."""
-    guard = "'" if text.startswith(GUARDED) else ""
-    return f'"{guard}{text}"' if '"' not in text else '"' + guard + text.replace('"', '""') + '"'
-
-
-def _uncell(text: str) -> str:
-    """Undo the guard of `csv_cell`; the csv module has undone the quotes."""
-    return text.removeprefix("'")

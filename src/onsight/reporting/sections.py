@@ -17,21 +17,15 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from onsight.core.errors import RunError, plain
+from onsight.core.errors import RunError
 from onsight.core.files import read_lines
+from onsight.core.text import count, percent, percent_number, plain, short
 from onsight.display import svg
-from onsight.exporting.contract import HEADING, table_rows
-from onsight.metrics.scores import (
-    calibration,
-    calibration_error,
-    coverage_curve,
-    percent,
-    percent_number,
-    read_predictions,
-    with_temperature,
-)
-from onsight.runs.records import comparison_lines, count, place, read_object, short
-from onsight.runs.run import Run
+from onsight.metrics.predictions_csv import read_predictions
+from onsight.metrics.scores import calibration, calibration_error, coverage_curve, with_temperature
+from onsight.reporting.export_table import HEADING, table_rows
+from onsight.reporting.teacher_lines import comparison_lines
+from onsight.runs.run import Run, place, read_object
 
 CIFAR10_FACTS = (
     "One human annotator gets 95.24 % right, the majority of about 51 people 99.21 % (CIFAR-10H).",

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
+import shlex
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onsight.core.errors import RunError
-from onsight.core.files import read_lines, write_atomic, write_json
+from onsight.core.errors import OnsightError, RunError
+from onsight.core.files import now, read_lines, write_atomic, write_json
+from onsight.core.text import plain
 
 if TYPE_CHECKING:
     import keras
@@ -203,7 +205,10 @@ class Run:
     def _repr_html_(self) -> str:
         from onsight.display import notebook
 
-        return notebook.run(self)
+        evaluations: dict[str, dict[str, Any]] = {}
+        with contextlib.suppress(OnsightError):  # a damaged evaluation keeps nobody from looking at the run
+            evaluations = read_evaluations(self)
+        return notebook.run(self, evaluations)
 
 
 def open_run(path: str | Path | Run, *, finished: bool | None = True) -> Run:
@@ -240,6 +245,47 @@ def list_runs(root: str | Path | None = None) -> list[Run]:
     return sorted(runs, key=lambda run: (run.record.get("created", ""), run.name))
 
 
-def now() -> str:
-    """Return the time as ISO 8601 in UTC, to the microsecond: what `latest` sorts by."""
-    return datetime.now(UTC).isoformat()
+def read_evaluations(run: Run) -> dict[str, dict[str, Any]]:
+    """Return every finished evaluation's metrics by name, `test` first; none of weights that the run no longer has."""
+    folders = sorted(run.evaluation_folder().parent.glob("*/metrics.json"), key=lambda path: path.parent.name)
+    found = {path.parent.name: read_object(path) for path in folders}
+    weights = (read_object(run.model_folder / "model.json") or {}).get("weights_sha256")
+    for name, metrics in found.items():
+        if not isinstance(metrics, dict) or "accuracy" not in metrics:
+            raise RunError(
+                f"{run.evaluation_folder(name) / 'metrics.json'} is damaged. Mend it: onsight evaluate {place(run)}"
+            )
+    return {
+        name: metrics
+        for name, metrics in sorted(found.items(), key=lambda item: item[0] != "test")
+        if metrics and metrics.get("weights_sha256", weights) == weights
+    }
+
+
+def read_history(run: Run) -> list[dict[str, Any]]:
+    """Return the epochs in order; of one that was repeated after a crash, the last. Not-finite figures become None."""
+    rows = {}
+    for line in read_lines(run.folder / "history.jsonl"):
+        if line.get("event") == "epoch" and isinstance(line.get("epoch"), int):
+            rows[line["epoch"]] = {
+                key: None if isinstance(value, float) and not math.isfinite(value) else value
+                for key, value in line.items()
+            }
+    return [rows[epoch] for epoch in sorted(rows)]
+
+
+def read_object(path: Path) -> dict[str, Any] | None:
+    """Return a JSON object, None where there is no file. Raises RunError where the file is damaged."""
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except OSError:
+        return None
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"{path} is damaged: {error}.") from None
+    return value if isinstance(value, dict) else None
+
+
+def place(run: Run) -> str:
+    """Return how a command names the run: below `runs/`, never with the writer's own folders."""
+    name = run.folder.resolve()
+    return plain(shlex.quote(f"runs/{name.name}" if name.parent.name == "runs" else name.name))

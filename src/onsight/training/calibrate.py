@@ -6,14 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from onsight.metrics.scores import (
-    at_threshold,
-    calibration,
-    calibration_error,
-    choose_threshold,
-    fit_temperature,
-    percent,
-)
+from onsight.core.text import percent
+from onsight.metrics.scores import at_threshold, calibration, calibration_error, choose_threshold, fit_temperature
 
 
 def calibrate(

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from onsight.core.errors import SpecError
-from onsight.display.reporters import Reporter, make_reporter
+from onsight.core.progress import Reporter
+from onsight.display.reporters import make_reporter
 from onsight.runs.run import Run, open_run
 from onsight.spec import SHARED, TrainSpec
 from onsight.training.train import train

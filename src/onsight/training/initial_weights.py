@@ -17,12 +17,12 @@ import numpy as np
 
 from onsight.core.errors import DownloadError, ModelFileError, OnsightError, SpecError
 from onsight.core.files import checksum, expanded, sha256, write_atomic
-from onsight.data.dataset import Progress
+from onsight.core.progress import Progress
 from onsight.data.download import download
 from onsight.models.model_file import ModelDescription, read_description, read_tensors
 from onsight.models.registry import layer_table
+from onsight.spec import DEFAULT, IMAGENET
 from onsight.training.hdf5 import read_h5
-from onsight.training.phases import DEFAULT, IMAGENET
 
 if TYPE_CHECKING:
     import keras

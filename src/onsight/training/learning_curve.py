@@ -13,13 +13,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from onsight.core.errors import SpecError
-from onsight.core.files import make_folder, write_json
-from onsight.data.dataset import load_dataset
-from onsight.display.reporters import Reporter, make_reporter
-from onsight.metrics.intervals import deviation, mean
-from onsight.metrics.scores import percent, wilson
-from onsight.reporting import plots
-from onsight.runs.run import Run, now
+from onsight.core.files import make_folder, now, write_json
+from onsight.core.progress import Reporter
+from onsight.core.text import percent
+from onsight.data.load import load_dataset
+from onsight.display.reporters import make_reporter
+from onsight.metrics.intervals import deviation, mean, wilson
+from onsight.reporting import plot_style, plots
+from onsight.runs.run import Run
 from onsight.spec import TrainSpec
 from onsight.training.train import same_start, train
 
@@ -129,7 +130,7 @@ def learning_curve(
     folder = out or unused(Path("curves"), str(points[0]["data"]))
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "curve.json", record)
-    plots.save(plots.learning_curve(points, fit, record["verdict"]["headline"]), folder / "curve.png")
+    plot_style.save(plots.learning_curve(points, fit, record["verdict"]["headline"]), folder / "curve.png")
     return Curve(folder, record)
 
 

@@ -19,6 +19,8 @@ import numpy as np
 from onsight.core.backend import dtype_policy, to_numpy
 from onsight.core.errors import Interrupted, RunError, SpecError, TrainingError
 from onsight.core.files import is_disk_full, sync_folder
+from onsight.core.progress import Reporter
+from onsight.core.text import seconds_of
 from onsight.data.batches import (
     Examples,
     Plan,
@@ -29,7 +31,6 @@ from onsight.data.batches import (
     steps_per_epoch,
     training_batches,
 )
-from onsight.display.reporters import Reporter
 from onsight.imaging.augment import mirrors
 from onsight.inference.engines import Answer
 from onsight.inference.litert import add_litert
@@ -47,7 +48,7 @@ from onsight.training.schedules import judge_anew, judge_epoch, new_judge, rate_
 from onsight.training.steps import Loss, assign, balanced, make_head_step, make_optimizer, make_step
 from onsight.training.teacher import inherit_weights, open_teacher
 from onsight.training.tensorboard import EventLog
-from onsight.training.time_budget import seconds_of, steps_in
+from onsight.training.time_budget import steps_in
 from onsight.training.zero_weights import UPDATES, scheduled, smallest_masked
 
 if TYPE_CHECKING:

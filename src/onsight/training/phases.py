@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from onsight.spec import FROM_SCRATCH
+
 FINE = 0.1  # of the learning rate, for layers that have learned before
-IMAGENET, FROM_SCRATCH = "imagenet", "none"  # what `weights` may say beside a path
-DEFAULT = "efficientnetv2_b0"  # for photos, where nobody names a network
 
 
 class Phase(NamedTuple):

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from onsight.core.errors import SpecError
 from onsight.imaging.augment import UNFLIPPED
 from onsight.models.registry import MODELS, check_size
-from onsight.spec import DEFAULT_PRESET, PRESETS, TrainSpec
-from onsight.training.phases import FROM_SCRATCH
+from onsight.spec import DEFAULT_PRESET, FROM_SCRATCH, PRESETS, TrainSpec
 
 if TYPE_CHECKING:
     from onsight.training.initial_weights import Start

@@ -12,12 +12,12 @@ import numpy as np
 
 from onsight.core.errors import RunError
 from onsight.core.files import write_json
-from onsight.display.reporters import Reporter
+from onsight.core.progress import Reporter
 from onsight.inference.engines import Answer, open_engine
 from onsight.inference.predict import probabilities
 from onsight.metrics.intervals import paired
 from onsight.models.model_file import read_description
-from onsight.runs.records import comparison_lines
+from onsight.reporting.teacher_lines import comparison_lines
 from onsight.runs.run import Run, open_run
 from onsight.training.zero_weights import zero_share
 

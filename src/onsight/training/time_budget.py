@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import re
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Protocol
 
 from onsight.core.errors import TrainingError
 
 if TYPE_CHECKING:
-    from onsight.training.loop import Loop
+    import numpy as np
 
+    from onsight.data.batches import Examples, Plan
+    from onsight.training.steps import Step
 
 TIMED = 8  # steps that are timed, after one that compiles
 LEAST = 20  # fewer steps are no training
@@ -19,22 +21,26 @@ MARGIN = 0.9  # share of the time that is planned for: machines are not equally 
 FINISH = 5.0  # seconds for what follows the last epoch, beside answering for the validation pictures once more
 
 
-def seconds_of(text: str) -> float:
-    """Return a duration in seconds.
+class Timed(Protocol):
+    """What is timed of a training (`loop.Loop`)."""
 
-    >>> seconds_of("90s"), seconds_of("5m"), seconds_of("1.5h")
-    (90.0, 300.0, 5400.0)
+    step: Step
+    steps: int  # of an epoch
+    batch_size: int
+    validation: Examples
+    began: float  # by time.perf_counter
 
-    Raises:
-        ValueError: it is none, or zero.
-    """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh])", text.strip())
-    if not found or not float(found[1]):
-        raise ValueError(f"'{text}' is no duration. Expected a number and a unit, like 90s, 5m or 1.5h.")
-    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
+    def plan(self, epoch: int) -> Plan:
+        """Return what an epoch, from 0, shows."""
+
+    def outcomes(self, plan: Plan, rates: np.ndarray, start: int) -> Iterator[tuple[Any, Any]]:
+        """Train on an epoch's batches; yield each one's loss and number of right answers."""
+
+    def validate(self) -> tuple[float, float]:
+        """Answer for the validation pictures."""
 
 
-def steps_in(loop: Loop, budget: float) -> int:
+def steps_in(loop: Timed, budget: float) -> int:
     """Return how many training steps, each epoch's validation included, fit into what is left of `budget` seconds.
 
     Some steps are taken for it, and everything that they changed is put back.

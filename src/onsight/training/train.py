@@ -17,23 +17,26 @@ from onsight.checks.keep_list import read_keep_list
 from onsight.core.backend import choose_backend, choose_precision, dtype_policy, environment, use_backend
 from onsight.core.errors import Interrupted, RunError, SpecError
 from onsight.core.files import expanded, sha256, write_json
+from onsight.core.progress import Reporter
+from onsight.core.text import percent, points
 from onsight.data.batches import Examples
-from onsight.data.dataset import DATASETS, UNMIRRORED, Dataset, load_dataset
+from onsight.data.dataset import Dataset
+from onsight.data.load import DATASETS, UNMIRRORED, load_dataset
 from onsight.data.pixel_cache import Pixels, load_pixels, median_side
 from onsight.data.split import few_shots, membership, recorded_parts, split
-from onsight.display.reporters import Reporter, make_reporter
-from onsight.metrics.intervals import deviation, mean, points
-from onsight.metrics.scores import percent
+from onsight.display.reporters import make_reporter
+from onsight.metrics.intervals import deviation, mean
 from onsight.models.custom import check_network
 from onsight.models.registry import MODELS
-from onsight.reporting import plots
-from onsight.reporting.report import command_for, report
+from onsight.reporting import plot_style, plots
+from onsight.reporting.commands import command_for
+from onsight.reporting.report import report
 from onsight.runs.run import Run, open_run
-from onsight.spec import TrainSpec
+from onsight.spec import FROM_SCRATCH, IMAGENET, TrainSpec
 from onsight.training.checkpoints import load_checkpoint, numbered
 from onsight.training.initial_weights import Start, default_start, file_of, find_start
 from onsight.training.loop import at_any_size, build, fit
-from onsight.training.phases import FROM_SCRATCH, IMAGENET, plan_phases
+from onsight.training.phases import plan_phases
 from onsight.training.resolve import resolve
 from onsight.training.teacher import named, say_difference
 
@@ -265,7 +268,7 @@ def fit_and_report(
     fit(run, spec, training, validation, show, callbacks)
     if spec.teacher:
         say_difference(run, spec.teacher, *validation, show)
-    plots.save(plots.curves(run.history()), run.folder / "curves.png")
+    plot_style.save(plots.curves(run.history()), run.folder / "curves.png")
     report(run)
     return run
 

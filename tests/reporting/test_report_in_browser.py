@@ -10,7 +10,8 @@ import pytest
 
 from onsight.evaluation.slices import measure
 from onsight.evaluation.thumbnails import write_thumbnails
-from onsight.metrics.scores import score, write_predictions
+from onsight.metrics.predictions_csv import write_predictions
+from onsight.metrics.scores import score
 from onsight.reporting.report import report
 
 CHROMIUM = Path("/usr/bin/chromium")

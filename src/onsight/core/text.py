@@ -1,0 +1,117 @@
+"""Text for people: percentages, durations, counts, and strangers' names made safe for one line."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+
+def printable(text: str) -> str:
+    """Return text that may hold a stranger's file or class names without what would steer a terminal; lines stay."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else "\ufffd" for letter in text)
+
+
+def plain(text: str) -> str:
+    """Return a stranger's text for one line: without newlines, escapes, marks that turn the reading direction."""
+    return printable(text).replace("\n", "\ufffd")
+
+
+def epoch_line(row: Mapping[str, Any]) -> str:
+    """Return an epoch's numbers in columns that line up."""
+    parts = [f"epoch {row['epoch']:>{len(str(row['epochs']))}}/{row['epochs']}"]
+    parts.append(f"loss {row['loss']:.3f}  {row['accuracy']:6.1%}")
+    if row.get("val_loss") is not None:
+        parts.append(f"validation {row['val_loss']:.3f}  {row['val_accuracy']:6.1%}")
+    parts.append(f"{row['images_per_second']:,.0f} img/s  {duration(row['seconds'])}")
+    if row.get("seconds_left"):
+        parts.append(f"{duration(row['seconds_left'])} left")
+    return "  ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as 8.4 s, 0:42, 12:05 or 1:02:05.
+
+    >>> duration(8.44), duration(42), duration(3725)
+    ('8.4 s', '0:42', '1:02:05')
+    """
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def percent(share: float | None) -> str:
+    """Return a share as text, "78.4 %"; decimals are added rather than rounding 99.96 % to 100 % or 0.04 % to 0 %.
+
+    >>> percent(0.78412), percent(0.99961), percent(1.0), percent(None)
+    ('78.4 %', '99.96 %', '100.0 %', '–')
+    """
+    return "–" if share is None else f"{percent_number(share)} %"
+
+
+def percent_number(share: float) -> str:
+    """Return `percent` without its sign, for intervals: "77.6 to 79.2"."""
+    for decimals in range(1, 7):
+        text = f"{100 * share:.{decimals}f}"
+        if float(text) not in (0.0, 100.0) or share in (0.0, 1.0):
+            break
+    return text
+
+
+def points(share: float) -> str:
+    """Return a difference of shares in percentage points.
+
+    >>> points(0.0319), points(-0.0004), points(0.0)
+    ('3.2', '−0.04', '0.0')
+    """
+    text = f"{100 * share:.1f}"
+    if float(text) == 0:
+        text = f"{100 * share:.2f}" if abs(share) >= 5e-5 else "0.0"
+    return text.replace("-", "−")
+
+
+def chance(p: float) -> str:
+    """Return a p-value as text.
+
+    >>> chance(0.0312), chance(1e-9), chance(0.5), chance(1.0)
+    ('p = 0.031', 'p < 0.0001', 'p = 0.50', 'p = 1')
+    """
+    if math.isnan(p):
+        return "p unknown"
+    if p < 1e-4:
+        return "p < 0.0001"
+    return "p = 1" if p > 0.995 else f"p = {p:.2f}" if p >= 0.1 else f"p = {p:.2g}"
+
+
+def short(name: Any, most: int = 40) -> str:
+    """Return a stranger's name for a sentence: plain, and cut with an ellipsis."""
+    text = plain(str(name))
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def times(n: int) -> str:
+    """Return how often: never, once, twice, 3 times."""
+    return {0: "never", 1: "once", 2: "twice"}.get(n, f"{n:,} times")
+
+
+def count(n: int, one: str) -> str:
+    """Return a number with its noun: 1 picture, 2 pictures."""
+    return f"{n:,} {one}{'' if n == 1 else 's'}"
+
+
+def seconds_of(text: str) -> float:
+    """Return a duration in seconds.
+
+    >>> seconds_of("90s"), seconds_of("5m"), seconds_of("1.5h")
+    (90.0, 300.0, 5400.0)
+
+    Raises:
+        ValueError: it is none, or zero.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh])", text.strip())
+    if not found or not float(found[1]):
+        raise ValueError(f"'{text}' is no duration. Expected a number and a unit, like 90s, 5m or 1.5h.")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]

@@ -1,0 +1,39 @@
+"""Work on several threads."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+CHUNK = 64  # images per task
+SLOW = 1e-3  # seconds per image: above this, threads pay
+
+
+def each(read: Callable[[int], None], count: int) -> Iterator[int]:
+    """Call read(index) for each index below `count`; yield now and then how many are done.
+
+    Large pictures are read on all cores: Pillow lets go of the interpreter while it decodes and resizes. Small ones on
+    this thread alone: handing the interpreter back and forth takes longer than they do (60,000 JPEG files of 32 px on
+    two cores: 24 s on two threads, 13 s on one).
+    """
+    probe = min(count, 16)
+    started = time.perf_counter()
+    for index in range(probe):
+        read(index)
+    slow = time.perf_counter() - started > SLOW * probe
+
+    def chunk(start: int) -> int:
+        stop = min(start + CHUNK, count)
+        for index in range(start, stop):
+            read(index)
+        return stop
+
+    yield probe
+    starts = range(probe, count, CHUNK)
+    if not slow:
+        yield from map(chunk, starts)
+        return
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        yield from threads.map(chunk, starts)

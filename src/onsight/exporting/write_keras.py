@@ -1,0 +1,31 @@
+"""Writes a .keras file of standard layers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from onsight.exporting.judge import Precision
+
+if TYPE_CHECKING:
+    import keras
+
+
+def write_keras(model_folder: Path, path: Path, precision: Precision, pictures: np.ndarray) -> None:
+    """Write a .keras file that needs nothing but Keras: our layers become Keras' own, which compute the same."""
+    import keras
+
+    from onsight.core.backend import to_numpy
+    from onsight.models.fold_batch_norm import plain_config
+    from onsight.models.layers import standard
+    from onsight.models.model_file import load_model
+
+    def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
+        return standard(layer).from_config(plain_config(layer))
+
+    model = load_model(model_folder)
+    plain = keras.models.clone_model(model, clone_function=copy)
+    plain.set_weights([to_numpy(weight) for weight in model.weights])
+    plain.save(path)

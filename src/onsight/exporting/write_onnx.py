@@ -1,0 +1,42 @@
+"""Writes ONNX files with tf2onnx."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onsight.core.files import write_atomic
+from onsight.exporting.judge import Precision
+from onsight.exporting.write_saved_model import tensorflow_function
+
+
+def write_onnx(model_folder: Path, path: Path, precision: Precision, pictures: np.ndarray) -> None:
+    """Write an ONNX file with tf2onnx."""
+    from onsight.models.fold_batch_norm import fold_batch_norms
+    from onsight.models.model_file import load_model
+
+    write_atomic(path, to_onnx(*tensorflow_function(fold_batch_norms(load_model(model_folder)))))
+
+
+def to_onnx(function: Any, signature: list[Any]) -> bytes:
+    """Return a tf.function as an ONNX file."""
+    import tf2onnx
+
+    # Version 17 of the operations: every runtime of the last years has it, and it holds all that we need.
+    made, _ = tf2onnx.convert.from_function(
+        function, input_signature=signature, opset=17, custom_op_handlers={"Erfc": (complement_erf, [])}
+    )
+    content: bytes = made.SerializeToString()
+    return content
+
+
+def complement_erf(graph: Any, node: Any, name: str, arguments: Any) -> None:
+    """Replace TensorFlow's Erfc, which gelu has and tf2onnx does not know, by 1 - Erf."""
+    inputs, outputs = list(node.input), list(node.output)
+    shapes, types = node.output_shapes, node.output_dtypes
+    graph.remove_node(node.name)
+    one = graph.make_const(f"{name}/one", np.ones((), np.float32)).output
+    erf = graph.make_node("Erf", inputs, shapes=shapes, dtypes=types).output
+    graph.make_node("Sub", [one[0], erf[0]], name=name, outputs=outputs, shapes=shapes, dtypes=types)

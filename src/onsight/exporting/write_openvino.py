@@ -1,0 +1,58 @@
+"""Writes OpenVINO's model.xml and model.bin, from the .tflite file."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onsight.exporting.formats import FORMATS
+from onsight.exporting.judge import Precision
+from onsight.exporting.write_litert import litert_content
+
+
+def write_openvino(model_folder: Path, path: Path, precision: Precision, pictures: np.ndarray) -> None:
+    """Write OpenVINO's model.xml and model.bin, read from the .tflite file."""
+    import openvino
+
+    made = to_openvino(litert_content(model_folder))
+    made.inputs[0].get_tensor().set_names({"image"})
+    made.outputs[0].get_tensor().set_names({"probabilities"})
+    path.mkdir()
+    openvino.save_model(made, str(path / FORMATS["openvino"].opened), compress_to_fp16=False)
+
+
+def to_openvino(content: bytes) -> Any:
+    """Return a .tflite file's model as OpenVINO's.
+
+    Not by `openvino.convert_model`: that one reports its use over the network.
+    """
+    import openvino
+
+    with tempfile.TemporaryDirectory() as scratch:
+        source = Path(scratch) / "model.tflite"  # it knows the format by the name
+        source.write_bytes(content)
+        made = openvino.Core().read_model(source)
+    pool_first(made)
+    return made
+
+
+def pool_first(model: Any) -> None:
+    """Put a maximum with the least float32, which changes nothing, behind each max-pooling that no convolution or ReLU
+    follows, in place.
+
+    OpenVINO 2026.4's processor plugin computes convolution, max-pooling, activation in another order, the pooling last:
+    right for activations that never fall, wrong for silu, gelu, hard silu, mish. It does not look past a maximum.
+    """
+    from openvino import opset8
+
+    least = opset8.constant(np.finfo(np.float32).min, np.float32)
+    for node in model.get_ops():
+        if node.get_type_name() == "MaxPool":
+            readers = node.output(0).get_target_inputs()
+            if any(reader.get_node().get_type_name() not in ("Convolution", "Relu") for reader in readers):
+                same = opset8.maximum(node.output(0), least)
+                for reader in readers:
+                    reader.replace_source_output(same.output(0))

@@ -1,0 +1,138 @@
+"""Blurs: Gaussian, defocus, motion, zoom, glass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from onsight.imaging.augment import blur
+from onsight.imaging.sampling import _bytes, _scale
+
+ANGLES = 31  # directions that a motion can have
+
+# Blur: sums of shifted pictures --------------------------------------------------------------------------------------
+
+
+def gaussian_blur(images: np.ndarray, sd: float, rng: np.random.Generator) -> np.ndarray:
+    """Blur by a Gaussian of this standard deviation in pixels."""
+    return _bytes(blur(images.astype(np.float32), np.full((len(images), 2), sd * _scale(images), np.float32)))
+
+
+def defocus_blur(images: np.ndarray, lens: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
+    """Blur by a disk of this radius, softened by a Gaussian of this standard deviation, both in pixels."""
+    from scipy.ndimage import gaussian_filter
+
+    radius, sd = (each * _scale(images) for each in lens)
+    reach = int(radius + 2 * sd + 1)
+    offsets = np.arange(-reach, reach + 1)
+    disk = (offsets[:, None] ** 2 + offsets**2 <= radius**2).astype(np.float32)
+    disk = gaussian_filter(disk / disk.sum(), sd, truncate=2)
+    taps = [(y - reach, x - reach, float(disk[y, x])) for y, x in np.argwhere(disk > 1e-4).tolist()]
+    return _bytes(_shifted_sum(images.astype(np.float32), taps, "reflect"))
+
+
+def motion_blur(images: np.ndarray, motion: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
+    """Blur each picture along a half-sided Gaussian of this radius and sd, in pixels, at an angle within 45 degrees."""
+    return _bytes(_move(images.astype(np.float32), motion, 0, rng))
+
+
+def _move(images: np.ndarray, motion: tuple[float, float], angle: float, rng: np.random.Generator) -> np.ndarray:
+    """Blur (n, side, side, ...) float32 along lines that lie within 45 degrees of `angle`, the border repeated.
+
+    As ImageMagick draws them: 2 radius + 1 steps of one pixel, to the nearest pixel each.
+    """
+    radius, sd = (each * images.shape[1] / 32 for each in motion)
+    steps = np.arange(2 * np.ceil(radius) + 1)
+    weights = np.exp(-0.5 * (steps / sd) ** 2)
+    steps = steps[weights > 1e-3]
+    weights = (weights / weights[: len(steps)].sum())[: len(steps)].tolist()
+    moved = np.empty_like(images)
+    chosen = rng.integers(0, ANGLES, len(images))
+    for i in np.unique(chosen):
+        direction = np.radians(angle + 90 * (i + 0.5) / ANGLES - 45)
+        rows, columns = (np.rint(steps * each).astype(int).tolist() for each in (np.sin(direction), np.cos(direction)))
+        same = np.flatnonzero(chosen == i)
+        moved[same] = _shifted_sum(images[same], list(zip(rows, columns, weights, strict=True)), "edge")
+    return moved
+
+
+def _shifted_sum(images: np.ndarray, taps: Sequence[tuple[int, int, float]], border: str) -> np.ndarray:
+    """Return sum of weight * picture moved by (rows, columns), of (n, H, W, ...) float32; the weights come in taps."""
+    height, width = images.shape[1:3]
+    rows, columns, _ = zip(*taps, strict=True)
+    top, left = max(0, -min(rows)), max(0, -min(columns))
+    around = [(0, 0), (top, max(0, *rows)), (left, max(0, *columns)), *[(0, 0)] * (images.ndim - 3)]
+    padded = np.pad(images, around, border)  # type: ignore[call-overload]
+    total, part = np.zeros_like(images), np.empty_like(images)
+    for weight in sorted({tap[2] for tap in taps}):
+        views = [padded[:, top + y : top + y + height, left + x : left + x + width] for y, x, w in taps if w == weight]
+        if len(views) == 1:
+            np.multiply(views[0], weight, out=part)
+        else:
+            np.add(views[0], views[1], out=part)
+            for view in views[2:]:
+                part += view
+            part *= weight
+        total += part
+    return total
+
+
+def zoom_blur(images: np.ndarray, end: float, rng: np.random.Generator) -> np.ndarray:
+    """Return the mean of the picture and its centre enlarged by 1, 1.01 and so on, up to but without `end`."""
+    n, side = images.shape[:2]
+    columns = images.transpose(1, 2, 0, 3).reshape(side * side, n * 3).astype(np.float32)
+    blurred = _zooms(side, end) @ columns
+    return _bytes(blurred.reshape(side, side, n, 3).transpose(2, 0, 1, 3))
+
+
+@lru_cache(maxsize=8)
+def _zooms(side: int, end: float) -> Any:
+    """Return the sparse (side², side²) matrix by which `zoom_blur` multiplies the pixels of a picture."""
+    from scipy import sparse
+
+    factors = np.arange(1, end - 1e-9, 0.01)
+    axes = [sparse.csr_array(_zoom(side, factor)) for factor in factors]
+    total = sum((sparse.kron(axis, axis, "csr") for axis in axes), sparse.eye_array(side * side, format="csr"))
+    return (total / (len(factors) + 1)).astype(np.float32)
+
+
+def _zoom(side: int, factor: float) -> np.ndarray:
+    """Return the (side, side) float32 matrix that enlarges the centre of a line of pixels to the whole, linearly."""
+    cut = int(np.ceil(side / factor))
+    enlarged = round(cut * factor)
+    taken = np.arange(side) + (enlarged - side) // 2
+    place = (side - cut) // 2 + np.clip(taken * (cut - 1) / max(enlarged - 1, 1), 0, cut - 1)
+    weights: np.ndarray = np.clip(1 - np.abs(place[:, None] - np.arange(side)), 0, None)
+    return weights.astype(np.float32)
+
+
+def glass_blur(images: np.ndarray, glass: tuple[float, int, int], rng: np.random.Generator) -> np.ndarray:
+    """Blur, exchange pixels with a random neighbour in so many passes, and blur again: (sd, distance, passes).
+
+    A neighbour lies at most the distance up or left, or one less down or right, and a pixel moves once a pass: by 0.6
+    pixels (root mean square) at distance 1. The published pictures' program copies where it means to exchange, and
+    moves them by 0.5; one exchange after the other would carry pixels through the whole picture, 1.2 on average.
+    """
+    sd, distance, passes = glass[0], max(1, round(glass[1] * _scale(images))), glass[2]
+    n, side = images.shape[:2]
+    pixels = np.zeros((n, side, side, 4), np.uint8)
+    pixels[..., :3] = gaussian_blur(images, sd, rng)
+    flat = pixels.view(np.uint32).ravel()  # a pixel is a number
+    every = np.arange(distance, side - distance + 1)
+    first = np.arange(n)[:, None] * (side * side)
+    for _ in range(passes):
+        moved = np.zeros(len(flat), bool)
+        # Pixels on a grid as wide as two distances cannot meet, so that all of them are exchanged at once.
+        for phase in range(4 * distance * distance):
+            rows, columns = (every[start :: 2 * distance] for start in divmod(phase, 2 * distance))
+            here = (rows[:, None] * side + columns).ravel() + first
+            moves = rng.integers(-distance, distance, (2, *here.shape), np.int32)
+            there = here + moves[0] * side + moves[1]
+            free = ~(moved[here] | moved[there])
+            here, there = here[free], there[free]
+            moved[here] = moved[there] = True
+            flat[here], flat[there] = flat[there], flat[here]  # indexing has copied both
+    return gaussian_blur(pixels[..., :3], sd, rng)

@@ -1,0 +1,119 @@
+"""Weather: snow, frost, fog."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from onsight.imaging.blurs import _move, _zoom
+from onsight.imaging.sampling import _bytes, _scale
+
+# Weather -------------------------------------------------------------------------------------------------------------
+
+
+class Snowfall(NamedTuple):
+    """Brightness of the flakes before the threshold, their size, and how the wind blurs them; the light."""
+
+    mean: float
+    sd: float
+    zoom: float
+    threshold: float
+    radius: float
+    motion_sd: float
+    kept: float  # share of the picture against its whitened grey
+
+
+def snow(images: np.ndarray, fall: Snowfall, rng: np.random.Generator) -> np.ndarray:
+    """Whiten the picture and add flakes blown by the wind, and the same flakes turned by half."""
+    side = images.shape[1]
+    flakes = rng.standard_normal(images.shape[:3], np.float32) * fall.sd + fall.mean
+    if (factor := fall.zoom * _scale(images)) > 1:
+        axis = _zoom(side, factor)
+        flakes = axis @ flakes @ axis.T
+    flakes = np.where(flakes < fall.threshold, 0, np.minimum(flakes, 1))
+    flakes = _move(flakes, (fall.radius, fall.motion_sd), -90, rng)
+    flakes += flakes[:, ::-1, ::-1].copy()
+    snowed = images.astype(np.float32)
+    grey = snowed @ np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601
+    grey = grey * (1.5 * (1 - fall.kept)) + 127.5 * (1 - fall.kept)
+    white = np.maximum(snowed * (1 - fall.kept), grey[..., None])
+    snowed *= fall.kept
+    snowed += white
+    snowed += flakes[..., None] * 255
+    return _bytes(snowed)
+
+
+def frost(images: np.ndarray, weights: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
+    """Add a piece of a frosted window: weights of the picture and of the frost."""
+    n, side = images.shape[:2]
+    window = _window(side)
+    places = rng.integers(0, len(window) - side, (n, 2))
+    mixed = images * np.float32(weights[0])
+    for picture, (top, left) in zip(mixed, places.tolist(), strict=True):
+        picture += window[top : top + side, left : left + side] * np.float32(weights[1])
+    return _bytes(mixed)
+
+
+@lru_cache(maxsize=2)
+def _window(side: int) -> np.ndarray:
+    """Draw the window, (4 side, 4 side, 3) float32 in 0..255: ridges of smooth noise, bluish white on grey."""
+    from scipy.ndimage import map_coordinates, zoom
+
+    rng = np.random.default_rng(0)
+    size = 4 * side
+
+    def smooth(cells: int) -> Any:
+        return zoom(rng.standard_normal((cells + 4, cells + 4)), size / cells, order=3)[:size, :size]
+
+    rows, columns = np.mgrid[:size, :size].astype(float)
+    bend = size / 20
+    ridges = np.zeros((size, size))
+    for octave, cells in enumerate((12, 24, 48)):
+        field = map_coordinates(smooth(cells), [rows + bend * smooth(6), columns + bend * smooth(6)], mode="reflect")
+        ridges += np.exp(-3 * np.abs(field)) * 0.75**octave
+    thick = 1 / (1 + np.exp(-1.5 * smooth(5)))  # 0 where the window is nearly clear
+    white = np.clip(0.12 + 0.55 * ridges * (0.35 + thick), 0, 1)[..., None]
+    tinted: np.ndarray = np.clip(white * (1 - 0.16 * (1 - white) * np.array([1.0, 0.4, -0.4])), 0, 1)
+    return (255 * tinted).astype(np.float32)
+
+
+def fog(images: np.ndarray, density: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
+    """Add a cloud, a plasma fractal: (strength, decay); then darken, so that the brightest keeps its brightness."""
+    strength, decay = density
+    side = images.shape[1]
+    brightest = images.max(axis=(1, 2, 3)).astype(np.float32)[:, None, None, None]  # (n, 1, 1, 1)
+    clouds = _plasma(len(images), 1 << (side - 1).bit_length(), decay, rng)[:, :side, :side, None]
+    fogged = images + clouds * np.float32(255 * strength)
+    fogged *= brightest / (brightest + 255 * strength)
+    return _bytes(fogged)
+
+
+def _plasma(n: int, side: int, decay: float, rng: np.random.Generator) -> np.ndarray:
+    """Return n fractals (n, side, side) float32 from 0 to 1, by the diamond-square algorithm; side a power of two.
+
+    They go on beyond their borders. What is added at random falls by the square of `decay` from one step to the next,
+    as it does in CIFAR-10-C.
+    """
+    heights = np.zeros((n, side, side), np.float32)
+    step, wobble = side, np.float32(1)
+
+    def middle(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """Return the mean of four neighbours, given as two pairs' sums, and something random."""
+        means: np.ndarray = (first + second) / 4
+        means += (rng.random(first.shape, np.float32) * 2 - 1) * wobble
+        return means
+
+    while step >= 2:
+        half = step // 2
+        corners = heights[:, ::step, ::step]
+        pairs = corners + np.roll(corners, -1, 1)
+        centres = heights[:, half::step, half::step] = middle(pairs, np.roll(pairs, -1, 2))
+        across, down = corners + np.roll(corners, -1, 2), corners + np.roll(corners, -1, 1)
+        heights[:, ::step, half::step] = middle(across, centres + np.roll(centres, 1, 1))
+        heights[:, half::step, ::step] = middle(down, centres + np.roll(centres, 1, 2))
+        step, wobble = half, wobble / np.float32(decay) ** 2
+    heights -= heights.min(axis=(1, 2), keepdims=True)
+    heights /= heights.max(axis=(1, 2), keepdims=True)
+    return heights

@@ -1,0 +1,201 @@
+"""How every plot looks: colours, fonts that have the glyphs, text that fits, headings, and saving."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from onsight.core.files import write_atomic
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+WIDTH = 6.4  # inches. 10 points are then 15 pixels in a report 700 wide, and 8 on a phone
+DPI = 200
+BOLD = 1.13  # how much wider bold letters are
+BLUE, ORANGE, INK, GREY, PALE = "#0072B2", "#D55E00", "#1b1f24", "#5b6570", "#e3e8ee"
+TICK, CROSS, BOX = "\u2713", "\u2717", "\u25a1"
+# For scripts that matplotlib's own font lacks; those that are installed are used, in this order.
+FALLBACK_FONTS = (
+    "Noto Sans CJK JP", "Noto Sans CJK SC", "Hiragino Sans", "PingFang SC", "Yu Gothic", "Microsoft YaHei",
+    "Malgun Gothic", "Apple SD Gothic Neo", "Noto Sans Devanagari", "Nirmala UI", "Noto Sans Thai", "Leelawadee UI",
+    "Arial Unicode MS", "Noto Emoji",
+)  # fmt: skip
+
+
+@contextlib.contextmanager
+def _style() -> Iterator[None]:
+    """Draw under matplotlib's defaults and ours, whatever the user's matplotlibrc says."""
+    from matplotlib import style
+
+    ours = {
+        "font.family": [family for family, _ in _fonts()],
+        "font.size": 10,
+        "text.parse_math": False,  # a class may be called $x$
+        "text.color": INK,
+        "axes.labelcolor": INK,
+        "axes.edgecolor": "#9aa4b0",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.color": PALE,
+        "grid.linewidth": 0.8,
+        "xtick.color": "#9aa4b0",
+        "ytick.color": "#9aa4b0",
+        "xtick.labelcolor": INK,
+        "ytick.labelcolor": INK,
+        "svg.hashsalt": "onsight",  # the same picture is the same bytes
+    }
+    with style.context(["default", ours]):
+        yield
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG or SVG, as the suffix says; atomically, and the same figure is the same bytes.
+
+    Raises ValueError for another suffix.
+    """
+    path = Path(path)
+    write_atomic(path, encode(figure, path.suffix.lower().removeprefix(".")))
+
+
+@_style()
+def encode(figure: Figure, kind: str = "png") -> bytes:
+    """Return a figure as the bytes of a "png" (200 dots an inch) or an "svg", without a date or a version in them."""
+    if kind not in ("png", "svg"):
+        raise ValueError(f"figures are saved as .png or .svg, not '.{kind}'")
+    content = io.BytesIO()
+    metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
+    figure.savefig(content, format=kind, dpi=DPI, facecolor="white", metadata=metadata)
+    return content.getvalue()
+
+
+def fit(text: str, inches: float, points: float) -> str:
+    """Return `text` as it can be drawn in so much room: printable, in the fonts there are, cut with an ellipsis.
+
+    >>> fit("a name that is much too long", 0.8, 10)
+    'a name t…'
+    """
+    text = "".join(BOX if _advance(letter) is None else letter for letter in text if letter.isprintable()).strip()
+    ends = list(itertools.accumulate((_advance(letter) or 1.0) * points / 72 for letter in text))
+    if not ends or ends[-1] <= inches:
+        return text or BOX
+    room = inches - points / 72  # an ellipsis is one em wide
+    return text[: max(1, sum(end <= room for end in ends))].rstrip() + "…"
+
+
+@functools.cache
+def _fonts() -> list[tuple[str, frozenset[int]]]:
+    """Return the fonts to draw with, each with the characters it has: matplotlib's own and what the system adds."""
+    from matplotlib import font_manager
+    from matplotlib.ft2font import FT2Font
+
+    installed = {entry.name: entry.fname for entry in font_manager.fontManager.ttflist}
+    families = ["DejaVu Sans", *(family for family in FALLBACK_FONTS if family in installed)]
+    return [(family, frozenset(FT2Font(installed[family]).get_charmap())) for family in families]
+
+
+@functools.cache
+def _advance(letter: str) -> float | None:
+    """Return a character's width in em, None where no font has it."""
+    from matplotlib import font_manager
+    from matplotlib.ft2font import FT2Font
+
+    (_, own), *others = _fonts()
+    if ord(letter) in own:
+        font = FT2Font(font_manager.findfont("DejaVu Sans"))
+        font.set_size(100, 72)
+        return font.load_char(ord(letter)).linearHoriAdvance / 6_553_600  # 16.16 fixed point at 100 points
+    return 1.0 if any(ord(letter) in characters for _, characters in others) else None
+
+
+def _column(history: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
+    """Return one figure of every epoch, NaN where there is none."""
+    values = [row.get(key) for row in history]
+    numbers = np.array([math.nan if value is None else value for value in values], float)
+    return np.where(np.isfinite(numbers), numbers, math.nan)
+
+
+def _drops(rate: np.ndarray) -> np.ndarray:
+    """Return (n,) bool: where the learning rate falls to 70 % or less beside an epoch in which it stood still."""
+    before, after = rate[:-1], rate[1:]
+    still = after == before
+    beside = np.append(False, still[:-1]) | np.append(still[1:], False) if len(still) else still
+    return np.append(False, (after <= 0.7 * before) & beside)[: len(rate)].astype(bool)
+
+
+def _dots(epochs: np.ndarray) -> dict[str, Any]:
+    """Return the marker of a line: dots while they can be told apart."""
+    return {"marker": "o", "markersize": 3.5} if len(epochs) <= 30 else {}
+
+
+def _two_lines(
+    axes: Axes, epochs: np.ndarray, training: np.ndarray, held_out: np.ndarray, best: Any, form: str
+) -> None:
+    """Draw a figure in training and in validation, and ring the latter's best."""
+    if np.isfinite(training).any():
+        axes.plot(
+            epochs, training, color=ORANGE, linestyle=(0, (4, 2)), linewidth=1.8, label="training", **_dots(epochs)
+        )
+    if not np.isfinite(held_out).any():
+        return
+    axes.plot(epochs, held_out, color=BLUE, linewidth=2.2, label="validation", **_dots(epochs))
+    at = int(best(held_out))
+    x, y = float(epochs[at]), float(held_out[at])
+    axes.plot(x, y, "o", markersize=10, markerfacecolor="none", markeredgecolor=INK, markeredgewidth=1.5, clip_on=False)
+    above = not training[at] > y  # on the side where the other line is not
+    late = x > 0.5 * (epochs[0] + epochs[-1])
+    axes.annotate(
+        f"best {form.format(y)}", (x, y), xytext=(4 if late else -4, 11 if above else -11), textcoords="offset points",
+        ha="right" if late else "left", va="bottom" if above else "top", fontweight="bold", color=BLUE,
+        bbox={"boxstyle": "round,pad=0.12", "facecolor": "white", "edgecolor": "none", "alpha": 0.85},
+    )  # fmt: skip
+    axes.margins(y=0.22)
+
+
+def _heading_height(lines: Sequence[str]) -> float:
+    return 0.14 + 0.23 * sum(map(bool, lines))
+
+
+def _heading(figure: Figure, lines: Sequence[str]) -> None:
+    """Write a finding at a figure's top, bold, and below it, grey, what is to be known of it."""
+    width, height = figure.get_size_inches()
+    for i, line in enumerate(filter(None, lines)):
+        size, look = (11.0, {"weight": "bold"}) if i == 0 else (9.5, {"color": GREY})
+        text = fit(line, width - 0.12, size * (BOLD if i == 0 else 1))
+        x, y = 0.06 / width, 1 - (0.17 + 0.23 * i) / height
+        figure.text(x, y, text, None, fontsize=size, va="center_baseline", **look)
+
+
+def _below_heading(figure: Figure, lines: Sequence[str]) -> None:
+    """Write a heading, and leave the rest of the figure to its constrained layout."""
+    _heading(figure, lines)
+    share = 1 - _heading_height(lines) / float(figure.get_figheight())
+    figure.get_layout_engine().set(rect=(0, 0, 1, share))  # type: ignore[union-attr, call-arg]
+
+
+def _sheet(height: float, width: float = WIDTH) -> tuple[Figure, Axes]:
+    """Return a figure whose only axes span it, without ticks; x and y are inches from the top left corner."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    axes.set_xlim(0, width)
+    axes.set_ylim(height, 0)
+    return figure, axes
+
+
+def _write(axes: Axes, x: float, y: float, text: str, size: float, **look: Any) -> None:
+    axes.text(x, y, text, fontsize=size, va="center_baseline", **look)

@@ -1,0 +1,193 @@
+"""The verdict: what a run's files say, in plain sentences, and what to do next. No Keras."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onsight.core.errors import RunError
+from onsight.core.files import read_lines
+from onsight.core.text import count, percent, percent_number, plain, short, times
+from onsight.metrics.intervals import wilson
+from onsight.reporting.commands import train_command
+from onsight.runs.run import Run, place, read_evaluations, read_history, read_object
+
+
+def verdict(folder: Path | str | Run, evaluation: str | None = None) -> list[str]:
+    """Return what is to be said about a run, in plain sentences, the last with the command to go on with.
+
+    `evaluation` is the folder's name below `evaluations/`; by default `test`, or whichever there is. The sentences are
+    safe to print: class names in them hold no control characters. Raises RunError as `report` does.
+    """
+    run = folder if isinstance(folder, Run) else Run(folder)
+    evaluations = read_evaluations(run)
+    chosen = evaluation or next(iter(evaluations), None)
+    if evaluation is not None and evaluation not in evaluations:
+        known = ", ".join(evaluations) or "none"
+        raise RunError(f"{run.folder} has no evaluation '{evaluation}'. It has: {known}.")
+    history = read_history(run)
+    metrics = evaluations[chosen] if chosen else None
+    sentences = _sentences(run, history, metrics, chosen)
+    advice, command = _next_step(run, history, metrics)
+    return [*sentences, f"{advice}: {command}"]
+
+
+def _sentences(run: Run, history: list[dict[str, Any]], metrics: dict[str, Any] | None, name: str | None) -> list[str]:
+    """Return the findings of `verdict`, without the next step."""
+    sentences = []
+    if metrics is None:
+        sentences.append(_state(run, history))
+    else:
+        low, high = metrics["accuracy_interval"]
+        what = "test pictures" if name == "test" else f"pictures in '{short(name or '')}'"
+        sentences += [
+            f"{percent(metrics['accuracy'])} of {metrics['n']:,} {what} right "
+            f"(95 %: {percent_number(low)} to {percent_number(high)}). Data: {plain(str(metrics.get('provenance')))}.",
+            _confusions(metrics),
+            _weakest(metrics),
+            _slices(read_object(run.evaluation_folder(name or "") / "slices.json")),
+            _trust(metrics),
+        ]
+    sentences.append(_over_fitting(run, history))
+    scored = sum(use.get("scored") is not False for use in read_lines(run.folder / "test_uses.jsonl"))
+    if name == "test" and scored > 1:
+        sentences.append(
+            f"The test set was scored {times(scored)} for this run: choices made in between flatter the figure."
+        )
+    return [sentence for sentence in sentences if sentence]
+
+
+def _state(run: Run, history: list[dict[str, Any]]) -> str:
+    """Say how far a run without an evaluation is."""
+    epochs = run.spec.get("epochs")
+    done = int(history[-1]["epoch"]) if history else 0
+    known = [row for row in history if row.get("val_accuracy") is not None]
+    held_out = (run.model_epoch(known) or {}).get("val_accuracy")
+    so_far = "" if held_out is None else f" On validation pictures {percent(held_out)} right."
+    if run.is_trained:
+        return f"Trained for {count(done, 'epoch')}, not evaluated yet: how good it is, nobody knows.{so_far}"
+    return f"Training has not finished: {done:,} of {epochs} epochs.{so_far}"
+
+
+def _confusions(metrics: dict[str, Any]) -> str:
+    """Say which two classes are taken for each other most often."""
+    counts = np.asarray(metrics["confusion"])
+    wrong = counts - np.diag(np.diag(counts))
+    if not wrong.any():
+        return "No mistakes."
+    both = np.triu(wrong + wrong.T)
+    i, j = (int(index) for index in np.unravel_index(both.argmax(), both.shape))
+    if wrong[i, j] < wrong[j, i]:
+        i, j = j, i
+    a, b = (short(metrics["per_class"][index]["class"]) for index in (i, j))
+    share = f", {percent(int(both.max()) / int(wrong.sum()))} of all mistakes" if len(counts) > 2 else ""
+    return (
+        f"Most often confused: {a} and {b} ({a} taken for {b} {times(int(wrong[i, j]))}, "
+        f"{b} for {a} {times(int(wrong[j, i]))}){share}."
+    )
+
+
+def _weakest(metrics: dict[str, Any]) -> str:
+    """Say which class is recognised least."""
+    seen = [row for row in metrics["per_class"] if row["recall"] is not None]
+    if len(seen) < 2 or metrics["correct"] == metrics["n"]:
+        return ""
+    row = min(seen, key=lambda row: row["recall"])
+    low, high = row["recall_interval"]
+    return (
+        f"Weakest class: {short(row['class'])}, {percent(row['recall'])} of {row['support']:,} recognised "
+        f"(95 %: {percent_number(low)} to {percent_number(high)})."
+    )
+
+
+def _slices(found: dict[str, Any] | None) -> str:
+    """Say which parts of the pictures, other than classes, are answered worse than the rest beyond chance."""
+    rows = [row for row in (found or {}).get("slices", []) if row.get("worse") and row["by"] != "class"][:3]
+    if not rows:
+        return ""
+    told = [f"{short(row['by'])} “{short(row['value'])}” ({percent(row['accuracy'])})" for row in rows]
+    return f"Below the rest, beyond chance: {', '.join(told)}."
+
+
+def _trust(metrics: dict[str, Any]) -> str:
+    """Say whether the probabilities can be believed: mean probability against accuracy, and ECE."""
+    sure, right, (low, high) = metrics["confidence"], metrics["accuracy"], metrics["accuracy_interval"]
+    error = f"expected calibration error {100 * metrics['ece']:.1f} points"
+    facts = f"{percent(sure)} sure on average, {percent(right)} right; {error}"
+    if sure > high:
+        return f"Over-confident: {facts}."
+    if sure < low:
+        return f"Under-confident: {facts}."
+    if metrics["ece"] > 0.05 and metrics["n"] >= 1000:
+        return f"Confident in the wrong places: {facts}."
+    few = "" if metrics["n"] >= 1000 else f", as far as {count(metrics['n'], 'picture')} can tell"
+    return f"Neither over- nor under-confident{few}: {facts}."
+
+
+def _gap(run: Run, history: list[dict[str, Any]]) -> tuple[float, float, float] | None:
+    """Return training accuracy, validation accuracy and the latter's 95 % half-width, of the model's epoch."""
+    row = run.model_epoch(history)
+    if row is None or row.get("accuracy") is None or row.get("val_accuracy") is None:
+        return None
+    n = sum((run.dataset.get("counts", {}).get("validation") or {}).values())
+    low, high = wilson(round(row["val_accuracy"] * n), n)
+    return row["accuracy"], row["val_accuracy"], (high - low) / 2
+
+
+def _over_fitting(run: Run, history: list[dict[str, Any]]) -> str:
+    """Say whether the run learned its training pictures by heart."""
+    if not history:
+        return ""
+    gap = _gap(run, history)
+    if gap is None:
+        return "No validation pictures were held out: over-fitting cannot be told." if not _validated(history) else ""
+    training, held_out, noise = gap
+    points = 100 * (training - held_out)
+    altered = run.spec.get("augmentation", "none") != "none"
+    harder = " (on altered pictures, which is harder)" if altered else ""
+    facts = f"{percent(training)} right in training{harder}, {percent(held_out)} in validation"
+    if points >= 10 and points > 100 * noise:
+        text = f"Over-fitted: {facts}."
+    elif points >= 4 and points > 100 * noise:
+        text = f"Somewhat over-fitted: {facts}."
+    else:
+        text = f"No sign of over-fitting: {facts}."
+    losses = [row["val_loss"] for row in history if row.get("val_loss") is not None]
+    if losses and losses[-1] > 1.1 * min(losses) and not run.spec.get("patience"):
+        since = min(history, key=lambda row: math.inf if row.get("val_loss") is None else row["val_loss"])["epoch"]
+        text += f" Validation loss has risen since epoch {since}: --patience 5 keeps that epoch's weights."
+    return text
+
+
+def _validated(history: list[dict[str, Any]]) -> bool:
+    return any(row.get("val_accuracy") is not None for row in history)
+
+
+def _next_step(run: Run, history: list[dict[str, Any]], metrics: dict[str, Any] | None) -> tuple[str, str]:
+    """Return what to do next, and the exact command."""
+    where = place(run)
+    if not run.is_trained:
+        return "If it was stopped, go on with", f"onsight train --resume {where}"
+    if metrics is None:
+        return "Next, score it on the test set", f"onsight evaluate {where}"
+    if teacher := run.record.get("teacher"):
+        both = shlex.join([f"runs/{teacher['run']}", where])
+        return "Next, compare it with the run that it was made from", f"onsight compare {both}"
+    if run.spec.get("preset") == "quick":
+        return "Next, train longer than the quick preset does", train_command(run, preset="balanced", epochs=None)
+    gap = _gap(run, history)
+    if gap is not None and gap[0] - gap[1] >= max(0.1, gap[2]):
+        if run.spec.get("augmentation") == "none" and run.spec.get("freeze") != "all":
+            return "Next, train on altered pictures too", train_command(run, augmentation="shift")
+        if run.spec.get("optimizer") in ("adamw", "sgd") and not run.spec.get("weight_decay"):
+            return "Next, add pictures, or hold the weights back", train_command(run, weight_decay=5e-4)
+    best = max(history, key=lambda row: row.get("val_accuracy") or 0.0, default=None)
+    if gap is not None and gap[0] - gap[1] < 0.04 and best is history[-1] and gap[1] < 0.99:
+        return "Next, train longer, as it was still improving", train_command(
+            run, time_budget=None, epochs=2 * len(history)
+        )
+    return "Next, try it on a picture of yours", f"onsight predict {where} picture.jpg"
