@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Change one thing of the recipe behind `fast` at a time, on a narrow copy of its network: what it costs and brings.
 
-    python benchmarks/ablations.py DATA [NAME ...] [--seeds 1] [--pictures 10000] [--epochs 8]
+    python benchmarks/ablations.py DATA [NAME ...] [--seeds 1] [--images 10000] [--epochs 8]
 
 DATA is the folder that run.py takes; NAME is one or more of VARIANTS, by default all. Each is trained on the first of
-the shuffled training pictures and scored on the last 10,000 of them, so that no choice sees a test picture. Processor
+the shuffled training images and scored on the last 10,000 of them, so that no choice sees a test image. Processor
 seconds are the training's; compare them within one run only.
 """
 
@@ -50,7 +50,7 @@ def choose_harder(model: keras.Model, images: np.ndarray, labels: np.ndarray) ->
 
 
 def change_tones(images: np.ndarray, draw: np.random.Generator) -> np.ndarray:
-    """Return pictures of other brightness, by up to 14 % of the range, and contrast, by up to 13 %."""
+    """Return images of other brightness, by up to 14 % of the range, and contrast, by up to 13 %."""
     brightness, contrast = draw.uniform(-1, 1, (2, len(images), 1, 1, 1)).astype(np.float32)
     changed = (images - 127.5) * (1 + 0.13 * contrast) + 127.5 + 255 * 0.14 * brightness
     return np.rint(changed).clip(0, 255).astype(np.uint8)
@@ -111,17 +111,15 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("names", nargs="*", metavar="NAME", default=list(VARIANTS))
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--pictures", type=int, default=10_000)
+    parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--epochs", type=int, default=8)
     asked = parser.parse_args()
     dataset = load_dataset(str(asked.data / "cifar10-folders"))
     images = load_pixels(dataset, 32).images
     shuffled = np.random.default_rng(0).permutation(np.flatnonzero(dataset.parts == "train"))
-    scored, seen = shuffled[-SCORED:], shuffled[: asked.pictures]
+    scored, seen = shuffled[-SCORED:], shuffled[: asked.images]
     training, judged = (Examples(images, part, dataset.labels[part]) for part in (seen, scored))
-    print(
-        f"| changed ({len(seen):,} pictures, {asked.epochs} epochs) | seed | right of {SCORED:,} | processor seconds |"
-    )
+    print(f"| changed ({len(seen):,} images, {asked.epochs} epochs) | seed | right of {SCORED:,} | processor seconds |")
     print("|---|---|---|---|")
     for seed in range(asked.seeds):
         for name in asked.names:

@@ -5,7 +5,7 @@
 
 ARCHIVE is cifar-10-binary.tar.gz, or a folder with its .bin files. Writes, with Pillow's JPEG at quality 75 and 4:2:0:
 
-    DEST/cifar10-folders/{train,test}/<class>/<official index>.jpg   60,000 pictures
+    DEST/cifar10-folders/{train,test}/<class>/<official index>.jpg   60,000 images
     DEST/cifar-10-batches-bin/{data_batch_1..5,test_batch}.bin       the same pixels in CIFAR-10's binary layout
 
 The copy is harder than the original: a recipe that reaches 93.3 % on official CIFAR-10 reaches 89.8 % on it.
@@ -44,7 +44,7 @@ def main() -> None:
     for name, batch in rows.items():
         (binary / name).write_bytes(b"".join(batch))
     (binary / "batches.meta.txt").write_text("\n".join(dataset.classes) + "\n")
-    print(f"{sum(count.values()):,} pictures in {sys.argv[2]}")
+    print(f"{sum(count.values()):,} images in {sys.argv[2]}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
     python benchmarks/models_table.py [RUN_OR_FOLDER ...]
 
 Each argument is a run or a folder of runs. A network's accuracy and training time are those of its evaluated run on
-CIFAR-10 among them that is best on validation pictures; a network without one is counted and timed with its first
+CIFAR-10 among them that is best on validation images; a network without one is counted and timed with its first
 weights and a little noise, with which it computes the same. Nothing is trained here. An int8 file is made with ranges
 learnt from noise: only its size is of interest. About 20 seconds a network.
 """
@@ -35,7 +35,7 @@ from onsight.models.registry import MODELS, build_model, classifier, layer_table
 from onsight.runs.run import Run, list_runs
 
 SIZE, PHOTO_SIZE, CLASSES = 32, 96, 10  # PHOTO_SIZE: of networks that are meant for more than that
-# Test accuracy on the official pictures, in per cent, of networks whose paper has it: He et al. 2015, table 6;
+# Test accuracy on the official images, in per cent, of networks whose paper has it: He et al. 2015, table 6;
 # Zagoruyko and Komodakis 2016, table 6; Zhang et al. 2017, table 1, with crops and weight decay.
 PAPERS = {"resnet20": 91.25, "resnet32": 92.49, "resnet56": 93.03, "wide_resnet16_4": 94.98, "inception_cifar": 89.05}
 COPY = 3.5  # points that the JPEG copy is harder by: the fastest published recipe loses so many on it
@@ -87,7 +87,7 @@ def main() -> None:
 
 
 def best_runs(places: Iterator[Path]) -> dict[str, Run]:
-    """Return the evaluated run on CIFAR-10 of each network that has the most validation pictures right, and loads.
+    """Return the evaluated run on CIFAR-10 of each network that has the most validation images right, and loads.
 
     Of those alone that held some out, unless none did.
     """
@@ -129,40 +129,40 @@ def row(name: str, run: Run | None) -> dict[str, Any]:
             model, description = classifier(network), read_description(Path(scratch))
     content = convert(model)
     size = description.image_size
-    pictures = np.random.default_rng(0).integers(0, 256, (64, size, size, 3), np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (64, size, size, 3), np.uint8)
     engine = LitertEngine(content, description)
     return {
         "name": name,
         "size": size,
         "parameters": description.parameters,
         "multiply_adds": sum(layer["multiply_adds"] for layer in layer_table(model)),
-        "latency": latency(engine, pictures),
+        "latency": latency(engine, images),
         "float_bytes": len(content),
-        "int8_bytes": int8_bytes(name, content, pictures),
+        "int8_bytes": int8_bytes(name, content, images),
         "run": run,
     }
 
 
-def int8_bytes(name: str, content: bytes, pictures: np.ndarray) -> int | None:
+def int8_bytes(name: str, content: bytes, images: np.ndarray) -> int | None:
     """Return the size of the file in integers, or None where the quantizer knows no way."""
     try:
         with failures_named(f"{name} as int8"):
-            return len(quantized(content, "int8", pictures))
+            return len(quantized(content, "int8", images))
     except ExportError as error:
         print(error, file=sys.stderr)
         return None
 
 
-def latency(engine: LitertEngine, pictures: np.ndarray) -> float:
-    """Return the median milliseconds of one picture on one thread, over at least 50 and a second.
+def latency(engine: LitertEngine, images: np.ndarray) -> float:
+    """Return the median milliseconds of one image on one thread, over at least 50 and a second.
 
     Of processor time: on one thread that is what passes where nothing else runs, and other programs do not change it.
     """
-    engine.probabilities(pictures[:1], threads=1)
+    engine.probabilities(images[:1], threads=1)
     taken: list[float] = []
     while len(taken) < 50 or sum(taken) < 1:
         started = time.process_time()
-        engine.probabilities(pictures[len(taken) % 64][np.newaxis], threads=1)
+        engine.probabilities(images[len(taken) % 64][np.newaxis], threads=1)
         taken.append(time.process_time() - started)
     return 1000 * statistics.median(taken)
 
@@ -174,9 +174,9 @@ def page(rows: list[dict[str, Any]]) -> str:
         "# The networks",
         "",
         "Written by `python benchmarks/models_table.py RUNS`; `onsight models NAME` shows one network's layers.",
-        f"All for {CLASSES} classes, and pictures of so many pixels a side as the second column says. Parameters are",
+        f"All for {CLASSES} classes, and images of so many pixels a side as the second column says. Parameters are",
         "all that a file holds, also the statistics of batch norms; multiply-adds are those of the kernels, for one",
-        "picture. Latency: the LiteRT file, float32, batch norms folded, one picture on one thread, processor time,",
+        "image. Latency: the LiteRT file, float32, batch norms folded, one image on one thread, processor time,",
         "median of at least 50. int8: the size of the file with integer weights and values, and of the float32 file",
         "beside it.",
         "",
@@ -198,7 +198,7 @@ def page(rows: list[dict[str, Any]]) -> str:
     lines += [f"- `{each['name']}`: {MODELS[each['name']].description}" for each in rows]
     used = sorted({(run.dataset["provenance"], run.record["environment"]["machine"]) for run in runs_of(rows)})
     if used:
-        lines += ["", "Accuracies are of one run each, of several the one that is best on validation pictures, with"]
+        lines += ["", "Accuracies are of one run each, of several the one that is best on validation images, with"]
         lines += ["their 95 % intervals (Wilson), on:", ""]
         lines += [f"- {data}; {machine}" for data, machine in used]
         lines += ["", *against_papers(rows)]
@@ -211,7 +211,7 @@ def page(rows: list[dict[str, Any]]) -> str:
 def against_papers(rows: list[dict[str, Any]]) -> list[str]:
     """Say which networks come within reach of their papers, and how far the others are."""
     lines = [
-        "Papers' figures, where they have one, are of the official pictures, and of trainings of hours on a GPU. The",
+        "Papers' figures, where they have one, are of the official images, and of trainings of hours on a GPU. The",
         f"copy above costs the fastest published recipe {COPY} points. With those taken off the paper's figure:",
         "",
     ]
@@ -228,7 +228,7 @@ def runs_of(rows: list[dict[str, Any]]) -> list[Run]:
 
 
 def reached(run: Run) -> tuple[str, str]:
-    """Return what a run reached on the test pictures, and what it took."""
+    """Return what a run reached on the test images, and what it took."""
     metrics = scores(run)
     low, high = metrics["accuracy_interval"]
     history = run.history()

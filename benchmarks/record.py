@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Train on all training pictures with several seeds, and report it as the published records are reported.
+"""Train on all training images with several seeds, and report it as the published records are reported.
 
     python benchmarks/record.py DATA [--seeds 5] [--first 0] --preset fast [FLAG ...]
 
 DATA is the folder that run.py takes; other flags are those of `onsight train`. Nothing is held out and nothing is
 selected (`--validation 0`). Each seed is two processes, as users start them: `onsight train`, then `onsight evaluate
---tta`. Seconds by the records' rule are whitening, training, and the test-time augmentation of the test pictures: the
+--tta`. Seconds by the records' rule are whitening, training, and the test-time augmentation of the test images: the
 sum over the epochs of history.jsonl, in which the first holds the compilation too; whitening and the views of 10,000
-pictures are done again here. Whole seconds are the two processes: import, decoding, checkpoints, export and report too.
+images are done again here. Whole seconds are the two processes: import, decoding, checkpoints, export and report too.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|")
     dataset = load_dataset("cifar10", asked.data)
     images = load_pixels(dataset, 32).images
-    learned, pictures = np.flatnonzero(dataset.parts == "train"), images[np.flatnonzero(dataset.parts == "test")]
+    learned, asked = np.flatnonzero(dataset.parts == "train"), images[np.flatnonzero(dataset.parts == "test")]
     use_backend()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
@@ -64,8 +64,8 @@ def main() -> None:
             whole = time.perf_counter() - started
             answer = with_views(open_engine(run).probabilities)
             started = time.perf_counter()
-            for first in range(0, len(pictures), 500):
-                answer(pictures[first : first + 500])
+            for first in range(0, len(asked), 500):
+                answer(asked[first : first + 500])
             viewed = time.perf_counter() - started
             spec = TrainSpec(**run.spec)
             network, order = build(spec, 10), np.random.default_rng([spec.seed, 3]).permutation(learned)

@@ -133,7 +133,7 @@ def compared(what: str, ours: Callable[[], float], theirs: Callable[[], float], 
 
 
 def training_speed(data: Path, rounds: int = 5, count: int = 9_600) -> list[Row]:
-    """One epoch over `count` pictures by plain Keras' fit and by our loop, in turn, batches of 64.
+    """One epoch over `count` images by plain Keras' fit and by our loop, in turn, batches of 64.
 
     Each in a process of its own, as its user would start it: Onsight asks TensorFlow for oneDNN's kernels and, where it
     pays, for bfloat16; the plain script takes what Keras and TensorFlow take by themselves, float32.
@@ -153,7 +153,7 @@ def training_speed(data: Path, rounds: int = 5, count: int = 9_600) -> list[Row]
 
     def ours(augmentation: str, precision: str) -> Callable[[], float]:
         spec = TrainSpec(preset="tutorial", augmentation=augmentation, precision=precision, checkpoint_seconds=600)
-        spec, _ = resolve(spec, pictures=50_000, given=("train", "test"), side=32, flips=True)
+        spec, _ = resolve(spec, images=50_000, given=("train", "test"), side=32, flips=True)
         record = {"spec": spec.model_dump(mode="json")}
         members = {"name": "cifar10", "classes": list(dataset.classes), "counts": {}, "split": {}}
         run = Run.create("speed", record, members)
@@ -195,7 +195,7 @@ def toy_cnn() -> Iterator[Any]:
 
 
 def timed(work: Callable[[], object], count: int) -> Callable[[], float]:
-    """Return a function that does `work` on `count` pictures and returns pictures a second."""
+    """Return a function that does `work` on `count` images and returns images a second."""
 
     def rate() -> float:
         started = time.perf_counter()
@@ -217,7 +217,7 @@ def predict_speed(data: Path, rounds: int = 5) -> list[Row]:
     from onsight.inference.predict import Predictor
 
     files = sorted((data / "cifar10-folders" / "test").glob("*/*.jpg"))
-    pictures = np.random.default_rng(0).integers(0, 256, (10_000, 32, 32, 3), np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (10_000, 32, 32, 3), np.uint8)
     with toy_cnn() as run:
         predictor, model = Predictor(run), run.load_model()
 
@@ -225,8 +225,8 @@ def predict_speed(data: Path, rounds: int = 5) -> list[Row]:
             return model.predict(np.stack([decode.load(file, 32) for file in files]), batch_size=256, verbose=0)
 
         arrays = (
-            timed(lambda: predictor.engine.probabilities(pictures), len(pictures)),
-            timed(lambda: model.predict(pictures, batch_size=256, verbose=0), len(pictures)),
+            timed(lambda: predictor.engine.probabilities(images), len(images)),
+            timed(lambda: model.predict(images, batch_size=256, verbose=0), len(images)),
         )
         from_files = timed(lambda: list(predictor.stream(files)), len(files)), timed(plain, len(files))
         return [
@@ -237,9 +237,9 @@ def predict_speed(data: Path, rounds: int = 5) -> list[Row]:
 
 def cold_predict(data: Path) -> list[Row]:
     """`onsight predict RUN one.jpg`, cold processes; bytecode written by one that does not count."""
-    picture = str(next((data / "cifar10-folders" / "test").glob("*/*.jpg")))
+    image = str(next((data / "cifar10-folders" / "test").glob("*/*.jpg")))
     with toy_cnn() as run:
-        words = *ONSIGHT, "predict", str(run.folder), picture
+        words = *ONSIGHT, "predict", str(run.folder), image
         watched(*words, PYTHONDONTWRITEBYTECODE="")
         seconds, spent, peak = watched(*words, rounds=15)
     how = f"median of 15 processes; {spent:.2f} s of processor time"
@@ -247,7 +247,7 @@ def cold_predict(data: Path) -> list[Row]:
 
 
 def micro_latency(data: Path, rounds: int = 60) -> list[Row]:
-    """One picture by `micro` as int8 and by MLPerf Tiny's ResNet-8, in turn, one thread, processor time.
+    """One image by `micro` as int8 and by MLPerf Tiny's ResNet-8, in turn, one thread, processor time.
 
     ONSIGHT_RESNET8 names the latter's int8 .tflite file. Weights do not matter: `micro` has random ones.
     """
@@ -262,8 +262,8 @@ def micro_latency(data: Path, rounds: int = 60) -> list[Row]:
     if not reference:
         print("micro_latency is left out: ONSIGHT_RESNET8 does not name a .tflite file")
         return []
-    pictures = np.random.default_rng(0).integers(0, 256, (64, 32, 32, 3), np.uint8)
-    ours = quantized(convert(classifier(build_model("micro", 32, 10))), "int8", pictures)
+    images = np.random.default_rng(0).integers(0, 256, (64, 32, 32, 3), np.uint8)
+    ours = quantized(convert(classifier(build_model("micro", 32, 10))), "int8", images)
     spent: list[list[float]] = [[], []]
     interpreters = [
         Interpreter(model_content=content, num_threads=1) for content in (ours, Path(reference).read_bytes())
@@ -280,7 +280,7 @@ def micro_latency(data: Path, rounds: int = 60) -> list[Row]:
     mine, theirs = (statistics.median(times) for times in spent)
     ratio = statistics.median(a / b for a, b in zip(*spent, strict=True))
     how = f"{mine:.3f} against {theirs:.3f} ms, one thread, {rounds} rounds, {len(ours):,} bytes"
-    return [("`micro` as int8, time of one picture against ResNet-8's", f"{ratio:.2f}x", how)]
+    return [("`micro` as int8, time of one image against ResNet-8's", f"{ratio:.2f}x", how)]
 
 
 def precisions() -> list[str]:
@@ -293,7 +293,7 @@ def precisions() -> list[str]:
 def step_rate(
     model: str, batch_size: int, size: int = 32, optimizer: str = "sgd", precision: str = "float32"
 ) -> Callable[[], float]:
-    """Return a function that trains on 2,048 random pictures and returns images a second."""
+    """Return a function that trains on 2,048 random images and returns images a second."""
     import numpy as np
 
     from onsight.core.backend import dtype_policy
@@ -337,14 +337,14 @@ def against_torch(data: Path, rounds: int = 5) -> list[Row]:
 
 
 def multiply_adds(model: str, size: int) -> int:
-    """Return those of one picture's answer."""
+    """Return those of one image's answer."""
     from onsight.models.registry import build_model, layer_table
 
     return sum(layer["multiply_adds"] for layer in layer_table(build_model(model, size, 10)))
 
 
 def scaling(data: Path) -> list[Row]:
-    """Images a second of a training step against image size and batch, and seconds of an epoch against its pictures."""
+    """Images a second of a training step against image size and batch, and seconds of an epoch against its images."""
     import matplotlib.pyplot as plt
 
     sizes, batches = (32, 48, 64, 96), (32, 64, 128, 256, 512)
@@ -372,20 +372,20 @@ def scaling(data: Path) -> list[Row]:
         started = time.perf_counter()
         examples = Examples(images, np.arange(count), np.zeros(count, int))
         made = training_batches(examples, plan_epoch(examples, "flip_shift", 0, 0), 128)
-        pictures = sum(len(labels) for _, labels in made)
-        seconds.append(time.perf_counter() - started + pictures / rate())
+        seen = sum(len(labels) for _, labels in made)
+        seconds.append(time.perf_counter() - started + seen / rate())
     axes[2].plot(counts, seconds, "o-", label="cnn_compact, batches and steps")
     titles = (
-        ("pixels a picture, in 32 x 32", "ms a picture, batch 64"),
-        ("batch", "ms a picture, 32 px"),
-        ("pictures", "s an epoch"),
+        ("pixels an image, in 32 x 32", "ms an image, batch 64"),
+        ("batch", "ms an image, 32 px"),
+        ("images", "s an epoch"),
     )
     for axis, (x, y) in zip(axes, titles, strict=True):
         axis.set(xlabel=x, ylabel=y, ylim=(0, None))
         axis.legend()
     figure.savefig(HERE / "scaling.png", dpi=110)
     growth = seconds[-1] / seconds[0] / (counts[-1] / counts[0])
-    return [*rows, ("an epoch of 50,000 pictures against ten of 5,000", f"{growth:.2f}x", "scaling.png")]
+    return [*rows, ("an epoch of 50,000 images against ten of 5,000", f"{growth:.2f}x", "scaling.png")]
 
 
 def check_time(data: Path) -> list[Row]:
@@ -394,7 +394,7 @@ def check_time(data: Path) -> list[Row]:
         seconds, _, peak = watched(
             *ONSIGHT, "check", "cifar10", "--quiet", "--out", out, ONSIGHT_DATA=str(data), ONSIGHT_CACHE=cache
         )
-    what = "`onsight check` on CIFAR-10's 60,000 pictures"
+    what = "`onsight check` on CIFAR-10's 60,000 images"
     return [(what, f"{seconds:.0f} s, {peak:,.0f} MB", "whole process, nothing cached, n = 1")]
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Plain PyTorch, eager, channels-last: the training step that ours is compared with, on random pictures.
+"""Plain PyTorch, eager, channels-last: the training step that ours is compared with, on random images.
 
     python benchmarks/torch_step.py wide|small float32|bfloat16 BATCH
 

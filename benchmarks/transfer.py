@@ -17,13 +17,13 @@ import numpy as np
 
 SOURCE = ("airplane", "bird", "deer", "frog", "ship")
 TARGET = ("automobile", "cat", "dog", "horse", "truck")
-# Of the same network, from scratch: Adam, 300 steps of 20 pictures.
+# Of the same network, from scratch: Adam, 300 steps of 20 images.
 SCRATCH = {"model": "cnn_compact", "weights": "none", "optimizer": "adam", "learning_rate": 1e-3, "batch_size": 20,
            "epochs": 60, "schedule": "cosine", "augmentation": "flip_shift"}  # fmt: skip
 
 
 def link(source: Path, target: Path, classes: tuple[str, ...], start: int, count: int) -> None:
-    """Make a folder of some of the classes and pictures of another, by hard links where they can be had."""
+    """Make a folder of some of the classes and images of another, by hard links where they can be had."""
     for name in classes:
         (target / name).mkdir(parents=True, exist_ok=True)
         for path in sorted((source / name).iterdir())[start : start + count]:
@@ -55,7 +55,7 @@ def train(out: Path, **fields):
 
 
 def score(run, folder: Path) -> tuple[int, int]:
-    """Return how many of a folder's test pictures the run has right, and how many there are."""
+    """Return how many of a folder's test images the run has right, and how many there are."""
     import onsight
     from onsight.data.pixel_cache import load_pixels
     from onsight.inference.predict import probabilities
@@ -75,7 +75,7 @@ def say(out: Path, row: dict) -> None:
 
 def source(args) -> None:
     folder = args.out / "source"
-    link(args.data / "cifar10-folders" / "train", folder, SOURCE, 0, args.pictures)
+    link(args.data / "cifar10-folders" / "train", folder, SOURCE, 0, args.images)
     run, seconds = train(args.out, data=str(folder), model="cnn_compact", weights="none", epochs=args.epochs, seed=0)
     (args.out / "source.txt").write_text(str(run.folder))
     say(args.out, {"what": "source", "validation": run.model_epoch()["val_accuracy"], "cpu_seconds": seconds})
@@ -108,7 +108,7 @@ def five_to_five(args) -> None:
 
 
 def hymenoptera(args) -> None:
-    """At 96 px, scored on the folder's own test pictures."""
+    """At 96 px, scored on the folder's own test images."""
     from onsight.metrics.intervals import wilson
 
     usual = {"data": str(args.data / "hymenoptera"), "image_size": 96}
@@ -157,7 +157,7 @@ if __name__ == "__main__":
     parser.add_argument("--run", type=Path, help="a finished run on CIFAR-10, for hymenoptera")
     parser.add_argument("--seeds", type=int, default=5, help="of five_to_five")
     parser.add_argument("--quick", action="store_true", help="five_to_five without the head alone")
-    parser.add_argument("--pictures", type=int, default=1500, help="of each source class")
+    parser.add_argument("--images", type=int, default=1500, help="of each source class")
     parser.add_argument("--epochs", type=int, default=6, help="of the source")
     parser.add_argument("--photo-epochs", type=int, default=30, help="of hymenoptera from scratch")
     parser.add_argument("--photo-seeds", type=int, default=3)
@@ -168,6 +168,6 @@ if __name__ == "__main__":
     os.environ["ONSIGHT_RUNS"] = str(arguments.out / "runs")
     from onsight.training import loop
 
-    loop.add_litert = lambda folder, pictures: "not what is measured here"
+    loop.add_litert = lambda folder, images: "not what is measured here"
     for part in arguments.parts:
         globals()[part](arguments)

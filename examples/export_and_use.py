@@ -20,13 +20,13 @@ def train_and_export():
     return run.folder / "export"
 
 
-def answer(folder, pictures):
-    """Return (n, classes) probabilities of (n, H, W, 3) uint8 pictures: all that another program has to do."""
+def answer(folder, images):
+    """Return (n, classes) probabilities of (n, H, W, 3) uint8 images: all that another program has to do."""
     interpreter = Interpreter(str(folder / "model.tflite"))
     (entry,), (result,) = interpreter.get_input_details(), interpreter.get_output_details()
-    interpreter.resize_tensor_input(entry["index"], pictures.shape)
+    interpreter.resize_tensor_input(entry["index"], images.shape)
     interpreter.allocate_tensors()
-    interpreter.set_tensor(entry["index"], pictures)
+    interpreter.set_tensor(entry["index"], images)
     interpreter.invoke()
     return interpreter.get_tensor(result["index"])
 

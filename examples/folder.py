@@ -11,12 +11,12 @@ import sys
 import onsight
 
 
-def main(folder: str, pictures: list[str]) -> None:
+def main(folder: str, images: list[str]) -> None:
     """Print what was found in the photos, how good the model is, and its answers."""
     print(onsight.check(folder))  # broken, twice there, two labels: before anything is trained on it
     run = onsight.train(onsight.TrainSpec(data=folder, preset="quick"))
     print(onsight.evaluate(run))  # on photos that were held back
-    for answer in onsight.predict(run, pictures):
+    for answer in onsight.predict(run, images):
         print(answer.source, "unreadable" if answer.error else f"{answer.label} {answer.probability:.1%}")
     print(f"The whole story: {run.report}")
 

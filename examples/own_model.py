@@ -11,7 +11,7 @@ import onsight
 
 @onsight.model("mine", description="two convolutions and a dense layer", smallest=8)
 def mine(image_size, num_classes):
-    """Return a network from uint8 pictures to logits: it normalises inside, and names every layer."""
+    """Return a network from uint8 images to logits: it normalises inside, and names every layer."""
     import keras  # here: training has chosen the backend by now
     from keras import layers
 

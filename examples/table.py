@@ -23,8 +23,8 @@ def write_digits(folder: Path) -> Path:
     with open(folder / "labels.csv", "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["path", "label", "quarter"])
-        for number, (picture, label) in enumerate(zip(digits.images, digits.labels, strict=True)):
-            Image.fromarray(picture).save(folder / f"{number}.png")
+        for number, (image, label) in enumerate(zip(digits.images, digits.labels, strict=True)):
+            Image.fromarray(image).save(folder / f"{number}.png")
             table.writerow([f"{number}.png", digits.classes[label], 1 + 4 * number // len(digits)])
     return folder / "labels.csv"
 

@@ -56,9 +56,9 @@ def shrink(notebook: nbformat.NotebookNode) -> None:
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):
             if "image/png" in output.get("data", ()):
-                picture = Image.open(io.BytesIO(base64.b64decode(output.data["image/png"]))).convert("RGB")
+                image = Image.open(io.BytesIO(base64.b64decode(output.data["image/png"]))).convert("RGB")
                 content = io.BytesIO()
-                picture.quantize(256).save(content, "PNG", optimize=True)
+                image.quantize(256).save(content, "PNG", optimize=True)
                 output.data["image/png"] = base64.b64encode(content.getvalue()).decode()
 
 

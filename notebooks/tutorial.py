@@ -12,10 +12,10 @@
 # ---
 
 # %% [markdown]
-# # A first picture classifier
+# # A first image classifier
 #
-# From pictures to a model that says what is on them, step by step: look at the data, train a plain network and a
-# convolutional one, read their curves, find out what they confuse, ask them about a picture of your own, and keep the
+# From images to a model that says what is on them, step by step: look at the data, train a plain network and a
+# convolutional one, read their curves, find out what they confuse, ask them about an image of your own, and keep the
 # result. Each step says *why* it is there, because the code is the short part.
 #
 # You need no earlier experience with neural networks, only some Python. Run the cells from top to bottom.
@@ -43,18 +43,18 @@ from onsight.reporting import plots
 #
 # All that you may want to change is in the next cell. `cifar10` is a download; where it cannot be had, the notebook
 # takes `digits`, small scans of handwritten digits that come with scikit-learn. More epochs (an epoch is one pass over
-# the training pictures) make a better model and take longer.
+# the training images) make a better model and take longer.
 
 # %% tags=["parameters"]
 DATA = "cifar10"
 ANN_EPOCHS = 6
 CNN_EPOCHS = 6
-MY_PICTURES = []  # paths of pictures of your own, such as ["cat.jpg", "my cat 2.png"]
+MY_PICTURES = []  # paths of images of your own, such as ["cat.jpg", "my cat 2.png"]
 
 # %% [markdown]
 # ## 1. Look at the data
 #
-# The most useful minutes of a project are those in which you look at pictures. A model can only learn what is in them,
+# The most useful minutes of a project are those in which you look at images. A model can only learn what is in them,
 # and it learns *everything* that is in them: wrong labels, and short cuts such as a blue background that always means
 # "ship".
 
@@ -72,25 +72,25 @@ data
 
 # %%
 some = np.random.default_rng(0).permutation(len(data))[:24]
-plots.sample_pictures(data.images[some], [data.classes[label] for label in data.labels[some]])
+plots.sample_images(data.images[some], [data.classes[label] for label in data.labels[some]])
 
 # %% [markdown]
-# To the computer a picture is a block of numbers: height, width, and three channels for red, green and blue, each from
-# 0 to 255. Here is the upper left corner of one picture's red channel.
+# To the computer an image is a block of numbers: height, width, and three channels for red, green and blue, each from
+# 0 to 255. Here is the upper left corner of one image's red channel.
 
 # %%
-print("pictures, height, width, channels:", data.images.shape)
+print("images, height, width, channels:", data.images.shape)
 data.images[0, :6, :8, 0]
 
 # %% [markdown]
-# Many tutorials divide by 255 first. You could forget to do the same later, for your own picture, and would get
+# Many tutorials divide by 255 first. You could forget to do the same later, for your own image, and would get
 # nonsense without any error. So in Onsight the division is the first layer of every model, and what you hand over is
-# always the picture as it is.
+# always the image as it is.
 
 # %% [markdown]
 # ## 2. Labels are numbers, and why one-hot
 #
-# The label of a picture is the number of its class.
+# The label of an image is the number of its class.
 
 # %%
 for index in some[:3].tolist():
@@ -125,13 +125,13 @@ print(f"guessing evenly among {len(data.classes)} classes  ->  loss {np.log(len(
 # Before anything clever, train something simple. Its accuracy is what a better idea has to beat, and if the clever
 # model is no better, you have learned something too.
 #
-# The baseline throws the picture's numbers into one long row and lets two dense layers work on it: every number is
+# The baseline throws the image's numbers into one long row and lets two dense layers work on it: every number is
 # connected with every neuron. It has no idea that neighbouring pixels belong together.
 #
-# While it trains, the output below shows it live. The pictures are divided into three parts first:
+# While it trains, the output below shows it live. The images are divided into three parts first:
 #
 # - **training**: what the network learns from.
-# - **validation**: held back. It shows during training whether what was learned holds for other pictures, and it is
+# - **validation**: held back. It shows during training whether what was learned holds for other images, and it is
 #   what choices such as "when to stop" are made by.
 # - **test**: held back from *you* too, until the end. Whoever looks at the test result and then changes something, has
 #   chosen by luck.
@@ -145,21 +145,21 @@ ann = onsight.train(
 # Open "What was chosen, and why" above: each choice that you did not make was made for you, with its reason. The preset
 # `tutorial` stands for what most courses teach: the Adam optimizer, a learning rate that is lowered when the validation
 # loss stalls, and early stopping. Only its *augmentation* is left out here: small random changes of the training
-# pictures, which the next network gets.
+# images, which the next network gets.
 
 # %% [markdown]
 # ## 4. The convolutional network (CNN)
 #
-# A convolution looks at a small window of the picture, and moves the *same* small set of weights over all places. Two
-# ideas are in it. What belongs together lies together; and an ear is an ear, wherever in the picture it is. So it needs
-# fewer weights, and what it learns in one corner it knows in all of them. Pooling layers in between make the picture
+# A convolution looks at a small window of the image, and moves the *same* small set of weights over all places. Two
+# ideas are in it. What belongs together lies together; and an ear is an ear, wherever in the image it is. So it needs
+# fewer weights, and what it learns in one corner it knows in all of them. Pooling layers in between make the image
 # smaller, so that later windows see more of it: first edges, then parts, then things.
 
 # %%
 cnn = onsight.train(onsight.TrainSpec(data=data.name, preset="tutorial", model="cnn", epochs=CNN_EPOCHS))
 
 # %% [markdown]
-# These are its layers. Follow the shapes: the picture becomes smaller and gains channels, until a dense layer turns
+# These are its layers. Follow the shapes: the image becomes smaller and gains channels, until a dense layer turns
 # what is left into one number for each class. The last column counts the parameters, the numbers that are learned.
 # Compare their sum with that of the ANN: its shared weights make the CNN much the smaller of the two.
 
@@ -171,10 +171,10 @@ cnn.load_model().summary()
 # ## 5. Read the curves
 #
 # Two lines tell most of the story. Both rise: it is still learning, and more epochs would help. Training goes on rising
-# while validation stays or falls: it begins to learn its training pictures by heart, which is called *over-fitting*.
-# Validation may lie above training here, because half of the training pictures are turned and zoomed a little at random
-# (and each mirrored in every other epoch, unless that would change its meaning). That makes them harder, and hardly a
-# picture is seen twice alike, which delays over-fitting.
+# while validation stays or falls: it begins to learn its training images by heart, which is called *over-fitting*.
+# Validation may lie above training here, because half of the training images are turned and zoomed a little at random
+# (and each mirrored in every other epoch, unless that would change its meaning). That makes them harder, and hardly an
+# image is seen twice alike, which delays over-fitting.
 
 # %%
 plots.curves(cnn.history())
@@ -182,8 +182,8 @@ plots.curves(cnn.history())
 # %% [markdown]
 # ## 6. The test
 #
-# Now, once, the pictures that neither the network nor you have seen. The figure comes with an interval: other test
-# pictures would have given another figure, and with few pictures quite another one. So a model that is ahead by less
+# Now, once, the images that neither the network nor you have seen. The figure comes with an interval: other test
+# images would have given another figure, and with few images quite another one. So a model that is ahead by less
 # than the interval's width may be ahead by luck alone.
 
 # %%
@@ -202,7 +202,7 @@ test_of_cnn
 # - **F1**: one number of both, high only where both are.
 #
 # A model that calls everything a cat recognises every cat, with a miserable precision. So look at both. Is the CNN
-# really better, or was that luck? Both have seen the same pictures, so only those count that one of the two alone has
+# really better, or was that luck? Both have seen the same images, so only those count that one of the two alone has
 # right.
 
 # %%
@@ -227,15 +227,15 @@ test = read_predictions(test_of_cnn.folder / "predictions.csv")
 wrong = np.flatnonzero(test.probabilities.argmax(axis=1) != test.labels)
 surest = wrong[np.argsort(-test.probabilities[wrong].max(axis=1))][:8]
 place = {name: index for index, name in enumerate(data.names)}
-pictures = data.images[[place[test.names[i]] for i in surest]]
+images = data.images[[place[test.names[i]] for i in surest]]
 truth = [test.classes[test.labels[i]] for i in surest]
-plots.predictions(pictures, truth, test.probabilities[surest], test.classes) if len(surest) else "No mistakes at all."
+plots.predictions(images, truth, test.probabilities[surest], test.classes) if len(surest) else "No mistakes at all."
 
 # %% [markdown]
-# ## 8. Your own picture
+# ## 8. Your own image
 #
 # Put the path of a photo into `MY_PICTURES` in the settings (on Colab, upload it first with the folder symbol on the
-# left). Any size and format will do: the centre square is cut out and scaled. Until you do, two test pictures stand in.
+# left). Any size and format will do: the centre square is cut out and scaled. Until you do, two test images stand in.
 #
 # The network must choose among its classes. Show it your breakfast, and it will still say "ship" or "dog", sometimes
 # with a high probability. `understand.ipynb` shows what can be done about that.
@@ -243,8 +243,8 @@ plots.predictions(pictures, truth, test.probabilities[surest], test.classes) if 
 # %%
 if not MY_PICTURES:
     for number, name in enumerate(test.names[:2], start=1):
-        Image.fromarray(data.images[place[name]]).save(f"picture-{number}.png")
-    MY_PICTURES = ["picture-1.png", "picture-2.png"]
+        Image.fromarray(data.images[place[name]]).save(f"image-{number}.png")
+    MY_PICTURES = ["image-1.png", "image-2.png"]
 onsight.predict(cnn, MY_PICTURES)
 
 # %% [markdown]

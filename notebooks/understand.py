@@ -16,9 +16,9 @@
 #
 # An accuracy is one number. Before a model decides anything, ask more of it: can its probabilities be believed? When
 # should it say "unsure"? What do noise and blur do to it? Are the labels right that it is judged by? Where did it look?
-# Which kinds of pictures go badly? And is it really better than the other one?
+# Which kinds of images go badly? And is it really better than the other one?
 #
-# Two models are asked here. They are the same network with the same settings, but the second was trained on pictures
+# Two models are asked here. They are the same network with the same settings, but the second was trained on images
 # that were moved and made worse at random. Was that worth it?
 
 # %%
@@ -74,7 +74,7 @@ plain = onsight.train(onsight.TrainSpec(**common))
 robust = onsight.train(onsight.TrainSpec(**common, augmentation="robust"))
 
 # %% [markdown]
-# Both are scored on the test pictures, and on a part of them with 15 corruptions at 5 strengths each (section 3).
+# Both are scored on the test images, and on a part of them with 15 corruptions at 5 strengths each (section 3).
 
 # %%
 scored = onsight.evaluate(plain, robustness=True, quick=True)
@@ -92,9 +92,9 @@ scored_robust
 #
 # Below, answers are sorted into bins by their probability. The bars show how many of a bin were right; on the dashed
 # line they should end. Bars below the line: it promises too much. Networks that are trained for long often do. A single
-# number mends that where it is bad, the *temperature*, found on validation pictures: all of the network's outputs are
+# number mends that where it is bad, the *temperature*, found on validation images: all of the network's outputs are
 # divided by it before they become probabilities. That changes no answer, only how sure it sounds. Where there was
-# little to mend, or few validation pictures to find it on, the error may also rise a little: the titles tell.
+# little to mend, or few validation images to find it on, the error may also rise a little: the titles tell.
 
 
 # %%
@@ -123,33 +123,33 @@ print(f"temperature {scored.metrics['temperature']:.3f} (above 1: it was made le
 # ## 2. Let it say "unsure"
 #
 # A model that must answer always will be wrong now and then. Often it is better to answer less: below a threshold of
-# the probability it says "unsure", and a person looks. The threshold was chosen on *validation* pictures, such that the
+# the probability it says "unsure", and a person looks. The threshold was chosen on *validation* images, such that the
 # share of right answers there, at the lower end of its interval, is what `MIN_PRECISION` asks for; whether it holds on
 # the test, you see here.
 #
-# The curve shows the price. From right to left, only the surest pictures are answered. A good model climbs fast: it
+# The curve shows the price. From right to left, only the surest images are answered. A good model climbs fast: it
 # knows what it does not know.
 
 # %%
 points = scored.metrics["coverage"]
 figure, axes = plt.subplots(figsize=(5.5, 3.4), layout="constrained")
 axes.plot([each["coverage"] for each in points], [each["accuracy"] for each in points])
-axes.set(xlabel="share of the pictures that is answered, surest first", ylabel="share of these that is right")
+axes.set(xlabel="share of the images that is answered, surest first", ylabel="share of these that is right")
 axes.grid(alpha=0.3)
 
 # %%
 Markdown("\n".join(f"- {sentence}" for sentence in findings(scored)))
 
 # %% [markdown]
-# Be careful with one thing. "Unsure" catches difficult pictures of the *known* classes. A picture of something else
+# Be careful with one thing. "Unsure" catches difficult images of the *known* classes. An image of something else
 # altogether is often answered with great confidence, because the network was never taught what "something else" looks
-# like. The sentence about far-off pictures above measures that.
+# like. The sentence about far-off images above measures that.
 
 # %% [markdown]
 # ## 3. Robustness: what do noise, blur and weather do?
 #
-# Test pictures come from the same source as training pictures, and so are much alike. In use, a lens is dirty, light is
-# poor, a camera shakes. Here is one picture under a few of the corruptions, at the middle strength.
+# Test images come from the same source as training images, and so are much alike. In use, a lens is dirty, light is
+# poor, a camera shakes. Here is one image under a few of the corruptions, at the middle strength.
 
 # %%
 test = read_predictions(scored.folder / "predictions.csv")
@@ -160,8 +160,8 @@ some = ["gaussian_noise", "glass_blur", "motion_blur", "snow"]
 some += ["fog", "contrast", "pixelate", "jpeg_compression"]
 changed = [corrupt(np.asarray(one), name, 3, np.random.default_rng(0))[0] for name in some]
 names = [name.replace("_", " ") for name in some]
-title = f"One picture: {test.classes[test.labels[0]]}"
-plots.sample_pictures(np.stack(changed), names, columns=4, title=title)
+title = f"One image: {test.classes[test.labels[0]]}"
+plots.sample_images(np.stack(changed), names, columns=4, title=title)
 
 # %% [markdown]
 # And this is how many of the answers remain right, averaged over the strengths. People hardly notice most of these
@@ -176,14 +176,14 @@ for each, label, mark in zip(found, ("plain", "robust"), ("o", "s"), strict=True
     label = f"{label}: {each['mean']:.1%} on average, {each['clean']:.1%} clean"
     axes.plot(means, range(len(kinds)), mark, label=label)
 axes.set_yticks(range(len(kinds)), [kind.replace("_", " ") for kind in kinds])
-axes.set(xlabel=f"share that is right, of {found[0]['n']:,} pictures at five strengths")
+axes.set(xlabel=f"share that is right, of {found[0]['n']:,} images at five strengths")
 axes.legend()
 axes.grid(alpha=0.3)
 
 # %% [markdown]
 # The robust model was trained with blur, noise and weak contrast of its own kind. Where it gains on those, that is
-# partly familiarity: look at the corruptions that it has never met, such as snow, fog or pixelate. And worse pictures
-# are harder to learn from. With few pictures and few epochs, as in the settings above, that may cost more than it
+# partly familiarity: look at the corruptions that it has never met, such as snow, fog or pixelate. And worse images
+# are harder to learn from. With few images and few epochs, as in the settings above, that may cost more than it
 # brings; the gain comes with longer training.
 
 # %% [markdown]
@@ -191,7 +191,7 @@ axes.grid(alpha=0.3)
 #
 # A model is judged by labels, and people made these. Where a model that is usually right is very sure of another class
 # than the label says, the label is worth a second look. The method, *confident learning*, asks for each class how sure
-# the model usually is of it, and reports the pictures that pass this bar for another class than their own.
+# the model usually is of it, and reports the images that pass this bar for another class than their own.
 
 # %%
 labels = json.loads((scored.folder / "label_errors.json").read_text())
@@ -208,14 +208,14 @@ plots.predictions(
 ) if suspects else "No suspects."
 
 # %% [markdown]
-# Judge for yourself. Most of them will be the model's mistakes, since it is not that good; some are pictures on which
+# Judge for yourself. Most of them will be the model's mistakes, since it is not that good; some are images on which
 # people would quarrel; a few labels may be plainly wrong. The better the model, the more of its suspects are real.
-# `onsight evaluate --folds 5` searches the training pictures in the same way.
+# `onsight evaluate --folds 5` searches the training images in the same way.
 
 # %% [markdown]
 # ## 5. Where did it look?
 #
-# *Grad-CAM* asks which places of the picture spoke for the answer. Light on the thing itself is what you hope for.
+# *Grad-CAM* asks which places of the image spoke for the answer. Light on the thing itself is what you hope for.
 # Light on the background means a short cut, which will fail on the first photo taken elsewhere. It tells what the
 # answer depends on, and not that the reason was a good one.
 
@@ -225,7 +225,7 @@ figure, method = explain.draw(plain, four)
 figure
 
 # %% [markdown]
-# ## 6. Slices: which kinds of pictures go badly?
+# ## 6. Slices: which kinds of images go badly?
 #
 # An average hides groups. The accuracy is therefore cut by class, by brightness and by what else is known of the files;
 # columns of your own, such as the camera or the place, come in by a CSV file (`onsight evaluate --slices mine.csv`).
@@ -234,7 +234,7 @@ figure
 
 # %%
 slices = json.loads((scored.folder / "slices.json").read_text())["slices"]
-lines = ["| by | group | pictures | right | 95 % | worse than the rest |", "|---|---|---|---|---|---|"]
+lines = ["| by | group | images | right | 95 % | worse than the rest |", "|---|---|---|---|---|---|"]
 for each in slices[:8]:
     share = f"{each['accuracy']:.1%} | {each['low']:.1%} to {each['high']:.1%}"
     lines.append(f"| {each['by']} | {each['value']} | {each['n']:,} | {share} | {'yes' if each['worse'] else ''} |")
@@ -244,14 +244,14 @@ Markdown("\n".join(lines))
 # ## 7. Which of the two is better?
 #
 # Two accuracies differ, and one of them is larger: that always happens. The question is whether it would happen again.
-# Both models have seen the same pictures, so only those tell them apart that one alone has right. If these are divided
+# Both models have seen the same images, so only those tell them apart that one alone has right. If these are divided
 # about evenly, the rest is luck.
 
 # %%
 onsight.compare([plain, robust])
 
 # %% [markdown]
-# That was about clean pictures. Under corruptions the answer may be another one (section 3), and it is for you to say
+# That was about clean images. Under corruptions the answer may be another one (section 3), and it is for you to say
 # which matters: the model does not know where its camera will hang.
 #
 # One more thing that it cannot tell: the test compares these two *trained models*. Train both again with other seeds,

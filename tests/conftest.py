@@ -60,16 +60,16 @@ def _listen_to_signals():
 
 @pytest.fixture(scope="session")
 def real_data():
-    """The folder with the real pictures, where ONSIGHT_TEST_DATA names it."""
+    """The folder with the real images, where ONSIGHT_TEST_DATA names it."""
     folder = os.environ.get("ONSIGHT_TEST_DATA")
     if not folder:
-        pytest.skip("ONSIGHT_TEST_DATA does not name a folder with the real pictures")
+        pytest.skip("ONSIGHT_TEST_DATA does not name a folder with the real images")
     return Path(folder)
 
 
 @pytest.fixture(scope="session")
 def toy_spec():
-    """A spec that trains on the toy pictures in a second or two."""
+    """A spec that trains on the toy images in a second or two."""
     from onsight import TrainSpec
 
     return TrainSpec(data="toy", model="cnn", epochs=8, batch_size=16, optimizer="adam", learning_rate=2e-3, seed=1)

@@ -33,9 +33,9 @@ def photos(tmp_path):
     for colour, label in enumerate(("cat", "dog")):
         (tmp_path / "photos" / label).mkdir(parents=True)
         for i in range(20):
-            picture = rng.integers(0, 90, (32, 40, 3), np.uint8)
-            picture[..., colour] += 150
-            Image.fromarray(picture).save(tmp_path / "photos" / label / f"{i}.jpg")
+            image = rng.integers(0, 90, (32, 40, 3), np.uint8)
+            image[..., colour] += 150
+            Image.fromarray(image).save(tmp_path / "photos" / label / f"{i}.jpg")
     shutil.copytree(tmp_path / "photos" / "dog", tmp_path / "more")
     shutil.copy(tmp_path / "photos" / "cat" / "1.jpg", tmp_path / "cat.jpg")
 

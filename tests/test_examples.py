@@ -25,12 +25,12 @@ def _short(monkeypatch):
 
 @pytest.fixture
 def photos(tmp_path):
-    """The toy pictures as files."""
+    """The toy images as files."""
     toy = onsight.load_dataset("toy")
-    for number, (picture, label) in enumerate(zip(toy.images, toy.labels, strict=True)):
+    for number, (image, label) in enumerate(zip(toy.images, toy.labels, strict=True)):
         folder = tmp_path / "photos" / toy.classes[label]
         folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(folder / f"{number}.png")
+        Image.fromarray(image).save(folder / f"{number}.png")
     return Path("photos")
 
 
@@ -43,7 +43,7 @@ def run(name, monkeypatch, *arguments):
 def test_folder(photos, monkeypatch, capsys):
     run("folder.py", monkeypatch, photos, photos / "red" / "2.png", photos / "blue" / "0.png")
     said = capsys.readouterr().out
-    assert "240 pictures in 3 classes" in said
+    assert "240 images in 3 classes" in said
     assert "95 % interval" in said
     assert re.search(r"red.2\.png (red|green|blue) \d", said)
     (report,) = Path("runs").glob("*/report.html")

@@ -11,7 +11,7 @@ from onsight.testing import age_batch_norms, check_model, require_same
 
 
 class AcrossTheBatch(layers.Layer):
-    """Breaks the contract: a picture's answer depends on what else is in the batch."""
+    """Breaks the contract: an image's answer depends on what else is in the batch."""
 
     def call(self, x):
         return x - ops.mean(x, axis=0, keepdims=True)
@@ -52,14 +52,14 @@ def test_logits_stay_float32_when_the_rest_trains_in_bfloat16(register):
 def test_unknown_names_and_sizes_are_the_registrys_errors(register):
     with pytest.raises(SpecError, match="No model 'yours'"):
         check_model("yours")
-    with pytest.raises(SpecError, match="cnn takes pictures of 22 to 256 px"):
+    with pytest.raises(SpecError, match="cnn takes images of 22 to 256 px"):
         check_model("cnn", 300)
 
 
 @pytest.mark.parametrize(
     ("between", "message"),
     [
-        (AcrossTheBatch(name="across"), "mine beside other pictures answers otherwise"),
+        (AcrossTheBatch(name="across"), "mine beside other images answers otherwise"),
         (layers.Rescaling(np.inf, name="much"), "no numbers"),
     ],
 )
@@ -71,10 +71,10 @@ def test_what_breaks_the_contract_is_found(register, between, message):
 
 def test_old_batch_norms_change_the_answers_and_new_ones_hardly():
     model = network(24, 3, lambda x: x)
-    pictures = np.random.default_rng(0).integers(0, 256, (4, 24, 24, 3), np.uint8)
-    before = np.asarray(model.predict_on_batch(pictures))
+    images = np.random.default_rng(0).integers(0, 256, (4, 24, 24, 3), np.uint8)
+    before = np.asarray(model.predict_on_batch(images))
     age_batch_norms(model)
-    assert np.abs(np.asarray(model.predict_on_batch(pictures)) - before).max() > 1e-3
+    assert np.abs(np.asarray(model.predict_on_batch(images)) - before).max() > 1e-3
 
 
 def test_differences_beyond_the_tolerance_are_told():

@@ -1,4 +1,4 @@
-"""Onsight: from pictures to a classifier you can trust.
+"""Onsight: from images to a classifier you can trust.
 
 >>> import onsight
 >>> run = onsight.train(onsight.TrainSpec(data="photos/"))  # doctest: +SKIP

@@ -47,7 +47,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
         BALANCED | {"epochs": 2, "learning_rate": 0.12, "augmentation": "flip"},
     ),
     "robust": (
-        "the default for twice as long, its pictures made worse: for noise, blur, weak contrast",
+        "the default for twice as long, its images made worse: for noise, blur, weak contrast",
         BALANCED | {"augmentation": "robust", "epochs": 24},
     ),
     "tutorial": (
@@ -61,7 +61,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
         FAST,
     ),
     "best": (
-        "the same, wider, three times the epochs, with holes in its pictures: for accuracy",
+        "the same, wider, three times the epochs, with holes in its images: for accuracy",
         FAST | {"model": "whitened_wide", "epochs": 24, "augmentation": "flip_shift_cutout"},
     ),
     "transfer": (
@@ -72,7 +72,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }  # fmt: skip
 
-# What a run that learns from another has from that: the same pictures, divided alike.
+# What a run that learns from another has from that: the same images, divided alike.
 SHARED = (
     "data", "data_dir", "image_size", "validation", "split_seed", "shots", "keep_list", "allow_tiny", "min_precision",
 )  # fmt: skip
@@ -88,7 +88,7 @@ class TrainSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     data: Annotated[str, Parameter(parse=False)] = Field(
-        "cifar10", description="a data set's name (`onsight datasets`), or a folder, zip or CSV of pictures"
+        "cifar10", description="a data set's name (`onsight datasets`), or a folder, zip or CSV of images"
     )
     preset: str = Field("balanced", description="a set of choices (`onsight presets`); each can be overridden below")
     weights: Later[str] = Field(
@@ -100,20 +100,20 @@ class TrainSpec(BaseModel):
     head_epochs: int | None = Field(
         None, ge=0, le=100_000, description="with weights: of the epochs, those in which the head alone learns"
     )
-    shots: int | None = Field(None, ge=1, description="train on so many pictures of each class, to see what more bring")
+    shots: int | None = Field(None, ge=1, description="train on so many images of each class, to see what more bring")
     model: Later[str] = Field(UNSET, description="the network (`onsight models`)")
-    image_size: Later[int] = Field(UNSET, ge=8, le=1024, description="side in pixels that pictures are brought to")
+    image_size: Later[int] = Field(UNSET, ge=8, le=1024, description="side in pixels that images are brought to")
     early_size: int | None = Field(
         None,
         ge=8,
         le=1024,
-        description="side in pixels of the first quarter of the epochs: smaller pictures take less time",
+        description="side in pixels of the first quarter of the epochs: smaller images take less time",
     )
-    epochs: Later[int] = Field(UNSET, ge=1, le=100_000, description="passes over the training pictures")
+    epochs: Later[int] = Field(UNSET, ge=1, le=100_000, description="passes over the training images")
     time_budget: str | None = Field(
         None, description="end within 90s, 5m, 1.5h: as many steps as fit, and the schedule with them"
     )
-    batch_size: Later[int] = Field(UNSET, ge=1, le=65_536, description="pictures a training step")
+    batch_size: Later[int] = Field(UNSET, ge=1, le=65_536, description="images a training step")
     optimizer: Later[Literal["adam", "adamw", "muon", "sgd"]] = Field(
         UNSET, description="sgd has Nesterov momentum 0.9; muon is for networks of convolutions and batch norms"
     )
@@ -124,12 +124,12 @@ class TrainSpec(BaseModel):
     weight_decay: Later[float] = Field(UNSET, ge=0, le=1, description="decoupled (adamw, sgd); kernels only")
     label_smoothing: Later[float] = Field(UNSET, ge=0, lt=1, description="share of the label spread over all classes")
     class_weight: Literal["none", "balanced"] = Field(
-        "none", description="balanced: pictures of small classes count more, so that all classes count alike"
+        "none", description="balanced: images of small classes count more, so that all classes count alike"
     )
     patience: Later[int] = Field(
         UNSET, ge=0, description="stop after so many epochs without a better validation loss, keep the best; 0: never"
     )
-    augmentation: Later[str] = Field(UNSET, description=f"of training pictures: {', '.join(AUGMENTATIONS)}")
+    augmentation: Later[str] = Field(UNSET, description=f"of training images: {', '.join(AUGMENTATIONS)}")
     validation: Later[float] = Field(
         UNSET, ge=0, lt=0.8, description="share held out to choose by; 0 trains on all, with no selection"
     )
@@ -143,7 +143,7 @@ class TrainSpec(BaseModel):
     checkpoint_seconds: float = Field(60, gt=0, description="at most so long between two checkpoints")
     allow_tiny: bool = Field(False, description="send classes too small for a split to training only")
     keep_list: Path | None = Field(
-        None, description="use only the pictures that this file names (onsight check --keep-list)"
+        None, description="use only the images that this file names (onsight check --keep-list)"
     )
     teacher: Annotated[Path | None, Parameter(parse=False)] = Field(
         None, description="a finished run whose answers are learned beside the labels (onsight distill, onsight prune)"

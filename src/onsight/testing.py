@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def check_model(name: str, image_size: int | None = None, num_classes: int = 3) -> None:
     """Build the network `name` and raise where it would fail in training, evaluation, prediction or export.
 
-    It takes uint8 pictures, in batches of any size, each answered by itself; its float32 `logits` are finite; layers
+    It takes uint8 images, in batches of any size, each answered by itself; its float32 `logits` are finite; layers
     and weights are the same each time it is built, and after saving and loading; with its batch norms folded, as a
     LiteRT file, it gives the same answers within 1e-5 of probability. Nothing is trained: the batch norms get
     statistics as training would leave them.
@@ -38,7 +38,7 @@ def check_model(name: str, image_size: int | None = None, num_classes: int = 3) 
     from onsight.core.backend import dtype_policy, to_numpy, use_backend
     from onsight.inference.engines import LitertEngine
     from onsight.inference.litert import convert
-    from onsight.inference.parity import edge_pictures
+    from onsight.inference.parity import edge_images
     from onsight.models.custom import check_network
     from onsight.models.model_file import load_model, read_description, save_model
     from onsight.models.registry import build_model, check_size, classifier, usual_size
@@ -53,12 +53,12 @@ def check_model(name: str, image_size: int | None = None, num_classes: int = 3) 
         model = check_network(name, size, num_classes)
         age_batch_norms(model)
         answering = classifier(model, temperature=1.7)
-    pictures = edge_pictures(size)
-    expected = np.asarray(answering.predict_on_batch(pictures))
+    images = edge_images(size)
+    expected = np.asarray(answering.predict_on_batch(images))
     if not np.isfinite(expected).all():
         raise SpecError(f"{name} gives answers that are no numbers: something in it overflows.")
-    others = np.concatenate([255 - pictures[:-2], pictures[-2:]])
-    require_same(name, "beside other pictures", answering.predict_on_batch(others)[-2:], expected[-2:])
+    others = np.concatenate([255 - images[:-2], images[-2:]])
+    require_same(name, "beside other images", answering.predict_on_batch(others)[-2:], expected[-2:])
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         save_model(folder, model, tuple(f"class {index}" for index in range(num_classes)), temperature=1.7)
@@ -66,8 +66,8 @@ def check_model(name: str, image_size: int | None = None, num_classes: int = 3) 
             if not np.array_equal(to_numpy(saved), to_numpy(loaded)):
                 raise SpecError(f"{name} comes back from its files with another '{saved.path}'.")
         engine = LitertEngine(convert(answering), read_description(folder))
-    for count in (len(pictures), 1, 7):
-        found = engine.probabilities(pictures[:count])
+    for count in (len(images), 1, 7):
+        found = engine.probabilities(images[:count])
         require_same(name, f"as a LiteRT file, in a batch of {count}", found, expected[:count])
 
 

@@ -24,25 +24,25 @@ HOSTILE = "<img src=x onerror=alert(1)>.png"
 def drawn(count, seed=0, side=64):
     """Random coloured landscapes: noise of several scales, so that near pixels are alike as in photos."""
     rng = np.random.default_rng(seed)
-    pictures = np.zeros((count, side, side, 3), np.float32)
+    images = np.zeros((count, side, side, 3), np.float32)
     for scale in (2, 4, 8, 16, 32):
         noise = rng.normal(0, 30, (count, scale, scale, 3)).clip(-128, 127).astype(np.int8)
-        for picture, rough in zip(pictures, noise, strict=True):
+        for image, rough in zip(images, noise, strict=True):
             layer = Image.fromarray((rough.astype(np.int16) + 128).astype(np.uint8))
-            picture += np.asarray(layer.resize((side, side), Image.Resampling.BILINEAR)).astype(np.float32) - 128
-    return [Image.fromarray(each) for each in np.clip(128 + pictures, 0, 255).astype(np.uint8)]
+            image += np.asarray(layer.resize((side, side), Image.Resampling.BILINEAR)).astype(np.float32) - 128
+    return [Image.fromarray(each) for each in np.clip(128 + images, 0, 255).astype(np.uint8)]
 
 
 @pytest.fixture
 def photos(tmp_path):
-    """12 good pictures of each of two classes to train on, 4 of each to test on, and every kind of trouble."""
+    """12 good images of each of two classes to train on, 4 of each to test on, and every kind of trouble."""
     root = tmp_path / "photos"
-    pictures = iter(drawn(40))
+    images = iter(drawn(40))
     for part, count in (("train", 12), ("test", 4)):
         for label in ("cat", "dog"):
             (root / part / label).mkdir(parents=True)
             for number in range(count):
-                next(pictures).save(root / part / label / f"{number}.png")
+                next(images).save(root / part / label / f"{number}.png")
     return root
 
 
@@ -75,7 +75,7 @@ def by_kind(found):
     return {each["kind"]: each for each in found.findings}
 
 
-def pictures(finding):
+def images(finding):
     return {tuple(item["pictures"]) for item in finding["items"]}
 
 
@@ -89,24 +89,24 @@ def test_every_trouble_is_found(troubles):
     ]  # fmt: skip
     assert [each["severity"] for each in found.findings] == ["error"] * 4 + ["warning"] * 5 + ["note"] * 4
     assert found.has_errors
-    assert pictures(kinds["unreadable"]) == {("train/cat/broken.png",), ("train/cat/empty.jpg",)}
-    assert kinds["missing class"]["items"][0]["note"] == "no test pictures of eel"
-    assert pictures(kinds["leak"]) == {
+    assert images(kinds["unreadable"]) == {("train/cat/broken.png",), ("train/cat/empty.jpg",)}
+    assert kinds["missing class"]["items"][0]["note"] == "no test images of eel"
+    assert images(kinds["leak"]) == {
         ("test/dog/0.png", "train/dog/leaked.png"),
         ("test/cat/1.png", "train/cat/turned.jpg"),
     }
-    assert "2 of 8 test pictures (25.00%)" in kinds["leak"]["text"]
+    assert "2 of 8 test images (25.00%)" in kinds["leak"]["text"]
     assert "1 of them exact" in kinds["leak"]["text"]
     assert any("turned by 90°" in item["note"] for item in kinds["leak"]["items"])
-    assert pictures(kinds["two labels"]) == {("train/cat/2.png", "train/dog/also-a-cat.png")}
+    assert images(kinds["two labels"]) == {("train/cat/2.png", "train/dog/also-a-cat.png")}
     assert kinds["exact copy"]["count"] == 3
-    assert pictures(kinds["near copy"]) == {("test/cat/1.png", "train/cat/turned.jpg")}
-    assert pictures(kinds["blank"]) == {("train/cat/blank.png",)}
-    assert pictures(kinds["tiny"]) == {("train/cat/tiny.png",)}
-    assert pictures(kinds["dark"]) == {("train/dog/dark.png",)}
-    assert pictures(kinds["odd shape"]) == {("train/cat/odd.png",)}
-    assert pictures(kinds["turned"]) == {("train/dog/phone.jpg",)}
-    assert pictures(kinds["grey"]) == {("train/dog/grey.png",)}
+    assert images(kinds["near copy"]) == {("test/cat/1.png", "train/cat/turned.jpg")}
+    assert images(kinds["blank"]) == {("train/cat/blank.png",)}
+    assert images(kinds["tiny"]) == {("train/cat/tiny.png",)}
+    assert images(kinds["dark"]) == {("train/dog/dark.png",)}
+    assert images(kinds["odd shape"]) == {("train/cat/odd.png",)}
+    assert images(kinds["turned"]) == {("train/dog/phone.jpg",)}
+    assert images(kinds["grey"]) == {("train/dog/grey.png",)}
     assert "of eel" in kinds["imbalance"]["text"]
     assert {path: path.read_bytes() for path in troubles.rglob("*.*")} == before
 
@@ -116,10 +116,10 @@ def test_every_trouble_is_found(troubles):
     assert "&lt;img src=x onerror" in page
     assert not re.search(r"""(?:src|href)=["'](?!data:|#)""", page)
     assert page.count("data:image/jpeg;base64") >= 14
-    assert "2 of 8 test pictures (25.00%)" in str(found)
+    assert "2 of 8 test images (25.00%)" in str(found)
 
 
-def test_good_pictures_have_no_findings(photos):
+def test_good_images_have_no_findings(photos):
     found = onsight.check(photos, out=photos.parent / "out", reporter=QUIET)
     assert found.findings == []
     assert not found.has_errors
@@ -134,7 +134,7 @@ def test_an_empty_class_does_not_hide_that_the_others_are_uneven(photos):
     (photos / "train" / "empty").mkdir()
     found = onsight.check(photos, reporter=QUIET)
     texts = {each["kind"]: each["text"] for each in found.findings}
-    assert texts["imbalance"] == "The classes are uneven: 12 pictures of dog, 1 of cat."
+    assert texts["imbalance"] == "The classes are uneven: 12 images of dog, 1 of cat."
     assert "missing class" in texts
 
 
@@ -206,7 +206,7 @@ def test_names_with_line_breaks_survive_a_keep_list(tmp_path):
         (None, "cannot be read: No such file"),
         (b"\xff\xfe", "cannot be read"),
         (b"toy#0\ntoy#1\nmine.jpg\n", r"line 3, names 'mine.jpg', which is not in toy\. .*'toy#0'"),
-        (b"toy#0\r\ntoy#1\r\n", "leaves no picture of the class 'red'"),
+        (b"toy#0\r\ntoy#1\r\n", "leaves no image of the class 'red'"),
     ],
 )
 def test_unusable_keep_lists(tmp_path, content, message):
@@ -234,10 +234,10 @@ def test_the_command(troubles, photos, monkeypatch, capsys):
     (photos / "train" / "dog" / "a\x1b[31m\nb.png").write_bytes(b"nonsense")
     assert call(monkeypatch, "check", photos, "--quiet", "--keep-list", "keep.txt") == 0
     out = capsys.readouterr().out
-    assert "error    3 pictures cannot be read." in out
+    assert "error    3 images cannot be read." in out
     assert "\x1b" not in out
     assert "checks/photos/check.html" in out
-    assert "pictures to keep: keep.txt" in out
+    assert "images to keep: keep.txt" in out
     assert call(monkeypatch, "check", photos, "--quiet", "--strict", "--format", "json", "--out", "elsewhere") == 1
     assert json.loads(capsys.readouterr().out) == json.loads(Path("elsewhere/check.json").read_text())
     assert call(monkeypatch, "check", "toy", "--quiet") == 0
@@ -259,14 +259,14 @@ def test_training_with_and_without_an_earlier_check(photos):
     known = json.loads((run.folder / "check.json").read_text())
     assert not known["complete"]
     assert [each["kind"] for each in known["findings"]] == ["leak", "exact copy"]
-    assert "2 of 8 test pictures" in "\n".join(notes)
+    assert "2 of 8 test images" in "\n".join(notes)
     assert "onsight check" in "\n".join(notes)
 
     onsight.check(photos, keep_list=photos.parent / "keep.txt", reporter=QUIET)
     run = onsight.train(spec, reporter=QUIET)
     known = json.loads((run.folder / "check.json").read_text())
     assert known["complete"]
-    assert "3 of 8 test pictures" in known["findings"][0]["text"]
+    assert "3 of 8 test images" in known["findings"][0]["text"]
     assert set(known["findings"][0]) == {"kind", "severity", "count", "text", "advice"}
 
     run = onsight.train(spec.model_copy(update={"keep_list": photos.parent / "keep.txt"}), reporter=QUIET)

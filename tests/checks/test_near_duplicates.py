@@ -9,53 +9,53 @@ from onsight.checks.near_duplicates import VARIANTS, candidates, find_pairs
 from onsight.data.load import load_dataset
 
 
-def resized(picture, side):
-    return np.asarray(Image.fromarray(np.ascontiguousarray(picture)).resize((side, side), Image.Resampling.BILINEAR))
+def resized(image, side):
+    return np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize((side, side), Image.Resampling.BILINEAR))
 
 
-def saved_as_jpeg(picture, rng):
+def saved_as_jpeg(image, rng):
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, "JPEG", quality=50)
+    Image.fromarray(image).save(file, "JPEG", quality=50)
     return np.asarray(Image.open(file).convert("RGB"))
 
 
-def cropped(picture, rng):
+def cropped(image, rng):
     top, bottom, left, right = rng.integers(0, 3, 4)
     if not top + bottom + left + right:
         left = 1
-    side = len(picture)
-    return resized(picture[top : side - bottom, left : side - right], side)
+    side = len(image)
+    return resized(image[top : side - bottom, left : side - right], side)
 
 
-def brightened(picture, rng):
-    return np.clip(np.rint(picture * rng.choice([0.9, 1.1])), 0, 255).astype(np.uint8)
+def brightened(image, rng):
+    return np.clip(np.rint(image * rng.choice([0.9, 1.1])), 0, 255).astype(np.uint8)
 
 
 COPIES = {
-    "mirrored": lambda picture, rng: picture[:, ::-1],
+    "mirrored": lambda image, rng: image[:, ::-1],
     "JPEG 50": saved_as_jpeg,
     "brightness": brightened,
     "crop": cropped,
-    "grey": lambda picture, rng: np.asarray(Image.fromarray(picture).convert("L").convert("RGB")),
+    "grey": lambda image, rng: np.asarray(Image.fromarray(image).convert("L").convert("RGB")),
 }
 
 
-def plant(pictures, count, rng):
-    """Return pictures and behind them `count` near-copies of random ones, of each kind in turn; and of which ones."""
-    bases = rng.choice(len(pictures), count, replace=False)
+def plant(images, count, rng):
+    """Return images and behind them `count` near-copies of random ones, of each kind in turn; and of which ones."""
+    bases = rng.choice(len(images), count, replace=False)
     kinds = [*COPIES.values()]
-    copies = [kinds[number % len(kinds)](pictures[base], rng) for number, base in enumerate(bases)]
-    return np.concatenate([pictures, np.stack(copies)]), bases
+    copies = [kinds[number % len(kinds)](images[base], rng) for number, base in enumerate(bases)]
+    return np.concatenate([images, np.stack(copies)]), bases
 
 
 def drawn(count, rng, side=32):
     """Random landscapes: noise of several scales, so that near pixels are alike as in photos."""
-    pictures = np.zeros((count, side, side, 3), np.float32)
+    images = np.zeros((count, side, side, 3), np.float32)
     for scale in (2, 4, 8, 16, 32):
-        for picture, noise in zip(pictures, rng.normal(size=(count, scale, scale)).astype(np.float32), strict=True):
-            picture += np.asarray(Image.fromarray(noise).resize((side, side), Image.Resampling.BILINEAR))[..., None]
-    pictures *= rng.uniform(0.3, 1, (count, 1, 1, 3)).astype(np.float32)
-    return np.clip(128 + 40 * pictures, 0, 255).astype(np.uint8)
+        for image, noise in zip(images, rng.normal(size=(count, scale, scale)).astype(np.float32), strict=True):
+            image += np.asarray(Image.fromarray(noise).resize((side, side), Image.Resampling.BILINEAR))[..., None]
+    images *= rng.uniform(0.3, 1, (count, 1, 1, 3)).astype(np.float32)
+    return np.clip(128 + 40 * images, 0, 255).astype(np.uint8)
 
 
 def as_set(pairs):
@@ -64,25 +64,25 @@ def as_set(pairs):
 
 def test_planted_copies_are_found_and_nothing_else():
     rng = np.random.default_rng(0)
-    pictures, bases = plant(drawn(500, rng), 100, rng)
-    found = as_set(find_pairs(pictures))
+    images, bases = plant(drawn(500, rng), 100, rng)
+    found = as_set(find_pairs(images))
     planted = {(int(base), 500 + number) for number, base in enumerate(bases)}
     assert len(found & planted) >= 98
     assert not found - planted
 
 
 @pytest.mark.slow
-def test_planted_copies_among_20000_real_pictures(real_data):
+def test_planted_copies_among_20000_real_images(real_data):
     rng = np.random.default_rng(0)
     dataset = load_dataset("cifar10", real_data)
     chosen = rng.choice(len(dataset), 20_000, replace=False)
     before = as_set(find_pairs(dataset.images[chosen]))
-    pictures, bases = plant(dataset.images[chosen], 500, rng)
-    found = as_set(find_pairs(pictures))
+    images, bases = plant(dataset.images[chosen], 500, rng)
+    found = as_set(find_pairs(images))
     planted = {(int(base), 20_000 + number) for number, base in enumerate(bases)}
     assert len(found & planted) >= 0.95 * 500
 
-    # A copy of a picture that has a near-duplicate already is a near-duplicate of that one too, and so are two of them.
+    # A copy of an image that has a near-duplicate already is a near-duplicate of that one too, and so are two of them.
     def source(index):
         return int(bases[index - 20_000]) if index >= 20_000 else index
 
@@ -94,17 +94,17 @@ def test_planted_copies_among_20000_real_pictures(real_data):
 @pytest.mark.parametrize("variant", range(8))
 @pytest.mark.parametrize("side", [32, 64])
 def test_mirrored_and_turned_copies_say_how(variant, side):
-    pictures = drawn(20, np.random.default_rng(1), side)
-    turned = pictures[3].swapaxes(0, 1) if variant & 4 else pictures[3]
+    images = drawn(20, np.random.default_rng(1), side)
+    turned = images[3].swapaxes(0, 1) if variant & 4 else images[3]
     turned = turned[::-1] if variant & 2 else turned
     turned = turned[:, ::-1] if variant & 1 else turned
-    found = find_pairs(np.concatenate([pictures, turned[np.newaxis]]))
+    found = find_pairs(np.concatenate([images, turned[np.newaxis]]))
     assert as_set(found) == {(3, 20)}
     assert VARIANTS[found.variant[0]] == VARIANTS[variant]
     assert found.score[0] > 0.99
 
 
-def test_pictures_without_detail_are_no_pairs():
+def test_images_without_detail_are_no_pairs():
     rows = np.linspace(60, 200, 32)
     skies = np.stack([np.clip(np.repeat((rows + shift)[:, None, None], 32, 1), 0, 255) for shift in range(20)])
     skies = np.repeat(skies, 3, axis=3) + np.random.default_rng(0).normal(0, 3, (20, 32, 32, 3))
@@ -113,7 +113,7 @@ def test_pictures_without_detail_are_no_pairs():
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
-def test_hardly_any_pictures(count):
+def test_hardly_any_images(count):
     assert not len(find_pairs(drawn(2, np.random.default_rng(0))[:count]).first)
 
 

@@ -45,13 +45,13 @@ def test_train_evaluate_predict_report_runs(onsight, tmp_path):
 
     code, out, err = onsight("evaluate", "runs/latest")
     assert code == 0, err
-    assert "of 60 test pictures right (95 %:" in out
+    assert "of 60 test images right (95 %:" in out
     assert "report.html" in out
     code, out, _ = onsight("evaluate", run, "--format", "json", "--quiet")
     assert json.loads(out)["n"] == 60
     code, out, _ = onsight("evaluate", run, "--robustness", "--quick", "--quiet")
     assert code == 0
-    assert "Under corruptions (CIFAR-10-C style, 60 pictures)" in out
+    assert "Under corruptions (CIFAR-10-C style, 60 images)" in out
     assert (tmp_path / run / "evaluations/test/robustness.json").exists()
 
     toy = load_dataset("toy")
@@ -62,7 +62,7 @@ def test_train_evaluate_predict_report_runs(onsight, tmp_path):
     assert code == 0
     assert "% red" in out.splitlines()[0]
     assert "unreadable: " in out.splitlines()[1]
-    assert "1 of 2 pictures could not be read" in err
+    assert "1 of 2 images could not be read" in err
     code, out, _ = onsight("predict", run, "=red.png", "bad.png", "--format", "json", "--top", 3)
     rows = [json.loads(line) for line in out.splitlines()]
     assert rows[0]["top"][0]["label"] == "red"
@@ -153,7 +153,7 @@ def test_help_names_every_setting(onsight):
         (["evaluate", "nowhere"], "no run at nowhere"),
         (["evaluate", "nowhere", "--quick"], "ask for --robustness --quick"),
         (["train", "toy", "--min-precision", "1.5"], "min_precision=1.5 cannot be used"),
-        (["predict", "latest"], "No picture was given"),
+        (["predict", "latest"], "No image was given"),
         (["predict", "latest", "x.jpg"], "no finished run"),
         (["predict", "latest", "x.jpg", "--top", "0"], "--top 0"),
         (["fly"], "fly"),

@@ -26,7 +26,7 @@ def test_without_cifar10_it_says_why_and_takes_digits(monkeypatch):
     text = "\n".join(said)
     assert "CIFAR-10 cannot be had: Could not reach the server: no route." in text
     assert run.dataset["name"] == "digits"
-    assert "test pictures right (95 %" in text
+    assert "test images right (95 %" in text
     assert f"onsight predict {run.folder} PICTURE" in text
     assert str(run.report) in text
     assert run.report.exists()

@@ -100,7 +100,7 @@ def test_the_figures_are_those_by_hand(make):
     assert pair["low"] < 0.13 < pair["high"]
     assert found.verdict.startswith("b is better than a by 13.0 points (95 % interval ")
     assert str(found) == found.verdict
-    assert "exact McNemar test on the same 100 pictures" in found.verdict
+    assert "exact McNemar test on the same 100 images" in found.verdict
     assert found.settings == [("learning_rate", ["0.2", "0.1"])]
     assert [spec["name"] for spec in found.specs] == ["b", "a"]
     assert found.recognised[0] == ("cat", 34, [pytest.approx(32 / 34), pytest.approx(27 / 34)])
@@ -201,13 +201,13 @@ def test_runs_that_cannot_be_compared_are_refused(make, tmp_path):
         compare([a, bare])
     labels = np.arange(30) % 3
     labels[4] = 0
-    with pytest.raises(DataError, match=r"'test/4.png' is dog for a and cat for other \(1 such pictures\)"):
+    with pytest.raises(DataError, match=r"'test/4.png' is dog for a and cat for other \(1 such images\)"):
         compare([a, make("other", answers(30, [1]), labels=labels, digest=None)])
     with pytest.raises(DataError, match="same names and different content"):
         compare([a, make("changed", answers(30, [1]), digest="1" * 64)])
 
 
-def test_different_pictures_are_refused_or_the_common_ones_taken(make):
+def test_different_images_are_refused_or_the_common_ones_taken(make):
     a = make("a", answers(30, [1]))
     fewer = make(
         "fewer", answers(20, [2, 3]), names=[f"test/{i}.png" for i in range(15)] + list("vwxyz"), digest="1" * 64
@@ -220,7 +220,7 @@ def test_different_pictures_are_refused_or_the_common_ones_taken(make):
         with pytest.raises(SpecError, match=message):
             compare([a, fewer], page=place)
     assert (found.n, [row["correct"] for row in found.runs]) == (15, [14, 13])
-    assert "15 pictures that all were tested on" in found.notes[0]
+    assert "15 images that all were tested on" in found.notes[0]
     with pytest.raises(DataError, match="none of 30 is common to all"):
         compare([a, make("none", answers(3, []), names=list("xyz"))], common=True)
 
@@ -242,7 +242,7 @@ def test_runs_of_older_versions_are_compared_without_their_cost(make):
     assert table(found)[0][1][3:5] == ("251", "–")
 
 
-def test_the_page_shows_the_pictures_on_which_they_disagree(make, tmp_path):
+def test_the_page_shows_the_images_on_which_they_disagree(make, tmp_path):
     toy = onsight.load_dataset("toy")
     test = np.flatnonzero(toy.parts == "test")
     names = [toy.names[i] for i in test]
@@ -253,13 +253,13 @@ def test_the_page_shows_the_pictures_on_which_they_disagree(make, tmp_path):
     page = (tmp_path / "out.html").read_text()
     assert page.count("data:image/webp;base64,") == 3
     assert found.verdict in page.replace("&#39;", "'")
-    assert "Only <b><bdi>b</bdi></b> is right: 2 pictures" in page
+    assert "Only <b><bdi>b</bdi></b> is right: 2 images" in page
     assert names[7] in page
     assert "http" not in page.replace('http-equiv="', "")
     assert str(tmp_path) not in page
 
 
-def test_the_page_goes_without_pictures_where_the_data_is_gone(make, tmp_path):
+def test_the_page_goes_without_images_where_the_data_is_gone(make, tmp_path):
     a, b = make("a", answers(30, [1]), data="/nowhere"), make("b", answers(30, [2, 3]), data="/nowhere", seed=1)
     compare([a, b], page=tmp_path / "out.html")
     page = (tmp_path / "out.html").read_text()
@@ -292,7 +292,7 @@ def test_many_classes_and_pairs_are_folded(make, tmp_path):
     assert len(found.pairs) == 28
     assert "The other 15 classes" in page
     assert "The other 3 pairs" in page
-    assert "Pictures are shown for the first 6 of 28 pairs" in page
+    assert "Images are shown for the first 6 of 28 pairs" in page
 
 
 def test_the_command_line(make, tmp_path, monkeypatch, capsys):

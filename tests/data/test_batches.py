@@ -20,7 +20,7 @@ def batches(epoch=0, start=0, augmentation="flip_shift", batch_size=8):
     return list(training_batches(examples, plan_epoch(examples, augmentation, 7, epoch), batch_size, start))
 
 
-def test_an_epoch_shows_each_picture_at_most_once_with_its_label():
+def test_an_epoch_shows_each_image_at_most_once_with_its_label():
     seen = batches(augmentation="none")
     assert len(seen) == steps_per_epoch(43, 8) == 5
     labels = np.concatenate([labels for _, labels in seen])
@@ -54,19 +54,17 @@ def test_full_batches_keep_order_and_shape():
     assert np.array_equal(np.concatenate([batch[:count] for batch, count in parts]), IMAGES[INDEX])
 
 
-def test_fewer_large_pictures_are_answered_at_once():
+def test_fewer_large_images_are_answered_at_once():
     assert [answered_at_once(size) for size in (8, 32, 64, 96, 224, 1024)] == [256, 256, 256, 113, 20, 1]
 
 
 def test_a_shrunk_pixel_is_the_mean_of_what_it_covers():
-    pictures = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
-    fine = pictures.repeat(3, axis=1).repeat(
-        3, axis=2
-    )  # 96: a pixel of 24 covers 4 x 4 of them, one of 16 covers 6 x 6
+    images = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
+    fine = images.repeat(3, axis=1).repeat(3, axis=2)  # 96: a pixel of 24 covers 4 x 4 of them, one of 16 covers 6 x 6
     for side in (24, 16):
         each = 96 // side
         means = fine.reshape(5, side, each, side, each, 3).mean(axis=(2, 4))
-        np.testing.assert_allclose(shrink(pictures, side), means, atol=0.51)
+        np.testing.assert_allclose(shrink(images, side), means, atol=0.51)
     np.testing.assert_array_equal(shrink(np.full((2, 50, 50, 3), 255, np.uint8), 37), 255)
 
 

@@ -29,7 +29,7 @@ def own_cache(tmp_path, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    """Both data sets with 4 pictures a file instead of 10,000 and more; `official` is told by their own checksums."""
+    """Both data sets with 4 images a file instead of 10,000 and more; `official` is told by their own checksums."""
     for name, layout in LAYOUTS.items():
         files = {
             file: replace(spec, count=4, md5=hashlib.md5(content(name, file)).hexdigest() if spec.md5 else None)
@@ -38,14 +38,14 @@ def small(monkeypatch):
         monkeypatch.setitem(LAYOUTS, name, replace(layout, files=files))
 
 
-def pictures(file):
-    """Four different (32, 32, 3) pictures, the same ones each time for the same file."""
+def images(file):
+    """Four different (32, 32, 3) images, the same ones each time for the same file."""
     return np.random.default_rng(list(file.encode())).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
 
 
 def content(name, file, labels=(3, 0, 9, 1)):
     """The bytes of one file: labels, then planes of red, green and blue."""
-    planes = pictures(file).transpose(0, 3, 1, 2).reshape(4, -1)
+    planes = images(file).transpose(0, 3, 1, 2).reshape(4, -1)
     columns = [np.array(labels, np.uint8)[:, np.newaxis], planes]
     if name == "cifar100":
         columns.insert(0, np.full((4, 1), 19, np.uint8))  # the coarse label, which is not used
@@ -84,7 +84,7 @@ def make_official(name, archive, monkeypatch):
 def test_pixels_labels_and_parts_are_what_the_files_hold(name, tmp_path):
     dataset = load_cifar(name, write_folder(name, tmp_path / "copy"))
     files = list(LAYOUTS[name].files)
-    assert np.array_equal(dataset.images, np.concatenate([pictures(file) for file in files]))
+    assert np.array_equal(dataset.images, np.concatenate([images(file) for file in files]))
     assert dataset.labels.tolist() == [3, 0, 9, 1] * len(files)
     assert dataset.names[:5] == (f"{files[0]}#0", f"{files[0]}#1", f"{files[0]}#2", f"{files[0]}#3", f"{files[1]}#0")
     assert dataset.parts.tolist() == ["train"] * 4 * (len(files) - 1) + ["test"] * 4

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onsight.core.errors import DataError, PictureError
+from onsight.core.errors import DataError, ImageError
 from onsight.data import folder as folder_module
 from onsight.data.folder import read_folder
 from onsight.data.load import load_dataset
@@ -41,7 +41,7 @@ def test_one_folder_a_class(photos):
     assert dataset.labels.tolist() == [0, 0, 1]
     assert dataset.labels.dtype == np.int64
     assert dataset.parts.tolist() == ["", "", ""]
-    assert dataset.provenance == "folder photos (3 pictures)"
+    assert dataset.provenance == "folder photos (3 images)"
     assert dataset.images is None
     assert [dataset.read(index) for index in range(3)] == [name.encode() for name in FLAT]
 
@@ -102,7 +102,7 @@ def test_folders_below_a_class_count_to_it(photos):
     assert dataset.labels.tolist() == [0, 0, 1]
 
 
-def test_what_is_hidden_or_no_picture_is_passed_over(photos):
+def test_what_is_hidden_or_no_image_is_passed_over(photos):
     make(
         photos,
         *FLAT,
@@ -133,7 +133,7 @@ def test_the_fingerprint_follows_names_sizes_and_times(photos):
 
 def test_a_folder_that_was_moved_keeps_its_fingerprint(photos):
     before = read_folder(make(photos, *FLAT)).fingerprint
-    assert read_folder(photos.rename(photos.with_name("pictures"))).fingerprint == before
+    assert read_folder(photos.rename(photos.with_name("images"))).fingerprint == before
 
 
 def test_links_are_followed_but_not_in_circles(tmp_path, photos):
@@ -148,24 +148,24 @@ def test_links_are_followed_but_not_in_circles(tmp_path, photos):
     assert dataset.read(6) == b"a.jpg"
 
 
-def test_a_link_to_nothing_is_a_picture_that_cannot_be_read(photos):
+def test_a_link_to_nothing_is_a_image_that_cannot_be_read(photos):
     make(photos, *FLAT)
     (photos / "dog" / "2.jpg").symlink_to("nowhere.jpg")
     dataset = read_folder(photos)
-    with pytest.raises(PictureError, match=r"^cannot be read: No such file or directory$"):
+    with pytest.raises(ImageError, match=r"^cannot be read: No such file or directory$"):
         dataset.read(dataset.names.index("dog/2.jpg"))
 
 
 @pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="this system has no sockets in folders")
-def test_a_link_to_itself_is_a_picture_that_cannot_be_read(photos):
+def test_a_link_to_itself_is_a_image_that_cannot_be_read(photos):
     make(photos, *FLAT)
     (photos / "cat" / "loop.jpg").symlink_to("loop.jpg")
     dataset = read_folder(photos)
-    with pytest.raises(PictureError, match="cannot be read"):
+    with pytest.raises(ImageError, match="cannot be read"):
         dataset.read(dataset.names.index("cat/loop.jpg"))
 
 
-def test_a_socket_with_the_name_of_a_picture_is_passed_over(photos, monkeypatch):
+def test_a_socket_with_the_name_of_a_image_is_passed_over(photos, monkeypatch):
     make(photos, *FLAT)
     monkeypatch.chdir(photos)
     with socket.socket(socket.AF_UNIX) as listening:
@@ -176,7 +176,7 @@ def test_a_socket_with_the_name_of_a_picture_is_passed_over(photos, monkeypatch)
 def test_a_huge_file_is_not_read_into_memory(photos, monkeypatch):
     monkeypatch.setattr(folder_module, "MAX_FILE", 8)
     dataset = read_folder(make(photos, *FLAT))
-    with pytest.raises(PictureError, match="larger than"):
+    with pytest.raises(ImageError, match="larger than"):
         dataset.read(0)
 
 
@@ -198,8 +198,8 @@ def test_the_current_folder_has_a_name(photos, monkeypatch):
 @pytest.mark.parametrize(
     ("paths", "reason"),
     [
-        (["cat/notes.txt"], r"holds no pictures \(.*\.jpg.*\): one sub-folder a class is expected"),
-        (["1.jpg", "2.jpg"], "holds its pictures directly, without class folders: one sub-folder a class"),
+        (["cat/notes.txt"], r"holds no images \(.*\.jpg.*\): one sub-folder a class is expected"),
+        (["1.jpg", "2.jpg"], "holds its images directly, without class folders: one sub-folder a class"),
         (["cat/1.jpg", "2.jpg"], "has one class only, 'cat'"),
         ([*FLAT, "bird/", "cow/"], "the class folder 'bird', 'cow' is empty"),
         ([*DIVIDED, "test/bird/"], "the class folder 'test/bird' is empty"),
@@ -209,8 +209,8 @@ def test_the_current_folder_has_a_name(photos, monkeypatch):
         (["train/cat/1.jpg", "train/dog/1.jpg", "test/1.jpg"], "there are no class folders in 'test'"),
         (["train/cat/1.jpg", "train/dog/1.jpg", "test/"], "there are no class folders in 'test'"),
         (["train/1.jpg", "test/1.jpg"], "there are no class folders in 'test', 'train'"),
-        ([*DIVIDED, "more/1.jpg"], "holds pictures in 'more' beside 'test', 'train': move them away"),
-        (["train/steam/1.jpg", "car/1.jpg"], "holds pictures in 'car' beside 'train'"),
+        ([*DIVIDED, "more/1.jpg"], "holds images in 'more' beside 'test', 'train': move them away"),
+        (["train/steam/1.jpg", "car/1.jpg"], "holds images in 'car' beside 'train'"),
         ([*FLAT, "x" * 129 + "/1.jpg"], "rename it to 1 to 128 printable characters"),
         ([*FLAT, "new\nline/1.jpg"], r"has the class 'new\\nline'"),
     ],
@@ -224,7 +224,7 @@ def test_another_layout_is_an_error_that_says_what_is_expected(photos, paths, re
         read_folder(photos)
 
 
-def test_a_folder_without_pictures_beside_the_parts_is_passed_over(photos):
+def test_a_folder_without_images_beside_the_parts_is_passed_over(photos):
     make(photos, *DIVIDED, "notes/readme.txt")
     assert len(read_folder(photos)) == 4
 
@@ -279,7 +279,7 @@ def test_a_csv_of_path_and_label(photos, encoding, end):
     assert dataset.names == (f"{photos}/cat/2.JPEG", "cat/1.jpg", "dog/1.png")
     assert dataset.labels.tolist() == [1, 0, 1]
     assert dataset.parts.tolist() == ["", "", ""]
-    assert dataset.provenance == "CSV labels (3 pictures)"
+    assert dataset.provenance == "CSV labels (3 images)"
     assert [dataset.read(index) for index in range(3)] == [b"cat/2.JPEG", b"cat/1.jpg", b"dog/1.png"]
 
 
@@ -303,7 +303,7 @@ def test_the_order_of_the_lines_does_not_matter(photos):
         ("", r"labels\.csv, line 1: expected the columns path,label or path,label,split, found ''"),
         ("path;label\ncat/1.jpg;cat", "line 1: .*found 'path;label'"),
         ("path,class\ncat/1.jpg,cat", "line 1: .*found 'path,class'"),
-        ("path,label\n", "names no pictures"),
+        ("path,label\n", "names no images"),
         ("path,label,Label\ncat/1.jpg,cat,dog\n", "line 1: the column 'label' is there 2 times"),
         ("path,label\ncat/1.jpg,cat\ncat/2.JPEG\n", "line 3: 1 cells, expected 2"),
         ("path,label\ncat/1.jpg,cat, tame\n", "line 2: 3 cells, expected 2"),

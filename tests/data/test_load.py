@@ -67,16 +67,16 @@ def test_digits_are_what_scikit_learn_has():
     assert re.fullmatch(r"digits of scikit-learn \d+\.\d+\.\d+", digits.provenance)
 
 
-def test_toy_pictures_have_an_obvious_answer():
+def test_toy_images_have_an_obvious_answer():
     toy = load_dataset("toy")
     assert np.count_nonzero(toy.parts == "train") == 180
     brightest = toy.images.astype(int).reshape(len(toy), -1, 3).sum(axis=1).argmax(axis=1)
     assert [("red", "green", "blue")[channel] for channel in brightest] == [toy.classes[label] for label in toy.labels]
-    assert len({picture.tobytes() for picture in toy.images}) == 240
+    assert len({image.tobytes() for image in toy.images}) == 240
 
 
 def test_repr_is_compact():
-    assert repr(load_dataset("toy")) == "Dataset('toy', 240 pictures, 3 classes, test 60, train 180)"
+    assert repr(load_dataset("toy")) == "Dataset('toy', 240 images, 3 classes, test 60, train 180)"
 
 
 def test_an_unknown_name_says_what_is_possible():

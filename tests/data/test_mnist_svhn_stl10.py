@@ -30,14 +30,14 @@ def own_cache(tmp_path, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    """All data sets with 5 and 3 pictures; `official` is told by the checksums of these."""
+    """All data sets with 5 and 3 images; `official` is told by the checksums of these."""
     for name, layout in LAYOUTS.items():
         files = contents(name) if layout.md5 else {}
         md5 = {file: hashlib.md5(data).hexdigest() for file, data in files.items()}
         monkeypatch.setitem(LAYOUTS, name, replace(layout, counts=(TRAIN, TEST), md5=md5, sizes={}))
 
 
-def pictures(name, part):
+def images(name, part):
     """(n, side, side, 3) uint8, grey in the two MNISTs; the same ones each time."""
     count, side = (TRAIN if part == "train" else TEST), LAYOUTS[name].side
     rng = np.random.default_rng([*name.encode(), *part.encode()])
@@ -55,7 +55,7 @@ def mat(name, part, **changed):
     labels = np.array(LABELS[part], np.uint8)[:, np.newaxis]
     labels[labels == 0] = 10
     content = io.BytesIO()
-    savemat(content, {"X": np.moveaxis(pictures(name, part), 0, -1), "y": labels} | changed, do_compression=True)
+    savemat(content, {"X": np.moveaxis(images(name, part), 0, -1), "y": labels} | changed, do_compression=True)
     return content.getvalue()
 
 
@@ -63,7 +63,7 @@ def tar(name, **changed):
     content = io.BytesIO()
     files = {"unlabeled_X.bin": bytes(5000), "class_names.txt": b"airplane", "fold_indices.txt": b"0"}
     for part in ("test", "train"):
-        files[f"{part}_X.bin"] = pictures(name, part).transpose(0, 3, 2, 1).tobytes()  # planes, column by column
+        files[f"{part}_X.bin"] = images(name, part).transpose(0, 3, 2, 1).tobytes()  # planes, column by column
         files[f"{part}_y.bin"] = bytes(label + 1 for label in LABELS[part])
     with tarfile.open(fileobj=content, mode="w:gz") as archive:
         for file, data in (files | changed).items():
@@ -81,7 +81,7 @@ def contents(name):
     if name == "stl10":
         return {"stl10_binary.tar.gz": tar(name)}
     made = (idx(values) for part in ("train", "test")
-            for values in (pictures(name, part)[..., 0], np.array(LABELS[part], np.uint8)))  # fmt: skip
+            for values in (images(name, part)[..., 0], np.array(LABELS[part], np.uint8)))  # fmt: skip
     return dict(zip(IDX, made, strict=True))
 
 
@@ -95,7 +95,7 @@ def write(name, folder, **changed):
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_pixels_labels_and_parts_are_what_the_files_hold(name, tmp_path):
     dataset = load_dataset(name, write(name, tmp_path / "copy"))
-    np.testing.assert_array_equal(dataset.images, np.concatenate([pictures(name, part) for part in ("train", "test")]))
+    np.testing.assert_array_equal(dataset.images, np.concatenate([images(name, part) for part in ("train", "test")]))
     assert dataset.images.dtype == np.uint8
     assert dataset.images.flags.c_contiguous
     assert dataset.labels.tolist() == LABELS["train"] + LABELS["test"]
@@ -108,7 +108,7 @@ def test_pixels_labels_and_parts_are_what_the_files_hold(name, tmp_path):
     assert dataset.provenance == (official if name == "fashion_mnist" else f"unverified copy of {LAYOUTS[name].title}")
 
 
-def test_the_registry_says_how_many_pictures_there_are():
+def test_the_registry_says_how_many_images_there_are():
     for name, count in (("mnist", 70_000), ("fashion_mnist", 70_000), ("svhn", 99_289), ("stl10", 13_000)):
         assert f"{count:,}" in DATASETS[name]
 
@@ -144,18 +144,18 @@ def test_another_label_makes_another_fingerprint(tmp_path):
         ("mnist", "train_images_idx3_ubyte", idx(np.zeros((5, 28, 27), np.uint8)), "not an IDX file of 5 x 28 x 28"),
         ("mnist", "t10k_labels_idx1_ubyte", idx(np.zeros(4, np.uint8)), "not an IDX file of 3 bytes"),
         ("mnist", "t10k_labels_idx1_ubyte", gzip.compress(bytes(10**7)), "begins with 0000000000000000, expected 0000"),
-        ("mnist", "t10k_labels_idx1_ubyte", idx(np.array([1, 2, 10], np.uint8)), "picture 7 has the label 10"),
+        ("mnist", "t10k_labels_idx1_ubyte", idx(np.array([1, 2, 10], np.uint8)), "image 7 has the label 10"),
         ("svhn", "train_32x32", b"nothing", "not a whole MATLAB 5 file"),
         ("svhn", "train_32x32", mat("svhn", "train")[:-100], "holds the matrices"),
         ("svhn", "test_32x32", mat("svhn", "test", X=np.zeros((32, 32, 3, 9), np.uint8)), "holds the matrices"),
         ("svhn", "train_32x32", mat("svhn", "train").replace(b"\0" * 4, b"\1" * 4), "not a whole MATLAB 5 file"),
         ("svhn", "test_32x32", mat("svhn", "test", y={"a": 1}), "holds the matrices"),
-        ("svhn", "test_32x32", mat("svhn", "test", y=np.zeros((3, 1), np.uint8)), "picture 5 has the label -1"),
-        ("svhn", "test_32x32", mat("svhn", "test", y=np.full((3, 1), 11, np.uint8)), "picture 5 has the label 11"),
+        ("svhn", "test_32x32", mat("svhn", "test", y=np.zeros((3, 1), np.uint8)), "image 5 has the label -1"),
+        ("svhn", "test_32x32", mat("svhn", "test", y=np.full((3, 1), 11, np.uint8)), "image 5 has the label 11"),
         ("stl10", "stl10_binary", b"nothing", r"not a whole \.tar\.gz"),
         ("stl10", "stl10_binary", tar("stl10")[:-99], r"not a whole \.tar\.gz|lacks"),
         ("stl10", "stl10_binary", tar("stl10", **{"test_y.bin": bytes(4)}), "test_y.bin has 4 bytes, expected 3"),
-        ("stl10", "stl10_binary", tar("stl10", **{"test_y.bin": bytes(3)}), "picture 5 has the label -1"),
+        ("stl10", "stl10_binary", tar("stl10", **{"test_y.bin": bytes(3)}), "image 5 has the label -1"),
     ],
     # Archives hold the second at which they were made: as names of tests they would differ from worker to worker.
     ids=lambda value: "data" if isinstance(value, bytes) else None,

@@ -17,7 +17,7 @@ from onsight.data.pixel_cache import clear_cache, hash_rows, load_pixels, median
 
 @pytest.fixture
 def photos(tmp_path, monkeypatch):
-    """A folder of 40 pictures, 40 x 30 px, in two classes, and a cache of its own."""
+    """A folder of 40 images, 40 x 30 px, in two classes, and a cache of its own."""
     monkeypatch.setenv("ONSIGHT_CACHE", str(tmp_path / "cache"))
     rng = np.random.default_rng(0)
     for label in ("cat", "dog"):
@@ -34,7 +34,7 @@ def test_decoded_once_and_mapped(photos, monkeypatch):
     assert not first.images.flags.writeable
     assert len(set(first.hashes.tolist())) == 40
 
-    monkeypatch.setattr(pixel_cache.decode, "load", lambda *_: pytest.fail("a second start decoded a picture"))
+    monkeypatch.setattr(pixel_cache.decode, "load", lambda *_: pytest.fail("a second start decoded an image"))
     second = load_pixels(load_dataset(photos), 16)
     assert np.array_equal(first.images, second.images)
     assert np.array_equal(first.hashes, second.hashes)
@@ -48,14 +48,14 @@ def test_a_changed_file_is_decoded_anew(photos):
     assert (after.images[0] == 7).all()
 
 
-def test_identical_pictures_have_equal_hashes(photos):
+def test_identical_images_have_equal_hashes(photos):
     (photos / "dog" / "copy.png").write_bytes((photos / "cat" / "3.png").read_bytes())
     dataset = load_dataset(photos)
     hashes = dict(zip(dataset.names, load_pixels(dataset, 16).hashes.tolist(), strict=True))
     assert hashes["dog/copy.png"] == hashes["cat/3.png"]
 
 
-def test_broken_pictures_are_passed_over_up_to_a_limit(photos):
+def test_broken_images_are_passed_over_up_to_a_limit(photos):
     for i in range(3):
         path = photos / "cat" / f"{i}.png"
         path.write_bytes(path.read_bytes()[:200])
@@ -64,7 +64,7 @@ def test_broken_pictures_are_passed_over_up_to_a_limit(photos):
     assert {dataset.names[index] for index in found.broken} == {"cat/0.png", "cat/1.png", "cat/2.png"}
     assert all(found.broken.values())
     (photos / "dog" / "0.png").write_bytes(b"nonsense")
-    with pytest.raises(DataError, match=r"4 of 40 pictures of photos cannot be read[\s\S]*cat/0.png: "):
+    with pytest.raises(DataError, match=r"4 of 40 images of photos cannot be read[\s\S]*cat/0.png: "):
         load_pixels(load_dataset(photos), 16)
     assert (photos / "dog" / "0.png").read_bytes() == b"nonsense"
     assert len(load_pixels(load_dataset(photos), 16, pass_over_all=True).broken) == 4
@@ -89,7 +89,7 @@ def test_a_full_disk_is_an_error_not_a_crash(photos, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "posix_fallocate", full)
-        with pytest.raises(DataError, match=r"disk of .* is full: 40 pictures of 16 px take 0 MB.*ONSIGHT_CACHE"):
+        with pytest.raises(DataError, match=r"disk of .* is full: 40 images of 16 px take 0 MB.*ONSIGHT_CACHE"):
             load_pixels(load_dataset(photos), 16)
     assert not [path for path in (tmp_path / "cache" / "pixels").iterdir() if path.is_dir()]
     load_pixels(load_dataset(photos), 16)
@@ -112,7 +112,7 @@ def test_arrays_of_the_right_size_are_taken_as_they_are():
     found = load_pixels(toy, 24)
     assert found.images is toy.images
     assert load_pixels(toy, 32).images.shape == (240, 32, 32, 3)
-    # A picture's hash does not depend on the size that it is brought to.
+    # An image's hash does not depend on the size that it is brought to.
     assert np.array_equal(found.hashes, load_pixels(toy, 32).hashes)
     assert np.array_equal(found.hashes, hash_rows(toy.images))
 
@@ -138,7 +138,7 @@ def test_sixty_thousand_files(real_data, tmp_path, monkeypatch):
         assert np.array_equal(found.images[index], pixel_cache.decode.load(dataset.read(index), 32))
 
 
-@pytest.mark.parametrize("seconds", [0, 0.002], ids=["small pictures", "large pictures"])
+@pytest.mark.parametrize("seconds", [0, 0.002], ids=["small images", "large images"])
 @pytest.mark.parametrize("count", [0, 5, 300])
 def test_each_reads_every_index_once(seconds, count):
     seen, threads = [], set()

@@ -76,19 +76,19 @@ def test_with_all_parts_given_nothing_changes():
     assert np.array_equal(split(dataset([0, 0, 0, 1, 1, 1] * 5, given), contents(30), validation=0.5), given)
 
 
-def test_without_validation_all_training_pictures_train():
+def test_without_validation_all_training_images_train():
     given = np.array(["train"] * 50 + ["test"] * 50)
     assert np.array_equal(split(dataset(np.arange(100) % 2, given), contents(100), validation=0), given)
 
 
-def test_the_order_of_the_pictures_does_not_matter():
+def test_the_order_of_the_images_does_not_matter():
     labels, hashes = np.arange(500) % 5, contents(500)
     order = np.random.default_rng(1).permutation(500)
     parts = split(dataset(labels), hashes, validation=0.15)
     assert np.array_equal(split(dataset(labels[order]), hashes[order], validation=0.15), parts[order])
 
 
-def test_pictures_that_are_added_move_none_that_are_there():
+def test_images_that_are_added_move_none_that_are_there():
     labels, hashes = np.arange(1100) % 4, contents(1100)
     before = split(dataset(labels[:1000]), hashes[:1000], validation=0.15)
     after = split(dataset(labels), hashes, validation=0.15)
@@ -98,13 +98,13 @@ def test_pictures_that_are_added_move_none_that_are_there():
 def test_another_seed_gives_another_split():
     labels, hashes = np.arange(1000) % 4, contents(1000)
     first, second = (split(dataset(labels), hashes, validation=0.15, seed=seed) for seed in (0, 1))
-    # Two independent splits agree on 0.7**2 + 2 * 0.15**2 = 53.5 % of the pictures.
+    # Two independent splits agree on 0.7**2 + 2 * 0.15**2 = 53.5 % of the images.
     assert abs(np.mean(first == second) - 0.535) < 4 * np.sqrt(0.535 * 0.465 / 1000)
 
 
-def test_identical_pictures_stay_together_even_under_two_labels():
+def test_identical_images_stay_together_even_under_two_labels():
     hashes = np.repeat(contents(300), 3)
-    labels = np.arange(900) % 2  # copies of one picture carry both labels
+    labels = np.arange(900) % 2  # copies of one image carry both labels
     labels[:600] = np.repeat(np.arange(200) % 2, 3)
     parts = split(dataset(labels), hashes, validation=0.15)
     assert len(np.unique(parts)) == 3
@@ -113,7 +113,7 @@ def test_identical_pictures_stay_together_even_under_two_labels():
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_small_classes_have_a_picture_in_every_part(seed):
+def test_small_classes_have_a_image_in_every_part(seed):
     sizes = [3, 4, 5, 6, 200]
     labels = np.repeat(np.arange(5), sizes)
     parts = split(dataset(labels), contents(sum(sizes), seed), validation=0.15, seed=seed)
@@ -121,7 +121,7 @@ def test_small_classes_have_a_picture_in_every_part(seed):
         assert set(parts[labels == label]) == {"train", "validation", "test"}
 
 
-def test_the_picture_with_the_lowest_number_fills_an_empty_part():
+def test_the_image_with_the_lowest_number_fills_an_empty_part():
     hashes = contents(2000)
     u = uniform(hashes, 0)
     training = hashes[u >= 0.3][:4]  # the thresholds would send all four to training
@@ -134,14 +134,14 @@ def test_the_picture_with_the_lowest_number_fills_an_empty_part():
 def test_a_class_that_is_too_small_is_named_with_its_count():
     labels = [0] * 100 + [1] * 5
     hashes = np.concatenate([contents(100), np.repeat(contents(2, seed=1), [4, 1])])
-    with pytest.raises(DataError, match=r"'class 1' has 2 different pictures.*at least 3.*--allow-tiny"):
+    with pytest.raises(DataError, match=r"'class 1' has 2 different images.*at least 3.*--allow-tiny"):
         split(dataset(labels), hashes, validation=0.15)
     parts = split(dataset(labels), hashes, validation=0.15, allow_tiny=True)
     assert set(parts[100:]) == {"train"}
     assert set(parts[:100]) == {"train", "validation", "test"}
 
 
-def test_two_pictures_are_enough_where_one_part_is_carved():
+def test_two_images_are_enough_where_one_part_is_carved():
     given = ["train"] * 52 + ["test"] * 2
     parts = split(dataset([0] * 50 + [1] * 2 + [0, 1], given), contents(54), validation=0.15)
     assert set(parts[50:52]) == {"train", "validation"}
@@ -149,7 +149,7 @@ def test_two_pictures_are_enough_where_one_part_is_carved():
         split(dataset([0] * 51 + [1] + [0, 1], given), contents(54), validation=0.15)
 
 
-def test_a_class_whose_pictures_are_all_in_another_class_too_is_an_error():
+def test_a_class_whose_images_are_all_in_another_class_too_is_an_error():
     hashes = contents(1000)
     training = hashes[uniform(hashes, 0) >= 0.3][:4]
     labels = [0] * 4 + [1] * 1004
@@ -157,8 +157,8 @@ def test_a_class_whose_pictures_are_all_in_another_class_too_is_an_error():
         split(dataset(labels), np.concatenate([training, training, hashes]), validation=0.15)
 
 
-def test_a_set_without_training_pictures_is_an_error():
-    with pytest.raises(DataError, match="no training pictures: its only parts are test"):
+def test_a_set_without_training_images_is_an_error():
+    with pytest.raises(DataError, match="no training images: its only parts are test"):
         split(dataset([0, 1], "test"), contents(2), validation=0.15)
 
 
@@ -212,12 +212,12 @@ def test_what_a_run_records_gives_the_same_parts_back():
 
     changed = hashes.copy()
     changed[np.flatnonzero(parts == "validation")[0]] = 12345
-    with pytest.raises(DataError, match="validation pictures in toy are no longer what they were"):
+    with pytest.raises(DataError, match="validation images in toy are no longer what they were"):
         recorded_parts(record, toy, changed, ("train", "validation"))
     recorded_parts(record, toy, changed, ["test"])  # not asked about
     keep = np.arange(len(toy)) != np.flatnonzero(parts == "train")[0]
     fewer = replace(toy, names=tuple(np.array(toy.names)[keep]), labels=toy.labels[keep], parts=toy.parts[keep])
-    with pytest.raises(DataError, match=r"1 of the run's train pictures are gone from toy, 'toy#\d+' first"):
+    with pytest.raises(DataError, match=r"1 of the run's train images are gone from toy, 'toy#\d+' first"):
         recorded_parts(record, fewer, hashes[keep], ["train"])
     with pytest.raises(DataError, match="knows the classes"):
         recorded_parts(record | {"classes": ["a"]}, toy, hashes, ["test"])

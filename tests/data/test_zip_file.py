@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from onsight.core.errors import DataError, PictureError
+from onsight.core.errors import DataError, ImageError
 from onsight.data import zip_file
 from onsight.data.folder import read_folder
 from onsight.data.load import load_dataset
@@ -40,7 +40,7 @@ def test_a_zip_is_read_like_its_folder(path, top, method):
     assert dataset.classes == ("cat", "dog")
     assert dataset.names == FLAT
     assert dataset.labels.tolist() == [0, 0, 1]
-    assert dataset.provenance == "zip photos (3 pictures)"
+    assert dataset.provenance == "zip photos (3 images)"
     assert [dataset.read(index) for index in range(3)] == [name.encode() * 100 for name in FLAT]
 
 
@@ -183,7 +183,7 @@ def test_a_member_that_lies_about_its_size_is_not_inflated_further(path):
     # The directory says 200 bytes, which is within all limits; the data inflates to 100,000.
     patch(path, struct.pack("<L", 100_000), struct.pack("<L", 200))
     dataset = read_zip(path)
-    with pytest.raises(PictureError, match="its size or checksum differs"):
+    with pytest.raises(ImageError, match="its size or checksum differs"):
         dataset.read(dataset.names.index("dog/9.jpg"))
     assert dataset.read(0) == b"cat/1.jpg"
 
@@ -192,7 +192,7 @@ def test_a_damaged_member_fails_alone(path):
     write(path, FLAT, zipfile.ZIP_STORED)
     patch(path, b"cat/2.jpgcat/2.jpg", b"cat/2.jpgXat/2.jpg")  # the name and then the content
     dataset = read_zip(path)
-    with pytest.raises(PictureError, match="checksum differs"):
+    with pytest.raises(ImageError, match="checksum differs"):
         dataset.read(1)
     assert dataset.read(2) == b"dog/1.png"
 
@@ -200,10 +200,10 @@ def test_a_damaged_member_fails_alone(path):
 def test_a_zip_that_was_changed_after_listing_is_noticed(path):
     dataset = read_zip(write(path, FLAT))
     write(path, ["much longer name/1.jpg", *FLAT])
-    with pytest.raises(PictureError):
+    with pytest.raises(ImageError):
         dataset.read(2)
     path.unlink()
-    with pytest.raises(PictureError, match="cannot be read: No such file"):
+    with pytest.raises(ImageError, match="cannot be read: No such file"):
         dataset.read(0)
 
 
@@ -229,13 +229,13 @@ def test_mutated_zips_are_read_or_refused(path):
             for index in range(len(dataset)):
                 dataset.read(index)
             outcomes.add("read")
-        except DataError as error:  # PictureError is one
+        except DataError as error:  # ImageError is one
             outcomes.add(type(error).__name__)
-    assert outcomes == {"read", "DataError", "PictureError"}
+    assert outcomes == {"read", "DataError", "ImageError"}
 
 
 def test_layout_errors_name_the_zip(path):
-    with pytest.raises(DataError, match=r"^The zip 'photos' holds its pictures directly"):
+    with pytest.raises(DataError, match=r"^The zip 'photos' holds its images directly"):
         read_zip(write(path, ["1.jpg", "2.jpg"]))
     with pytest.raises(DataError, match=r"^The zip 'photos': the class folder 'bird' is empty"):
         read_zip(write(path, [*FLAT, "bird/"]))

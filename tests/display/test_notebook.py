@@ -75,7 +75,7 @@ def test_an_evaluation_has_the_weakest_class_first():
     shares = [float(share) for share in re.findall(r'<meter[^>]*value="([\d.]+)"', page)]
     assert len(shares) == 3
     assert shares == sorted(shares)
-    assert "of 60 pictures right (95 %:" in text(page)
+    assert "of 60 images right (95 %:" in text(page)
     assert "metrics" not in repr(evaluation)  # pages of numbers, in an output that nobody sees
 
 
@@ -85,7 +85,7 @@ def test_an_evaluation_of_many_classes_is_cut():
     assert "and 280 more classes" in page
 
 
-def test_a_class_without_pictures():
+def test_a_class_without_images():
     metrics = score(
         np.array([0, 1, 0]), np.array([[0.9, 0.05, 0.05], [0.1, 0.8, 0.1], [0.2, 0.7, 0.1]]), ("a", "b", "c")
     )
@@ -94,13 +94,13 @@ def test_a_class_without_pictures():
     assert page.count("<meter") == 2
 
 
-def test_predictions_stand_beside_their_pictures(tmp_path):
+def test_predictions_stand_beside_their_images(tmp_path):
     Image.new("RGB", (50, 40), (240, 30, 30)).save("a.png")
     found = PredictionList(
         [
             Prediction("a.png", (("red", 0.9996), (HOSTILE, 0.0004)), unsure=True),
-            Prediction("b.png", (), "not a picture: " + HOSTILE),
-            Prediction("picture 3", (("blue", 0.7), ("red", 0.3))),
+            Prediction("b.png", (), "not an image: " + HOSTILE),
+            Prediction("image 3", (("blue", 0.7), ("red", 0.3))),
             Prediction("gone.png", (("blue", 0.7),)),
         ],
         ["a.png", "b.png", np.zeros((8, 8, 3), np.uint8), "gone.png"],
@@ -109,13 +109,13 @@ def test_predictions_stand_beside_their_pictures(tmp_path):
     check_page(page)
     assert page.count("data:image/webp;base64,") == 2
     assert "red 99.96 % (unsure)" in text(page)
-    assert "unreadable: not a picture" in text(page)
+    assert "unreadable: not an image" in text(page)
     one = found[0]._repr_html_()
     assert one.count("<img") == 1
     assert found[2]._repr_html_().count("<img") == 0
 
 
-def test_predict_gives_a_list_that_shows_its_first_pictures(toy_run):
+def test_predict_gives_a_list_that_shows_its_first_images(toy_run):
     images = onsight.load_dataset("toy").images[:30]
     found = onsight.predict(toy_run, iter(images))
     assert isinstance(found, list)
@@ -126,7 +126,7 @@ def test_predict_gives_a_list_that_shows_its_first_pictures(toy_run):
     assert "and 6 more" in page
 
 
-def test_a_data_set_with_a_picture_that_cannot_be_read(tmp_path):
+def test_a_data_set_with_a_image_that_cannot_be_read(tmp_path):
     for label in ("a", "<b>"):
         (tmp_path / "photos" / label).mkdir(parents=True)
         for i in range(4):

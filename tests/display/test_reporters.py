@@ -44,9 +44,9 @@ def test_epoch_line_with_and_without_validation():
 def test_every_reporter_takes_all_that_a_training_says(kind, width):
     out = console(width)
     with kind(out) if kind is not Reporter else kind() as show:
-        show.note("data [not markup] 10 pictures")
-        show.work("reading pictures", 1, None)
-        show.work("reading pictures", 10, 10)
+        show.note("data [not markup] 10 images")
+        show.work("reading images", 1, None)
+        show.work("reading images", 10, 10)
         show.tick(TICK)
         show.tick(TICK | {"seconds_left": None})
         show.epoch(ROW)
@@ -97,8 +97,8 @@ def test_a_notebook_gets_one_output_that_changes(output):
         assert type(show) is NotebookReporter
         show.note("data [not markup] <b>")
         for done in range(1, 1001):
-            show.work("reading pictures", done, 1000)
-        assert len(output.pages) < 20  # not one for each picture
+            show.work("reading images", done, 1000)
+        assert len(output.pages) < 20  # not one for each image
         assert "<progress" not in output.pages[-1]["text/html"]
         show.tick(TICK)
         assert 'value="23" max="108"' in output.pages[-1]["text/html"]  # of all epochs

@@ -56,7 +56,7 @@ def test_reliability_and_coverage():
             {"low": 0.6, "high": 0.8, "count": 0, "confidence": None, "accuracy": None}]  # fmt: skip
     markup = svg.reliability(bins, 3, "title")
     assert len(drawn(markup).findall(".//rect")) == 1
-    assert "3 pictures: 50.0 % sure, 66.7 % right" in markup
+    assert "3 images: 50.0 % sure, 66.7 % right" in markup
     curve = [{"coverage": 0.5, "accuracy": 1.0, "threshold": 0.9}, {"coverage": 1.0, "accuracy": 0.8, "threshold": 0.5}]
     assert "100.0 % of 50 %" in svg.coverage(curve, "title", threshold=0.7)
     assert "ring" not in svg.coverage(curve, "title")

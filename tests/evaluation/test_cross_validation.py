@@ -37,7 +37,7 @@ def test_folds_are_even_in_every_class_and_keep_copies_together():
 def test_folds_that_cannot_be_are_refused_before_anything_is_scored(toy_run, tmp_path):
     run = onsight.Run(shutil.copytree(toy_run.folder, tmp_path / "copy"))
     scored = (run.evaluation_folder() / "metrics.json").read_text()
-    with pytest.raises(SpecError, match="--folds 1000 leaves some without a picture: there are"):
+    with pytest.raises(SpecError, match="--folds 1000 leaves some without an image: there are"):
         onsight.evaluate(run, folds=1000, reporter=Reporter())
     run.record["teacher"] = {"run": "another"}
     with pytest.raises(RunError, match="learned from the answers of another"):

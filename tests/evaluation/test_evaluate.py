@@ -28,15 +28,15 @@ def test_every_figure_can_be_recomputed_from_predictions_csv(toy_run):
     assert written["accuracy"] > 0.9
     low, high = written["accuracy_interval"]
     assert low < written["accuracy"] <= high
-    assert written["provenance"] == "toy pictures drawn by Onsight"
+    assert written["provenance"] == "toy images drawn by Onsight"
 
 
-def test_the_pictures_and_the_report_are_there(toy_run):
+def test_the_images_and_the_report_are_there(toy_run):
     from PIL import Image
 
     for name in ("samples.png", "confusion.png", "predictions.png"):
-        with Image.open(toy_run.evaluation_folder() / name) as picture:
-            assert min(picture.size) > 300
+        with Image.open(toy_run.evaluation_folder() / name) as image:
+            assert min(image.size) > 300
     page = toy_run.report.read_text()
     assert "data:image/jpeg;base64," in page
     assert "http://" not in page
@@ -63,7 +63,7 @@ def test_slices_thumbnails_and_heat_maps_are_written(toy_run, tmp_path):
     assert "left" in copy.report.read_text()
     (tmp_path / "mine.csv").write_text("path,shelf\nother.png,left\n")
     uses = (copy.folder / "test_uses.jsonl").read_text()
-    with pytest.raises(DataError, match="names none of the 60 pictures"):
+    with pytest.raises(DataError, match="names none of the 60 images"):
         onsight.evaluate(copy, slices_file=tmp_path / "mine.csv", reporter=QUIET)
     assert (copy.folder / "test_uses.jsonl").read_text() == uses  # refused before anything was scored
 
@@ -116,20 +116,20 @@ def test_its_own_data_by_name_is_its_test_set(toy_run, tmp_path):
 
 
 def trained_on(folder):
-    """Return a run of forty pictures of two classes, made in `folder`."""
+    """Return a run of forty images of two classes, made in `folder`."""
     from PIL import Image
 
     for colour, label in enumerate(("a", "b")):
         (folder / label).mkdir(parents=True)
         for i in range(20):
-            picture = np.full((32, 32, 3), 10 * i, np.uint8)
-            picture[..., colour] = 255
-            Image.fromarray(picture).save(folder / label / f"{i}.png")
+            image = np.full((32, 32, 3), 10 * i, np.uint8)
+            image[..., colour] = 255
+            Image.fromarray(image).save(folder / label / f"{i}.png")
     return onsight.train(onsight.TrainSpec(data=folder, model="mlp", epochs=1), reporter=QUIET)
 
 
 def test_its_own_folder_elsewhere_is_not_other_data(tmp_path):
-    """Training pictures must not be scored on because the folder was moved."""
+    """Training images must not be scored on because the folder was moved."""
     run = trained_on(tmp_path / "here")
     (tmp_path / "here").rename(tmp_path / "there")
     with pytest.raises(onsight.OnsightError, match="here"):
@@ -139,8 +139,8 @@ def test_its_own_folder_elsewhere_is_not_other_data(tmp_path):
     assert result.metrics["n"] == sum(run.dataset["counts"]["test"].values()) < 40
 
 
-def test_its_own_folder_with_a_mended_test_picture_is_scored_on_test_pictures_alone(tmp_path):
-    """What the error advises: --data with the folder itself. Its training pictures must stay out."""
+def test_its_own_folder_with_a_mended_test_image_is_scored_on_test_images_alone(tmp_path):
+    """What the error advises: --data with the folder itself. Its training images must stay out."""
     from PIL import Image
 
     run = trained_on(tmp_path / "photos")
@@ -155,12 +155,12 @@ def test_its_own_folder_with_a_mended_test_picture_is_scored_on_test_pictures_al
         scored = predictions_csv.read_predictions(result.folder / "predictions.csv").names
         assert sorted(scored) == sorted([*held_out, "a/new.png"])
         assert result.folder != run.evaluation_folder()
-        if place == "moved":  # back where it was, it is known even without all of its training pictures
+        if place == "moved":  # back where it was, it is known even without all of its training images
             (tmp_path / "moved").rename(tmp_path / "photos")
             (tmp_path / "photos" / run.dataset["split"]["train"][0]).unlink()
 
 
-def test_a_run_without_test_pictures_can_score_other_data(toy_run, tmp_path):
+def test_a_run_without_test_images_can_score_other_data(toy_run, tmp_path):
     copy = copy_of(toy_run, tmp_path)
     record = json.loads((copy.folder / "dataset.json").read_text())
     record["split"]["test"] = []
@@ -212,7 +212,7 @@ def test_calibration_before_and_after_is_told(toy_run, tmp_path):
     assert flat["coverage"][-1]["accuracy"] == flat["accuracy"]
 
 
-def test_a_threshold_is_measured_on_test_and_on_pictures_of_something_else(toy_run, tmp_path):
+def test_a_threshold_is_measured_on_test_and_on_images_of_something_else(toy_run, tmp_path):
     copy = copy_of(toy_run, tmp_path)
     describe(copy, threshold=0.9, temperature=2.0)
     result = onsight.evaluate(copy, reporter=QUIET)
@@ -224,7 +224,7 @@ def test_a_threshold_is_measured_on_test_and_on_pictures_of_something_else(toy_r
     assert 0 <= far["unsure"] <= 1
     sentences = findings(result)
     assert sentences[0].startswith("Below a probability of 0.900 it says unsure. It answers ")
-    assert "only partly caught: of 1,797 digits pictures" in sentences[1]
+    assert "only partly caught: of 1,797 digits images" in sentences[1]
     with pytest.raises(onsight.OnsightError, match="ask for --robustness --quick"):
         onsight.evaluate(copy, quick=True, reporter=QUIET)
 
@@ -238,8 +238,8 @@ def test_views_make_a_figure_of_their_own_that_predict_repeats(toy_run, tmp_path
     found = result.metrics["tta"]
     names, labels, scores, _ = predictions_csv.read_predictions(result.folder / "predictions.csv")
     toy = load_dataset("toy")
-    pictures = [toy.images[toy.names.index(name)] for name in names]
-    answers = onsight.predict(copy, pictures, top=1, tta=True, engine="keras")
+    images = [toy.images[toy.names.index(name)] for name in names]
+    answers = onsight.predict(copy, images, top=1, tta=True, engine="keras")
     right = [each.top[0][0] == copy.classes[label] for each, label in zip(answers, labels, strict=True)]
     assert (found["correct"], found["n"], found["views"]) == (sum(right), 60, views)
     assert max(abs(each.top[0][1] - row.max()) for each, row in zip(answers, scores, strict=True)) > 1e-4  # not plain
@@ -251,8 +251,8 @@ def test_what_is_far_off_is_no_class_of_the_run(toy_run):
     class Digits:
         classes = tuple("0123456789")
 
-    def answer(pictures):
-        return np.tile([0.4, 0.6], (len(pictures), 1))
+    def answer(images):
+        return np.tile([0.4, 0.6], (len(images), 1))
 
     assert far_off(answer, Digits(), 32, 0.5, QUIET) == {"data": "toy", "n": 240, "unsure": 0.0}
     assert far_off(answer, toy_run, 32, 0.7, QUIET) == {"data": "digits", "n": 1797, "unsure": 1.0}
@@ -266,7 +266,7 @@ def test_robustness_is_written_and_forgotten_with_the_weights(toy_run, tmp_path)
     assert (found["n"], found["quick"], found["clean"]) == (60, True, result.metrics["accuracy"])
     assert len(found["corruptions"]) == 15
     assert 0.3 < found["mean"] <= found["clean"]
-    assert any("Under corruptions (CIFAR-10-C style, 60 pictures)" in sentence for sentence in findings(result))
+    assert any("Under corruptions (CIFAR-10-C style, 60 images)" in sentence for sentence in findings(result))
     onsight.evaluate(copy, reporter=QUIET)
     assert path.exists()  # it is still true
     path.write_text(json.dumps(found | {"weights_sha256": "0" * 64}))

@@ -7,16 +7,16 @@ import pytest
 
 import onsight
 from onsight.core.backend import to_numpy
-from onsight.core.errors import PictureError, SpecError
+from onsight.core.errors import ImageError, SpecError
 from onsight.evaluation import explain
 from onsight.inference import heat_maps
 
 pytestmark = pytest.mark.backend
 
 
-def corner(pictures):
+def corner(images):
     """Answer class 1 as sure as the top left quarter is bright."""
-    sure = pictures[:, :16, :16].mean(axis=(1, 2, 3)) / 255
+    sure = images[:, :16, :16].mean(axis=(1, 2, 3)) / 255
     return np.stack([1 - sure, sure], axis=1).astype(np.float32)
 
 
@@ -36,11 +36,11 @@ def resnet():
 def test_grad_cam_equals_cam_where_the_head_allows(resnet):
     import keras
 
-    pictures = np.random.default_rng(0).integers(0, 256, (70, 32, 32, 3), np.uint8)  # more than one batch
+    images = np.random.default_rng(0).integers(0, 256, (70, 32, 32, 3), np.uint8)  # more than one batch
     classes = np.arange(70) % 10
-    maps = heat_maps.grad_cam(resnet, pictures, classes)
+    maps = heat_maps.grad_cam(resnet, images, classes)
     layer = resnet.get_layer("block3_3_relu")
-    features = np.asarray(keras.Model(resnet.input, layer.output).predict_on_batch(pictures))  # (n, 8, 8, 64)
+    features = np.asarray(keras.Model(resnet.input, layer.output).predict_on_batch(images))  # (n, 8, 8, 64)
     weights = to_numpy(resnet.get_layer("logits").kernel)  # (64, 10)
     cam = np.maximum(np.einsum("nhwk,kn->nhw", features, weights[:, classes]), 0)
     assert heat_maps.map_layer(resnet) == "block3_3_relu"
@@ -66,9 +66,9 @@ def test_the_heat_lies_on_the_disc(toy_run):
     from onsight.data.pixel_cache import load_pixels
 
     toy, model = load_dataset("toy"), toy_run.load_model()
-    pictures = np.asarray(load_pixels(toy, model.input_shape[1]).images[180:])
-    inside = (pictures.max(axis=3).astype(int) - pictures.min(axis=3)) > 60  # grey ground, coloured shape
-    maps, method = heat_maps.heat_maps(pictures, toy.labels[180:], model.predict_on_batch, model)
+    images = np.asarray(load_pixels(toy, model.input_shape[1]).images[180:])
+    inside = (images.max(axis=3).astype(int) - images.min(axis=3)) > 60  # grey ground, coloured shape
+    maps, method = heat_maps.heat_maps(images, toy.labels[180:], model.predict_on_batch, model)
     assert method == "occlusion"  # at 24 px the small cnn's last map is 1 x 1
     on, off = (np.average(maps, weights=where) for where in (inside, ~inside))
     assert on > 3 * off
@@ -76,17 +76,17 @@ def test_the_heat_lies_on_the_disc(toy_run):
 
 @pytest.mark.parametrize("grid", [4, 8])
 def test_occlusion_finds_what_the_answer_depends_on(grid):
-    pictures = np.full((3, 32, 32, 3), 40, np.uint8)
-    pictures[:, :16, :16] = 250
+    images = np.full((3, 32, 32, 3), 40, np.uint8)
+    images[:, :16, :16] = 250
     calls = []
 
     def answer(some):
         calls.append(len(some))
         return corner(some)
 
-    maps = heat_maps.occlusion(answer, pictures, np.array([1, 1, 0]), grid)
+    maps = heat_maps.occlusion(answer, images, np.array([1, 1, 0]), grid)
     assert maps.shape == (3, 32, 32)
-    assert len(calls) == 1  # three pictures fit into one question
+    assert len(calls) == 1  # three images fit into one question
     assert maps[0, :12, :12].min() > 0.05
     assert maps[0, 28:, 28:].max() == 0
     assert maps[2].max() == 0  # covering the bright corner only speaks for class 0
@@ -94,10 +94,10 @@ def test_occlusion_finds_what_the_answer_depends_on(grid):
 
 
 def test_occlusion_of_one_patch_is_the_difference_of_two_answers():
-    picture = np.random.default_rng(0).integers(0, 256, (1, 12, 20, 3), np.uint8)
-    covered = np.broadcast_to(np.rint(picture.mean(axis=(1, 2), keepdims=True)).astype(np.uint8), picture.shape)
-    loss = (corner(picture) - corner(covered))[0, 1]
-    maps = heat_maps.occlusion(corner, picture, np.array([1]), grid=1)
+    image = np.random.default_rng(0).integers(0, 256, (1, 12, 20, 3), np.uint8)
+    covered = np.broadcast_to(np.rint(image.mean(axis=(1, 2), keepdims=True)).astype(np.uint8), image.shape)
+    loss = (corner(image) - corner(covered))[0, 1]
+    maps = heat_maps.occlusion(corner, image, np.array([1]), grid=1)
     np.testing.assert_allclose(maps, np.full((1, 12, 20), max(0.0, loss)), atol=1e-7)
 
 
@@ -106,11 +106,11 @@ def test_patches_cover_every_pixel(length, grid):
     assert heat_maps._patches(length, grid).any(axis=0).all()
 
 
-def test_an_overlay_keeps_the_picture_and_adds_the_heat():
-    picture = np.full((32, 32, 3), 100, np.uint8)
+def test_an_overlay_keeps_the_image_and_adds_the_heat():
+    image = np.full((32, 32, 3), 100, np.uint8)
     heat = np.zeros((4, 4))
     heat[0, 0] = 1
-    shown = heat_maps.overlay(picture, heat, 64).astype(int)
+    shown = heat_maps.overlay(image, heat, 64).astype(int)
     assert shown.shape == (64, 64, 3)
     assert np.ptp(shown[40:, 40:], axis=2).max() <= 1  # cold: grey
     assert abs(shown[50, 50, 0] - 80) <= 1
@@ -121,9 +121,9 @@ def test_an_overlay_keeps_the_picture_and_adds_the_heat():
 def test_mistakes_are_written_with_their_facts(tmp_path):
     from PIL import Image
 
-    pictures = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
     labels, scores = np.array([0, 1]), np.array([[0.1, 0.9], [0.8, 0.2]], np.float32)
-    explain.explain_mistakes(tmp_path, pictures, labels, scores, ["a.png", "<b>.png"], corner)
+    explain.explain_mistakes(tmp_path, images, labels, scores, ["a.png", "<b>.png"], corner)
     index = json.loads((tmp_path / "heatmaps" / "index.json").read_text())
     assert index["method"] == "occlusion"
     assert [(each["path"], each["label"], each["predicted"]) for each in index["mistakes"]] == [
@@ -131,14 +131,14 @@ def test_mistakes_are_written_with_their_facts(tmp_path):
         ("<b>.png", 1, 0),
     ]
     for each in index["mistakes"]:
-        with Image.open(tmp_path / "heatmaps" / each["file"]) as picture:
-            assert picture.size == (3 * explain.TILE, explain.TILE)
-    explain.explain_mistakes(tmp_path, pictures[:0], labels[:0], scores[:0], [], corner)
+        with Image.open(tmp_path / "heatmaps" / each["file"]) as image:
+            assert image.size == (3 * explain.TILE, explain.TILE)
+    explain.explain_mistakes(tmp_path, images[:0], labels[:0], scores[:0], [], corner)
     assert not list((tmp_path / "heatmaps").glob("*.jpg"))
     assert json.loads((tmp_path / "heatmaps" / "index.json").read_text())["mistakes"] == []
 
 
-def test_predict_explains_chosen_pictures(toy_run, tmp_path, capsys):
+def test_predict_explains_chosen_images(toy_run, tmp_path, capsys):
     from PIL import Image
 
     from onsight.cli.app import predict
@@ -147,14 +147,14 @@ def test_predict_explains_chosen_pictures(toy_run, tmp_path, capsys):
         Image.new("RGB", (40, 40), colour).save(tmp_path / name)
     predict(str(toy_run.folder), str(tmp_path / "red.png"), str(tmp_path / "$x$ blue.png"), explain=tmp_path / "o.png")
     assert "shows where it looked (occlusion)" in capsys.readouterr().err
-    with Image.open(tmp_path / "o.png") as picture:
-        assert picture.width == 1280
+    with Image.open(tmp_path / "o.png") as image:
+        assert image.width == 1280
     with pytest.raises(SpecError, match=r"writes \.png or \.svg"):
         explain.explain(toy_run, [tmp_path / "red.png"], tmp_path / "o.gif")
     with pytest.raises(SpecError, match="at most 32"):
         explain.explain(toy_run, [np.zeros((8, 8, 3), np.uint8)] * 33, tmp_path / "o.png")
-    (tmp_path / "broken.png").write_bytes(b"no picture")
-    with pytest.raises(PictureError, match=r"broken\.png"):
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    with pytest.raises(ImageError, match=r"broken\.png"):
         explain.explain(toy_run, [tmp_path / "broken.png"], tmp_path / "o.png")
 
 

@@ -18,7 +18,7 @@ def digits_with_wrong_labels(share, seed=0):
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
     from sklearn.neighbors import KNeighborsClassifier
 
-    pictures, truth = load_digits(return_X_y=True)
+    images, truth = load_digits(return_X_y=True)
     rng = np.random.default_rng(seed)
     wrong = rng.random(len(truth)) < share
     labels = np.where(wrong, (truth + rng.integers(1, 10, len(truth))) % 10, truth)
@@ -27,7 +27,7 @@ def digits_with_wrong_labels(share, seed=0):
         labels,
         wrong,
         truth,
-        cross_val_predict(KNeighborsClassifier(8), pictures, labels, cv=folds, method="predict_proba"),
+        cross_val_predict(KNeighborsClassifier(8), images, labels, cv=folds, method="predict_proba"),
     )
 
 
@@ -35,10 +35,10 @@ def digits_with_wrong_labels(share, seed=0):
 def test_planted_wrong_labels_of_digits_are_found(seed):
     labels, wrong, truth, probabilities = digits_with_wrong_labels(0.05, seed)
     found = find_suspects(labels, probabilities)
-    hits = wrong[found.pictures]
+    hits = wrong[found.images]
     assert hits.mean() > 0.95  # precision; measured 0.96 and 0.99
     assert hits.sum() / wrong.sum() > 0.78  # recall; measured 0.83 and 0.80
-    assert (found.suggested == truth[found.pictures])[hits].mean() > 0.97
+    assert (found.suggested == truth[found.images])[hits].mean() > 0.97
     assert hits[:30].all()  # the first of the ranking
 
 
@@ -56,13 +56,13 @@ def test_cleanlab_says_the_same(share):
         n_jobs=1,
     )
     found = find_suspects(labels, probabilities)
-    assert sorted(found.pictures.tolist()) == sorted(expected.tolist())
+    assert sorted(found.images.tolist()) == sorted(expected.tolist())
     margins = probabilities[np.arange(len(labels)), labels] - np.where(
         np.eye(10, dtype=bool)[labels], 0, probabilities
     ).max(axis=1)
-    np.testing.assert_allclose(margins[found.pictures], margins[expected])  # equal ones may change places
+    np.testing.assert_allclose(margins[found.images], margins[expected])  # equal ones may change places
     joint = compute_confident_joint(labels, probabilities, calibrate=False)
-    # cleanlab puts at least one picture on each place of the diagonal.
+    # cleanlab puts at least one image on each place of the diagonal.
     counted = count_as(labels, probabilities)
     ours = np.eye(10, dtype=int)
     for label, suggested in itertools.product(range(10), repeat=2):
@@ -70,22 +70,22 @@ def test_cleanlab_says_the_same(share):
     np.testing.assert_array_equal(ours, joint)
 
 
-def test_what_a_picture_counts_as_by_hand():
+def test_what_a_image_counts_as_by_hand():
     labels = np.array([0, 0, 0, 1, 1])
     probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.3, 0.7], [0.6, 0.4]])
     # The thresholds are (0.9 + 0.8 + 0.1) / 3 = 0.6 and (0.7 + 0.4) / 2 = 0.55.
     assert count_as(labels, probabilities).tolist() == [0, 0, 1, 1, 0]
     found = find_suspects(labels, probabilities)
-    assert found.pictures.tolist() == [2, 4]
+    assert found.images.tolist() == [2, 4]
     assert found.suggested.tolist() == [1, 0]
 
 
-def test_classes_without_pictures_and_sets_without_suspects():
+def test_classes_without_images_and_sets_without_suspects():
     labels = np.array([0, 0, 2])
     probabilities = np.array([[0.5, 0.4, 0.1], [0.1, 0.9, 0.0], [0.2, 0.2, 0.6]])
     assert count_as(labels, probabilities).tolist() == [0, -1, 2]  # nothing counts as class 1
-    assert len(find_suspects(labels, probabilities).pictures) == 0
-    assert len(find_suspects(np.zeros(0, np.int64), np.zeros((0, 3))).pictures) == 0
+    assert len(find_suspects(labels, probabilities).images) == 0
+    assert len(find_suspects(np.zeros(0, np.int64), np.zeros((0, 3))).images) == 0
 
 
 def test_what_is_written(tmp_path):
@@ -95,9 +95,9 @@ def test_what_is_written(tmp_path):
     probabilities[:70] = probabilities[:70, ::-1]
     probabilities[5] = [0.95, 0.05] if labels[5] else [0.05, 0.95]
     names = [f"cat/{i}.png" for i in range(n)]
-    pictures = np.zeros((n, 40, 40, 3), np.uint8) + np.arange(n, dtype=np.uint8)[:, None, None, None]
+    images = np.zeros((n, 40, 40, 3), np.uint8) + np.arange(n, dtype=np.uint8)[:, None, None, None]
     table = Predictions([*names[:-1], "gone.png"], labels, probabilities, ["cat", "dog"])
-    assert write(tmp_path, [(table, ["test"] * n)], names, pictures) == 70
+    assert write(tmp_path, [(table, ["test"] * n)], names, images) == 70
     found = json.loads((tmp_path / "label_errors.json").read_text())
     assert "Northcutt" in found["method"]
     assert found["checked"] == n
@@ -114,39 +114,39 @@ def test_what_is_written(tmp_path):
         sum("thumbnail" in each for each in found["suspects"]) == 60 == len(list((tmp_path / "label_errors").iterdir()))
     )
     for each in found["suspects"][:60]:
-        with Image.open(tmp_path / each["thumbnail"]) as picture:
-            assert picture.size == (40, 40)
-            assert np.asarray(picture.convert("RGB"))[0, 0, 0] == int(each["path"][4:-4])  # lossless, and the right one
+        with Image.open(tmp_path / each["thumbnail"]) as image:
+            assert image.size == (40, 40)
+            assert np.asarray(image.convert("RGB"))[0, 0, 0] == int(each["path"][4:-4])  # lossless, and the right one
     # Another evaluation leaves nothing of this one behind.
-    assert write(tmp_path, [(table._replace(labels=probabilities.argmax(axis=1)), ["test"] * n)], names, pictures) == 0
+    assert write(tmp_path, [(table._replace(labels=probabilities.argmax(axis=1)), ["test"] * n)], names, images) == 0
     assert list((tmp_path / "label_errors").iterdir()) == []
 
 
-def test_evaluate_writes_them_for_the_test_pictures(toy_run):
+def test_evaluate_writes_them_for_the_test_images(toy_run):
     found = json.loads((toy_run.evaluation_folder() / "label_errors.json").read_text())
     assert found["checked"] == 60
     assert all(each["part"] == "test" for each in found["suspects"])
 
 
 @pytest.mark.slow
-def test_folds_find_wrong_labels_among_the_training_pictures(tmp_path):
-    """Toy pictures as files, one in twenty in the wrong folder."""
+def test_folds_find_wrong_labels_among_the_training_images(tmp_path):
+    """Toy images as files, one in twenty in the wrong folder."""
     toy = onsight.load_dataset("toy")
     rng = np.random.default_rng(0)
     wrong = set()
-    for number, (picture, label) in enumerate(zip(toy.images, toy.labels, strict=True)):
+    for number, (image, label) in enumerate(zip(toy.images, toy.labels, strict=True)):
         planted = number % 20 == 7
         label = (label + rng.integers(1, 3)) % 3 if planted else label
         name = f"{toy.classes[label]}/{number:03}.png"
         (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(tmp_path / "photos" / name)
+        Image.fromarray(image).save(tmp_path / "photos" / name)
         if planted:
             wrong.add(name)
     spec = onsight.TrainSpec(
         data=tmp_path / "photos", model="cnn", epochs=8, batch_size=16, optimizer="adam", learning_rate=2e-3, seed=1
     )
     run = onsight.train(spec, reporter=Reporter())
-    with pytest.raises(SpecError, match="folds=1 leaves no picture out"):
+    with pytest.raises(SpecError, match="folds=1 leaves no image out"):
         onsight.evaluate(run, folds=1, reporter=Reporter())
     notes = []
 

@@ -8,7 +8,7 @@ from onsight.imaging.corrupt import CORRUPTIONS, EXTRA, SCORED
 
 @pytest.fixture(scope="module")
 def squares():
-    """300 pictures of 32 px, bright on the left or on the right: labels 0 or 1."""
+    """300 images of 32 px, bright on the left or on the right: labels 0 or 1."""
     labels = np.arange(300) % 2
     images = np.random.default_rng(0).integers(0, 60, (300, 32, 32, 3), np.uint8)
     for image, label in zip(images, labels, strict=True):
@@ -34,9 +34,9 @@ def test_a_classifier_that_nothing_disturbs_scores_one(squares):
 def test_mean_and_worst_are_of_the_fifteen(squares):
     images, labels = squares
 
-    def dark(pictures):  # right as long as the mean of the pictures stays below a limit
-        bright = pictures.mean(axis=(1, 2, 3)) > 100
-        answers = side(pictures)
+    def dark(images):  # right as long as the mean of the images stays below a limit
+        bright = images.mean(axis=(1, 2, 3)) > 100
+        answers = side(images)
         return np.where(bright[:, None], 1 - answers, answers)
 
     found = robustness.measure(dark, images, np.arange(40), labels[:40])
@@ -49,14 +49,14 @@ def test_mean_and_worst_are_of_the_fifteen(squares):
     assert name in ("brightness", "snow", "frost")
 
 
-def test_blocks_threads_and_the_choice_of_names_change_no_picture(squares, monkeypatch):
+def test_blocks_threads_and_the_choice_of_names_change_no_image(squares, monkeypatch):
     images, labels = squares
     images, labels = images[:50], labels[:50]
     seen = []
 
-    def spy(pictures):
-        seen.append(pictures.copy())
-        return side(pictures)
+    def spy(images):
+        seen.append(images.copy())
+        return side(images)
 
     both = robustness.measure(spy, images, np.arange(50), labels, names=("snow", "shot_noise"))
     first, seen[:] = seen[1:], []
@@ -68,14 +68,14 @@ def test_blocks_threads_and_the_choice_of_names_change_no_picture(squares, monke
     assert other["seed"] == 1
 
 
-def test_every_picture_is_answered_once_for_each(squares, monkeypatch):
+def test_every_image_is_answered_once_for_each(squares, monkeypatch):
     monkeypatch.setattr(robustness, "BLOCK", 32)
     images, labels = squares
     counts = []
 
-    def count(pictures):
-        counts.append(len(pictures))
-        return side(pictures)
+    def count(images):
+        counts.append(len(images))
+        return side(images)
 
     index = np.arange(20, 120)
     robustness.measure(count, images, index, labels[index], names=("contrast",))
@@ -89,7 +89,7 @@ def test_quick_takes_a_tenth_of_them_but_not_too_few(squares):
     many = np.tile(index, 5)
     found = robustness.measure(side, images, many, labels[many], quick=True, names=("fog",))
     assert (found["n"], found["quick"]) == (150, True)
-    assert found["clean"] == 1.0  # the labels go with their pictures
+    assert found["clean"] == 1.0  # the labels go with their images
     assert robustness.measure(side, images, index[:60], labels[:60], quick=True, names=("fog",))["n"] == 60
 
 
@@ -113,7 +113,7 @@ def test_progress_ends_at_all(squares):
 
 
 def test_an_error_of_the_classifier_ends_the_threads(squares):
-    def broken(pictures):
+    def broken(images):
         raise RuntimeError("no answer")
 
     with pytest.raises(RuntimeError, match="no answer"):

@@ -21,7 +21,7 @@ def test_counts_and_intervals():
     assert low == pytest.approx(2 / (2 + 1.959964**2), abs=1e-6)  # Wilson's lower end where all are right
     assert high == pytest.approx(1.0)
     assert found["slices"][0]["value"] == "c"
-    assert not any(row["worse"] for row in found["slices"])  # two pictures show nothing
+    assert not any(row["worse"] for row in found["slices"])  # two images show nothing
 
 
 def test_intervals_are_those_of_the_metrics():
@@ -44,7 +44,7 @@ def test_a_large_bad_slice_comes_before_a_tiny_worse_one():
 
 @pytest.mark.parametrize("accuracy", [0.5, 0.9, 0.99])
 def test_slices_that_are_no_worse_are_not_called_so(accuracy):
-    """200 times 100 slices of 1 to 50 pictures of the same true accuracy: rarely is one accused (at most 5 %)."""
+    """200 times 100 slices of 1 to 50 images of the same true accuracy: rarely is one accused (at most 5 %)."""
     rng = np.random.default_rng(0)
     values = np.repeat([str(i) for i in range(100)], np.arange(100) % 50 + 1)
     accused = sum(
@@ -56,8 +56,8 @@ def test_slices_that_are_no_worse_are_not_called_so(accuracy):
 
 def test_brightness_is_cut_into_fifths():
     levels = np.repeat(np.arange(0, 250, 10), 4)
-    pictures = np.broadcast_to(levels[:, None, None, None], (100, 8, 8, 3)).astype(np.uint8)
-    found = slices.brightness(pictures, np.arange(100))
+    images = np.broadcast_to(levels[:, None, None, None], (100, 8, 8, 3)).astype(np.uint8)
+    found = slices.brightness(images, np.arange(100))
     assert found[:4] == ["darkest fifth"] * 4
     assert found[-1] == "brightest fifth"
     assert {name: found.count(name) for name in slices.FIFTHS} == dict.fromkeys(slices.FIFTHS, 20)
@@ -70,11 +70,11 @@ def test_files_tell_their_size_and_type(tmp_path):
         (tmp_path / label).mkdir()
         for side, suffix in zip(sides, ("jpg", "png"), strict=True):
             Image.new("L", (side, side + 5)).save(tmp_path / label / f"{side}.{suffix}")
-    (tmp_path / "cat" / "broken.jpeg").write_bytes(b"no picture")
+    (tmp_path / "cat" / "broken.jpeg").write_bytes(b"no image")
     dataset = load_dataset(tmp_path)
     index = np.arange(len(dataset))
-    pictures = np.zeros((5, 8, 8, 3), np.uint8)
-    columns = slices.describe(dataset, index, [dataset.classes[i] for i in dataset.labels], pictures)
+    images = np.zeros((5, 8, 8, 3), np.uint8)
+    columns = slices.describe(dataset, index, [dataset.classes[i] for i in dataset.labels], images)
     by_name = dict(zip(dataset.names, zip(columns["original size"], columns["file type"], strict=True), strict=True))
     assert by_name == {
         "cat/20.jpg": ("up to 32 px", "JPEG"),
@@ -111,7 +111,7 @@ def test_numbers_are_cut_into_fifths_and_names_refused(tmp_path):
         (b"path\n1.jpg\n", "one or more columns"),
         (b"path,a,A\n", "each once"),
         (b"path,a\n1.jpg\n", "row 2 has 1 cells, expected 2"),
-        (b"path,a\nother.jpg,1\n", "names none of the 1 pictures. Its first path is 'other.jpg'"),
+        (b"path,a\nother.jpg,1\n", "names none of the 1 images. Its first path is 'other.jpg'"),
         (b"path,\xff\n", "UTF-8"),
         (b'path,a\n"1.jpg,1\n', "cannot be read as a CSV"),
     ],

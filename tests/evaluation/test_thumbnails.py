@@ -39,10 +39,10 @@ def test_it_stays_small(classes, n, size, side):
 def test_each_tile_is_where_the_index_says(tmp_path):
     rng = np.random.default_rng(0)
     colours = rng.integers(0, 256, (50, 3), np.uint8)
-    pictures = np.broadcast_to(colours[:, None, None], (50, 64, 64, 3))
+    images = np.broadcast_to(colours[:, None, None], (50, 64, 64, 3))
     index = np.arange(10, 50)
     labels, scores = rng.integers(0, 3, 40), rng.dirichlet(np.ones(3), 40)
-    thumbnails.write_thumbnails(tmp_path, pictures, index, labels, scores, [f"{i}.png" for i in index])
+    thumbnails.write_thumbnails(tmp_path, images, index, labels, scores, [f"{i}.png" for i in index])
     found = json.loads((tmp_path / "thumbnails.json").read_text())
     sheet = np.asarray(Image.open(io.BytesIO((tmp_path / "thumbnails.jpg").read_bytes())))
     side, columns = found["side"], found["columns"]
@@ -60,9 +60,9 @@ def test_each_tile_is_where_the_index_says(tmp_path):
         assert sure == pytest.approx(scores[at - 10].max(), abs=1e-4)
 
 
-def test_pictures_of_noise_stay_small_too(tmp_path):
+def test_images_of_noise_stay_small_too(tmp_path):
     rng = np.random.default_rng(0)
     labels, scores = np.arange(4000) % 10, rng.dirichlet(np.ones(10), 4000)
-    pictures = rng.integers(0, 256, (4000, 32, 32, 3), np.uint8)
-    thumbnails.write_thumbnails(tmp_path, pictures, np.arange(4000), labels, scores, [str(i) for i in range(4000)])
+    images = rng.integers(0, 256, (4000, 32, 32, 3), np.uint8)
+    thumbnails.write_thumbnails(tmp_path, images, np.arange(4000), labels, scores, [str(i) for i in range(4000)])
     assert (tmp_path / "thumbnails.jpg").stat().st_size <= thumbnails.BYTES

@@ -59,7 +59,7 @@ def test_openvino_pools_first(activation):
     maps = layers.Conv2D(8, 3)(layers.Rescaling(1 / 32, offset=-4)(image))
     answer = layers.Activation(activation)(layers.MaxPooling2D()(maps))
     model = keras.Model(image, layers.Dense(3, activation="softmax")(layers.Flatten()(answer)))
-    pictures = np.random.default_rng(0).integers(0, 256, (7, 8, 8, 3), np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (7, 8, 8, 3), np.uint8)
     settings = {"INFERENCE_PRECISION_HINT": "f32"}
     compiled = openvino.Core().compile_model(to_openvino(convert(model)), "CPU", settings)
-    np.testing.assert_allclose(compiled(pictures)[0], model(pictures), atol=1e-5)
+    np.testing.assert_allclose(compiled(images)[0], model(images), atol=1e-5)

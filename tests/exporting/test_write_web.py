@@ -17,7 +17,7 @@ from onsight.exporting.formats import check_formats
 from onsight.imaging import decode
 from onsight.inference.engines import LitertEngine
 from onsight.inference.litert import fix_batch
-from onsight.inference.parity import edge_pictures
+from onsight.inference.parity import edge_images
 from onsight.models.model_file import read_description
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -81,10 +81,10 @@ ASK = """async ([text, width, height]) => {
 }"""
 
 
-def ask(page, picture):
+def ask(page, image):
     """Return what the page makes of decoded pixels, and what it answers."""
-    height, width = picture.shape[:2]
-    prepared, answer = page.evaluate(ASK, [base64.b64encode(picture.tobytes()).decode(), width, height])
+    height, width = image.shape[:2]
+    prepared, answer = page.evaluate(ASK, [base64.b64encode(image.tobytes()).decode(), width, height])
     size = round((len(prepared) / 3) ** 0.5)
     return np.uint8(prepared).reshape(size, size, 3), np.float32(answer)
 
@@ -103,24 +103,24 @@ def test_pixels_are_prepared_bit_for_bit_as_in_python(page):
         (240, 320),
         (500, 333),
     ]:
-        for picture in (
+        for image in (
             rng.integers(0, 256, (height, width, 3), dtype=np.uint8),
             np.full((height, width, 3), 255, np.uint8),
         ):
-            found, _ = ask(page, picture)
-            np.testing.assert_array_equal(found, decode.resize(picture, 32))
+            found, _ = ask(page, image)
+            np.testing.assert_array_equal(found, decode.resize(image, 32))
 
 
-def test_200_pictures_get_the_answers_that_they_get_in_python(page, toy_run):
+def test_200_images_get_the_answers_that_they_get_in_python(page, toy_run):
     engine = LitertEngine((toy_run.model_folder / "model.tflite").read_bytes(), read_description(toy_run.model_folder))
     rng = np.random.default_rng(0)
-    pictures = [*edge_pictures(32)]
-    while len(pictures) < 200:
+    images = [*edge_images(32)]
+    while len(images) < 200:
         height, width = rng.integers(20, 60, 2)
-        picture = rng.integers(0, 256, (height, width, 3))
-        pictures.append((picture * rng.uniform(0, 1, 3)).astype(np.uint8))
-    expected = engine.probabilities(np.stack([decode.resize(picture, 32) for picture in pictures]))
-    found = np.stack([ask(page, picture)[1] for picture in pictures])
+        image = rng.integers(0, 256, (height, width, 3))
+        images.append((image * rng.uniform(0, 1, 3)).astype(np.uint8))
+    expected = engine.probabilities(np.stack([decode.resize(image, 32) for image in images]))
+    found = np.stack([ask(page, image)[1] for image in images])
     assert np.abs(found - expected).max() < 1e-3
     assert len(np.unique(expected.argmax(axis=1))) == 3
     np.testing.assert_array_equal(found.argmax(axis=1), expected.argmax(axis=1))
@@ -134,9 +134,9 @@ def test_200_photos_get_the_answers_that_they_get_in_python(litert, browser, toy
     files = sorted((real_data / "hymenoptera").rglob("*.jpg"))[:200]
     for page in opened(browser, path):
         for file in files:
-            picture = decode.decode(file.read_bytes())
-            prepared, answer = ask(page, picture)
-            np.testing.assert_array_equal(prepared, decode.resize(picture, 32))
+            image = decode.decode(file.read_bytes())
+            prepared, answer = ask(page, image)
+            np.testing.assert_array_equal(prepared, decode.resize(image, 32))
             expected = engine.probabilities(prepared[None])[0]
             assert np.abs(answer - expected).max() < 1e-3
             assert answer.argmax() == expected.argmax()
@@ -152,10 +152,10 @@ def test_a_file_is_answered_and_a_foreign_one_is_named(page, toy_run, tmp_path):
     assert "60 × 40 pixels, seen as 32 × 32" in page.inner_text("#told")
     (tmp_path / "none.png").write_bytes(b"nothing")
     page.set_input_files("#file", str(tmp_path / "none.png"))
-    page.wait_for_selector("#told:has-text('cannot be read as a picture')")
+    page.wait_for_selector("#told:has-text('cannot be read as an image')")
 
 
-def test_a_picture_that_comes_before_the_model_waits_for_it(litert, browser, toy_run, tmp_path):
+def test_a_image_that_comes_before_the_model_waits_for_it(litert, browser, toy_run, tmp_path):
     path = write_page(toy_run, tmp_path / "model.html")
     red = np.zeros((40, 60, 3), np.uint8) + np.array([220, 30, 30], np.uint8)
     Image.fromarray(red).save(tmp_path / "red.png")
@@ -211,7 +211,7 @@ def test_foreign_names_are_text_and_doubt_is_said(litert, browser, toy_run, tmp_
         toy_run, tmp_path / "model.html", classes=HOSTILE, threshold=1.0, name=HOSTILE[0], model=HOSTILE[1]
     )
     for page in opened(browser, path):
-        Image.fromarray(edge_pictures(32)[-1]).save(tmp_path / "noise.png")
+        Image.fromarray(edge_images(32)[-1]).save(tmp_path / "noise.png")
         page.set_input_files("#file", str(tmp_path / "noise.png"))
         page.wait_for_selector("#bars li")
         shown = [page.locator("#bars li span").nth(i).text_content() for i in (0, 2, 4)]
@@ -264,7 +264,7 @@ def test_what_npm_brings_is_pinned_by_its_checksum_without_an_address():
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("data", ["hymenoptera", "cifar10-folders"])
-def test_real_pictures_in_every_format(litert, browser, real_data, data, tmp_path, monkeypatch):
+def test_real_images_in_every_format(litert, browser, real_data, data, tmp_path, monkeypatch):
     """Train briefly, export everything, and let each file's own runtime answer in a process without Onsight."""
     import onsight
     from onsight.core.progress import Reporter
@@ -285,9 +285,9 @@ def test_real_pictures_in_every_format(litert, browser, real_data, data, tmp_pat
         words = [sys.executable, "-I", "-c", "import sys\nsys.modules['onsight'] = None\n" + script]
         done = subprocess.run(words, capture_output=True, text=True, cwd=folder)
         assert done.returncode == 0, (name, done.stderr)
-    pictures, expected = (np.load(folder / "vectors" / f"{name}.npy") for name in ("pictures", "probabilities"))
+    images, expected = (np.load(folder / "vectors" / f"{name}.npy") for name in ("images", "probabilities"))
     for page in opened(browser, folder / "model.html"):
-        for picture, answer in zip(pictures, expected, strict=True):
-            found = ask(page, picture)[1]
+        for image, answer in zip(images, expected, strict=True):
+            found = ask(page, image)[1]
             assert np.abs(found - answer).max() < 1e-3
             assert answer[found.argmax()] > answer.max() - 1e-5

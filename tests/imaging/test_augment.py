@@ -23,25 +23,25 @@ from onsight.imaging.augment import (
 
 
 @pytest.fixture
-def pictures():
+def images():
     return np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), np.uint8)
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
-def test_contract(name, pictures):
+def test_contract(name, images):
     draws = draw(name, 20, 16, seed=3, epoch=5)
-    changed = augment(pictures, draws)
-    assert changed.shape == pictures.shape
+    changed = augment(images, draws)
+    assert changed.shape == images.shape
     assert changed.dtype == np.uint8
     again = draw(name, 20, 16, seed=3, epoch=5)
-    assert np.array_equal(changed, augment(pictures, again))
-    # A picture's change does not depend on the batch that it is in.
+    assert np.array_equal(changed, augment(images, again))
+    # An image's change does not depend on the batch that it is in.
     some = np.array([7, 2])
-    assert np.array_equal(changed[some], augment(pictures[some], draws.of(some)))
+    assert np.array_equal(changed[some], augment(images[some], draws.of(some)))
 
 
-def test_none_changes_nothing(pictures):
-    assert augment(pictures, draw("none", 20, 16, 0, 0)) is pictures
+def test_none_changes_nothing(images):
+    assert augment(images, draw("none", 20, 16, 0, 0)) is images
 
 
 def test_flip_alternates():
@@ -51,10 +51,10 @@ def test_flip_alternates():
 
 
 def test_shift_moves_and_reflects():
-    picture = np.arange(16 * 16 * 3, dtype=np.uint8).reshape(1, 16, 16, 3)
-    moved = augment(picture, unchanged(1)._replace(shifts=np.array([[2, -1]], np.int16)))
-    assert np.array_equal(moved[0, 2:, :-1], picture[0, :-2, 1:])
-    assert np.array_equal(moved[0, 0, :-1], picture[0, 2, 1:])  # row 0 shows row -2, reflected: row 2
+    image = np.arange(16 * 16 * 3, dtype=np.uint8).reshape(1, 16, 16, 3)
+    moved = augment(image, unchanged(1)._replace(shifts=np.array([[2, -1]], np.int16)))
+    assert np.array_equal(moved[0, 2:, :-1], image[0, :-2, 1:])
+    assert np.array_equal(moved[0, 0, :-1], image[0, 2, 1:])  # row 0 shows row -2, reflected: row 2
 
 
 @pytest.mark.parametrize(("name", "reach"), [("shift", 4), ("flip_shift", 4), ("nudge", 2), ("flip_nudge", 2)])
@@ -76,38 +76,38 @@ def test_every_mirroring_augmentation_has_one_that_does_not():
         assert UNFLIPPED.get(name, name) in AUGMENTATIONS
 
 
-def turned(pictures, angle=0.0, smaller=0.0, **draws):
-    turns = np.tile(np.array([angle, smaller], np.float32), (len(pictures), 1))
-    return augment(pictures, unchanged(len(pictures))._replace(turns=turns, **draws))
+def turned(images, angle=0.0, smaller=0.0, **draws):
+    turns = np.tile(np.array([angle, smaller], np.float32), (len(images), 1))
+    return augment(images, unchanged(len(images))._replace(turns=turns, **draws))
 
 
-def same(pictures, expected):  # Pillow cuts off what is less than 1
-    np.testing.assert_allclose(pictures.astype(int), expected.astype(int), atol=1)
+def same(images, expected):  # Pillow cuts off what is less than 1
+    np.testing.assert_allclose(images.astype(int), expected.astype(int), atol=1)
 
 
-def test_a_quarter_turn_moves_whole_pixels(pictures):
-    same(turned(pictures, np.pi / 2), np.rot90(pictures, 1, axes=(1, 2)))
-    same(turned(pictures, -np.pi / 2), np.rot90(pictures, -1, axes=(1, 2)))
-    mirrored = turned(pictures, np.pi, mirrored=np.ones(20, bool))
-    same(mirrored, np.rot90(pictures, 2, axes=(1, 2))[:, :, ::-1])
+def test_a_quarter_turn_moves_whole_pixels(images):
+    same(turned(images, np.pi / 2), np.rot90(images, 1, axes=(1, 2)))
+    same(turned(images, -np.pi / 2), np.rot90(images, -1, axes=(1, 2)))
+    mirrored = turned(images, np.pi, mirrored=np.ones(20, bool))
+    same(mirrored, np.rot90(images, 2, axes=(1, 2))[:, :, ::-1])
 
 
-def test_a_turned_picture_is_shifted_as_one_that_is_not(pictures):
+def test_a_turned_image_is_shifted_as_one_that_is_not(images):
     how = {"mirrored": np.arange(20) % 2 == 0, "shifts": np.full((20, 2), (2, -1), np.int16)}
-    same(turned(pictures, np.pi * 2, **how), augment(pictures, unchanged(20)._replace(**how)))
+    same(turned(images, np.pi * 2, **how), augment(images, unchanged(20)._replace(**how)))
 
 
-def test_turns_and_zooms_are_what_scipy_makes_of_them(pictures):
+def test_turns_and_zooms_are_what_scipy_makes_of_them(images):
     from scipy.ndimage import gaussian_filter, map_coordinates
 
-    smooth = np.stack([gaussian_filter(picture, (2, 2, 0)) for picture in pictures])
+    smooth = np.stack([gaussian_filter(image, (2, 2, 0)) for image in images])
     angle, smaller = 0.4, -0.08
     rows, columns = np.mgrid[:16, :16] - 7.5
     cos, sin = (1 + smaller) * np.cos(angle), (1 + smaller) * np.sin(angle)
     places = [sin * columns + cos * rows + 7.5, cos * columns - sin * rows + 7.5]
-    for picture, result in zip(smooth, turned(smooth, angle, smaller), strict=True):
+    for image, result in zip(smooth, turned(smooth, angle, smaller), strict=True):
         expected = np.stack(
-            [map_coordinates(picture[..., c].astype(float), places, order=3, mode="mirror") for c in range(3)], -1
+            [map_coordinates(image[..., c].astype(float), places, order=3, mode="mirror") for c in range(3)], -1
         )
         np.testing.assert_allclose(result, expected, atol=4)  # another cubic
         assert np.abs(result - expected).mean() < 1
@@ -134,7 +134,7 @@ def test_cutout_greys_a_square_of_three_eighths_of_the_side():
     assert not black.any()
 
 
-def test_robust_distorts_half_of_the_pictures_and_moves_all():
+def test_robust_distorts_half_of_the_images_and_moves_all():
     draws = draw("robust", 2000, 32, seed=0, epoch=0)
     assert np.count_nonzero(draws.distortions) / 2000 == pytest.approx(DISTORTED, abs=0.04)
     assert draws.shifts.any()
@@ -172,16 +172,16 @@ def test_noise_comes_in_grains():
 def test_blur_is_a_gaussian():
     from scipy.ndimage import gaussian_filter
 
-    pictures = np.random.default_rng(0).random((3, 24, 24, 3)).astype(np.float32)
+    images = np.random.default_rng(0).random((3, 24, 24, 3)).astype(np.float32)
     sds = np.array([[0.5, 1], [1, 0], [2, 1.5]], np.float32)
-    for picture, result, (down, across) in zip(pictures, blur(pictures, sds), sds.tolist(), strict=True):
-        np.testing.assert_allclose(result, gaussian_filter(picture, (down, across, 0)), atol=0.01)
-    np.testing.assert_allclose(blur(pictures, np.zeros((3, 2), np.float32)), pictures, atol=1e-6)
+    for image, result, (down, across) in zip(images, blur(images, sds), sds.tolist(), strict=True):
+        np.testing.assert_allclose(result, gaussian_filter(image, (down, across, 0)), atol=0.01)
+    np.testing.assert_allclose(blur(images, np.zeros((3, 2), np.float32)), images, atol=1e-6)
 
 
-def test_the_callers_pictures_stay_as_they_are(pictures):
-    before = pictures.copy()
-    changed = augment(pictures, unchanged(20)._replace(distortions=np.arange(20, dtype=np.uint64)))
-    assert np.array_equal(pictures, before)
-    assert np.array_equal(changed[0], pictures[0])
-    assert not np.array_equal(changed, pictures)
+def test_the_callers_images_stay_as_they_are(images):
+    before = images.copy()
+    changed = augment(images, unchanged(20)._replace(distortions=np.arange(20, dtype=np.uint64)))
+    assert np.array_equal(images, before)
+    assert np.array_equal(changed[0], images[0])
+    assert not np.array_equal(changed, images)

@@ -13,23 +13,23 @@ def rng():
 
 
 def plain(value, n=4, side=32):
-    """Pictures of one colour."""
+    """Images of one colour."""
     return np.full((n, side, side, 3), value, np.uint8)
 
 
 @pytest.fixture(scope="module")
-def pictures():
-    """16 pictures of 32 px with smooth shapes, edges and colours."""
+def images():
+    """16 images of 32 px with smooth shapes, edges and colours."""
     rows, columns = np.mgrid[:32, :32] / 32
     random = rng()
     drawn = []
     for _ in range(16):
         a, b, c, d = random.uniform(2, 9, 4)
         waves = np.stack([np.sin(a * rows + b * columns + i) * np.cos(c * rows - d * columns) for i in range(3)], -1)
-        picture = 128 + 90 * waves
+        image = 128 + 90 * waves
         top, left = random.integers(4, 16, 2)
-        picture[top : top + 10, left : left + 10] = random.integers(0, 256, 3)
-        drawn.append(picture)
+        image[top : top + 10, left : left + 10] = random.integers(0, 256, 3)
+        drawn.append(image)
     return np.stack(drawn).clip(0, 255).astype(np.uint8)
 
 
@@ -45,16 +45,16 @@ def test_there_are_fifteen_scored_and_the_rest_is_to_tune_on():
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
-def test_contract(name, pictures):
-    before = pictures.copy()
+def test_contract(name, images):
+    before = images.copy()
     errors = []
     for severity in SEVERITIES:
-        corrupted = corrupt(pictures, name, severity, rng())
-        assert corrupted.shape == pictures.shape
+        corrupted = corrupt(images, name, severity, rng())
+        assert corrupted.shape == images.shape
         assert corrupted.dtype == np.uint8
-        assert np.array_equal(corrupted, corrupt(pictures, name, severity, rng()))
-        errors.append(error(pictures, corrupted))
-    assert np.array_equal(pictures, before)
+        assert np.array_equal(corrupted, corrupt(images, name, severity, rng()))
+        errors.append(error(images, corrupted))
+    assert np.array_equal(images, before)
     assert errors[0] > 0
     assert errors[-1] > errors[0] or name in ("saturate", "elastic_transform")  # whose severities differ in kind
     for side in (8, 33, 64):
@@ -66,15 +66,15 @@ def test_contract(name, pictures):
     [*(name for name in SCORED if name.endswith(("noise", "blur")) and "glass" not in name),
      "fog", "brightness", "contrast", "pixelate"],
 )  # fmt: skip
-def test_a_higher_severity_changes_more(name, pictures):
-    errors = [error(pictures, corrupt(pictures, name, severity, rng())) for severity in SEVERITIES]
+def test_a_higher_severity_changes_more(name, images):
+    errors = [error(images, corrupt(images, name, severity, rng())) for severity in SEVERITIES]
     assert errors == sorted(errors)
 
 
 @pytest.mark.parametrize("name", [name for name in CORRUPTIONS if "noise" in name or name in ("snow", "frost", "fog")])
-def test_another_seed_draws_something_else(name, pictures):
-    other = corrupt(pictures, name, 5, np.random.default_rng(1))
-    assert not np.array_equal(corrupt(pictures, name, 5, rng()), other)
+def test_another_seed_draws_something_else(name, images):
+    other = corrupt(images, name, 5, np.random.default_rng(1))
+    assert not np.array_equal(corrupt(images, name, 5, rng()), other)
 
 
 def test_wrong_input():
@@ -118,57 +118,57 @@ def test_speckle_noise_grows_with_the_value():
 
 
 def test_contrast_by_hand():
-    picture = plain(100, 1)
-    picture[0, :16] = 200  # the mean is 150
-    assert np.unique(corrupt(picture, "contrast", 2, rng())).tolist() == [125, 175]
-    assert np.unique(corrupt(picture, "contrast", 5, rng())).tolist() == [142, 158]  # 150 +- 7.5, to even
+    image = plain(100, 1)
+    image[0, :16] = 200  # the mean is 150
+    assert np.unique(corrupt(image, "contrast", 2, rng())).tolist() == [125, 175]
+    assert np.unique(corrupt(image, "contrast", 5, rng())).tolist() == [142, 158]  # 150 +- 7.5, to even
 
 
 def test_brightness_adds_to_the_largest_channel_and_keeps_the_hue():
-    picture = plain(0, 1, 8)
-    picture[0, 0, 0] = (100, 50, 0)
-    picture[0, 0, 1] = (250, 125, 250)
-    changed = corrupt(picture, "brightness", 2, rng())[0, 0]
+    image = plain(0, 1, 8)
+    image[0, 0, 0] = (100, 50, 0)
+    image[0, 0, 1] = (250, 125, 250)
+    changed = corrupt(image, "brightness", 2, rng())[0, 0]
     assert changed[0].tolist() == [126, 63, 0]  # 100 + 25.5, and all by the same factor
     assert changed[1].tolist() == [255, 128, 255]
     assert changed[2].tolist() == [26, 26, 26]  # black turns grey
 
 
 def test_saturate_by_hand():
-    picture = plain(0, 1, 8)
-    picture[0, 0, 0] = (200, 100, 150)  # S is 0.5
-    picture[0, 0, 1] = (80, 80, 80)
-    assert corrupt(picture, "saturate", 1, rng())[0, 0, 0].tolist() == [200, 170, 185]  # 0.15
-    assert corrupt(picture, "saturate", 3, rng())[0, 0, 0].tolist() == [200, 50, 125]  # 0.75
-    assert corrupt(picture, "saturate", 3, rng())[0, 0, 1].tolist() == [80, 80, 80]
-    assert corrupt(picture, "saturate", 4, rng())[0, 0, 1].tolist() == [80, 72, 72]  # 0.1, of red
+    image = plain(0, 1, 8)
+    image[0, 0, 0] = (200, 100, 150)  # S is 0.5
+    image[0, 0, 1] = (80, 80, 80)
+    assert corrupt(image, "saturate", 1, rng())[0, 0, 0].tolist() == [200, 170, 185]  # 0.15
+    assert corrupt(image, "saturate", 3, rng())[0, 0, 0].tolist() == [200, 50, 125]  # 0.75
+    assert corrupt(image, "saturate", 3, rng())[0, 0, 1].tolist() == [80, 80, 80]
+    assert corrupt(image, "saturate", 4, rng())[0, 0, 1].tolist() == [80, 72, 72]  # 0.1, of red
     import colorsys
 
     for red, green, blue in ((10, 250, 30), (77, 66, 55)):
-        picture[0, 0, 0] = (red, green, blue)
+        image[0, 0, 0] = (red, green, blue)
         hue, saturation, value = colorsys.rgb_to_hsv(red / 255, green / 255, blue / 255)
         expected = [255 * each for each in colorsys.hsv_to_rgb(hue, min(1, 2.5 * saturation + 0.2), value)]
-        np.testing.assert_allclose(corrupt(picture, "saturate", 5, rng())[0, 0, 0], expected, atol=0.51)
+        np.testing.assert_allclose(corrupt(image, "saturate", 5, rng())[0, 0, 0], expected, atol=0.51)
 
 
 @pytest.mark.parametrize("severity", SEVERITIES)
-def test_pixelate_is_pillows(severity, pictures):
+def test_pixelate_is_pillows(severity, images):
     size = int(32 * CORRUPTIONS["pixelate"].severities[severity - 1])
-    ours = corrupt(pictures, "pixelate", severity, rng())
-    for picture, changed in zip(pictures, ours, strict=True):
-        small = Image.fromarray(picture).resize((size, size), Image.Resampling.BOX)
+    ours = corrupt(images, "pixelate", severity, rng())
+    for image, changed in zip(images, ours, strict=True):
+        small = Image.fromarray(image).resize((size, size), Image.Resampling.BOX)
         assert np.array_equal(changed, np.asarray(small.resize((32, 32), Image.Resampling.BOX)))
 
 
-def test_jpeg_is_pillows(pictures):
+def test_jpeg_is_pillows(images):
     file = io.BytesIO()
-    Image.fromarray(pictures[3]).save(file, "JPEG", quality=40)
-    assert np.array_equal(corrupt(pictures, "jpeg_compression", 5, rng())[3], np.asarray(Image.open(file)))
+    Image.fromarray(images[3]).save(file, "JPEG", quality=40)
+    assert np.array_equal(corrupt(images, "jpeg_compression", 5, rng())[3], np.asarray(Image.open(file)))
 
 
 @pytest.mark.parametrize("name", ["defocus_blur", "motion_blur", "zoom_blur", "gaussian_blur", "glass_blur"])
 @pytest.mark.parametrize("severity", SEVERITIES)
-def test_blur_keeps_a_plain_picture(name, severity):
+def test_blur_keeps_a_plain_image(name, severity):
     assert np.array_equal(corrupt(plain(137), name, severity, rng()), plain(137))
 
 
@@ -182,15 +182,15 @@ def test_defocus_blur_of_a_point():
     assert seen[16, 15:18].tolist() == seen[15:18, 16].tolist() == [18, 18, 18]
     large = plain(0, 1, 64)
     large[0, 32, 32] = 255
-    seen = corrupt(large, "defocus_blur", 5, rng())[0, ..., 0]  # radius 3 in a picture twice as large
+    seen = corrupt(large, "defocus_blur", 5, rng())[0, ..., 0]  # radius 3 in an image twice as large
     assert np.abs(np.argwhere(seen > 2) - 32).max() == 3
 
 
-def test_gaussian_blur_is_scipys(pictures):
+def test_gaussian_blur_is_scipys(images):
     from scipy.ndimage import gaussian_filter
 
-    expected = gaussian_filter(pictures.astype(float), (0, 1, 1, 0))
-    np.testing.assert_allclose(corrupt(pictures, "gaussian_blur", 5, rng()), expected, atol=1.5)
+    expected = gaussian_filter(images.astype(float), (0, 1, 1, 0))
+    np.testing.assert_allclose(corrupt(images, "gaussian_blur", 5, rng()), expected, atol=1.5)
 
 
 def test_motion_blur_is_a_half_sided_line():
@@ -198,18 +198,18 @@ def test_motion_blur_is_a_half_sided_line():
     points[:, 16, 16] = 255
     seen = corrupt(points, "motion_blur", 3, rng())[..., 0]
     assert len(np.unique(seen, axis=0)) > 8  # directions
-    for picture in seen:
-        places = np.argwhere(picture)
+    for image in seen:
+        places = np.argwhere(image)
         rows, columns = np.abs(places - 16).T
         assert (rows <= columns).all()  # within 45 degrees
         assert len(places) >= 5
     assert ((seen[:, :, :16].any(axis=(1, 2))) ^ (seen[:, :, 17:].any(axis=(1, 2)))).all()  # one side
 
 
-def test_zoom_blur_is_the_mean_of_zooms(pictures):
+def test_zoom_blur_is_the_mean_of_zooms(images):
     from scipy.ndimage import zoom
 
-    x = pictures[:2].astype(float)
+    x = images[:2].astype(float)
     zoomed = []
     for factor in np.arange(1, 1.11 - 1e-9, 0.01):
         cut = int(np.ceil(32 / factor))
@@ -218,21 +218,19 @@ def test_zoom_blur_is_the_mean_of_zooms(pictures):
         trim = (large.shape[1] - 32) // 2
         zoomed.append(large[:, trim : trim + 32, trim : trim + 32])
     expected = (x + sum(zoomed)) / (len(zoomed) + 1)
-    np.testing.assert_allclose(corrupt(pictures[:2], "zoom_blur", 2, rng()), expected, atol=0.51)
+    np.testing.assert_allclose(corrupt(images[:2], "zoom_blur", 2, rng()), expected, atol=0.51)
 
 
 def test_glass_blur_exchanges_neighbours():
     rows, columns = np.mgrid[:32, :32]
-    picture = np.stack([rows * 8, columns * 8, np.zeros_like(rows)], -1).astype(np.uint8)[None].repeat(20, 0)
-    seen = blurs.glass_blur(picture, (0.05, 1, 1), rng())
+    image = np.stack([rows * 8, columns * 8, np.zeros_like(rows)], -1).astype(np.uint8)[None].repeat(20, 0)
+    seen = blurs.glass_blur(image, (0.05, 1, 1), rng())
     for each in seen:  # the same pixels, elsewhere
-        assert sorted(map(tuple, each.reshape(-1, 3).tolist())) == sorted(
-            map(tuple, picture[0].reshape(-1, 3).tolist())
-        )
-    moved = np.abs(seen.astype(int) - picture)[..., :2] // 8
+        assert sorted(map(tuple, each.reshape(-1, 3).tolist())) == sorted(map(tuple, image[0].reshape(-1, 3).tolist()))
+    moved = np.abs(seen.astype(int) - image)[..., :2] // 8
     assert moved.max() == 1
     assert 0.4 < moved.any(axis=-1).mean() < 0.8
-    twice = np.abs(blurs.glass_blur(picture, (0.05, 1, 2), rng()).astype(int) - picture) // 8
+    twice = np.abs(blurs.glass_blur(image, (0.05, 1, 2), rng()).astype(int) - image) // 8
     assert twice.max() == 2
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, features
 
-from onsight.core.errors import PictureError
+from onsight.core.errors import ImageError
 from onsight.imaging import decode
 
 RNG = np.random.default_rng(7)
@@ -431,7 +431,7 @@ def test_damaged_exif_is_upright_and_silent(broken: bytes) -> None:
 
 def refusal(data: bytes, at_least: int | None = None) -> str:
     start = time.process_time()
-    with warnings.catch_warnings(record=True, action="always") as warned, pytest.raises(PictureError) as caught:
+    with warnings.catch_warnings(record=True, action="always") as warned, pytest.raises(ImageError) as caught:
         decode.decode(data, at_least)
     assert not warned
     assert time.process_time() - start < 2
@@ -447,7 +447,7 @@ def test_a_file_cut_short_is_refused(name: str) -> None:
         part = data[: max(12, int(len(data) * share))]
         try:
             found = decode.decode(part)
-        except PictureError:
+        except ImageError:
             assert "damaged or cut short" in refusal(part)
         else:
             assert np.array_equal(found, whole)
@@ -461,7 +461,7 @@ def test_half_a_jpeg_is_refused(progressive: bool) -> None:
     for end in range(3, len(data), 37):
         assert "JPEG data is damaged or cut short" in refusal(data[:end])
     for end in range(len(data) - 40, len(data)):
-        with contextlib.suppress(PictureError):
+        with contextlib.suppress(ImageError):
             assert np.array_equal(decode.decode(data[:end]), whole)
 
 
@@ -545,7 +545,7 @@ def test_bombs_are_refused_at_once() -> None:
     assert "damaged" in refusal(gif(before=b"!\xfe" + b"\1x" * 9_000_000 + b"\0"))
 
 
-def test_tiff_tags_that_do_not_fit_the_picture_are_refused() -> None:
+def test_tiff_tags_that_do_not_fit_the_image_are_refused() -> None:
     size = {256: (3, [13]), 257: (3, [9]), 258: (3, [8]), 262: (3, [1])}
     strip = {**size, 278: (3, [9]), 273: (4, [8]), 279: (4, [117])}
     assert decode.decode(tiff(strip, GREY.tobytes())).shape == (9, 13, 3)
@@ -564,7 +564,7 @@ def test_tiff_tags_that_do_not_fit_the_picture_are_refused() -> None:
         start = shared.index(entry)
         shared = shared[:start] + struct.pack("<HHII", tag, 3, 2400, 8) + shared[start + 12 :]
     assert "damaged" in refusal(shared)
-    # A picture of 10,000 strips that are all the same 25 MB, and a tile of 105 million pixels for 13 x 9.
+    # An image of 10,000 strips that are all the same 25 MB, and a tile of 105 million pixels for 13 x 9.
     many = {**size, 256: (3, [5000]), 257: (3, [5000]), 278: (3, [4999])}
     assert "damaged" in refusal(tiff({**many, 273: (4, [8, 9] * 5000), 279: (4, [2500] * 10_000)}, bytes(25_000_000)))
     tile = zlib.compress(bytes(10_240**2), 1)
@@ -617,7 +617,7 @@ def seeds() -> list[bytes]:
 
 
 def check_mutations(count: int) -> None:
-    """Decode `count` damaged files: pixels or PictureError, in 2 s, without a warning."""
+    """Decode `count` damaged files: pixels or ImageError, in 2 s, without a warning."""
     rng, refused = random.Random(count), 0
     files = seeds()
     for number in range(count):
@@ -626,7 +626,7 @@ def check_mutations(count: int) -> None:
         with warnings.catch_warnings(record=True, action="always") as caught:
             try:
                 found = decode.decode(data, at_least=rng.choice([None, 8, 32]))
-            except PictureError:
+            except ImageError:
                 refused += 1
             else:
                 assert (found.dtype, found.ndim, found.shape[2]) == (np.uint8, 3, 3)
@@ -692,7 +692,7 @@ def test_resize_leaves_what_has_the_size() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (1, 5000, 3), (5000, 1, 3), (2, 20000, 3)])
-def test_resize_takes_thin_pictures(shape: tuple[int, ...]) -> None:
+def test_resize_takes_thin_images(shape: tuple[int, ...]) -> None:
     assert (decode.resize(np.full(shape, 77, np.uint8), 224) == 77).all()
 
 
@@ -714,14 +714,14 @@ def test_load_goes_by_the_content_not_the_name(tmp_path: Path) -> None:
 
 def test_load_says_what_is_wrong_with_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for source in (tmp_path / "nothing.jpg", tmp_path, "", "zero\0byte.jpg"):
-        with pytest.raises(PictureError, match="no such file"):
+        with pytest.raises(ImageError, match="no such file"):
             decode.load(source, 16)
     with (tmp_path / "huge.tif").open("wb") as file:
         file.truncate(257 << 20)
-    with pytest.raises(PictureError, match="257 MiB"):
+    with pytest.raises(ImageError, match="257 MiB"):
         decode.load(tmp_path / "huge.tif", 16)
     (tmp_path / "empty.jpg").write_bytes(b"")
-    with pytest.raises(PictureError, match="empty") as caught:
+    with pytest.raises(ImageError, match="empty") as caught:
         decode.load(tmp_path / "empty.jpg", 16)
     assert str(tmp_path) not in str(caught.value)
 
@@ -729,7 +729,7 @@ def test_load_says_what_is_wrong_with_a_path(tmp_path: Path, monkeypatch: pytest
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(decode, "open", locked, raising=False)
-    with pytest.raises(PictureError, match=r"cannot be read \(Permission denied\)"):
+    with pytest.raises(ImageError, match=r"cannot be read \(Permission denied\)"):
         decode.load(tmp_path / "empty.jpg", 16)
 
 
@@ -748,7 +748,7 @@ def test_load_takes_every_mode_of_pillow(mode: str) -> None:
     pytest.fail("never made")
 
 
-def test_load_treats_pillow_pictures_like_files() -> None:
+def test_load_treats_pillow_images_like_files() -> None:
     for data in (save(COLOUR, "PNG", exif=exif(6)), save(COLOUR, "TIFF", exif=exif(6)), GOLDEN["png 16 bits"][0]):
         assert np.array_equal(decode.load(Image.open(io.BytesIO(data)), 8), decode.load(data, 8))
     closed = Image.open(io.BytesIO(save(COLOUR, "PNG")))
@@ -756,7 +756,7 @@ def test_load_treats_pillow_pictures_like_files() -> None:
     broken = Image.open(io.BytesIO(save(COLOUR, "PNG")[:-60]))
     bright = Image.fromarray(np.full((9, 9), 1e6, np.float32))
     for image in (closed, broken, bright, Image.new("RGB", (0, 5))):
-        with pytest.raises(PictureError):
+        with pytest.raises(ImageError):
             decode.load(image, 8)
 
 
@@ -777,12 +777,12 @@ def test_load_takes_arrays() -> None:
         (np.zeros((1, 9, 9, 3), np.uint8), "shape"),
         (np.zeros((0, 9, 3), np.uint8), "shape"),
         (np.zeros(9, np.uint8), "shape"),
-        ([1, 2], "A list is no picture; expected a path"),
+        ([1, 2], "A list is no image; expected a path"),
         (None, "A NoneType"),
     ],
 )
 def test_load_refuses_other_things(source: object, told: str) -> None:
-    with pytest.raises(PictureError, match=told):
+    with pytest.raises(ImageError, match=told):
         decode.load(source, 9)  # type: ignore[arg-type]
 
 
@@ -797,7 +797,7 @@ def test_the_shorter_side_is_in_the_header(kind):
     content = io.BytesIO()
     Image.new("RGB", (50, 30)).save(content, kind)
     assert decode.shorter_side(content.getvalue()) == 30
-    with pytest.raises(PictureError):
+    with pytest.raises(ImageError):
         decode.shorter_side(content.getvalue()[:12])
 
 

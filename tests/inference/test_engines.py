@@ -12,7 +12,7 @@ from onsight.core.progress import Reporter
 from onsight.evaluation.evaluate import evaluate
 from onsight.exporting import export
 from onsight.inference.engines import LitertEngine, open_engine
-from onsight.inference.parity import edge_pictures
+from onsight.inference.parity import edge_images
 from onsight.inference.predict import Predictor
 from onsight.models.model_file import read_description
 from onsight.runs.run import Run
@@ -35,9 +35,9 @@ def test_both_engines_give_the_same_answers(toy_run):
     litert, by_keras = open_engine(toy_run), open_engine(toy_run, "keras")
     assert litert.name == "litert"
     assert by_keras.name.startswith("keras on ")
-    pictures = np.random.default_rng(0).integers(0, 256, (300, 32, 32, 3), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (300, 32, 32, 3), dtype=np.uint8)
     for count in (0, 1, 5, 300, 16, 17):
-        found, expected = litert.probabilities(pictures[:count]), by_keras.probabilities(pictures[:count])
+        found, expected = litert.probabilities(images[:count]), by_keras.probabilities(images[:count])
         assert found.dtype == np.float32
         assert found.shape == (count, 3)
         np.testing.assert_allclose(found, expected, atol=1e-5)
@@ -87,21 +87,21 @@ def test_a_file_with_another_output_beside_the_probabilities_is_refused(run):
     with pytest.raises(ModelFileError, match="has 1 inputs and 2 outputs"):
         LitertEngine(content, read_description(run.model_folder))
     (run.folder / "two.tflite").write_bytes(content)
-    np.save(run.folder / "pictures.npy", edge_pictures(32))
+    np.save(run.folder / "pictures.npy", edge_images(32))
     with pytest.raises(ExportError, match="1 inputs and 2 outputs"):
         export.read("litert", run.folder / "two.tflite", run.folder / "pictures.npy", None, 1)
 
 
 def test_an_answer_below_the_threshold_is_unsure(run):
-    picture = edge_pictures(32)[-1]
+    image = edge_images(32)[-1]
     edit(run, threshold=1.0)
-    assert [prediction.unsure for prediction in Predictor(run).stream(picture)] == [True]
+    assert [prediction.unsure for prediction in Predictor(run).stream(image)] == [True]
     edit(run, threshold=0.01)
-    assert [prediction.unsure for prediction in Predictor(run).stream(picture)] == [False]
+    assert [prediction.unsure for prediction in Predictor(run).stream(image)] == [False]
 
 
 def test_litert_imports_no_framework(toy_run, tmp_path):
-    Image.fromarray(edge_pictures(32)[0]).save(tmp_path / "a.png")
+    Image.fromarray(edge_images(32)[0]).save(tmp_path / "a.png")
     code = """
 import sys
 from onsight.cli.app import app

@@ -11,7 +11,7 @@ from onsight.exporting.write_litert import quantized
 from onsight.inference import litert
 from onsight.inference.engines import LitertEngine
 from onsight.inference.litert import add_litert, convert
-from onsight.inference.parity import edge_pictures
+from onsight.inference.parity import edge_images
 from onsight.models.model_file import read_description, save_model
 from onsight.models.registry import MODELS, build_model, classifier
 
@@ -63,19 +63,19 @@ def test_every_network_answers_as_keras_does_at_any_batch(name, tmp_path):
     assert names <= ALLOWED  # nothing that needs TensorFlow, no broadcast of an unknown batch
     (given,) = interpreter.get_input_details()
     assert given["shape_signature"].tolist() == [-1, 32, 32, 3]
-    pictures = np.concatenate([edge_pictures(32)] * 3)
-    expected = np.asarray(answering.predict_on_batch(pictures))
+    images = np.concatenate([edge_images(32)] * 3)
+    expected = np.asarray(answering.predict_on_batch(images))
     assert convert(answering) == content  # the same bytes each time, as a resumed training promises
     engine = LitertEngine(content, read_description(tmp_path))
     for count in (1, 7, 36, 2):
-        np.testing.assert_allclose(engine.probabilities(pictures[:count]), expected[:count], atol=1e-5)
+        np.testing.assert_allclose(engine.probabilities(images[:count]), expected[:count], atol=1e-5)
 
 
 def test_a_file_that_answers_otherwise_is_not_kept(folder, monkeypatch):
     untrained, other = (convert(classifier(build_model("cnn", 32, classes), 1.0)) for classes in (3, 4))
     for content, why in ((untrained, "differ from Keras'"), (other, "model.json says"), (b"nothing", "no file that")):
         monkeypatch.setattr(litert, "convert", lambda model, content=content: content)
-        assert why in add_litert(folder, edge_pictures(32))
+        assert why in add_litert(folder, edge_images(32))
         assert not (folder / "model.tflite").exists()
         assert read_description(folder).litert_sha256 is None
 
@@ -84,7 +84,7 @@ def test_a_file_without_softmax_is_not_kept(folder, monkeypatch):
     """Its likeliest classes are right, and for a model that is unsure of everything its answers are near."""
     model = build_model("cnn", 32, 3)
     monkeypatch.setattr(litert, "convert", lambda _: convert(model))
-    assert "no probabilities" in add_litert(folder, edge_pictures(32))
+    assert "no probabilities" in add_litert(folder, edge_images(32))
     assert not (folder / "model.tflite").exists()
 
 
@@ -94,15 +94,15 @@ def test_a_converter_that_fails_costs_no_training(folder, monkeypatch):
 
     monkeypatch.setattr(litert, "from_tensorflow", fail)
     monkeypatch.setattr(litert, "from_jax", fail)
-    assert "RuntimeError: out of" in add_litert(folder, edge_pictures(32))
+    assert "RuntimeError: out of" in add_litert(folder, edge_images(32))
     assert not (folder / "model.tflite").exists()
 
 
 @pytest.mark.filterwarnings("ignore:Warning. Enabling .experimental_preserve_all_tensors")  # the quantizer's own
 def test_micro_fits_a_microcontroller():
-    """Less than 100 kB as int8; the page for browsers takes one picture at a time."""
-    pictures = np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3), dtype=np.uint8)
-    content = quantized(convert(classifier(build_model("micro", 32, 10))), "int8", pictures)
+    """Less than 100 kB as int8; the page for browsers takes one image at a time."""
+    images = np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3), dtype=np.uint8)
+    content = quantized(convert(classifier(build_model("micro", 32, 10))), "int8", images)
     assert len(content) < 100_000
     fixed = Interpreter(model_content=litert.fix_batch(content))
     assert fixed.get_input_details()[0]["shape_signature"].tolist() == [1, 32, 32, 3]

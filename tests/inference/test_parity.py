@@ -3,7 +3,7 @@ import pytest
 
 from onsight.core.errors import ParityError
 from onsight.exporting.judge import Questions, judge
-from onsight.inference.parity import compare, edge_pictures, spread, why_no_probabilities
+from onsight.inference.parity import compare, edge_images, spread, why_no_probabilities
 
 
 def test_compare_finds_the_largest_difference_and_the_agreement():
@@ -35,14 +35,14 @@ def test_what_may_be_probabilities():
         assert why_no_probabilities(np.float32(rows)) == why
 
 
-def test_edge_pictures_hold_both_ends_of_every_channel():
+def test_edge_images_hold_both_ends_of_every_channel():
     for size in (1, 8, 33):
-        pictures = edge_pictures(size)
-        assert pictures.shape == (12, size, size, 3)
-        assert pictures.dtype == np.uint8
-        assert pictures.min(axis=(0, 1, 2)).tolist() == [0, 0, 0]
-        assert pictures.max(axis=(0, 1, 2)).tolist() == [255, 255, 255]
-    assert len(np.unique(edge_pictures(8).reshape(12, -1), axis=0)) == 12
+        images = edge_images(size)
+        assert images.shape == (12, size, size, 3)
+        assert images.dtype == np.uint8
+        assert images.min(axis=(0, 1, 2)).tolist() == [0, 0, 0]
+        assert images.max(axis=(0, 1, 2)).tolist() == [255, 255, 255]
+    assert len(np.unique(edge_images(8).reshape(12, -1), axis=0)) == 12
 
 
 def test_spread_takes_each_once_and_never_more_than_there_are():
@@ -87,16 +87,16 @@ def nudge(rows):
     return rows * np.float32(1 - 3e-4) + np.float32(1e-4)  # towards the mean: they stay probabilities
 
 
-def test_float32_is_held_to_every_picture_and_every_batch():
+def test_float32_is_held_to_every_image_and_every_batch():
     asked = questions()
     for rows, why in (
-        (slice(0, 1), "differ from Keras' by"),  # a picture of the gate
+        (slice(0, 1), "differ from Keras' by"),  # an image of the gate
         (slice(1500, 1501), "differ from Keras' by"),  # of the validation set
     ):
         with pytest.raises(ParityError, match=why):
             judge("model", "float32", answers(asked, nudge, rows), asked, 0.5, CLASSES)
     test = np.flatnonzero(asked.expected[1700:].argmax(axis=1) == 0)[:1] + 1700
-    with pytest.raises(ParityError, match="for 1 of 2,000 pictures it names another class"):
+    with pytest.raises(ParityError, match="for 1 of 2,000 images it names another class"):
         judge("model", "float32", answers(asked, swapped, test), asked, 0.5, CLASSES)
     one_size = answers(asked)
     one_size[7] = nudge(one_size[7])
@@ -121,12 +121,12 @@ def test_what_is_no_probability_is_refused_at_every_precision():
         judge("model", "int8", whole, asked, 100, CLASSES)
 
 
-def test_float16_may_differ_for_one_picture_of_a_thousand():
+def test_float16_may_differ_for_one_image_of_a_thousand():
     asked = questions()
     decided = np.flatnonzero(np.abs(asked.expected[:, 0] - asked.expected[:, 1]) > 1e-3)
     decided = decided[asked.expected[decided, 2] < 0.3]
     judge("model", "float16", answers(asked, swapped, decided[:2]), asked, 0.5, CLASSES)
-    with pytest.raises(ParityError, match=r"99\.85% of 2,000 pictures"):
+    with pytest.raises(ParityError, match=r"99\.85% of 2,000 images"):
         judge("model", "float16", answers(asked, swapped, decided[:3]), asked, 0.5, CLASSES)
 
 

@@ -22,13 +22,13 @@ def predictor(toy_run):
 
 @pytest.fixture
 def red(tmp_path):
-    """A folder with a red and a blue picture, one that is broken, and a text."""
-    folder = tmp_path / "pictures"
+    """A folder with a red and a blue image, one that is broken, and a text."""
+    folder = tmp_path / "images"
     (folder / "sub").mkdir(parents=True)
     Image.new("RGB", (50, 40), (240, 30, 30)).save(folder / "a.jpg")
     Image.new("RGB", (40, 50), (30, 30, 240)).save(folder / "sub" / "b.png")
     (folder / "c.jpg").write_bytes((folder / "a.jpg").read_bytes()[:300])
-    (folder / "notes.txt").write_text("no picture")
+    (folder / "notes.txt").write_text("no image")
     return folder
 
 
@@ -45,7 +45,7 @@ def as_array(path):
 
 
 @pytest.mark.parametrize("form", [str, as_bytes, as_pil, as_array, lambda path: path], ids=lambda form: form.__name__)
-def test_every_form_of_a_picture_gives_the_same_answer(predictor, red, form):
+def test_every_form_of_a_image_gives_the_same_answer(predictor, red, form):
     expected = next(predictor.stream(red / "a.jpg"))
     assert expected.label == "red"
     (found,) = predictor.stream([form(red / "a.jpg")])
@@ -54,7 +54,7 @@ def test_every_form_of_a_picture_gives_the_same_answer(predictor, red, form):
     assert found.top == expected.top
 
 
-def test_folders_patterns_and_broken_pictures(toy_run, red):
+def test_folders_patterns_and_broken_images(toy_run, red):
     (red / "__MACOSX").mkdir()
     (red / "__MACOSX" / "a.jpg").write_bytes(b"what a Mac adds to a zip")
     (red / ".hidden.jpg").write_bytes(b"")
@@ -79,9 +79,9 @@ def test_standard_input(predictor, red, monkeypatch):
 def test_a_path_that_names_nothing(predictor, tmp_path):
     (tmp_path / "nothing").mkdir()
     for path, message in (
-        ("missing.jpg", "There is no picture at"),
-        ("nothing", "holds no pictures"),
-        ("x*.jpg", "no picture"),
+        ("missing.jpg", "There is no image at"),
+        ("nothing", "holds no images"),
+        ("x*.jpg", "no image"),
     ):
         with pytest.raises(DataError, match=message):
             list(predictor.stream([path]))
@@ -111,4 +111,4 @@ def test_a_stream_answers_before_its_source_ends(predictor):
             yield np.full((24, 24, 3), count % 256, np.uint8)
 
     answers = predictor.stream(camera())
-    assert [next(answers).source for _ in range(3)] == ["picture 1", "picture 2", "picture 3"]
+    assert [next(answers).source for _ in range(3)] == ["image 1", "image 2", "image 3"]

@@ -4,16 +4,16 @@ from onsight.inference.test_time_augmentation import with_views
 
 
 def test_views_are_weighted_and_normalised():
-    picture = np.arange(16, dtype=np.uint8).reshape(1, 4, 4, 1).repeat(3, axis=3)
+    image = np.arange(16, dtype=np.uint8).reshape(1, 4, 4, 1).repeat(3, axis=3)
     seen = []
 
-    def answer(pictures):
-        seen.append(pictures[0, :, :, 0])
-        corner = pictures[:, :1, 0, 0] / 40 + 0.1
+    def answer(images):
+        seen.append(images[0, :, :, 0])
+        corner = images[:, :1, 0, 0] / 40 + 0.1
         return np.concatenate([corner, 1 - corner], axis=1)
 
-    found = with_views(answer)(picture)
-    plain = picture[0, :, :, 0]
+    found = with_views(answer)(image)
+    plain = image[0, :, :, 0]
     assert len(seen) == 6
     assert np.array_equal(seen[0], plain)
     assert np.array_equal(seen[1], plain[:, ::-1])
@@ -25,8 +25,8 @@ def test_views_are_weighted_and_normalised():
 
 
 def test_views_without_mirrors_leave_a_sure_answer_alone():
-    def answer(pictures):
-        return np.tile(np.array([[1, 0, 0]], np.float32), (len(pictures), 1))
+    def answer(images):
+        return np.tile(np.array([[1, 0, 0]], np.float32), (len(images), 1))
 
     np.testing.assert_allclose(
         with_views(answer, flips=False)(np.zeros((5, 8, 8, 3), np.uint8)), answer(range(5)), atol=1e-7

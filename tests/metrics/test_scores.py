@@ -178,7 +178,7 @@ def test_what_is_no_probability_is_refused(bad):
 
 
 def test_shapes_are_checked():
-    with pytest.raises(DataError, match="no pictures"):
+    with pytest.raises(DataError, match="no images"):
         score(np.array([], int), np.zeros((0, 3)), CLASSES)
     with pytest.raises(ValueError, match="fit 2 classes"):
         score(np.array([0]), np.array([[1.0, 0, 0]]), ["a", "b"])
@@ -333,7 +333,7 @@ def test_the_threshold_is_the_lowest_that_keeps_the_promise():
         assert wilson(int(right[answered].sum()), int(answered.sum()))[0] < 0.9
 
 
-def test_a_threshold_needs_enough_pictures():
+def test_a_threshold_needs_enough_images():
     assert choose_threshold(np.full(72, 0.99), np.ones(72, bool), 0.95) is None
     assert choose_threshold(np.full(73, 0.99), np.ones(73, bool), 0.95) == pytest.approx(0.99, abs=1e-5)
     assert choose_threshold(np.array([]), np.array([], bool), 0.5) is None

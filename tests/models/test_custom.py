@@ -44,7 +44,7 @@ def test_a_registered_function_is_a_name_like_any_other(mine):
     assert network.name == "mine"
     assert network.output_shape == (None, 3)
     assert MODELS["mine"].description == "a linear model"
-    with pytest.raises(SpecError, match="mine takes pictures of 16 to 64 px, and image_size is 65"):
+    with pytest.raises(SpecError, match="mine takes images of 16 to 64 px, and image_size is 65"):
         build_model("mine", 65, 3)
     assert TrainSpec(model="mine").model == "mine"
     assert onsight.model("mine")(linear) is linear  # a notebook's cell, run again

@@ -31,9 +31,9 @@ def norms(model):
 
 
 def same(model, folded):
-    pictures = RNG.integers(0, 256, (5, *model.input_shape[1:]), dtype=np.uint8)
-    expected = np.asarray(model.predict_on_batch(pictures))
-    np.testing.assert_allclose(np.asarray(folded.predict_on_batch(pictures)), expected, atol=1e-5, rtol=1e-5)
+    images = RNG.integers(0, 256, (5, *model.input_shape[1:]), dtype=np.uint8)
+    expected = np.asarray(model.predict_on_batch(images))
+    np.testing.assert_allclose(np.asarray(folded.predict_on_batch(images)), expected, atol=1e-5, rtol=1e-5)
 
 
 # test_models.py asks every network whether it answers alike when it is folded.

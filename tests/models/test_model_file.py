@@ -49,9 +49,9 @@ def test_a_threshold_may_be_absent(folder, tmp_path):
 def test_round_trip(tmp_path):
     model = build_model("cnn", 24, 3)
     save_model(tmp_path, model, CLASSES, temperature=1.5)
-    pictures = np.random.default_rng(0).integers(0, 256, (4, 24, 24, 3), np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (4, 24, 24, 3), np.uint8)
     loaded = load_model(tmp_path)
-    np.testing.assert_array_equal(loaded.predict_on_batch(pictures), classifier(model, 1.5).predict_on_batch(pictures))
+    np.testing.assert_array_equal(loaded.predict_on_batch(images), classifier(model, 1.5).predict_on_batch(images))
     assert read_description(tmp_path).classes == list(CLASSES)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "weights.safetensors"]
 

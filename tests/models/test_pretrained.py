@@ -12,15 +12,15 @@ QUICK = ("mobilenetv2", "mobilenetv3_small")
 NAMES = [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in FAMILIES]
 
 
-def lively(family, size, pictures):
-    """Return the family's own network, with norms that pass on what comes: fresh ones make all pictures alike."""
+def lively(family, size, images):
+    """Return the family's own network, with norms that pass on what comes: fresh ones make all images alike."""
     model = family(include_top=False, weights=None, input_shape=(size, size, 3), pooling="avg")
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.0
         elif type(layer).__name__ == "LayerScale":
             layer.gamma.assign(np.ones(layer.gamma.shape))
-    model(pictures, training=True)
+    model(images, training=True)
     return model
 
 
@@ -28,9 +28,9 @@ def lively(family, size, pictures):
 def test_it_is_the_familys_network_fed_the_usual_way(name):
     family, module, parameters = FAMILIES[name]
     size = MODELS[name].smallest
-    pictures = np.random.default_rng(0).integers(0, 256, (6, size, size, 3), np.uint8)
-    pictures //= np.arange(1, 7, dtype=np.uint8)[:, None, None, None]
-    prepared = module.preprocess_input(pictures.astype("float32"))
+    images = np.random.default_rng(0).integers(0, 256, (6, size, size, 3), np.uint8)
+    images //= np.arange(1, 7, dtype=np.uint8)[:, None, None, None]
+    prepared = module.preprocess_input(images.astype("float32"))
     original = lively(family, size, prepared)
     model = build_model(name, size, 3)
     assert original.count_params() == parameters
@@ -38,9 +38,9 @@ def test_it_is_the_familys_network_fed_the_usual_way(name):
     for theirs, ours in zip(original.weights, model.weights[:-2], strict=True):
         ours.assign(to_numpy(theirs))
     expected = original.predict_on_batch(prepared)
-    features = keras.Model(model.input, model.get_layer("logits").input).predict_on_batch(pictures)
+    features = keras.Model(model.input, model.get_layer("logits").input).predict_on_batch(images)
     assert np.ptp(expected, axis=0).max() > 1e-2  # else anything would be equal to it
-    # The other order of sums is amplified by norms over six pictures; pictures not prepared give wholly other features.
+    # The other order of sums is amplified by norms over six images; images not prepared give wholly other features.
     np.testing.assert_allclose(features, expected, atol=5e-3 * np.abs(expected).max())
 
 
@@ -79,15 +79,15 @@ def test_it_becomes_a_tflite_file_that_answers_alike(name, tmp_path):
 
     family, module, _ = FAMILIES[name]
     size = max(64, MODELS[name].smallest)
-    pictures = np.random.default_rng(0).integers(0, 256, (6, size, size, 3), np.uint8)
-    pictures //= np.arange(1, 7, dtype=np.uint8)[:, None, None, None]
-    original = lively(family, size, module.preprocess_input(pictures.astype("float32")))
+    images = np.random.default_rng(0).integers(0, 256, (6, size, size, 3), np.uint8)
+    images //= np.arange(1, 7, dtype=np.uint8)[:, None, None, None]
+    original = lively(family, size, module.preprocess_input(images.astype("float32")))
     model = build_model(name, size, 3)
     for theirs, ours in zip(original.weights, model.weights[:-2], strict=True):
         ours.assign(to_numpy(theirs))
     save_model(tmp_path, model, ("a", "b", "c"))
-    assert add_litert(tmp_path, pictures) is None
+    assert add_litert(tmp_path, images) is None
     assert (tmp_path / "model.tflite").stat().st_size < 1.1 * (tmp_path / "weights.safetensors").stat().st_size
-    answers = load_model(tmp_path).predict_on_batch(pictures)
+    answers = load_model(tmp_path).predict_on_batch(images)
     assert np.ptp(answers, axis=0).max() > 1e-3
-    np.testing.assert_allclose(fold_batch_norms(classifier(model)).predict_on_batch(pictures), answers, atol=1e-5)
+    np.testing.assert_allclose(fold_batch_norms(classifier(model)).predict_on_batch(images), answers, atol=1e-5)

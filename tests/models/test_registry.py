@@ -32,7 +32,7 @@ def test_contract(name):
     "name",
     [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in MODELS if name not in PRETRAINED],
 )
-def test_the_smallest_pictures_leave_something_at_every_layer(name):
+def test_the_smallest_images_leave_something_at_every_layer(name):
     size = MODELS[name].smallest
     model = build_model(name, size, 2)
     assert model.name == name
@@ -45,9 +45,9 @@ def test_the_smallest_pictures_leave_something_at_every_layer(name):
 @pytest.mark.backend
 def test_the_classifier_divides_by_the_temperature():
     model = build_model("cnn_compact", 24, 3)
-    pictures = np.random.default_rng(0).integers(0, 256, (3, 24, 24, 3), np.uint8)
-    logits = model.predict_on_batch(pictures)
-    probabilities = classifier(model, temperature=2.0).predict_on_batch(pictures)
+    images = np.random.default_rng(0).integers(0, 256, (3, 24, 24, 3), np.uint8)
+    logits = model.predict_on_batch(images)
+    probabilities = classifier(model, temperature=2.0).predict_on_batch(images)
     expected = np.exp(logits / 2) / np.exp(logits / 2).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(probabilities, expected, rtol=1e-4)
 
@@ -83,7 +83,7 @@ def test_multiply_adds_are_those_counted_by_hand():
         "dense": 512 * 128,
         "logits": 128 * 10,
     }
-    # By hand: the stem, then 6, 1 + 5 and 1 + 5 convolutions of 3x3, those that halve the picture at half the cost.
+    # By hand: the stem, then 6, 1 + 5 and 1 + 5 convolutions of 3x3, those that halve the image at half the cost.
     assert sum(row["multiply_adds"] for row in layer_table(build_model("resnet20", 32, 10))) == 40_551_040
 
 
@@ -180,8 +180,8 @@ def test_resnet20s_shortcut_takes_every_other_pixel_and_adds_zeros():
     model = build_model("resnet20", 32, 10)
     before = model.get_layer("block1_3_relu").output
     after = model.get_layer("block2_1_skip_turn_back").output
-    pictures = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
-    x, y = keras.Model(model.input, [before, after]).predict_on_batch(pictures)
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    x, y = keras.Model(model.input, [before, after]).predict_on_batch(images)
     expected = np.pad(x[:, ::2, ::2], ((0, 0), (0, 0), (0, 0), (8, 8)))
     np.testing.assert_allclose(y, expected, atol=1e-6)
 
@@ -197,8 +197,8 @@ def test_a_block_that_halves_is_centred_on_the_pixels_that_its_shortcut_takes(na
     kernel[1, 1, 0, 0] = 1
     layer.kernel.assign(kernel)
     source = model.get_layer("block2_1_0_relu" if name == "wide_resnet16_4" else "block1_3_relu").output
-    pictures = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), np.uint8)
-    x, y = keras.Model(model.input, [source, layer.output]).predict_on_batch(pictures)
+    images = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), np.uint8)
+    x, y = keras.Model(model.input, [source, layer.output]).predict_on_batch(images)
     np.testing.assert_allclose(y[..., 0], x[:, ::2, ::2, 0], atol=1e-6)
 
 
@@ -226,7 +226,7 @@ def test_what_docstrings_say_of_multiply_adds():
 def test_errors_say_what_would_fit():
     with pytest.raises(SpecError, match="Did you mean 'cnn'"):
         build_model("cn", 32, 10)
-    with pytest.raises(SpecError, match="cnn takes pictures of 22 to 256 px, and image_size is 21"):
+    with pytest.raises(SpecError, match="cnn takes images of 22 to 256 px, and image_size is 21"):
         build_model("cnn", 21, 10)
     with pytest.raises(SpecError, match="at least two classes"):
         build_model("cnn", 32, 1)

@@ -13,8 +13,8 @@ RNG = np.random.default_rng(0)
 
 
 def answers(model):
-    pictures = np.random.default_rng(1).integers(0, 256, (4, *model.input_shape[1:]), dtype=np.uint8)
-    return np.asarray(model.predict_on_batch(pictures))
+    images = np.random.default_rng(1).integers(0, 256, (4, *model.input_shape[1:]), dtype=np.uint8)
+    return np.asarray(model.predict_on_batch(images))
 
 
 def stirred(model):

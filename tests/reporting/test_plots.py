@@ -29,7 +29,7 @@ def texts(figure):
     return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
 
 
-def pictures(n, size=32):
+def images(n, size=32):
     return np.random.default_rng(0).integers(0, 256, (n, size, size, 3), np.uint8)
 
 
@@ -82,7 +82,7 @@ def test_curves_mark_where_the_rate_drops():
 def test_curves_of_any_length(tmp_path, n, validation):
     figure = plots.curves(history(n, validation))
     plot_style.save(figure, tmp_path / "curves.png")
-    assert ("no validation pictures were held out" in texts(figure)) == (n > 0 and not validation)
+    assert ("no validation images were held out" in texts(figure)) == (n > 0 and not validation)
     assert ("No epoch has finished yet" in texts(figure)) == (n == 0)
 
 
@@ -99,7 +99,7 @@ def test_curves_of_a_diverged_run(tmp_path):
 def test_confusion_says_the_counts_and_the_worst():
     figure = plots.confusion_matrix([[70, 12], [5, 66]], ["ant", "bee"])
     written = texts(figure)
-    assert "88.9 % of 153 pictures right (95 %: 82.9 to 92.9)" in written
+    assert "88.9 % of 153 images right (95 %: 82.9 to 92.9)" in written
     assert "most often: ant taken for bee, 12 of 82 (14.6 %)" in written
     assert {"70\n85.4 %", "12\n14.6 %", "5\n7.0 %", "66\n93.0 %"} <= set(written)
     mesh = figure.axes[0].collections[0].get_array()
@@ -110,7 +110,7 @@ def test_confusion_says_the_counts_and_the_worst():
 @pytest.mark.parametrize("count", [2, 12, 20, 100])
 def test_confusion_of_any_size(tmp_path, count):
     counts = np.random.default_rng(0).integers(1, 10, (count, count)) + 90 * np.eye(count, dtype=int)
-    counts[1] = 0  # a class without pictures
+    counts[1] = 0  # a class without images
     figure = plots.confusion_matrix(counts.tolist(), [f"class {i}" for i in range(count)])
     plot_style.save(figure, tmp_path / "confusion.png")
     axes = figure.axes[0]
@@ -123,9 +123,9 @@ def test_confusion_of_any_size(tmp_path, count):
     assert np.ma.getmaskarray(mesh).reshape(count, count)[1].all()
 
 
-def test_confusion_without_mistakes_or_pictures():
+def test_confusion_without_mistakes_or_images():
     assert "no mistakes" in texts(plots.confusion_matrix([[3, 0], [0, 4]], ["a", "b"]))
-    assert "No pictures" in texts(plots.confusion_matrix([[0, 0], [0, 0]], ["a", "b"]))
+    assert "No images" in texts(plots.confusion_matrix([[0, 0], [0, 0]], ["a", "b"]))
 
 
 def outlined(figure):
@@ -134,9 +134,9 @@ def outlined(figure):
 
 def test_predictions_mark_right_and_wrong():
     probabilities = np.array([[0.97, 0.02, 0.006, 0.004], [0.5, 0.3, 0.15, 0.05], [0.4, 0.3, 0.2, 0.1]])
-    figure = plots.predictions(pictures(3), ["cat", "dog", "eel"], probabilities, ["cat", "dog", "bat", "eel"])
+    figure = plots.predictions(images(3), ["cat", "dog", "eel"], probabilities, ["cat", "dog", "bat", "eel"])
     written = texts(figure)
-    assert "1 of 3 pictures right" in written
+    assert "1 of 3 images right" in written
     assert written.count(f"{plot_style.TICK} cat") == 1
     assert written.count(f"{plots.CROSS} cat") == 2
     assert len(outlined(figure)) == 2
@@ -148,34 +148,34 @@ def test_predictions_mark_right_and_wrong():
 
 
 def test_predictions_without_truth():
-    figure = plots.predictions(pictures(1), None, np.array([[0.998, 0.002]]), ["cat", "dog"])
+    figure = plots.predictions(images(1), None, np.array([[0.998, 0.002]]), ["cat", "dog"])
     written = texts(figure)
     assert {"cat", "dog", ">99 %", "<1 %"} <= set(written)
     assert not [text for text in written if plot_style.TICK in text or plots.CROSS in text]
 
 
 def test_predictions_take_a_title():
-    figure = plots.predictions(pictures(1), ["a"], np.array([[0.1, 0.9]]), ["a", "b"], title="Mistakes")
+    figure = plots.predictions(images(1), ["a"], np.array([[0.1, 0.9]]), ["a", "b"], title="Mistakes")
     assert "Mistakes" in texts(figure)
 
 
 @pytest.mark.parametrize("n", [1, 8, 19])
 def test_samples(n):
-    figure = plots.sample_pictures(pictures(n), [f"class {i % 3}" for i in range(n)])
+    figure = plots.sample_images(images(n), [f"class {i % 3}" for i in range(n)])
     assert len(figure.axes[0].images) == n
     assert texts(figure).count("class 0") == -(-n // 3)
-    assert f"{n} picture{'s' * (n > 1)} of {min(n, 3)} class{'es' * (n > 1)}, as labelled" in texts(figure)
+    assert f"{n} image{'s' * (n > 1)} of {min(n, 3)} class{'es' * (n > 1)}, as labelled" in texts(figure)
 
 
-def test_pictures_are_not_stretched():
-    figure = plots.sample_pictures(np.zeros((1, 20, 40, 3), np.uint8), ["wide"])
+def test_images_are_not_stretched():
+    figure = plots.sample_images(np.zeros((1, 20, 40, 3), np.uint8), ["wide"])
     left, right, bottom, top = figure.axes[0].images[0].get_extent()
     assert right - left == pytest.approx(2 * (bottom - top))
 
 
-def test_no_pictures_at_all(tmp_path):
-    plot_style.save(plots.sample_pictures(pictures(0), []), tmp_path / "none.png")
-    plot_style.save(plots.predictions(pictures(0), [], np.zeros((0, 2)), ["a", "b"]), tmp_path / "none2.png")
+def test_no_images_at_all(tmp_path):
+    plot_style.save(plots.sample_images(images(0), []), tmp_path / "none.png")
+    plot_style.save(plots.predictions(images(0), [], np.zeros((0, 2)), ["a", "b"]), tmp_path / "none2.png")
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
@@ -184,9 +184,9 @@ def test_hostile_names_are_drawn_as_they_are(tmp_path, suffix):
     count = len(HOSTILE)
     probabilities = np.eye(count) * 0.5 + 0.5 / count
     drawn = [
-        plots.sample_pictures(pictures(count), HOSTILE),
+        plots.sample_images(images(count), HOSTILE),
         plots.confusion_matrix(np.ones((count, count), int), HOSTILE),
-        plots.predictions(pictures(count), HOSTILE, probabilities, HOSTILE),
+        plots.predictions(images(count), HOSTILE, probabilities, HOSTILE),
     ]
     for i, figure in enumerate(drawn):
         plot_style.save(figure, tmp_path / f"{i}{suffix}")
@@ -213,7 +213,7 @@ def test_same_figure_same_bytes(tmp_path, suffix):
 def test_save_knows_two_kinds(tmp_path):
     from PIL import Image
 
-    figure = plots.sample_pictures(pictures(8), ["cat"] * 8)
+    figure = plots.sample_images(images(8), ["cat"] * 8)
     plot_style.save(figure, tmp_path / "a.PNG")
     with Image.open(tmp_path / "a.PNG") as image:
         assert image.size[0] == 1280

@@ -178,11 +178,11 @@ def test_the_page_of_an_evaluated_run(make):
     assert path == folder / "report.html"
     page = Page(path)
     for words in (
-        "cifar10-cnn-0001", "80.0 % of 1,000 test pictures right (95 %: 77.4 to 82.4)", OFFICIAL,
+        "cifar10-cnn-0001", "80.0 % of 1,000 test images right (95 %: 77.4 to 82.4)", OFFICIAL,
         "161,098 parameters", "conv1", "32 × 32 × 16", "preset balanced", "asked for", "backend version 2.21",
         "The test set was opened once", "2026-11-21 09:00 UTC (evaluate)", "f00d",
         "In all 3 classes: train 4,500, validation 1,500, test 1,200",
-        "4 epochs in 48 s, 4,000 pictures a second", "onsight train cifar10", "Brier score",
+        "4 epochs in 48 s, 4,000 images a second", "onsight train cifar10", "Brier score",
     ):  # fmt: skip
         assert words in page.text, words
     assert re.findall(r"<h2>(.*?)</h2>", page.source) == [
@@ -204,15 +204,15 @@ def test_every_section_in_its_order(make):
     for words in (
         "The 1 mistakes it was surest of", "(Grad-CAM: the brighter, the more)", "dog 90.0 %, in truth cat 5.0 %",
         "1 of 1,000 labels look wrong to the model (confident joint)", "labelled cat (5.0 %), looks like dog (90.0 %)",
-        "before its probabilities were tempered on validation pictures (temperature 1.500)", "it says “unsure”",
-        "60.0 % right on altered pictures", "Worst: gaussian noise at strength 5, 40.0 %", "CIFAR-10-C style",
+        "before its probabilities were tempered on validation images (temperature 1.500)", "it says “unsure”",
+        "60.0 % right on altered images", "Worst: gaussian noise at strength 5, 40.0 %", "CIFAR-10-C style",
         "camera nikon 400 50.0 %", "Below the rest, beyond chance: camera “nikon” (50.0 %).",
-        "in test and in train", "123,456 multiply-adds a picture",
-        "Test pictures by chance, with their labels:",
+        "in test and in train", "123,456 multiply-adds an image",
+        "Test images by chance, with their labels:",
     ):  # fmt: skip
         assert words in page.text, words
     assert page.embedded() == [JPEG + b"thumbnails", JPEG + b"heat"]
-    assert page.text.index("in test and in train") < page.text.index("12 grey pictures")  # errors first
+    assert page.text.index("in test and in train") < page.text.index("12 grey images")  # errors first
     assert 'class="worse"' in page.source
 
 
@@ -243,7 +243,7 @@ def add_everything(folder, classes=("cat", "dog", "ship"), path="test/1.jpg", n=
     })  # fmt: skip
     bad = {"by": "camera", "value": "nikon", "n": 400, "correct": 200, "accuracy": 0.5, "low": 0.45, "high": 0.55}
     write(test / "slices.json", {"slices": [bad | {"worse": True}, bad | {"value": "sony", "worse": False}]})
-    found = [("note", "12 grey pictures"), ("error", "5 pictures are in test and in train")]
+    found = [("note", "12 grey images"), ("error", "5 images are in test and in train")]
     listed = [{"kind": "x", "severity": severity, "count": 1, "text": text} for severity, text in found]
     write(folder / "check.json", {"counts": {}, "findings": listed})
     model = json.loads((folder / "model" / "model.json").read_text()) | {"temperature": 1.5, "threshold": 0.7}
@@ -251,7 +251,7 @@ def add_everything(folder, classes=("cat", "dog", "ship"), path="test/1.jpg", n=
     write(folder / "model" / "model.json", model)
 
 
-def test_what_is_no_picture_is_left_out(make):
+def test_what_is_no_image_is_left_out(make):
     folder = make()
     add_everything(folder)
     test = folder / "evaluations" / "test"
@@ -390,13 +390,12 @@ def test_the_verdict_in_words(make):
     probabilities = np.eye(3)[guess] * 0.9 + 0.1 / 3
     sentences = verdict(make(result=(labels, probabilities), uses=3))
     assert sentences == [
-        "92.5 % of 600 test pictures right (95 %: 90.1 to 94.3). Data: official CIFAR-10 (checksums match).",
+        "92.5 % of 600 test images right (95 %: 90.1 to 94.3). Data: official CIFAR-10 (checksums match).",
         "Most often confused: cat and dog (cat taken for dog 30 times, dog for cat 10 times), 88.9 % of all mistakes.",
         "Weakest class: cat, 85.0 % of 200 recognised (95 %: 79.4 to 89.3).",
-        "Neither over- nor under-confident, as far as 600 pictures can tell: 93.3 % sure on average, 92.5 % right; "
+        "Neither over- nor under-confident, as far as 600 images can tell: 93.3 % sure on average, 92.5 % right; "
         "expected calibration error 0.8 points.",
-        "No sign of over-fitting: 74.5 % right in training (on altered pictures, which is harder), "
-        "72.5 % in validation.",
+        "No sign of over-fitting: 74.5 % right in training (on altered images, which is harder), 72.5 % in validation.",
         "The test set was scored 3 times for this run: choices made in between flatter the figure.",
         "Next, train longer, as it was still improving: onsight train cifar10 --epochs 8",
     ]
@@ -446,7 +445,7 @@ def test_over_fitting_judges_the_epoch_whose_weights_were_kept(make):
 
 def test_without_validation_over_fitting_cannot_be_told(make):
     sentences = verdict(make("trained", history=epochs(4, validated=False), spec={"validation": 0}))
-    assert "No validation pictures were held out: over-fitting cannot be told." in sentences
+    assert "No validation images were held out: over-fitting cannot be told." in sentences
 
 
 @pytest.mark.parametrize(
@@ -455,9 +454,9 @@ def test_without_validation_over_fitting_cannot_be_told(make):
         ({"preset": "quick"}, 0.0, "onsight train cifar10 --preset balanced"),
         ({"augmentation": "none"}, 0.2, "onsight train cifar10 --epochs 4 --augmentation shift"),
         ({"optimizer": "sgd", "weight_decay": 0.0}, 0.2, "onsight train cifar10 --epochs 4 --weight-decay 0.0005"),
-        ({"optimizer": "adam", "weight_decay": 0.0}, 0.2, "onsight predict runs/cifar10-cnn-0001 picture.jpg"),
-        ({"freeze": "all", "augmentation": "none"}, 0.2, "onsight predict runs/cifar10-cnn-0001 picture.jpg"),
-        ({}, 0.2, "onsight predict runs/cifar10-cnn-0001 picture.jpg"),
+        ({"optimizer": "adam", "weight_decay": 0.0}, 0.2, "onsight predict runs/cifar10-cnn-0001 image.jpg"),
+        ({"freeze": "all", "augmentation": "none"}, 0.2, "onsight predict runs/cifar10-cnn-0001 image.jpg"),
+        ({}, 0.2, "onsight predict runs/cifar10-cnn-0001 image.jpg"),
         ({}, 0.01, "onsight train cifar10 --epochs 8"),
     ],
 )
@@ -509,7 +508,7 @@ def test_other_evaluations_follow(make):
     assert "Also evaluated: attic" in page.text
     assert page.text.index("80.0 % of 1,000") < page.text.index("Also evaluated")
     assert page.source.count('<table class="matrix') == 2
-    assert verdict(folder, "attic")[0].startswith("50.0 % of 200 pictures in 'attic' right")
+    assert verdict(folder, "attic")[0].startswith("50.0 % of 200 images in 'attic' right")
     with pytest.raises(RunError, match=r"no evaluation 'cellar'\. It has: test, attic"):
         verdict(folder, "cellar")
 
@@ -521,11 +520,11 @@ def test_many_classes_and_two(make):
     assert all(name in page.text for name in many)
     page = Page(report(make(classes=["ant", "bee"])))
     assert "ROC area" in page.text
-    assert "chance that a picture of 'bee' ranks above one of the other" in page.text
+    assert "chance that an image of 'bee' ranks above one of the other" in page.text
     assert "top-" not in page.text
 
 
-def test_classes_without_pictures(make):
+def test_classes_without_images(make):
     labels, probabilities = np.zeros(10, int), np.tile([0.6, 0.3, 0.1], (10, 1))
     folder = make(result=(labels, probabilities))
     assert Page(report(folder)).text.count("ship") == 4  # twice in the matrix, in the class table and the counts

@@ -24,7 +24,7 @@ HOSTILE = (
 
 
 def make_run(folder, classes, n=400, name="test/{label}/{i}.jpg"):
-    """Write a run as train and evaluate do, with pictures of coloured squares."""
+    """Write a run as train and evaluate do, with images of coloured squares."""
     rng = np.random.default_rng(0)
     test = folder / "evaluations" / "test"
     test.mkdir(parents=True)
@@ -43,8 +43,8 @@ def make_run(folder, classes, n=400, name="test/{label}/{i}.jpg"):
     names = [name.format(label=classes[labels[i]], i=i) for i in range(n)]
     write(test / "metrics.json", score(labels, scores, classes) | {"provenance": "photos of nobody"})
     write_predictions(test / "predictions.csv", names, labels, scores, classes)
-    pictures = rng.integers(0, 256, (n, 8, 8, 3), np.uint8).repeat(4, axis=1).repeat(4, axis=2)
-    write_thumbnails(test, pictures, np.arange(n), labels, scores, names)
+    images = rng.integers(0, 256, (n, 8, 8, 3), np.uint8).repeat(4, axis=1).repeat(4, axis=2)
+    write_thumbnails(test, images, np.arange(n), labels, scores, names)
     columns = {"class": [classes[i] for i in labels], "camera": names}
     write(test / "slices.json", measure(scores.argmax(axis=1) == labels, columns))
     return report(folder)
@@ -114,7 +114,7 @@ def test_cells_open_by_mouse(visit, animals):
     assert page.evaluate("document.activeElement.dataset.cell") == "2,0"
 
 
-def test_tiles_show_the_pictures_that_they_name(visit, animals):
+def test_tiles_show_the_images_that_they_name(visit, animals):
     """A tile's middle has the colour of the sheet at its place."""
     from PIL import Image
 
@@ -153,7 +153,7 @@ def test_cells_open_by_keyboard(visit, animals):
     page.keyboard.press("ArrowLeft" if j else "ArrowRight")  # an open panel follows
     assert page.evaluate("document.activeElement.getAttribute('aria-expanded')") == "true"
     page.keyboard.press("Tab")  # to Close
-    page.keyboard.press("Tab")  # to the pictures
+    page.keyboard.press("Tab")  # to the images
     before = page.locator(".closer bdi").inner_text()
     page.keyboard.press("ArrowRight")
     assert page.locator(".closer bdi").inner_text() != before

@@ -25,7 +25,7 @@ def test_the_temperature_fits_best_and_is_told():
 def test_where_all_are_right_nothing_is_known_of_doubt():
     logits, notes = 5 * np.eye(3)[[0, 1, 2, 2]], []
     assert calibrate(logits, np.array([0, 1, 2, 2]), None, notes.append) == (1, None)
-    assert notes == ["temperature      1  (all 4 validation pictures are right, so nothing is known of doubt)"]
+    assert notes == ["temperature      1  (all 4 validation images are right, so nothing is known of doubt)"]
 
 
 def test_a_threshold_keeps_the_precision():

@@ -120,8 +120,8 @@ def test_the_teachers_answers_weigh_more_than_the_labels(toy_run, monkeypatch):
     """A teacher that always answers blue teaches that, whatever the labels say."""
     from onsight.training import teacher as teacher_module
 
-    def blue(pictures, threads=None):
-        return np.tile(np.float32([0.98, 0.01, 0.01]), (len(pictures), 1))
+    def blue(images, threads=None):
+        return np.tile(np.float32([0.98, 0.01, 0.01]), (len(images), 1))
 
     real = teacher_module.open_engine
 
@@ -130,8 +130,8 @@ def test_the_teachers_answers_weigh_more_than_the_labels(toy_run, monkeypatch):
 
     monkeypatch.setattr(teacher_module, "open_engine", lambda run: Blue if run.name == toy_run.name else real(run))
     run = distill(toy_run, TrainSpec(model="mlp", epochs=4, batch_size=16), reporter=Spy())
-    pictures = np.random.default_rng(0).integers(0, 256, (64, 32, 32, 3), dtype=np.uint8)
-    assert (real(run).probabilities(pictures).argmax(axis=1) == 0).mean() > 0.9
+    images = np.random.default_rng(0).integers(0, 256, (64, 32, 32, 3), dtype=np.uint8)
+    assert (real(run).probabilities(images).argmax(axis=1) == 0).mean() > 0.9
 
 
 def test_what_cannot_be_asked_for(toy_run, toy_spec, tmp_path):
@@ -162,11 +162,11 @@ def test_a_transfer_can_be_pruned(toy_run, tmp_path, monkeypatch):
     monkeypatch.setattr(compress, "train", lambda spec, reporter: spec)
     spec = prune(teacher, sparsity=0.5, reporter=Spy())
     assert choose_start(spec, 224, Spy())[0] is None
-    found = resolve(spec, pictures=100, given={"train", "test"}, side=32, flips=True).spec
+    found = resolve(spec, images=100, given={"train", "test"}, side=32, flips=True).spec
     assert (found.optimizer, found.augmentation, found.seed) == ("adam", toy_run.spec["augmentation"], 1)
 
 
-def test_a_student_has_its_teachers_few_pictures(toy_spec):
+def test_a_student_has_its_teachers_few_images(toy_spec):
     teacher = onsight.train(toy_spec.model_copy(update={"shots": 5, "epochs": 1, "seed": 3}), reporter=Spy())
     student = distill(teacher, TrainSpec(model="mlp", epochs=1), reporter=Spy())
     assert student.spec["seed"] != teacher.spec["seed"]
@@ -188,7 +188,7 @@ def test_the_command_that_prunes_again_takes_of_what_is_left(toy_run, tmp_path):
     assert train_command(open_run(tmp_path, finished=False)) == command.replace("channels 0.5", "sparsity 0.8")
 
 
-def test_pictures_that_were_exchanged_are_told(toy_run, tmp_path):
+def test_images_that_were_exchanged_are_told(toy_run, tmp_path):
     import shutil
 
     shutil.copytree(toy_run.folder, tmp_path / "teacher-0001")

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.backend
 
 
 @pytest.fixture
-def pictures():
+def images():
     return np.random.default_rng(0).integers(0, 256, (150, 24, 24, 3), np.uint8)
 
 
@@ -21,21 +21,21 @@ def _new_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("ONSIGHT_CACHE", str(tmp_path / "cache"))
 
 
-def test_features_are_what_goes_into_the_head_plain_and_mirrored(pictures):
+def test_features_are_what_goes_into_the_head_plain_and_mirrored(images):
     model = build_model("cnn_compact", 24, 3)
     chosen = np.arange(5, 140)
     told = []
-    found = load_features(model, pictures, chosen, mirrored=True, progress=lambda *facts: told.append(facts))
+    found = load_features(model, images, chosen, mirrored=True, progress=lambda *facts: told.append(facts))
     assert found.shape == (135, 2, 128)
     assert told == [(64, 135), (128, 135), (135, 135)]
     body = keras.Model(model.inputs[0], model.get_layer("logits").input)
-    expected = body.predict_on_batch(pictures[chosen])
+    expected = body.predict_on_batch(images[chosen])
     np.testing.assert_allclose(found[:, 0], expected, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(found[:, 1], body.predict_on_batch(pictures[chosen, :, ::-1]), rtol=1e-4, atol=1e-5)
-    assert load_features(model, pictures, chosen, mirrored=False, progress=print).shape == (135, 1, 128)
+    np.testing.assert_allclose(found[:, 1], body.predict_on_batch(images[chosen, :, ::-1]), rtol=1e-4, atol=1e-5)
+    assert load_features(model, images, chosen, mirrored=False, progress=print).shape == (135, 1, 128)
 
 
-def test_they_are_computed_once_for_the_same_weights_and_pictures(pictures, monkeypatch):
+def test_they_are_computed_once_for_the_same_weights_and_images(images, monkeypatch):
     calls = []
     fill = features.fill
     monkeypatch.setattr(features, "fill", lambda *args: (calls.append(1), fill(*args)))
@@ -46,19 +46,19 @@ def test_they_are_computed_once_for_the_same_weights_and_pictures(pictures, monk
         load_features(model, images, chosen, mirrored=False, progress=lambda *_: None)
         return len(calls)
 
-    assert ask(model, pictures, np.arange(10)) == 1
+    assert ask(model, images, np.arange(10)) == 1
     keras.utils.set_random_seed(0)
-    assert ask(build_model("mlp", 24, 7), pictures, np.arange(10)) == 1  # another head on the same layers
-    assert ask(model, pictures, np.arange(9)) == 2
-    changed = pictures.copy()
+    assert ask(build_model("mlp", 24, 7), images, np.arange(10)) == 1  # another head on the same layers
+    assert ask(model, images, np.arange(9)) == 2
+    changed = images.copy()
     changed[3, 0, 0, 0] ^= 1
     assert ask(model, changed, np.arange(10)) == 3
     bias = model.get_layer("dense1").bias
     bias.assign(bias + 1e-3)
-    assert ask(model, pictures, np.arange(10)) == 4
+    assert ask(model, images, np.arange(10)) == 4
 
 
-def test_those_of_an_own_network_that_was_edited_are_computed_anew(pictures):
+def test_those_of_an_own_network_that_was_edited_are_computed_anew(images):
     def network(activation):
         def mine(image_size, num_classes):
             inputs = keras.Input((image_size, image_size, 3), dtype="uint8", name="image")
@@ -68,7 +68,7 @@ def test_those_of_an_own_network_that_was_edited_are_computed_anew(pictures):
             return keras.Model(inputs, keras.layers.Dense(num_classes, dtype="float32", name="logits")(x))
 
         onsight.model("mine")(mine)
-        return load_features(build_model("mine", 24, 3), pictures, np.arange(9), mirrored=False, progress=print)
+        return load_features(build_model("mine", 24, 3), images, np.arange(9), mirrored=False, progress=print)
 
     try:
         assert network("relu").min() > 0.4
@@ -77,26 +77,26 @@ def test_those_of_an_own_network_that_was_edited_are_computed_anew(pictures):
         del MODELS["mine"]
 
 
-def test_what_breaks_off_leaves_nothing_behind(pictures, tmp_path):
+def test_what_breaks_off_leaves_nothing_behind(images, tmp_path):
     def stop(*_):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        load_features(build_model("mlp", 24, 3), pictures, np.arange(10), mirrored=False, progress=stop)
+        load_features(build_model("mlp", 24, 3), images, np.arange(10), mirrored=False, progress=stop)
     assert [path.suffix for path in (tmp_path / "cache" / "features").iterdir()] == [".lock"]
 
 
-def test_batches_of_features_come_in_the_order_of_their_pictures(pictures):
-    """Features that are their pictures' first pixels, of both sides."""
-    sides = np.stack([pictures[:, 0, 0], pictures[:, 0, -1]], axis=1).astype(np.float32)  # (n, 2, 3)
+def test_batches_of_features_come_in_the_order_of_their_images(images):
+    """Features that are their images' first pixels, of both sides."""
+    sides = np.stack([images[:, 0, 0], images[:, 0, -1]], axis=1).astype(np.float32)  # (n, 2, 3)
     index, labels = np.arange(20, 80), np.arange(60)
     for epoch in (0, 1):
-        plan = plan_epoch(Examples(pictures, index, labels), "flip", 3, epoch)
+        plan = plan_epoch(Examples(images, index, labels), "flip", 3, epoch)
         mine = list(feature_batches(Examples(sides, index, labels), plan, 16, start=1))
         assert len(mine) == 2
-        theirs = training_batches(Examples(pictures, index, labels), plan, 16, start=1)
-        for (found, own), (images, expected) in zip(mine, theirs, strict=True):
-            np.testing.assert_array_equal(found, images[:, 0, 0].astype(np.float32))
+        theirs = training_batches(Examples(images, index, labels), plan, 16, start=1)
+        for (found, own), (batch, expected) in zip(mine, theirs, strict=True):
+            np.testing.assert_array_equal(found, batch[:, 0, 0].astype(np.float32))
             np.testing.assert_array_equal(own, expected)
     plain = list(feature_batches(Examples(sides[:, :1], index, labels), plan, 16))
     assert plain[0][0].shape == (16, 3)

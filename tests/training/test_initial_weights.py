@@ -58,9 +58,9 @@ def server(monkeypatch):
 
 
 def same_features(model, original):
-    pictures = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
-    features = keras.Model(model.inputs[0], model.get_layer("logits").input).predict_on_batch(pictures)
-    expected = original.predict_on_batch(pictures.astype("float32"))
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    features = keras.Model(model.inputs[0], model.get_layer("logits").input).predict_on_batch(images)
+    expected = original.predict_on_batch(images.astype("float32"))
     np.testing.assert_allclose(features, expected, atol=1e-5 * np.abs(expected).max())
 
 
@@ -127,9 +127,9 @@ def test_files_with_and_without_the_top_give_the_familys_features(name, tmp_path
         for one, other in zip(ours, theirs, strict=False):
             np.testing.assert_array_equal(to_numpy(one), to_numpy(other))
         if not top:
-            pictures = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), np.uint8)
-            features = keras.Model(model.inputs[0], model.get_layer("logits").input).predict_on_batch(pictures)
-            expected = whole.predict_on_batch(module.preprocess_input(pictures.astype("float32")))
+            images = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), np.uint8)
+            features = keras.Model(model.inputs[0], model.get_layer("logits").input).predict_on_batch(images)
+            expected = whole.predict_on_batch(module.preprocess_input(images.astype("float32")))
             np.testing.assert_allclose(features, expected, atol=1e-4 * np.abs(expected).max())
 
 

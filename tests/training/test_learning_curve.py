@@ -61,7 +61,7 @@ def test_an_interval_covers_what_seeds_differ_by():
     assert interval([1.0, 1.0], 10)[1] == 1.0
 
 
-def test_a_curve_of_the_toy_pictures(tmp_path, monkeypatch):
+def test_a_curve_of_the_toy_images(tmp_path, monkeypatch):
     monkeypatch.setattr(learning_curve_module, "SIZES", (4, 12, 1000))
     spec = TrainSpec(
         data="toy", model="mlp", epochs=2, batch_size=8, optimizer="adam", learning_rate=1e-3, validation=0.4
@@ -87,7 +87,7 @@ def test_a_curve_of_the_toy_pictures(tmp_path, monkeypatch):
 
 
 def trainings(monkeypatch, counts, validation=100):
-    """Let a training only say what it was asked for; classes have so many pictures."""
+    """Let a training only say what it was asked for; classes have so many images."""
     asked = []
 
     def train(spec, *, reporter):
@@ -129,7 +129,7 @@ def test_all_trainings_of_a_curve_start_alike(tmp_path, monkeypatch):
 
 def test_what_cannot_become_a_curve_is_said_at_once(tmp_path, monkeypatch):
     asked = trainings(monkeypatch, {"a": 60, "b": 60}, validation=0)
-    with pytest.raises(SpecError, match="judged on validation pictures"):
+    with pytest.raises(SpecError, match="judged on validation images"):
         learning_curve(TrainSpec(data="toy", validation=0), sizes=[10, 50], seeds=3)
     assert not asked
     (tmp_path / "file").write_text("")

@@ -85,7 +85,7 @@ def test_a_stopped_training_goes_on_bit_for_bit(toy_spec, signum, code):
     assert outcome(stopped) == outcome(unbroken)
 
 
-def test_small_pictures_come_first(toy_spec, monkeypatch):
+def test_small_images_come_first(toy_spec, monkeypatch):
     sizes = []
     training_batches = steps_module.training_batches
 
@@ -103,7 +103,7 @@ def test_small_pictures_come_first(toy_spec, monkeypatch):
 
 
 @pytest.mark.parametrize("count", [4, pytest.param(13, marks=pytest.mark.slow)])
-def test_a_stop_among_small_pictures_or_large_ones_can_be_resumed(toy_spec, count):
+def test_a_stop_among_small_images_or_large_ones_can_be_resumed(toy_spec, count):
     spec = toy_spec.model_copy(update={"model": "cnn_compact", "epochs": 3, "early_size": 16})
     unbroken = onsight.train(spec, reporter=Spy())
 
@@ -117,14 +117,14 @@ def test_a_stop_among_small_pictures_or_large_ones_can_be_resumed(toy_spec, coun
     assert outcome(run) == outcome(unbroken)
 
 
-def test_nobody_stops_before_the_pictures_have_their_size(toy_spec, monkeypatch):
+def test_nobody_stops_before_the_images_have_their_size(toy_spec, monkeypatch):
     monkeypatch.setattr(loop.Loop, "validate", lambda self: (1.0 + self.state["epoch"], 0.5))  # ever worse
     spec = toy_spec.model_copy(update={"model": "cnn_compact", "epochs": 10, "early_size": 16, "patience": 2})
     assert len(onsight.train(spec, reporter=Spy()).history()) == 4  # two small, then two without a better one
 
 
 def test_layers_of_one_size_cannot_begin_with_another(toy_spec):
-    with pytest.raises(SpecError, match="early_size=22 shows smaller pictures first, and cnn has layers that fit one"):
+    with pytest.raises(SpecError, match="early_size=22 shows smaller images first, and cnn has layers that fit one"):
         onsight.train(toy_spec.model_copy(update={"early_size": 22}), reporter=Spy())
     assert not onsight.list_runs()
 
@@ -405,7 +405,7 @@ def test_without_validation_the_temperature_is_one(toy_spec):
     spy = Spy()
     run = onsight.train(toy_spec.model_copy(update={"validation": 0.0, "epochs": 1, "model": "mlp"}), reporter=spy)
     assert read_description(run.model_folder).temperature == 1
-    assert "temperature      1  (no validation pictures to fit it on)" in spy.notes
+    assert "temperature      1  (no validation images to fit it on)" in spy.notes
 
 
 def test_the_threshold_is_stored(toy_spec):
@@ -473,7 +473,7 @@ def test_freezing_all_and_none(transfer_spec, source, freeze, touched):
 
 
 def test_what_is_learned_on_features_is_what_the_whole_network_answers(transfer_spec):
-    """The last line of the history was computed from cached features, this from pictures."""
+    """The last line of the history was computed from cached features, this from images."""
     run = onsight.train(transfer_spec.model_copy(update={"freeze": "all"}), reporter=Spy())
     answers, labels = validation_answers(run)
     assert (answers.argmax(axis=1) == labels).mean() == pytest.approx(run.history()[-1]["val_accuracy"])

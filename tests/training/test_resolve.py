@@ -6,14 +6,14 @@ from onsight.training.initial_weights import Start
 from onsight.training.resolve import resolve
 
 
-def resolved(pictures=50_000, given=("train", "test"), side=32, flips=True, **fields):
-    return resolve(TrainSpec(**fields), pictures=pictures, given=given, side=side, flips=flips)
+def resolved(images=50_000, given=("train", "test"), side=32, flips=True, **fields):
+    return resolve(TrainSpec(**fields), images=images, given=given, side=side, flips=flips)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_resolves_to_a_whole_spec(preset):
     start = Start("imagenet", "efficientnetv2_b0", None, 149, "its weights") if preset == "transfer" else None
-    options = {"pictures": 50_000, "given": ("train", "test"), "side": 32, "flips": True, "start": start}
+    options = {"images": 50_000, "given": ("train", "test"), "side": 32, "flips": True, "start": start}
     spec, reasons = resolve(TrainSpec(preset=preset), **options)
     optional = {
         "backend",
@@ -41,9 +41,9 @@ def test_what_the_user_says_wins():
 
 
 def test_small_sets_get_more_epochs():
-    few, many = (resolved(pictures=n)[0].epochs for n in (2_000, 50_000))
+    few, many = (resolved(images=n)[0].epochs for n in (2_000, 50_000))
     assert few == 5 * many
-    assert "times as many" in resolved(pictures=2_000)[1]["epochs"]
+    assert "times as many" in resolved(images=2_000)[1]["epochs"]
 
 
 def test_split_shares():
@@ -53,12 +53,12 @@ def test_split_shares():
     assert "70/15/15" in reasons["validation"]
 
 
-def test_validation_pictures_that_the_data_brings_are_not_taken_out_again():
+def test_validation_images_that_the_data_brings_are_not_taken_out_again():
     given = ("train", "validation", "test")
-    _, reasons = resolved(preset="quick", pictures=1_000, given=given, validation=0.2)
-    assert "for 1,000 training pictures" in reasons["epochs"]
-    _, reasons = resolved(preset="quick", pictures=1_000, given=("train", "validation"))
-    assert "for 850 training pictures" in reasons["epochs"]
+    _, reasons = resolved(preset="quick", images=1_000, given=given, validation=0.2)
+    assert "for 1,000 training images" in reasons["epochs"]
+    _, reasons = resolved(preset="quick", images=1_000, given=("train", "validation"))
+    assert "for 850 training images" in reasons["epochs"]
 
 
 @pytest.mark.parametrize("preset", ["tutorial", "fast"])
@@ -85,7 +85,7 @@ def test_robust_is_the_default_preset_with_its_augmentation_twice_as_long():
     assert robust == default | {"augmentation": "robust", "epochs": 2 * default["epochs"]}
 
 
-def test_a_precision_needs_validation_pictures():
+def test_a_precision_needs_validation_images():
     assert resolved(min_precision=0.9)[0].min_precision == 0.9
     assert resolved(validation=0, given=("train", "validation", "test"), min_precision=0.9)
     with pytest.raises(SpecError, match=r"min_precision=0.9 is reached by a threshold .* validation=0 leaves none"):
@@ -101,8 +101,8 @@ def test_without_validation_nothing_is_judged():
         resolved(validation=0, schedule="plateau")
 
 
-def test_pictures_too_small_for_the_model():
-    with pytest.raises(SpecError, match="cnn takes pictures of 22 to 256 px, and image_size is 16"):
+def test_images_too_small_for_the_model():
+    with pytest.raises(SpecError, match="cnn takes images of 22 to 256 px, and image_size is 16"):
         resolved(model="cnn", image_size=16)
 
 
@@ -123,19 +123,19 @@ def test_round_trip():
 
 
 def test_a_large_batch_shrinks_where_an_epoch_would_have_few_steps():
-    spec, reasons = resolved(preset="fast", pictures=6_000)
+    spec, reasons = resolved(preset="fast", images=6_000)
     assert spec.batch_size == 6_000 * 0.95 // 20
     assert "about 20 steps an epoch" in reasons["batch_size"]
-    assert resolved(preset="quick", pictures=1_000).spec.batch_size == 900 // 20
-    assert resolved(preset="quick", pictures=200).spec.batch_size == 32
-    assert resolved(preset="fast", batch_size=2000, pictures=6_000).spec.batch_size == 2000
+    assert resolved(preset="quick", images=1_000).spec.batch_size == 900 // 20
+    assert resolved(preset="quick", images=200).spec.batch_size == 32
+    assert resolved(preset="fast", batch_size=2000, images=6_000).spec.batch_size == 2000
 
 
 START = Start("/runs/a", "cnn_compact", 48, 17, "cnn_compact as trained in a")
 
 
-def resolved_from(start=START, pictures=200, **fields):
-    options = {"pictures": pictures, "given": {"train", "test"}, "side": 200, "flips": True, "classes": 4}
+def resolved_from(start=START, images=200, **fields):
+    options = {"images": images, "given": {"train", "test"}, "side": 200, "flips": True, "classes": 4}
     return resolve(TrainSpec(**fields), **options, start=start)
 
 
@@ -143,7 +143,7 @@ def test_weights_bring_their_network_their_size_and_a_recipe():
     spec, reasons = resolved_from()
     assert (spec.preset, spec.weights, spec.model, spec.image_size) == ("transfer", "/runs/a", "cnn_compact", 48)
     assert (spec.freeze, spec.head_epochs, spec.epochs, spec.optimizer) == (17, 30, 38, "adamw")  # 5 steps an epoch
-    assert "150 steps of 180 training pictures" in reasons["head_epochs"]
+    assert "150 steps of 180 training images" in reasons["head_epochs"]
     assert "cnn_compact as trained in a" in reasons["preset"]
     assert (spec.learning_rate, reasons["learning_rate"]) == (1e-2, "cnn_compact is a small network")
     large = Start("imagenet", "efficientnetv2_b0", None, 149, "its weights")
@@ -167,13 +167,13 @@ def test_freeze_all_and_none_and_the_users_own_epochs():
     assert (spec.preset, spec.optimizer, spec.epochs, spec.head_epochs) == ("quick", "adamw", 2, 1)
 
 
-def test_shots_count_as_the_pictures_there_are():
-    spec, _ = resolved_from(shots=8, pictures=10_000)
-    assert spec.head_epochs == 150  # one step an epoch with 32 pictures
+def test_shots_count_as_the_images_there_are():
+    spec, _ = resolved_from(shots=8, images=10_000)
+    assert spec.head_epochs == 150  # one step an epoch with 32 images
 
 
 def test_what_is_about_old_weights_needs_some():
-    with pytest.raises(SpecError, match="augmentation=robust shows other pictures in each epoch, and --freeze all"):
+    with pytest.raises(SpecError, match="augmentation=robust shows other images in each epoch, and --freeze all"):
         resolved_from(freeze="all", augmentation="robust")
     with pytest.raises(SpecError, match="freeze is about layers that have learned before"):
         resolved_from(None, freeze="all")
@@ -188,10 +188,10 @@ def test_what_is_about_old_weights_needs_some():
     [
         ({"early_size": 33}, "must not be larger than image_size=32"),
         ({"early_size": 24, "time_budget": "5m"}, "leave early_size out"),
-        ({"early_size": 16, "model": "cnn"}, "cnn takes pictures of 22 to 256 px"),
+        ({"early_size": 16, "model": "cnn"}, "cnn takes images of 22 to 256 px"),
     ],
 )
-def test_small_pictures_first_needs_smaller_ones_that_fit(fields, message):
+def test_small_images_first_needs_smaller_ones_that_fit(fields, message):
     with pytest.raises(SpecError, match=message):
         resolved(**fields)
     assert resolved(early_size=24).spec.early_size == 24
@@ -201,7 +201,7 @@ def test_small_pictures_first_needs_smaller_ones_that_fit(fields, message):
         resolved(early_size=24, teacher="runs/x")
 
 
-def test_a_presets_small_pictures_are_for_its_network_and_new_weights():
+def test_a_presets_small_images_are_for_its_network_and_new_weights():
     spec, reasons = resolved(preset="fast")
     assert (spec.early_size, reasons["early_size"]) == (24, "preset fast, in the first epochs")
     assert resolved(preset="fast", side=96).spec.early_size == 72

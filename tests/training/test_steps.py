@@ -30,13 +30,13 @@ def new_step(optimizer="adam", smoothing=0.0, decay=0.0, model="cnn", smallest=N
     return make_step(network, make_optimizer(optimizer, 1e-3, decay), Loss(smoothing))
 
 
-def test_class_weights_multiply_each_pictures_share():
+def test_class_weights_multiply_each_images_share():
     from sklearn.utils.class_weight import compute_class_weight
 
     many = np.repeat([0, 1, 2], (12, 3, 5))
     weights = balanced(many, 3)
     np.testing.assert_allclose(weights, compute_class_weight("balanced", classes=np.arange(3), y=many), rtol=1e-6)
-    assert balanced(many, 4)[3] == 20 / 4  # a class without a picture gets that of one
+    assert balanced(many, 4)[3] == 20 / 4  # a class without an image gets that of one
     optimizer = make_optimizer("sgd", 1e-3, 0.0)
     model = build_model("mlp", 22, 3)
     step = make_step(model, optimizer, Loss(class_weights=weights))
@@ -59,7 +59,7 @@ def test_cross_entropy(smoothing):
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
-def test_training_learns_sixteen_pictures_by_heart(optimizer):
+def test_training_learns_sixteen_images_by_heart(optimizer):
     step = new_step(optimizer, smoothing=0.1, decay=1e-4, model="mlp")
     first = [float(value) for value in step.train(IMAGES, LABELS, 1e-3)]
     for _ in range(40):
@@ -106,7 +106,7 @@ def test_restoring_continues_bit_for_bit():
 
 def test_dropout_and_penalties_are_part_of_the_step():
     step = new_step(model="cnn_dropout")
-    # The same weights and pictures give another loss when dropout draws anew.
+    # The same weights and images give another loss when dropout draws anew.
     losses = {float(step.train(IMAGES, LABELS, 0.0)[0]) for _ in range(3)}
     assert len(losses) == 3
     before = np.linalg.norm(to_numpy(step.model.get_layer("conv1a").kernel))
@@ -160,11 +160,11 @@ def test_an_epoch_is_its_batches_from_a_step_on(examples):
     assert len(losses) == 2
 
 
-needs_jax = pytest.mark.skipif(BACKEND != "jax", reason="pictures stay on the device under JAX")
+needs_jax = pytest.mark.skipif(BACKEND != "jax", reason="images stay on the device under JAX")
 
 
 @needs_jax
-def test_pictures_on_the_device_train_alike(examples):
+def test_images_on_the_device_train_alike(examples):
     """As it goes on an accelerator, here on the CPU: the same epoch, no transfer between its steps."""
     import jax
 
@@ -185,7 +185,7 @@ def test_pictures_on_the_device_train_alike(examples):
 
 @needs_jax
 @pytest.mark.parametrize("augmentation", ["flip_rotate_zoom", "shift_cutout"])
-def test_pictures_that_are_more_than_moved_come_from_here(examples, augmentation):
+def test_images_that_are_more_than_moved_come_from_here(examples, augmentation):
     resident, by_host = new_step(model="mlp"), new_step(model="mlp")
     resident.on_device = True
     plan = plan_epoch(examples, augmentation, 0, 1)
@@ -211,14 +211,14 @@ def test_the_compiled_step_has_no_way_to_the_host(examples):
 
 @needs_jax
 @pytest.mark.parametrize("augmentation", ["none", "flip", "flip_shift"])
-def test_pictures_change_on_the_device_as_they_do_here(augmentation):
+def test_images_change_on_the_device_as_they_do_here(augmentation):
     draws = draw(augmentation, 16, 22, seed=0, epoch=1)
     reach = int(np.abs(draws.shifts).max())
     np.testing.assert_array_equal(_moved(IMAGES, draws.mirrored, draws.shifts, reach), move(IMAGES, draws))
 
 
 @needs_jax
-def test_pictures_shrink_on_the_device_as_they_do_here(examples):
+def test_images_shrink_on_the_device_as_they_do_here(examples):
     found, expected = (np.asarray(small, int) for small in (_shrunk(IMAGES, 16), shrink(IMAGES, 16)))
     assert np.abs(found - expected).max() <= 1  # between two levels either will do
     assert (found == expected).mean() > 0.99

@@ -20,9 +20,9 @@ def photos(tmp_path):
     for colour, label in enumerate(("blue", "green", "red")):
         (tmp_path / "photos" / label).mkdir(parents=True)
         for i in range(24):
-            picture = rng.integers(0, 90, (30, 40, 3), np.uint8)
-            picture[..., 2 - colour] += 150
-            Image.fromarray(picture).save(tmp_path / "photos" / label / f"{i}.jpg")
+            image = rng.integers(0, 90, (30, 40, 3), np.uint8)
+            image[..., 2 - colour] += 150
+            Image.fromarray(image).save(tmp_path / "photos" / label / f"{i}.jpg")
     return tmp_path / "photos"
 
 
@@ -95,9 +95,9 @@ def test_a_folder_of_photos(photos):
     assert result.metrics["n"] == len(members[2])
 
     (photos / "blue" / "new.jpg").write_bytes((photos / "blue" / "1.jpg").read_bytes())
-    assert onsight.evaluate(run, reporter=QUIET).metrics["n"] == len(members[2])  # new pictures change nothing
+    assert onsight.evaluate(run, reporter=QUIET).metrics["n"] == len(members[2])  # new images change nothing
     (photos / sorted(members[2])[0]).unlink()
-    with pytest.raises(DataError, match="1 of the run's test pictures are gone from photos"):
+    with pytest.raises(DataError, match="1 of the run's test images are gone from photos"):
         onsight.evaluate(run, reporter=QUIET)
 
 
@@ -305,7 +305,7 @@ def test_a_pretrained_network_from_the_cache_to_an_answer_without_its_file(photo
     assert (run.spec["freeze"], run.record["weights"]["file"]) == (entry.frozen, file.name)
     assert (run.model_folder / "model.tflite").exists()
     file.unlink()
-    picture = photos / "red" / "1.jpg"
-    (light,) = onsight.predict(run, [picture], engine="litert")
-    (heavy,) = onsight.predict(run, [picture], engine="keras")
+    image = photos / "red" / "1.jpg"
+    (light,) = onsight.predict(run, [image], engine="litert")
+    (heavy,) = onsight.predict(run, [image], engine="keras")
     assert light.top[0][0] == heavy.top[0][0]

@@ -1,8 +1,8 @@
-"""check(data): what is wrong with a data set, before anything is trained on it. No picture is ever touched.
+"""check(data): what is wrong with a data set, before anything is trained on it. No image is ever touched.
 
 A finding is a dict: `kind`; `severity`, which is "error" (figures would be false, or training refused), "warning" or
-"note"; `count` of pictures (of classes, for classes); `text` and `advice`; and `items`, each the names of one or two
-`pictures` and a `note`, surest first.
+"note"; `count` of images (of classes, for classes); `text` and `advice`; and `items`, each the names of one or two
+`images` and a `note`, surest first.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ODD = 3.0  # longer side to shorter side
 BLANK = 2.0  # grey levels of standard deviation
 DARK = 25.0  # grey levels in the mean
 GREY = 2.0  # levels between the strongest and the weakest channel
-UNEVEN = 3.0  # pictures of the largest class to those of the smallest
+UNEVEN = 3.0  # images of the largest class to those of the smallest
 
 Finding = dict[str, Any]
 
@@ -83,10 +83,10 @@ def check(
     """Look for what is wrong with a data set; write check.json and check.html.
 
     Args:
-        data: a data set's name, or a folder, zip or CSV of pictures.
+        data: a data set's name, or a folder, zip or CSV of images.
         data_dir: where the named data set lies.
         out: the folder to write to; by default checks/<name of the data set>.
-        keep_list: a file to write the names of the pictures to that are worth keeping (see `keep`).
+        keep_list: a file to write the names of the images to that are worth keeping (see `keep`).
         reporter: where progress goes.
 
     Raises:
@@ -137,7 +137,7 @@ def lines(record: dict[str, Any]) -> Iterator[str]:
     found = ", ".join(
         f"{counts[f'{severity}s']} {severity}{'' if counts[f'{severity}s'] == 1 else 's'}" for severity in SEVERITIES
     )
-    yield f"{record['name']}: {counts['pictures']:,} pictures in {counts['classes']:,} classes; {found}"
+    yield f"{record['name']}: {counts['pictures']:,} images in {counts['classes']:,} classes; {found}"
     for each in record["findings"]:
         yield ""
         yield f"{each['severity']:<8} {each['text']}"
@@ -150,7 +150,7 @@ def lines(record: dict[str, Any]) -> Iterator[str]:
 
 
 def find(dataset: Dataset, facts: Facts, used: NDArray[np.bool_] | None = None) -> list[Finding]:
-    """Return the findings about the pictures that are `used`, (n,), by default all; worst first."""
+    """Return the findings about the images that are `used`, (n,), by default all; worst first."""
     used = np.ones(len(dataset), bool) if used is None else used
     found = [
         *_broken(dataset, facts, used),
@@ -191,7 +191,7 @@ def _broken(dataset: Dataset, facts: Facts, used: NDArray[np.bool_]) -> Iterator
     items = [([dataset.names[index]], reason) for index, reason in sorted(facts.broken.items()) if used[index]]
     if items:
         yield _finding(
-            "unreadable", "error", len(items), f"{_number(len(items), 'picture')} cannot be read.",
+            "unreadable", "error", len(items), f"{_number(len(items), 'image')} cannot be read.",
             "Mend or remove them. Training passes over up to 1 %, and no more.", items,
         )  # fmt: skip
 
@@ -200,12 +200,12 @@ def _missing(dataset: Dataset, facts: Facts, used: NDArray[np.bool_]) -> Iterato
     lacking = []
     for part in _parts(dataset):
         there = set(dataset.labels[used & facts.readable & (dataset.parts == part)].tolist())
-        what = f"no {part} pictures" if part else "no pictures"
+        what = f"no {part} images" if part else "no images"
         lacking += [f"{what} of {name}" for label, name in enumerate(dataset.classes) if label not in there]
     if lacking:
         yield _finding(
-            "missing class", "error", len(lacking), f"{_number(len(lacking), 'class')} without pictures in a part.",
-            "Add pictures, or remove the class everywhere: it cannot be learnt, or cannot be judged.",
+            "missing class", "error", len(lacking), f"{_number(len(lacking), 'class')} without images in a part.",
+            "Add images, or remove the class everywhere: it cannot be learnt, or cannot be judged.",
             [([], each) for each in lacking],
         )  # fmt: skip
 
@@ -213,7 +213,7 @@ def _missing(dataset: Dataset, facts: Facts, used: NDArray[np.bool_]) -> Iterato
 def _uneven(dataset: Dataset, facts: Facts, used: NDArray[np.bool_]) -> Iterator[Finding]:
     part = "train" if "train" in dataset.parts else ""
     counts = np.bincount(dataset.labels[used & (dataset.parts == part)], minlength=len(dataset.classes))
-    there = np.flatnonzero(counts)  # classes without pictures are a finding of their own
+    there = np.flatnonzero(counts)  # classes without images are a finding of their own
     if not len(there):
         return
     least, most = int(there[counts[there].argmin()]), int(counts.argmax())
@@ -221,17 +221,17 @@ def _uneven(dataset: Dataset, facts: Facts, used: NDArray[np.bool_]) -> Iterator
         smallest = there[counts[there] * UNEVEN <= counts[most]]
         yield _finding(
             "imbalance", "warning", len(smallest),
-            f"The classes are uneven: {counts[most]:,} pictures of {dataset.classes[most]}, {counts[least]:,} of "
+            f"The classes are uneven: {counts[most]:,} images of {dataset.classes[most]}, {counts[least]:,} of "
             f"{dataset.classes[least]}.",
             "Collect more of the small classes or train with --class-weight balanced, and judge by each class's "
             "recall: accuracy hides them.",
-            [([], f"{dataset.classes[label]}: {_number(int(counts[label]), 'picture')}")
+            [([], f"{dataset.classes[label]}: {_number(int(counts[label]), 'image')}")
              for label in smallest[np.argsort(counts[smallest], kind="stable")].tolist()],
         )  # fmt: skip
 
 
 def _single(dataset: Dataset, facts: Facts, used: NDArray[np.bool_]) -> Iterator[Finding]:
-    """Yield what is wrong with pictures one by one."""
+    """Yield what is wrong with images one by one."""
 
     def items(mask: NDArray[np.bool_], order: NDArray[Any], note: Any) -> list[tuple[list[str], str]]:
         index = np.flatnonzero(mask)
@@ -263,7 +263,7 @@ def _single(dataset: Dataset, facts: Facts, used: NDArray[np.bool_]) -> Iterator
          "Onsight sets them upright; other programs may not. Nothing has to be done for Onsight."),
     ):  # fmt: skip
         if count := int(mask.sum()):
-            verb = "picture is" if count == 1 else "pictures are"
+            verb = "image is" if count == 1 else "images are"
             yield _finding(kind, severity, count, text.format(f"{count:,} {verb}"), advice, items(mask, order, note))
     yield from _grey(dataset, facts, used & ~blank, items)
 
@@ -280,7 +280,7 @@ def _grey(dataset: Dataset, facts: Facts, used: NDArray[np.bool_], items: Any) -
     most = int(share.argmax())
     yield _finding(
         "grey", "note", count,
-        f"{_number(count, f'{name} picture')} among {others} ones ({count / used.sum():.1%}); most in "
+        f"{_number(count, f'{name} image')} among {others} ones ({count / used.sum():.1%}); most in "
         f"{dataset.classes[most]} ({share[most]:.1%}).",
         "Look whether one class has most of them: a model learns such a short cut instead of the thing.",
         items(rare, facts.colour, lambda i: f"in {dataset.classes[dataset.labels[i]]}"),
@@ -288,7 +288,7 @@ def _grey(dataset: Dataset, facts: Facts, used: NDArray[np.bool_], items: Any) -
 
 
 def _copies(dataset: Dataset, facts: Facts, used: NDArray[np.bool_]) -> Iterator[Finding]:
-    """Yield leaks between parts, pictures under two labels, and copies."""
+    """Yield leaks between parts, images under two labels, and copies."""
     copies = find_copies(facts, used)
     pairs = links(dataset, facts, copies)
     parts, labels = dataset.parts.tolist(), dataset.labels.tolist()
@@ -306,10 +306,10 @@ def _copies(dataset: Dataset, facts: Facts, used: NDArray[np.bool_]) -> Iterator
             exact += inside * any(parts[index] == other for index in members)
         if leaking:
             total = int(np.count_nonzero(used & (dataset.parts == held)))
-            where = f"the {'training' if other == 'train' else other} pictures"
+            where = f"the {'training' if other == 'train' else other} images"
             yield _finding(
                 "leak", "error", leaking,
-                f"{leaking:,} of {total:,} {held} pictures ({leaking / total:.2%}) with a copy among {where}, "
+                f"{leaking:,} of {total:,} {held} images ({leaking / total:.2%}) with a copy among {where}, "
                 f"{exact or 'none'} of them exact.",
                 f"Remove those from {where}, or let a keep-list do it: else the figures reward remembering.",
                 [item(one, two, how) if parts[one] == held else item(two, one, how)
@@ -322,7 +322,7 @@ def _copies(dataset: Dataset, facts: Facts, used: NDArray[np.bool_]) -> Iterator
     )
     if torn:
         yield _finding(
-            "two labels", "error", torn, f"{torn:,} pictures are there again, or nearly, under another label.",
+            "two labels", "error", torn, f"{torn:,} images are there again, or nearly, under another label.",
             "Decide which label is right and remove the others; a keep-list drops them all.",
             [item(*pair) for pair in pairs if labels[pair[0]] != labels[pair[1]]],
         )  # fmt: skip
@@ -330,7 +330,7 @@ def _copies(dataset: Dataset, facts: Facts, used: NDArray[np.bool_]) -> Iterator
     if exact:
         yield _finding(
             "exact copy", "warning", exact,
-            f"{_number(exact, 'picture is an exact copy', 'pictures are exact copies')} of another one.",
+            f"{_number(exact, 'image is an exact copy', 'images are exact copies')} of another one.",
             "Keep one of each, the others only count twice: a keep-list does.",
             [item(*pair) for pair in pairs if pair[2] == IDENTICAL],
         )  # fmt: skip
@@ -339,7 +339,7 @@ def _copies(dataset: Dataset, facts: Facts, used: NDArray[np.bool_]) -> Iterator
         split = "" if "train" in parts else " A split made by chance puts one to train on and one to test on."
         yield _finding(
             "near copy", "warning", near,
-            f"{_number(near, 'picture is a near-copy', 'pictures are near-copies')} of another one.{split}",
+            f"{_number(near, 'image is a near-copy', 'images are near-copies')} of another one.{split}",
             "Look at them, and keep one of each unless the differences matter to you: a keep-list does.",
             [item(*pair) for pair in pairs if pair[2] != IDENTICAL],
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Which pictures are copies of which, exactly or nearly: groups, and pairs to show."""
+"""Which images are copies of which, exactly or nearly: groups, and pairs to show."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ IDENTICAL = "identical"
 
 @dataclass(frozen=True)
 class Copies:
-    """The pictures that have copies.
+    """The images that have copies.
 
     Attributes:
-        groups: content -> the pictures that have it, for contents that more than one has, or that are nearly another.
+        groups: content -> the images that have it, for contents that more than one has, or that are nearly another.
         around: content -> the contents that are nearly it.
     """
 
@@ -29,7 +29,7 @@ class Copies:
     around: dict[int, set[int]]
 
     def near(self, content: int) -> Iterator[int]:
-        """Yield the pictures that have this content, or nearly."""
+        """Yield the images that have this content, or nearly."""
         for each in (content, *self.around[content]):
             yield from self.groups[each]
 
@@ -47,7 +47,7 @@ class Copies:
 
 
 def find_copies(facts: Facts, used: NDArray[np.bool_]) -> Copies:
-    """Return the copies among the pictures that are `used`, (n,) and readable."""
+    """Return the copies among the images that are `used`, (n,) and readable."""
     index = np.flatnonzero(used)
     order = index[np.argsort(facts.content[index], kind="stable")]
     nodes, starts = np.unique(facts.content[order], return_index=True)
@@ -67,7 +67,7 @@ def find_copies(facts: Facts, used: NDArray[np.bool_]) -> Copies:
 
 
 def links(dataset: Dataset, facts: Facts, copies: Copies) -> list[tuple[int, int, str]]:
-    """Return (picture, picture, how they are alike), surest first: enough to show each part and label of each group."""
+    """Return (image, image, how they are alike), surest first: enough to show each part and label of each group."""
     found: list[tuple[int, int, str]] = []
     shown = {}
     for content, members in copies.groups.items():

@@ -1,4 +1,4 @@
-"""Keep-lists: the names of the pictures that are worth training on, one a line, as `check` writes and `train` reads."""
+"""Keep-lists: the names of the images that are worth training on, one a line, as `check` writes and `train` reads."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ FIRST = {"test": 0, "validation": 1, "train": 2, "": 2}  # of two copies the one
 
 
 def keep(dataset: Dataset, facts: Facts) -> NDArray[np.bool_]:
-    """Return (n,) of the pictures that are worth keeping.
+    """Return (n,) of the images that are worth keeping.
 
-    Unreadable ones go, and pictures that are there, or nearly, under two labels: nobody knows which is right. Of the
-    other copies one is kept, a test picture before a validation before a training picture, so that no leak remains.
+    Unreadable ones go, and images that are there, or nearly, under two labels: nobody knows which is right. Of the
+    other copies one is kept, a test image before a validation before a training image, so that no leak remains.
     """
     kept = facts.readable
     copies = find_copies(facts, kept)
-    # Each content's best picture: (the rank of its part, its index), which is also the order in which they choose.
+    # Each content's best image: (the rank of its part, its index), which is also the order in which they choose.
     best = {
         content: min((FIRST[str(dataset.parts[index])], index) for index in members)
         for content, members in copies.groups.items()
@@ -49,10 +49,10 @@ def write_keep_list(path: Path, names: Iterable[str]) -> None:
 
 
 def read_keep_list(path: Path, dataset: Dataset) -> NDArray[np.bool_]:
-    """Return (n,) of the pictures that the file names.
+    """Return (n,) of the images that the file names.
 
     Raises:
-        DataError: it cannot be read, or names a picture that is not in the data, or leaves a class without any.
+        DataError: it cannot be read, or names an image that is not in the data, or leaves a class without any.
     """
     try:
         rows = path.read_text("utf-8-sig").split("\n")
@@ -79,5 +79,5 @@ def read_keep_list(path: Path, dataset: Dataset) -> NDArray[np.bool_]:
         kept[index[name]] = True
     empty = np.setdiff1d(np.arange(len(dataset.classes)), dataset.labels[kept])
     if len(empty):
-        raise DataError(f"The keep-list '{path}' leaves no picture of the class '{dataset.classes[empty[0]]}'.")
+        raise DataError(f"The keep-list '{path}' leaves no image of the class '{dataset.classes[empty[0]]}'.")
     return kept

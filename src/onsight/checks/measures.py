@@ -1,4 +1,4 @@
-"""What can be known of each picture of a data set without training: measured once and kept in the cache."""
+"""What can be known of each image of a data set without training: measured once and kept in the cache."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onsight.checks.near_duplicates import Pairs, find_pairs
-from onsight.core.errors import PictureError
+from onsight.core.errors import ImageError
 from onsight.core.files import cache_folder, write_atomic
 from onsight.core.progress import Progress
 from onsight.core.threads import each
@@ -22,22 +22,22 @@ from onsight.data.pixel_cache import Pixels, hash_rows
 from onsight.imaging import decode
 
 VERSION = 1  # raise it whenever something is measured in another way, so that what was kept is not taken
-CHUNK = 1024  # pictures at a time
+CHUNK = 1024  # images at a time
 
 
 @dataclass(frozen=True, eq=False)
 class Facts:
-    """Measures of n pictures; those that were not taken are NaN or 0.
+    """Measures of n images; those that were not taken are NaN or 0.
 
     Attributes:
-        content: (n,) int64, the first picture that has the same content: its own index where none before it has.
+        content: (n,) int64, the first image that has the same content: its own index where none before it has.
         pairs: near duplicates among those first ones.
         brightness: (n,) float32, mean of the grey levels, 0 to 255.
         contrast: (n,) float32, standard deviation of the grey levels.
         colour: (n,) float32, mean difference between the strongest and the weakest of red, green and blue.
         sides: (n, 2) int32, width and height in pixels as stored in the file.
         orientation: (n,) uint8, EXIF's; 1 is upright.
-        broken: index -> reason, for pictures that cannot be read.
+        broken: index -> reason, for images that cannot be read.
     """
 
     content: NDArray[np.int64]
@@ -51,14 +51,14 @@ class Facts:
 
     @property
     def readable(self) -> NDArray[np.bool_]:
-        """(n,) whether a picture can be read."""
+        """(n,) whether an image can be read."""
         mask = np.ones(len(self.content), bool)
         mask[list(self.broken)] = False
         return mask
 
 
 def known_facts(dataset: Dataset, pixels: Pixels) -> Facts:
-    """Return what is known of pictures that were loaded for training: which are broken and which are the same file."""
+    """Return what is known of images that were loaded for training: which are broken and which are the same file."""
     count = len(dataset)
     none = np.empty(0, np.int64)
     unknown = np.full(count, np.nan, np.float32)
@@ -75,9 +75,9 @@ def known_facts(dataset: Dataset, pixels: Pixels) -> Facts:
 
 
 def measure(dataset: Dataset, pixels: Pixels, progress: Progress | None = None) -> Facts:
-    """Measure every picture and look for duplicates, or return what an earlier call found out.
+    """Measure every image and look for duplicates, or return what an earlier call found out.
 
-    Pictures have the same content where they have the same pixels at the size of `pixels`, a multiple of 32.
+    Images have the same content where they have the same pixels at the size of `pixels`, a multiple of 32.
     """
     kept = load_facts(dataset)
     if kept is not None and kept.broken == pixels.broken:
@@ -101,7 +101,7 @@ def measure(dataset: Dataset, pixels: Pixels, progress: Progress | None = None) 
 
 
 def load_facts(dataset: Dataset) -> Facts | None:
-    """Return what `measure` found out about exactly these pictures, or None."""
+    """Return what `measure` found out about exactly these images, or None."""
     try:
         with np.load(io.BytesIO(_path(dataset).read_bytes()), allow_pickle=False) as kept:
             table = {name: kept[name] for name in kept.files}
@@ -130,21 +130,21 @@ def _save(path: Path, facts: Facts) -> None:
 
 
 def _first_of_equal(hashes: NDArray[np.uint64], broken: dict[int, str]) -> NDArray[np.int64]:
-    """Return (n,) index of the first picture with the same hash; broken ones are like nothing."""
+    """Return (n,) index of the first image with the same hash; broken ones are like nothing."""
     _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
     index = np.arange(len(hashes))
     content = first[inverse]
-    # Where the first of some is broken, they share zeros: no picture that can be read has their hash.
+    # Where the first of some is broken, they share zeros: no image that can be read has their hash.
     content[list(broken)] = index[list(broken)]
     return np.asarray(content, np.int64)
 
 
-def _levels(pictures: np.ndarray) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+def _levels(images: np.ndarray) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Return brightness, contrast and colour, (n,) each, of (n, S, S, 3) uint8."""
-    brightness, contrast, colour = (np.empty(len(pictures), np.float32) for _ in range(3))
-    for start in range(0, len(pictures), CHUNK):
+    brightness, contrast, colour = (np.empty(len(images), np.float32) for _ in range(3))
+    for start in range(0, len(images), CHUNK):
         part = slice(start, start + CHUNK)
-        chunk = np.asarray(pictures[part])
+        chunk = np.asarray(images[part])
         grey = chunk @ np.array([0.299, 0.587, 0.114], np.float32)
         brightness[part], contrast[part] = grey.mean(axis=(1, 2)), grey.std(axis=(1, 2))
         red, green, blue = chunk[..., 0], chunk[..., 1], chunk[..., 2]  # along the last axis max() is far slower
@@ -154,7 +154,7 @@ def _levels(pictures: np.ndarray) -> tuple[NDArray[np.float32], NDArray[np.float
 
 
 def _headers(dataset: Dataset, progress: Progress | None) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
-    """Return (n, 2) width and height, and (n,) EXIF orientation; 0 and 1 where a picture cannot be read."""
+    """Return (n, 2) width and height, and (n,) EXIF orientation; 0 and 1 where an image cannot be read."""
     sides, orientation = np.zeros((len(dataset), 2), np.int32), np.ones(len(dataset), np.uint8)
     if dataset.images is not None:
         sides[:] = dataset.images.shape[2], dataset.images.shape[1]
@@ -163,7 +163,7 @@ def _headers(dataset: Dataset, progress: Progress | None) -> tuple[NDArray[np.in
     def read(index: int) -> None:
         try:
             width, height, turned = decode.header(dataset.read(index))
-        except PictureError:
+        except ImageError:
             return  # among the broken ones already
         sides[index] = width, height
         orientation[index] = turned if 1 <= turned <= 8 else 1  # a byte of nonsense means upright

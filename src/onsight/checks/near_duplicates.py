@@ -1,14 +1,14 @@
-"""Near duplicates among pictures: a hash proposes pairs, pixels decide. Pure NumPy.
+"""Near duplicates among images: a hash proposes pairs, pixels decide. Pure NumPy.
 
-1. Each picture is brought to 32 x 32 grey and to the 63 lowest coefficients of its cosine transform (all but the mean).
+1. Each image is brought to 32 x 32 grey and to the 63 lowest coefficients of its cosine transform (all but the mean).
    Their signs are its hash: brightness, contrast, colour and JPEG hardly change them.
 2. Mirroring and turning by 90 degrees only swap coefficients and change signs, so the hashes of all eight variants
-   cost next to nothing. A crop moves what is in a picture, so each is also asked for with its border of 1.5 px cut off.
-3. Candidates: the hashes are sorted by a random choice of their bits, and each of the 16 variants of a picture is
+   cost next to nothing. A crop moves what is in an image, so each is also asked for with its border of 1.5 px cut off.
+3. Candidates: the hashes are sorted by a random choice of their bits, and each of the 16 variants of an image is
    compared with the eight hashes around its own place; twelve such tables are made. (The sorted permutations of
    M. Charikar, "Similarity Estimation Techniques from Rounding Algorithms", STOC 2002.) This costs n log n whatever the
-   pictures are: a place has a fixed number of neighbours, where a bucket could hold any number.
-4. Pixels: one picture is laid over the other by least squares in place, size, brightness and contrast (the steps of
+   images are: a place has a fixed number of neighbours, where a bucket could hold any number.
+4. Pixels: one image is laid over the other by least squares in place, size, brightness and contrast (the steps of
    B. Lucas, T. Kanade, "An Iterative Image Registration Technique", IJCAI 1981). A pair is kept where the details
    correlate, which are what a blurred copy lacks: two empty skies share a gradient, but no details.
 """
@@ -23,19 +23,19 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-SIDE = 32  # pixels a side at which pictures are compared
+SIDE = 32  # pixels a side at which images are compared
 LOW = 8  # coefficients a side
 ZOOM = 1.5  # pixels of the border that a zoomed query lacks
 TABLES, WINDOW = 12, 4  # sorted tables; neighbours looked at on either side of a place
-DISTANCE = 18  # bits of 63 in which candidates may differ; pictures that have nothing to do with each other: 31
+DISTANCE = 18  # bits of 63 in which candidates may differ; images that have nothing to do with each other: 31
 ALIKE = 0.72  # least correlation of the coefficients for pixels to be compared
-DETAILS, WHOLE = 0.9, 0.9  # least correlation of the aligned details, and of the aligned pictures
-TURNED = 0.95  # least correlation of the details where a picture was turned: silhouettes in the sky fit in some way
-FLAT = 4.0  # grey levels of standard deviation; a picture below it has nothing to compare
+DETAILS, WHOLE = 0.9, 0.9  # least correlation of the aligned details, and of the aligned images
+TURNED = 0.95  # least correlation of the details where an image was turned: silhouettes in the sky fit in some way
+FLAT = 4.0  # grey levels of standard deviation; an image below it has nothing to compare
 STEPS, REACH = 2, 4.0  # of the alignment, twice; pixels that a border may move
-CHUNK, BATCH = 4096, 128  # pictures read at a time; pairs aligned at a time
+CHUNK, BATCH = 4096, 128  # images read at a time; pairs aligned at a time
 
-VARIANTS = (  # what makes the first picture of a pair the second; the number is 4 x transposed + 2 x flipped + mirrored
+VARIANTS = (  # what makes the first image of a pair the second; the number is 4 x transposed + 2 x flipped + mirrored
     "", "mirrored", "upside down", "turned by 180°",
     "mirrored and turned by 90°", "turned by 90°", "turned by 90°", "mirrored and turned by 90°",
 )  # fmt: skip
@@ -46,7 +46,7 @@ Progress = Callable[[str, int, int | None], None]
 
 
 class Pairs(NamedTuple):
-    """Pairs of pictures, each pair once."""
+    """Pairs of images, each pair once."""
 
     first: NDArray[np.int64]  # (m,)
     second: NDArray[np.int64]  # (m,)
@@ -54,16 +54,14 @@ class Pairs(NamedTuple):
     score: Floats  # (m,) correlation of the aligned details, at most 1
 
 
-def find_pairs(
-    pictures: np.ndarray, chosen: NDArray[np.int64] | None = None, progress: Progress | None = None
-) -> Pairs:
-    """Return the near duplicates among `pictures`, (n, S, S, 3) uint8 RGB with S a multiple of 32, surest first.
+def find_pairs(images: np.ndarray, chosen: NDArray[np.int64] | None = None, progress: Progress | None = None) -> Pairs:
+    """Return the near duplicates among `images`, (n, S, S, 3) uint8 RGB with S a multiple of 32, surest first.
 
-    Only `chosen` ones, (k,) indices, are looked at where they are given. Pictures without texture, with a standard
+    Only `chosen` ones, (k,) indices, are looked at where they are given. Images without texture, with a standard
     deviation below 4 grey levels, are in no pair.
     """
-    chosen = np.arange(len(pictures)) if chosen is None else chosen
-    plain, zoomed, deviation = _coefficients(pictures, chosen, progress)
+    chosen = np.arange(len(images)) if chosen is None else chosen
+    plain, zoomed, deviation = _coefficients(images, chosen, progress)
     textured = chosen[deviation >= FLAT]
     bases = plain[deviation >= FLAT], zoomed[deviation >= FLAT]
     queries = [(base, variant) for base in bases for variant in range(len(VARIANTS))]
@@ -82,7 +80,7 @@ def find_pairs(
     best = order[np.unique(pair[order], return_index=True)[1]]
     zoom, turns = np.divmod(ways[best], len(VARIANTS))
     first, second = textured[first[best]], textured[second[best]]
-    score = _compare(pictures, first, second, turns, ZOOM * zoom.astype(np.float32), progress)
+    score = _compare(images, first, second, turns, ZOOM * zoom.astype(np.float32), progress)
     sure = np.flatnonzero(score >= np.where(turns > 1, TURNED, DETAILS))
     best = sure[np.argsort(-score[sure], kind="stable")]
     return Pairs(first[best], second[best], turns[best], score[best])
@@ -98,7 +96,7 @@ def candidates(
 
     Args:
         codes: (n,) 63 bits each, the coarsest in the highest bits.
-        queries: (n,) each: other hashes of the same pictures.
+        queries: (n,) each: other hashes of the same images.
         progress: called with (what, tables done, tables in all).
         seed: of the choice of bits.
     """
@@ -167,11 +165,11 @@ def _basis(cut: float) -> Floats:
 
 
 def _coefficients(
-    pictures: np.ndarray, chosen: NDArray[np.int64], progress: Progress | None
+    images: np.ndarray, chosen: NDArray[np.int64], progress: Progress | None
 ) -> tuple[Floats, Floats, Floats]:
-    """Return (k, 64) of the pictures, (k, 64) of their middles, as vectors of length 1, and (k,) standard deviations.
+    """Return (k, 64) of the images, (k, 64) of their middles, as vectors of length 1, and (k,) standard deviations.
 
-    In pictures of things a coefficient falls with its frequency; weighted by the root of that they tell most.
+    In images of things a coefficient falls with its frequency; weighted by the root of that they tell most.
     """
     frequency = np.hypot(*np.mgrid[:LOW, :LOW])
     weights = np.sqrt(frequency).astype(np.float32).ravel()
@@ -179,27 +177,27 @@ def _coefficients(
     deviation = np.empty(len(chosen), np.float32)
     for start in range(0, len(chosen), CHUNK):
         part = slice(start, start + CHUNK)
-        grey = _grey(pictures[chosen[part]])
+        grey = _grey(images[chosen[part]])
         deviation[part] = grey.std(axis=(1, 2))
         for vectors, basis in ((plain, _basis(0)), (zoomed, _basis(ZOOM))):
             vectors[part] = (basis @ grey @ basis.T).reshape(-1, LOW * LOW) * weights
             vectors[part] /= np.maximum(np.linalg.norm(vectors[part], axis=1, keepdims=True), 1e-6)
         if progress:
-            progress("hashing pictures", min(start + CHUNK, len(chosen)), len(chosen))
+            progress("hashing images", min(start + CHUNK, len(chosen)), len(chosen))
     return plain, zoomed, deviation
 
 
-def _grey(pictures: np.ndarray) -> Floats:
+def _grey(images: np.ndarray) -> Floats:
     """Return (m, 32, 32) of (m, S, S, 3) uint8 RGB: BT.601 luma, averaged over squares."""
-    count, size = pictures.shape[:2]
-    if size % SIDE or pictures.shape[2] != size:
-        raise ValueError(f"Pictures are {pictures.shape[1:3]} pixels, expected squares of a multiple of {SIDE}")
-    luma = pictures @ np.array([0.299, 0.587, 0.114], np.float32)
+    count, size = images.shape[:2]
+    if size % SIDE or images.shape[2] != size:
+        raise ValueError(f"Images are {images.shape[1:3]} pixels, expected squares of a multiple of {SIDE}")
+    luma = images @ np.array([0.299, 0.587, 0.114], np.float32)
     return np.asarray(luma.reshape(count, SIDE, size // SIDE, SIDE, size // SIDE).mean(axis=(2, 4)))
 
 
 def _turn_coefficients(vectors: Floats, variant: int) -> Floats:
-    """Return (m, 64) of the pictures in that variant: transposed coefficients are a transposed picture's, and mirroring
+    """Return (m, 64) of the images in that variant: transposed coefficients are a transposed image's, and mirroring
     turns the sign of the odd ones.
     """  # fmt: skip
     square = vectors.reshape(-1, LOW, LOW)
@@ -213,8 +211,8 @@ def _turn_coefficients(vectors: Floats, variant: int) -> Floats:
     return square.reshape(-1, LOW * LOW)
 
 
-def _turn_pictures(grey: Floats, variant: NDArray[np.int64]) -> Floats:
-    """Return (m, 32, 32), each picture in its variant."""
+def _turn_images(grey: Floats, variant: NDArray[np.int64]) -> Floats:
+    """Return (m, 32, 32), each image in its variant."""
     turned = np.where((variant & 4 > 0)[:, np.newaxis, np.newaxis], grey.transpose(0, 2, 1), grey)
     turned = np.where((variant & 2 > 0)[:, np.newaxis, np.newaxis], turned[:, ::-1], turned)
     return np.where((variant & 1 > 0)[:, np.newaxis, np.newaxis], turned[:, :, ::-1], turned)
@@ -226,19 +224,19 @@ def _codes(vectors: Floats) -> Codes:
 
 
 def _compare(
-    pictures: np.ndarray,
+    images: np.ndarray,
     first: NDArray[np.int64],
     second: NDArray[np.int64],
     variant: NDArray[np.int64],
     zoom: Floats,
     progress: Progress | None,
 ) -> Floats:
-    """Return (m,) correlations of the details of aligned pairs, 0 where the pictures as a whole do not fit."""
+    """Return (m,) correlations of the details of aligned pairs, 0 where the images as a whole do not fit."""
     scores = np.zeros(len(first), np.float32)
     for start in range(0, len(first), BATCH):
         part = slice(start, start + BATCH)
-        upper = _binomial(_turn_pictures(_grey(pictures[first[part]]), variant[part]))
-        lower = _binomial(_grey(pictures[second[part]]))
+        upper = _binomial(_turn_images(_grey(images[first[part]]), variant[part]))
+        lower = _binomial(_grey(images[second[part]]))
         cut, none = -zoom[part], np.zeros_like(zoom[part])
         laid, seen, moves = _align(upper, lower, np.stack([none, cut, none, cut], axis=1))
         # One in ten is worth going on with: pairs that end above the limits are above it here already.
@@ -284,12 +282,12 @@ def _align(upper: Floats, lower: Floats, moves: Floats) -> tuple[Floats, Floats,
     return laid, seen, moves
 
 
-def _sample(pictures: Floats, rows: Floats) -> Floats:
-    """Return (m, 32, 32): `pictures` at the `rows`, (m, 32) in pixels, linearly between them."""
+def _sample(images: Floats, rows: Floats) -> Floats:
+    """Return (m, 32, 32): `images` at the `rows`, (m, 32) in pixels, linearly between them."""
     upper = np.clip(np.floor(rows), 0, SIDE - 2).astype(np.int64)
     share = np.clip(rows - upper, 0, 1).astype(np.float32)[:, :, np.newaxis]
-    each = np.arange(len(pictures))[:, np.newaxis]
-    return np.asarray(pictures[each, upper] * (1 - share) + pictures[each, upper + 1] * share)
+    each = np.arange(len(images))[:, np.newaxis]
+    return np.asarray(images[each, upper] * (1 - share) + images[each, upper + 1] * share)
 
 
 def _inside(position: Floats) -> NDArray[np.bool_]:

@@ -1,4 +1,4 @@
-"""A check as one page: its findings with small pictures, in a file that opens from disk and asks for nothing more."""
+"""A check as one page: its findings with small images, in a file that opens from disk and asks for nothing more."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 
 from PIL import Image
 
-from onsight.core.errors import PictureError
+from onsight.core.errors import ImageError
 from onsight.data.dataset import Dataset
 from onsight.data.pixel_cache import Pixels
 from onsight.display.page import fill
 from onsight.imaging import decode
 
 SHOWN = 24  # items of a finding
-SIDE = 96  # pixels of a picture from a file
-ROOM = 3_500_000  # characters of pictures; a page stays below 5 MB
+SIDE = 96  # pixels of an image from a file
+ROOM = 3_500_000  # characters of images; a page stays below 5 MB
 CLASSES = 60  # rows of the table
 
 
@@ -50,7 +50,7 @@ def render(record: dict[str, Any], dataset: Dataset, pixels: Pixels) -> str:
 
 
 def varied(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the items with one of each connected group of pictures first: fifty pairs of one car show little."""
+    """Return the items with one of each connected group of images first: fifty pairs of one car show little."""
     leader: dict[str, str] = {}
 
     def find(name: str) -> str:
@@ -72,13 +72,13 @@ def varied(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def thumbnail(dataset: Dataset, pixels: Pixels, index: int) -> str:
-    """Return a picture as a data address, its middle square at 96 pixels or its own 32; "" where it cannot be read."""
+    """Return an image as a data address, its middle square at 96 pixels or its own 32; "" where it cannot be read."""
     if index in pixels.broken:
         return ""
     try:
-        picture = dataset.images[index] if dataset.images is not None else decode.load(dataset.read(index), SIDE)
-    except PictureError:  # it was there a moment ago
+        image = dataset.images[index] if dataset.images is not None else decode.load(dataset.read(index), SIDE)
+    except ImageError:  # it was there a moment ago
         return ""
     content = io.BytesIO()
-    Image.fromarray(picture).save(content, "JPEG", quality=85, subsampling=0)
+    Image.fromarray(image).save(content, "JPEG", quality=85, subsampling=0)
     return "data:image/jpeg;base64," + base64.b64encode(content.getvalue()).decode()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 app = App(
     name="onsight",
     version=__version__,
-    help="From pictures to a classifier you can trust: train, evaluate honestly, predict.",
+    help="From images to a classifier you can trust: train, evaluate honestly, predict.",
     help_format="plaintext",
     result_action="return_value",
 )
@@ -36,7 +36,7 @@ DataDir = Annotated[Path | None, Parameter(help="folder with a copy of a named d
 
 @app.command
 def demo(*, data_dir: DataDir = None, quiet: Quiet = False) -> None:
-    """Do the main job once, start to end: data, training, evaluation, pictures, a prediction.
+    """Do the main job once, start to end: data, training, evaluation, plots, a prediction.
 
     Takes CIFAR-10 where it can be had, else the digits that come with scikit-learn.
     """
@@ -46,12 +46,12 @@ def demo(*, data_dir: DataDir = None, quiet: Quiet = False) -> None:
 
 
 # In a module of its own, imported when it is called: its settings alone take half of the time that --help may take.
-app.command("onsight.cli.training:train", name="train", help="Train a classifier on pictures and keep it as a run.")
+app.command("onsight.cli.training:train", name="train", help="Train a classifier on images and keep it as a run.")
 
 app.command(
     "onsight.cli.training:learning_curve",
     name="learning-curve",
-    help="Train on ever more pictures and say whether collecting more pays.",
+    help="Train on ever more images and say whether collecting more pays.",
 )
 
 
@@ -67,16 +67,16 @@ def check(
     format: Literal["text", "json"] = "text",  # noqa: A002 - the flag's name
     quiet: Quiet = False,
 ) -> None:
-    """Look for what is wrong with pictures before training: broken, duplicated, leaking, under two labels.
+    """Look for what is wrong with images before training: broken, duplicated, leaking, under two labels.
 
     Parameters
     ----------
     data
-        a data set's name (`onsight datasets`), or a folder, zip or CSV of pictures
+        a data set's name (`onsight datasets`), or a folder, zip or CSV of images
     out
         folder for check.json and check.html (default: checks/ and the data set's name)
     keep_list
-        file to write the names of the pictures to that are worth keeping, for train --keep-list
+        file to write the names of the images to that are worth keeping, for train --keep-list
     strict
         exit with 1 where there are errors
     format
@@ -95,9 +95,9 @@ def check(
         for line in check_module.lines(found.record):
             say(plain(line))
         say("")
-        say(f"Pictures: {found.folder / 'check.html'}")
+        say(f"Page: {found.folder / 'check.html'}")
         if keep_list is not None:
-            say(f"{found.record['kept']:,} pictures to keep: {keep_list}")
+            say(f"{found.record['kept']:,} images to keep: {keep_list}")
     if strict and found.has_errors:
         sys.exit(1)
 
@@ -118,7 +118,7 @@ def evaluate(
     format: Literal["text", "json"] = "text",  # noqa: A002 - the flag's name
     quiet: Quiet = False,
 ) -> None:
-    """Score a finished run on its test pictures, draw the pictures, write the report.
+    """Score a finished run on its test images, draw the plots, write the report.
 
     Parameters
     ----------
@@ -127,11 +127,11 @@ def evaluate(
     data
         score on this data instead (a name, folder, zip or CSV with classes that the run knows)
     folds
-        look for wrong labels among the training pictures too: trains so many models (5, say), each without its share
+        look for wrong labels among the training images too: trains so many models (5, say), each without its share
     robustness
         measure the accuracy under 15 corruptions at 5 severities too (75 times the work)
     quick
-        of that, on a tenth of the pictures
+        of that, on a tenth of the images
     format
         text for people, or metrics.json as it is
     """
@@ -161,7 +161,7 @@ def evaluate(
         say(sentence)
     for sentence in evaluate_module.findings(result):
         say(sentence)
-    say(f"Pictures and predictions: {result.folder}")
+    say(f"Plots and predictions: {result.folder}")
     say(f"Report: {folder / 'report.html'}")
 
 
@@ -169,25 +169,25 @@ def evaluate(
 def predict(
     run: str,
     /,
-    *pictures: str,
+    *images: str,
     top: Annotated[int, Parameter(help="classes an answer")] = 3,
     format: Literal["table", "csv", "json"] = "table",  # noqa: A002
-    batch_size: Annotated[int, Parameter(help="pictures a step; changes speed only")] = 256,
+    batch_size: Annotated[int, Parameter(help="images a step; changes speed only")] = 256,
     engine: EngineChoice = "auto",
     tta: Annotated[
         bool, Parameter(negative="", help="test-time augmentation: up to six views, six times the work")
     ] = False,
     explain: Annotated[
-        Path | None, Parameter(help="draw where it looked into this .png or .svg; at most 32 pictures")
+        Path | None, Parameter(help="draw where it looked into this .png or .svg; at most 32 images")
     ] = None,
 ) -> None:
-    """Answer for pictures: files, folders, patterns, or - for a picture from standard input.
+    """Answer for images: files, folders, patterns, or - for an image from standard input.
 
     Parameters
     ----------
     run
         a run's folder, or runs/latest
-    pictures
+    images
         what to look at
     format
         a table, CSV, or JSON lines
@@ -197,16 +197,16 @@ def predict(
     from onsight.core.errors import DataError, SpecError
     from onsight.inference.predict import Predictor
 
-    if not pictures:
-        raise SpecError("No picture was given. For example: onsight predict runs/latest cat.jpg")
+    if not images:
+        raise SpecError("No image was given. For example: onsight predict runs/latest cat.jpg")
     if top < 1 or batch_size < 1:
         raise SpecError(f"--top {top} and --batch-size {batch_size} must be 1 or more.")
-    if explain is not None and "-" in pictures:
-        raise SpecError("--explain looks at the picture twice, and standard input can be read once: give a file.")
+    if explain is not None and "-" in images:
+        raise SpecError("--explain looks at the image twice, and standard input can be read once: give a file.")
     if explain is not None:
         from onsight.evaluation.explain import check_drawing
 
-        check_drawing(pictures, explain)
+        check_drawing(images, explain)
         if tta:
             raise SpecError("--explain shows where it looked in one view, and --tta answers from six: leave one out.")
     answered = failed = 0
@@ -221,16 +221,16 @@ def predict(
     predictor = Predictor(run, batch_size, engine, tta)
     if engine == "auto" and predictor.engine.name != "litert":
         print(f"onsight: answering with {predictor.engine.name}: {predictor.engine.reason}.", file=sys.stderr)  # noqa: T201
-    for line in write(counted(predictor.stream(pictures, top=top)), top):
+    for line in write(counted(predictor.stream(images, top=top)), top):
         say(line)
     if failed:
         if not answered:
-            raise DataError(f"None of the {failed} pictures could be read.")
-        print(f"onsight: {failed} of {answered + failed} pictures could not be read.", file=sys.stderr)  # noqa: T201
+            raise DataError(f"None of the {failed} images could be read.")
+        print(f"onsight: {failed} of {answered + failed} images could not be read.", file=sys.stderr)  # noqa: T201
     if explain is not None:
         from onsight.evaluation.explain import explain as draw_explanation
 
-        method = draw_explanation(run, pictures, explain, top, engine)
+        method = draw_explanation(run, images, explain, top, engine)
         print(f"onsight: {explain} shows where it looked ({method}).", file=sys.stderr)  # noqa: T201
 
 
@@ -255,7 +255,7 @@ def export(
     formats
         litert, onnx, saved_model, keras, openvino, web
     precision
-        of litert and web; int8 learns the ranges of its values from training pictures
+        of litert and web; int8 learns the ranges of its values from training images
     max_drop
         points of validation accuracy that int8 may cost
     """
@@ -295,7 +295,7 @@ def prune(
     learning_rate: float | None = None,
     quiet: Quiet = False,
 ) -> None:
-    """Make a run's network smaller and train what is left, as a new run; compare both on the validation pictures.
+    """Make a run's network smaller and train what is left, as a new run; compare both on the validation images.
 
     Parameters
     ----------
@@ -336,14 +336,14 @@ def compare(
     out: Path = Path("compare.html"),
     format: Literal["table", "json"] = "table",  # noqa: A002
 ) -> None:
-    """Tell which of several evaluated runs is better on the same pictures, by how much, and whether chance would do.
+    """Tell which of several evaluated runs is better on the same images, by how much, and whether chance would do.
 
     Parameters
     ----------
     runs
         two or more runs' folders
     common
-        where their test pictures differ, compare on those that all have
+        where their test images differ, compare on those that all have
     out
         the HTML page to write
     format
@@ -413,7 +413,7 @@ def models(name: str | None = None, /, *, image_size: int | None = None, classes
     name
         a network
     image_size
-        side in pixels of the pictures that the table is for (default: 32, or the nearest that it takes)
+        side in pixels of the images that the table is for (default: 32, or the nearest that it takes)
     classes
         how many answers it gives
     """
@@ -450,7 +450,7 @@ def presets() -> None:
 
 @app.command
 def clear_cache() -> None:
-    """Remove decoded pictures, features and compiled programs, kept to be faster. Downloads and checks stay."""
+    """Remove decoded images, features and compiled programs, kept to be faster. Downloads and checks stay."""
     from onsight.data.pixel_cache import clear_cache as clear
 
     say(f"Freed {clear() / 1e6:,.1f} MB.")

@@ -27,20 +27,20 @@ def demo(data_dir: Path | None = None, quiet: bool = False, say: Callable[[str],
     name = available(data_dir, quiet, say)
     say(f"\n1. Training on {name}\n")
     run = train(TrainSpec(data=name, data_dir=data_dir, preset="quick"), reporter=make_reporter(quiet))
-    say("\n2. Scoring on pictures that it has never seen\n")
+    say("\n2. Scoring on images that it has never seen\n")
     evaluation = evaluate(run, reporter=make_reporter(quiet))
     say("\n3. Asking about one of them\n")
-    picture, truth = example(run, evaluation.folder)
-    answer = predict(run, picture)[0]
-    say(f"{picture} shows '{truth}'. " + ", ".join(f"{label} {share:.1%}" for label, share in answer.top) + ".")
+    image, truth = example(run, evaluation.folder)
+    answer = predict(run, image)[0]
+    say(f"{image} shows '{truth}'. " + ", ".join(f"{label} {share:.1%}" for label, share in answer.top) + ".")
     say(f"\nWhat was learned, in {duration(time.monotonic() - started)}:\n")
     *findings, advice = verdict(run)
     for sentence in findings:
         say(f"  {sentence}")
     say("\nWhere it lies:\n")
     say(f"  {run.report}  the whole story: open it in a browser")
-    say(f"  {evaluation.folder}/  the pictures, and every prediction as CSV")
-    say(f"\nNext, a prediction for a picture of your own:\n\n  onsight predict {run.folder} PICTURE\n")
+    say(f"  {evaluation.folder}/  the plots, and every prediction as CSV")
+    say(f"\nNext, a prediction for an image of your own:\n\n  onsight predict {run.folder} PICTURE\n")
     say(f"{advice}\n")
     return run
 
@@ -57,7 +57,7 @@ def available(data_dir: Path | None, quiet: bool, say: Callable[[str], None]) ->
 
 
 def example(run: Run, folder: Path) -> tuple[Path, str]:
-    """Write the first test picture as a PNG file into the evaluation's folder; return its path and its label."""
+    """Write the first test image as a PNG file into the evaluation's folder; return its path and its label."""
     import io
 
     from PIL import Image

@@ -23,7 +23,7 @@ def columns(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def table_lines(predictions: Iterable[Prediction], top: int) -> Iterable[str]:
-    """Yield one line a picture: its path, then the likeliest classes."""
+    """Yield one line an image: its path, then the likeliest classes."""
     for prediction in predictions:
         answers = "   ".join(f"{probability:6.1%} {plain(label)}" for label, probability in prediction.top)
         answers += "   (unsure)" if prediction.unsure else ""
@@ -40,13 +40,13 @@ def csv_lines(predictions: Iterable[Prediction], top: int) -> Iterable[str]:
         cells = [csv_cell(prediction.source)]
         for label, probability in prediction.top:
             cells += [csv_cell(label), f"{probability:.9g}"]
-        cells += [""] * (1 + 2 * top - len(cells))  # an unreadable picture, or fewer classes than asked for
+        cells += [""] * (1 + 2 * top - len(cells))  # an unreadable image, or fewer classes than asked for
         unsure = "" if prediction.error else str(prediction.unsure).lower()
         yield ",".join([*cells, unsure, csv_cell(prediction.error or "")])
 
 
 def json_lines(predictions: Iterable[Prediction], top: int) -> Iterable[str]:
-    """Yield one JSON object a picture: path, top (label and probability), unsure, error."""
+    """Yield one JSON object an image: path, top (label and probability), unsure, error."""
     import json
 
     for prediction in predictions:

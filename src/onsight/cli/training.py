@@ -22,12 +22,12 @@ def train(
     seeds: int = 1,
     quiet: Quiet = False,
 ) -> None:
-    """Train a classifier on pictures and keep it as a run.
+    """Train a classifier on images and keep it as a run.
 
     Parameters
     ----------
     data
-        a data set's name (`onsight datasets`), or a folder, zip or CSV of pictures
+        a data set's name (`onsight datasets`), or a folder, zip or CSV of images
     spec
         every choice of the training
     resume
@@ -72,18 +72,18 @@ def learning_curve(
     out: Path | None = None,
     quiet: Quiet = False,
 ) -> None:
-    """Train on ever more pictures and say whether collecting more pays.
+    """Train on ever more images and say whether collecting more pays.
 
     Parameters
     ----------
     data
-        a data set's name (`onsight datasets`), or a folder, zip or CSV of pictures
+        a data set's name (`onsight datasets`), or a folder, zip or CSV of images
     spec
         every choice of the trainings
     sizes
-        training pictures a class (default: 5, 10, 20, 50 and so on, as far as there are any)
+        training images a class (default: 5, 10, 20, 50 and so on, as far as there are any)
     seeds
-        trainings of each size, each on other pictures
+        trainings of each size, each on other images
     out
         folder for curve.json and curve.png (default: curves/ and the data set's name)
     """
@@ -104,7 +104,7 @@ def distill(
     spec: Annotated[TrainSpec | None, Parameter(name="*")] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Train a network on a finished run's pictures, their labels and the run's answers for them.
+    """Train a network on a finished run's images, their labels and the run's answers for them.
 
     Parameters
     ----------

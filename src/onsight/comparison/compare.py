@@ -24,20 +24,20 @@ SEEDS = ("seed", "split_seed")  # runs that differ in these alone are seeds of o
 
 
 def compare(runs: Sequence[str | Path | Run], *, common: bool = False, page: str | Path | None = None) -> Comparison:
-    """Compare evaluated runs on the same test pictures, and write an HTML page where `page` says.
+    """Compare evaluated runs on the same test images, and write an HTML page where `page` says.
 
-    Runs whose specs differ in nothing but seeds are grouped. Single runs are compared picture by picture; where one of
+    Runs whose specs differ in nothing but seeds are grouped. Single runs are compared image by image; where one of
     two specs has several seeds, their means are.
 
     Args:
         runs: two or more of them, or their folders.
-        common: where the runs were tested on different pictures, compare on those that all have.
+        common: where the runs were tested on different images, compare on those that all have.
         page: the HTML file to write; None writes none.
 
     Raises:
         SpecError: fewer than two runs.
         RunError: one is no run, not finished, or not evaluated.
-        DataError: they were not tested on the same pictures.
+        DataError: they were not tested on the same images.
     """
     if page is not None:
         check_target(Path(page))
@@ -71,7 +71,7 @@ def compare(runs: Sequence[str | Path | Run], *, common: bool = False, page: str
 
 
 def describe(run: Run, name: str, right: np.ndarray) -> dict[str, Any]:
-    """Return one run's row: how good it is on the pictures compared, and what it costs."""
+    """Return one run's row: how good it is on the images compared, and what it costs."""
     correct, n = int(right.sum()), len(right)
     low, high = wilson(correct, n)
     parameters, counts = None, [None]
@@ -122,7 +122,7 @@ def group(runs: Sequence[Run], rows: list[dict[str, Any]]) -> list[dict[str, Any
 
 def summarise(name: str, numbers: list[int], accuracies: list[float]) -> dict[str, Any]:
     """Return one spec: its runs, their mean accuracy and its spread."""
-    # Where one run has to stand for its seeds, in pictures and counts, it is the middle one (of two, the better).
+    # Where one run has to stand for its seeds, in images and counts, it is the middle one (of two, the better).
     middle = sorted(zip(accuracies, numbers, strict=True))[len(numbers) // 2][1]
     return {
         "name": name,
@@ -193,7 +193,7 @@ def show(value: Any) -> str:
 
 
 def by_class(answers: Answers, sides: list[dict[str, Any]]) -> list[tuple[str, int, list[float]]]:
-    """Return (class, pictures, the share of them that each side recognises, mean over its seeds)."""
+    """Return (class, images, the share of them that each side recognises, mean over its seeds)."""
     table = []
     for number, name in enumerate(answers.classes):
         inside = answers.labels == number

@@ -1,6 +1,6 @@
 """compare(runs): which is better, by how much, whether chance would do, and at what cost. A table and an HTML page.
 
-Reads the runs' own files, and pictures where the data still lies; imports no Keras.
+Reads the runs' own files, and images where the data still lies; imports no Keras.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ class Comparison:
 
     Attributes:
         verdict: one sentence.
-        n: pictures that were compared.
+        n: images that were compared.
         runs: a dict a run: name, spec (its number in `specs`), seed, correct, accuracy, low, high (95 % Wilson),
             parameters, multiply_adds, weight_bytes, epochs, seconds; None where a run does not tell.
         specs: a dict a spec, the best first: name, runs (their numbers in `runs`), mean, deviation (sample standard
             deviation over seeds, None with one).
         pairs: a dict a pair, `ahead` and `behind`: their names, difference, low, high, p, corrected (Holm; p itself
-            with one pair), test ("McNemar" or "seeds"), only_ahead, only_behind (pictures that only one has right).
+            with one pair), test ("McNemar" or "seeds"), only_ahead, only_behind (images that only one has right).
         settings: (setting, a value for each of `specs`), those alone that differ.
-        recognised: (class, pictures, for each of `specs` the share that was recognised).
+        recognised: (class, images, for each of `specs` the share that was recognised).
         notes: what is to be known about all this, in sentences.
-        provenance: of the pictures.
+        provenance: of the images.
     """
 
     verdict: str
@@ -61,9 +61,7 @@ def say_verdict(sides: list[dict[str, Any]], pairs: list[dict[str, Any]], n: int
     if math.isnan(pair["p"]):
         facts = "with no spread between seeds, chance cannot be told"
     else:
-        test = (
-            f"exact McNemar test on the same {n:,} pictures" if pair["test"] == "McNemar" else "t-test over the seeds"
-        )
+        test = f"exact McNemar test on the same {n:,} images" if pair["test"] == "McNemar" else "t-test over the seeds"
         corrected = f", corrected for {len(pairs)} pairs" if len(pairs) > 1 else ""
         facts = (
             f"95 % interval {points(pair['low'])} to {points(pair['high'])}; {chance(pair['corrected'])}{corrected}; "
@@ -92,15 +90,15 @@ def explain(sides: list[dict[str, Any]], pairs: list[dict[str, Any]], rows: list
     tests = {pair["test"] for pair in pairs}
     if "McNemar" in tests:
         notes.append(
-            "Runs are compared picture by picture: the exact McNemar test looks at the pictures that only one of the "
+            "Runs are compared image by image: the exact McNemar test looks at the images that only one of the "
             "two has right. It tells whether these two trained models differ, not whether their recipes would again "
             "with other seeds: onsight train --seeds 5 shows that."
         )
     if "seeds" in tests:
         notes.append(
             "Where a spec has several seeds, mean accuracies are compared by Student's t-test, as if accuracies spread "
-            "alike from seed to seed on both sides. It speaks of other seeds, on these test pictures. Counts of single "
-            "pictures are those of each side's middle run."
+            "alike from seed to seed on both sides. It speaks of other seeds, on these test images. Counts of single "
+            "images are those of each side's middle run."
         )
     if len(pairs) > 1:
         notes.append(

@@ -1,4 +1,4 @@
-"""What several runs said about the same test pictures, matched by path, from their predictions.csv."""
+"""What several runs said about the same test images, matched by path, from their predictions.csv."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from onsight.runs.run import Run, read_evaluations
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """What the runs said about the same pictures: R runs, n pictures, C classes."""
+    """What the runs said about the same images: R runs, n images, C classes."""
 
     names: list[str]  # n paths
     classes: list[str]  # C
@@ -49,9 +49,9 @@ def label_runs(runs: Sequence[Run]) -> list[str]:
 
 
 def match(runs: Sequence[Run], labels: Sequence[str], common: bool) -> tuple[Answers, list[str]]:
-    """Return what the runs said about the same pictures, matched by path, in the first run's order; and notes.
+    """Return what the runs said about the same images, matched by path, in the first run's order; and notes.
 
-    Raises DataError where the pictures differ (with `common`: where none is common), or their labels do.
+    Raises DataError where the images differ (with `common`: where none is common), or their labels do.
     """
     tables = [read_predictions(run.evaluation_folder() / "predictions.csv") for run in runs]
     places = [{name: i for i, name in enumerate(table.names)} for table in tables]
@@ -62,17 +62,17 @@ def match(runs: Sequence[Run], labels: Sequence[str], common: bool) -> tuple[Ans
     if not names or (not common and most > len(names)):
         few = f"only {len(names):,} of {most:,} are" if names else f"none of {most:,} is"
         mend = "Compare on those alone: --common" if names else "Evaluate them on the same data."
-        raise DataError(f"The runs were tested on different pictures: {few} common to all. {mend}")
+        raise DataError(f"The runs were tested on different images: {few} common to all. {mend}")
     if most > len(names):
         notes.append(
-            f"Compared on the {len(names):,} pictures that all were tested on, matched by path; the largest of the "
+            f"Compared on the {len(names):,} images that all were tested on, matched by path; the largest of the "
             f"test sets has {most:,}."
         )
     digests = [(run.dataset.get("digests") or {}).get("test") for run in runs]
     known = {digest for digest in digests if digest}
     if not common and len(known) > 1:
         raise DataError(
-            "The runs were tested on pictures of the same names and different content: "
+            "The runs were tested on images of the same names and different content: "
             + " and ".join(f"{label} ({digest[:8]})" for label, digest in zip(labels, digests, strict=True) if digest)
             + ". Where that is meant: --common matches them by name alone."
         )
@@ -94,8 +94,8 @@ def match(runs: Sequence[Run], labels: Sequence[str], common: bool) -> tuple[Ans
         if len(other):
             i = int(other[0])
             raise DataError(
-                f"The runs do not agree on what the pictures show: '{names[i]}' is {classes[rows[0][0][i]]} for "
-                f"{labels[0]} and {classes[rows[-1][0][i]]} for {label} ({len(other):,} such pictures). They were "
+                f"The runs do not agree on what the images show: '{names[i]}' is {classes[rows[0][0][i]]} for "
+                f"{labels[0]} and {classes[rows[-1][0][i]]} for {label} ({len(other):,} such images). They were "
                 "trained on different labels; evaluate both on the same."
             )
     truth = rows[0][0]

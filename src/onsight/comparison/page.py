@@ -14,20 +14,20 @@ import numpy as np
 
 from onsight.comparison.comparison import LEVEL, Comparison, amount, duration, size, whole
 from onsight.comparison.matching import Answers
-from onsight.core.errors import OnsightError, PictureError
+from onsight.core.errors import ImageError, OnsightError
 from onsight.core.text import chance, percent, plain, points
 from onsight.data.load import load_dataset
 from onsight.display.page import fill
 from onsight.imaging import decode
 from onsight.runs.run import Run, place
 
-PAIRS = 6  # so many pairs are shown with pictures, the best run's first
+PAIRS = 6  # so many pairs are shown with images, the best run's first
 PICTURES = 12  # at most so many that only one of the two has right, of each
 FOLDED = 25  # a table longer than this shows its first rows and folds the rest away
 
 
 def render(found: Comparison, runs: Sequence[Run], answers: Answers, sides: list[dict[str, Any]], common: bool) -> str:
-    """Return the page, complete with the pictures on which the runs disagree where those can still be read."""
+    """Return the page, complete with the images on which the runs disagree where those can still be read."""
     filters: dict[str, Any] = {
         "percent": lambda share: percent(share).replace(" ", "\u00a0"),
         "points": points,
@@ -40,7 +40,7 @@ def render(found: Comparison, runs: Sequence[Run], answers: Answers, sides: list
     }
     chosen = [disagreement(pair, sides, answers) for pair in found.pairs[:PAIRS]]
     wanted = {name: label for each in chosen for half in each["halves"] for name, label, *_ in half["pictures"]}
-    pictures, missing = find_pictures(runs[0], wanted)
+    images, missing = find_images(runs[0], wanted)
     return fill(
         "compare.html.j2",
         filters,
@@ -50,7 +50,7 @@ def render(found: Comparison, runs: Sequence[Run], answers: Answers, sides: list
         accuracies=axis([(row["low"], row["high"]) for row in found.runs], 0.0, 1.0),
         differences=axis([(min(0.0, pair["low"]), max(0.0, pair["high"])) for pair in found.pairs], -1.0, 1.0),
         disagreements=chosen,
-        pictures={name: "data:image/webp;base64," + base64.b64encode(data).decode() for name, data in pictures.items()},
+        images={name: "data:image/webp;base64," + base64.b64encode(data).decode() for name, data in images.items()},
         missing=missing,
         folded=FOLDED,
         command=" ".join(["onsight compare", *(place(run) for run in runs), *(["--common"] if common else [])]),
@@ -59,7 +59,7 @@ def render(found: Comparison, runs: Sequence[Run], answers: Answers, sides: list
 
 
 def disagreement(pair: dict[str, Any], sides: list[dict[str, Any]], answers: Answers) -> dict[str, Any]:
-    """Return the pictures that only one of a pair has right, the clearest cases first."""
+    """Return the images that only one of a pair has right, the clearest cases first."""
     halves = []
     for mine, other in (pair["sides"], pair["sides"][::-1]):
         a, b = sides[mine]["middle"], sides[other]["middle"]
@@ -85,8 +85,8 @@ def disagreement(pair: dict[str, Any], sides: list[dict[str, Any]], answers: Ans
     return {"pair": pair, "halves": halves}
 
 
-def find_pictures(run: Run, wanted: dict[str, str]) -> tuple[dict[str, bytes], str]:
-    """Return small WebP files of the pictures `wanted` {name: class}, as far as the data still lies where it did.
+def find_images(run: Run, wanted: dict[str, str]) -> tuple[dict[str, bytes], str]:
+    """Return small WebP files of the images `wanted` {name: class}, as far as the data still lies where it did.
 
     The second is why some are missing, "" where none is. Nothing is downloaded.
     """
@@ -101,7 +101,7 @@ def find_pictures(run: Run, wanted: dict[str, str]) -> tuple[dict[str, bytes], s
         number = numbers.get(name)
         if number is None or dataset.classes[dataset.labels[number]] != label:
             continue
-        with contextlib.suppress(PictureError):
+        with contextlib.suppress(ImageError):
             source = dataset.images[number] if dataset.images is not None else dataset.read(number)
             found[name] = decode.thumbnail(decode.load(source, int(run.spec["image_size"])))
     missing = len(wanted) - len(found)

@@ -2,8 +2,8 @@
 
     OnsightError                exit code 2: the user can mend it
     ├── SpecError               a setting: an unknown name, a value out of range, two that exclude each other
-    ├── DataError               the data set: a missing class, no pictures, a file of the wrong shape
-    │   ├── PictureError        one picture that cannot be used
+    ├── DataError               the data set: a missing class, no images, a file of the wrong shape
+    │   ├── ImageError        one image that cannot be used
     │   └── DownloadError       a file that could not be fetched whole
     ├── ModelFileError          a model folder that is not what it says
     ├── RunError                a run: not found, not finished, in use, written by a newer version
@@ -36,8 +36,8 @@ class DataError(OnsightError):
     """A data set cannot be used as it is."""
 
 
-class PictureError(DataError):
-    """One picture cannot be used; the message is the reason, without the path."""
+class ImageError(DataError):
+    """One image cannot be used; the message is the reason, without the path."""
 
 
 class DownloadError(DataError):

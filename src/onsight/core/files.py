@@ -23,7 +23,7 @@ def expanded(path: str | Path) -> Path:
 
 
 def cache_folder() -> Path:
-    """Return the folder for downloads and decoded pictures: `ONSIGHT_CACHE`, or the user's cache folder."""
+    """Return the folder for downloads and decoded images: `ONSIGHT_CACHE`, or the user's cache folder."""
     from platformdirs import user_cache_path
 
     chosen = os.environ.get("ONSIGHT_CACHE")

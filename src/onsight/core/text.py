@@ -98,7 +98,7 @@ def times(n: int) -> str:
 
 
 def count(n: int, one: str) -> str:
-    """Return a number with its noun: 1 picture, 2 pictures."""
+    """Return a number with its noun: 1 image, 2 images."""
     return f"{n:,} {one}{'' if n == 1 else 's'}"
 
 

@@ -14,7 +14,7 @@ SLOW = 1e-3  # seconds per image: above this, threads pay
 def each(read: Callable[[int], None], count: int) -> Iterator[int]:
     """Call read(index) for each index below `count`; yield now and then how many are done.
 
-    Large pictures are read on all cores: Pillow lets go of the interpreter while it decodes and resizes. Small ones on
+    Large images are read on all cores: Pillow lets go of the interpreter while it decodes and resizes. Small ones on
     this thread alone: handing the interpreter back and forth takes longer than they do (60,000 JPEG files of 32 px on
     two cores: 24 s on two threads, 13 s on one).
     """

@@ -1,4 +1,4 @@
-"""Batches of uint8 pictures. Order and augmentation derive from (seed, epoch, index), so an epoch can start anywhere.
+"""Batches of uint8 images. Order and augmentation derive from (seed, epoch, index), so an epoch can start anywhere.
 
 A batch of 64 at 32 px takes 0.8 ms to make with flips and shifts, 3 to 7 ms with rotations or distortions, and the
 small CNN's step some 42 ms on two cores: it is made on another thread while the step before it computes.
@@ -14,11 +14,11 @@ import numpy as np
 
 from onsight.imaging.augment import Draws, augment, draw
 
-Batch = tuple[np.ndarray, np.ndarray]  # pictures or features, and labels
+Batch = tuple[np.ndarray, np.ndarray]  # images or features, and labels
 
 
 class Examples(NamedTuple):
-    """One part of a data set; its pictures stay where they are, in memory or mapped from the cache."""
+    """One part of a data set; its images stay where they are, in memory or mapped from the cache."""
 
     images: np.ndarray  # (all, size, size, 3) uint8: of every part
     chosen: np.ndarray  # (n,) indices of those that are meant
@@ -28,13 +28,13 @@ class Examples(NamedTuple):
 class Plan(NamedTuple):
     """What one epoch shows, in which order and how changed."""
 
-    order: np.ndarray  # (n,) positions among the training pictures
+    order: np.ndarray  # (n,) positions among the training images
     draws: Draws  # by position, not by order
-    side: int | None = None  # pixels that pictures are shrunk to after all that; None: they keep their size
+    side: int | None = None  # pixels that images are shrunk to after all that; None: they keep their size
 
 
 def plan_epoch(examples: Examples, augmentation: str, seed: int, epoch: int) -> Plan:
-    """Return the plan of an epoch, from 0: all training pictures, shuffled, with their augmentation drawn."""
+    """Return the plan of an epoch, from 0: all training images, shuffled, with their augmentation drawn."""
     count = len(examples.labels)
     order = np.random.default_rng([seed, 0, epoch]).permutation(count)
     return Plan(order, draw(augmentation, count, examples.images.shape[1], seed, epoch))
@@ -46,9 +46,9 @@ def training_batches(
     """Yield the batches of one epoch, augmented, the last partial one dropped.
 
     Args:
-        examples: the training pictures.
+        examples: the training images.
         plan: of the epoch.
-        batch_size: pictures a batch; `steps_per_epoch` batches come in all.
+        batch_size: images a batch; `steps_per_epoch` batches come in all.
         start: the first step to yield; what was before it is neither read nor augmented.
 
     Yields:
@@ -92,12 +92,12 @@ def shares(size: int, side: int) -> np.ndarray:
 def feature_batches(
     examples: Examples, plan: Plan, batch_size: int, start: int = 0
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield batches of features, in the order in which `training_batches` would yield their pictures, mirrored alike.
+    """Yield batches of features, in the order in which `training_batches` would yield their images, mirrored alike.
 
     Args:
-        examples: with features (all, 1 or 2, features) as images: of each picture and, if two, of its mirror image.
+        examples: with features (all, 1 or 2, features) as images: of each image and, if two, of its mirror image.
         plan: of the epoch; of its draws only the mirror can be had.
-        batch_size: pictures a batch.
+        batch_size: images a batch.
         start: the first step to yield.
 
     Yields:
@@ -111,20 +111,20 @@ def feature_batches(
 
 
 def steps_per_epoch(count: int, batch_size: int) -> int:
-    """Return how many full batches `count` pictures make; a set smaller than a batch makes one."""
+    """Return how many full batches `count` images make; a set smaller than a batch makes one."""
     return max(1, count // batch_size)
 
 
 def answered_at_once(size: int) -> int:
-    """Return how many pictures of `size` px to answer at a time: 256, or fewer where their maps would fill the memory.
+    """Return how many images of `size` px to answer at a time: 256, or fewer where their maps would fill the memory.
 
-    The first maps of a network hold 32 and more numbers a pixel: of 256 pictures of 224 px they would take 1.6 GB each.
+    The first maps of a network hold 32 and more numbers a pixel: of 256 images of 224 px they would take 1.6 GB each.
     """
     return min(256, max(1, 2**20 // size**2))
 
 
 def full_batches(images: np.ndarray, index: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Yield (pictures, how many of them count) in order; the last batch is filled up, so that one shape is compiled."""
+    """Yield (images, how many of them count) in order; the last batch is filled up, so that one shape is compiled."""
     for start in range(0, len(index), batch_size):
         batch = images[index[start : start + batch_size]]
         missing = batch_size - len(batch)

@@ -32,9 +32,9 @@ def load_digits() -> Dataset:
 
 
 def draw_toy() -> Dataset:
-    """Draw 240 pictures of 24x24, 180 of them for training: a blue, green or red disc or square on a noisy grey ground.
+    """Draw 240 images of 24x24, 180 of them for training: a blue, green or red disc or square on a noisy grey ground.
 
-    The colour is the class and the shape is a distraction, so every picture has an obvious answer. The same pictures
+    The colour is the class and the shape is a distraction, so every image has an obvious answer. The same images
     are drawn each time.
     """
     rng = np.random.default_rng(0)
@@ -60,7 +60,7 @@ def draw_toy() -> Dataset:
         images=images,
         labels=labels.astype(np.int64),
         parts=np.where(np.arange(count) < 180, "train", "test"),
-        provenance="toy pictures drawn by Onsight",
+        provenance="toy images drawn by Onsight",
     )
 
 

@@ -1,4 +1,4 @@
-"""A name or a path -> `Dataset`: which pictures there are, what they show and which part they belong to.
+"""A name or a path -> `Dataset`: which images there are, what they show and which part they belong to.
 
 A data set that comes as files (a folder, a zip, a CSV) is listed, not read: `Dataset.read` gives one file's bytes
 when they are needed. The known sets come as arrays and are in memory when `load_dataset` returns.
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from onsight.core.errors import DataError, PictureError
+from onsight.core.errors import DataError, ImageError
 
 MAX_CLASSES = 10_000
 MAX_CLASS_NAME = 128  # characters
@@ -23,7 +23,7 @@ MAX_CLASS_NAME = 128  # characters
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
-    """A labelled set of n pictures.
+    """A labelled set of n images.
 
     `Dataset`s of files can be pickled and sent to other processes; `read` is safe to call from many of them and
     from many threads at once, because it opens the file anew.
@@ -31,19 +31,19 @@ class Dataset:
 
     name: str
     classes: tuple[str, ...]
-    names: tuple[str, ...]  # one a picture, unique: "train/cat/0001.jpg", or "digits#3" in a set of arrays
+    names: tuple[str, ...]  # one an image, unique: "train/cat/0001.jpg", or "digits#3" in a set of arrays
     labels: NDArray[np.int64]  # (n,) index into classes
     parts: NDArray[np.str_]  # (n,) "train", "validation", "test", or "" where the split is ours to make
     provenance: str  # one line that travels with every figure
-    fingerprint: str  # 64 hexadecimal digits: equal when pictures, order, labels, classes and parts are
+    fingerprint: str  # 64 hexadecimal digits: equal when images, order, labels, classes and parts are
     images: NDArray[np.uint8] | None = None  # (n, H, W, 3) RGB in a set of arrays, None in a set of files
     reader: Callable[[str], bytes] | None = None  # name -> bytes, in a set of files
 
     def read(self, index: int) -> bytes:
-        """Return the bytes of the file that holds picture `index`.
+        """Return the bytes of the file that holds image `index`.
 
         Raises:
-            PictureError: The file cannot be read or is damaged; the message is the reason without the path.
+            ImageError: The file cannot be read or is damaged; the message is the reason without the path.
             ValueError: The set comes as arrays.
         """
         if self.reader is None:
@@ -56,7 +56,7 @@ class Dataset:
     def __repr__(self) -> str:
         parts, counts = np.unique(self.parts, return_counts=True)
         split = ", ".join(f"{part or 'unsplit'} {count:,}" for part, count in zip(parts, counts, strict=True))
-        return f"Dataset('{self.name}', {len(self):,} pictures, {len(self.classes):,} classes, {split})"
+        return f"Dataset('{self.name}', {len(self):,} images, {len(self.classes):,} classes, {split})"
 
     def _repr_html_(self) -> str:
         from onsight.display import notebook
@@ -64,7 +64,7 @@ class Dataset:
         def image(index: int) -> np.ndarray | bytes | None:
             if self.images is not None:
                 return np.asarray(self.images[index])
-            with contextlib.suppress(PictureError):
+            with contextlib.suppress(ImageError):
                 return self.read(index)
             return None
 

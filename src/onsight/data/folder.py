@@ -1,6 +1,6 @@
-"""Pictures that the user has as files: a folder or a CSV -> `Dataset` (zips.py does the same for zips).
+"""Images that the user has as files: a folder or a CSV -> `Dataset` (zips.py does the same for zips).
 
-Listing opens no picture: 60,000 files take about half a second.
+Listing opens no image: 60,000 files take about half a second.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from onsight.core.errors import DataError, PictureError
+from onsight.core.errors import DataError, ImageError
 from onsight.data.dataset import Dataset, check_classes, fingerprint
 from onsight.imaging.decode import SUFFIXES
 
 PARTS = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
 EXPECTED = "one sub-folder a class is expected (cat/1.jpg), or train/ and test/ that hold such (train/cat/1.jpg)"
-MAX_FILE = 256 << 20  # bytes: no picture that images.py accepts is larger
+MAX_FILE = 256 << 20  # bytes: no image that images.py accepts is larger
 
 
 class Row(NamedTuple):
-    """One picture, as far as listing tells."""
+    """One image, as far as listing tells."""
 
     name: str
     stamp: str  # changes when the file does
@@ -34,10 +34,10 @@ class Row(NamedTuple):
 
 
 def read_folder(path: Path, complete: bool = True) -> Dataset:
-    """List the pictures below `path`: one sub-folder a class, or train/, validation/ and test/ that hold such.
+    """List the images below `path`: one sub-folder a class, or train/, validation/ and test/ that hold such.
 
     Folders below a class folder count to the class. Links are followed, but not in circles. What is hidden, or has
-    no suffix of a picture, is passed over.
+    no suffix of an image, is passed over.
 
     Raises:
         DataError: The layout is another one; the message says where.
@@ -51,19 +51,19 @@ def read_file(root: Path, name: str) -> bytes:
     """Return the bytes of the file `name` below `root`.
 
     Raises:
-        PictureError: The file cannot be read or is too large; the message is the reason without the path.
+        ImageError: The file cannot be read or is too large; the message is the reason without the path.
     """
     try:
         with open(root / name, "rb", buffering=0) as file:
             if os.fstat(file.fileno()).st_size > MAX_FILE:
-                raise PictureError(f"is larger than {MAX_FILE >> 20} MiB")
+                raise ImageError(f"is larger than {MAX_FILE >> 20} MiB")
             return file.read()
     except OSError as error:
-        raise PictureError(f"cannot be read: {error.strerror or error}") from error
+        raise ImageError(f"cannot be read: {error.strerror or error}") from error
 
 
-def is_picture(name: str) -> bool:
-    """Return whether a file of this name has a picture's suffix."""
+def is_image(name: str) -> bool:
+    """Return whether a file of this name has an image's suffix."""
     return name[name.rfind(".") :].lower() in SUFFIXES
 
 
@@ -73,7 +73,7 @@ def is_hidden(name: str) -> bool:
 
 
 def walk(root: Path) -> tuple[dict[str, str], set[str]]:
-    """Return {relative path: stamp} of the pictures below `root`, and the relative paths of all folders."""
+    """Return {relative path: stamp} of the images below `root`, and the relative paths of all folders."""
     stamps: dict[str, str] = {}
     folders: set[str] = set()
     waiting = [(root, "", frozenset({_identity(root)}))]
@@ -91,11 +91,11 @@ def walk(root: Path) -> tuple[dict[str, str], set[str]]:
                 if identity not in above:  # a link to a folder that we are in would go round for ever
                     folders.add(name)
                     waiting.append((Path(entry.path), f"{name}/", above | {identity}))
-            elif is_picture(entry.name):
+            elif is_image(entry.name):
                 try:
                     status = entry.stat()
                 except OSError:
-                    stamps[name] = "unreadable"  # a link to nothing: reading it will fail like any broken picture
+                    stamps[name] = "unreadable"  # a link to nothing: reading it will fail like any broken image
                     continue
                 if stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
                     stamps[name] = f"{status.st_size} {status.st_mtime_ns}"
@@ -115,27 +115,27 @@ def arrange(
     reader: Callable[[str], bytes],
     complete: bool = True,
 ) -> Dataset:
-    """Make classes and parts of the relative paths of pictures and folders.
+    """Make classes and parts of the relative paths of images and folders.
 
     Raises:
         DataError: The layout is not one of the two that are expected.
     """
     where = f"The {kind} '{name}'"
     if not stamps:
-        raise DataError(f"{where} holds no pictures ({' '.join(sorted(SUFFIXES))}): {EXPECTED}")
+        raise DataError(f"{where} holds no images ({' '.join(sorted(SUFFIXES))}): {EXPECTED}")
     parts = _part_folders(where, stamps, folders)
     depth = 2 if parts else 1  # of the class folders
     classes = {path for path in folders if path.count("/") == depth - 1 and (not parts or _top(path) in parts)}
     if not classes:
-        raise DataError(f"{where} holds its pictures directly, without class folders: {EXPECTED}")
+        raise DataError(f"{where} holds its images directly, without class folders: {EXPECTED}")
     rows = []
     for path, stamp in stamps.items():
         pieces = path.split("/", depth)
-        if len(pieces) > depth:  # pictures above the class folders have no label and are passed over
+        if len(pieces) > depth:  # images above the class folders have no label and are passed over
             rows.append(Row(path, stamp, pieces[depth - 1], PARTS[pieces[0].lower()] if parts else ""))
     empty = classes - {"/".join(row.name.split("/", depth)[:depth]) for row in rows}
     if empty and complete:
-        raise DataError(f"{where}: the class folder {_listed(empty)} is empty: put pictures in, or remove it")
+        raise DataError(f"{where}: the class folder {_listed(empty)} is empty: put images in, or remove it")
     return to_dataset(kind, name, rows, reader, complete, {path.rpartition("/")[2] for path in empty})
 
 
@@ -149,7 +149,7 @@ def _part_folders(where: str, stamps: dict[str, str], folders: set[str]) -> set[
         return set()
     strays = {top for top in tops - parts if any(path.startswith(f"{top}/") for path in stamps)}
     if strays:
-        raise DataError(f"{where} holds pictures in {_listed(strays)} beside {_listed(parts)}: move them away")
+        raise DataError(f"{where} holds images in {_listed(strays)} beside {_listed(parts)}: move them away")
     if parts - divided:
         raise DataError(f"{where}: there are no class folders in {_listed(parts - divided)}: {EXPECTED}")
     return parts
@@ -169,7 +169,7 @@ def to_dataset(
 ) -> Dataset:
     """Make a `Dataset` of `rows`, sorted by name, after the checks that all kinds of files share.
 
-    `more_classes` are such as have no pictures.
+    `more_classes` are such as have no images.
 
     Raises:
         DataError: A class or file name is unusable, there is one class only, or a part lacks a class and the set must
@@ -193,10 +193,10 @@ def to_dataset(
         if lacking and complete:
             absent = _listed(classes[position] for position in lacking)
             raise DataError(
-                f"{where}: {part} lacks the class {absent}, which another part has: add pictures or remove it"
+                f"{where}: {part} lacks the class {absent}, which another part has: add images or remove it"
             )
     mark = fingerprint(classes, labels, parts, [f"{row.name} {row.stamp}" for row in rows])
-    return Dataset(name, classes, names, labels, parts, f"{kind} {name} ({len(rows):,} pictures)", mark, None, reader)
+    return Dataset(name, classes, names, labels, parts, f"{kind} {name} ({len(rows):,} images)", mark, None, reader)
 
 
 def _is_unicode(name: str) -> bool:

@@ -15,7 +15,7 @@ DATASETS = {
     "cifar10": "60,000 photos of 32x32 in 10 classes (a download of 170 MB, or your copy)",
     "cifar100": "60,000 photos of 32x32 in 100 classes (a download of 169 MB, or your copy)",
     "mnist": "70,000 handwritten digits of 28x28 (a download of 12 MB, or your copy)",
-    "fashion_mnist": "70,000 grey pictures of clothes, 28x28, in 10 classes (a download of 31 MB, or your copy)",
+    "fashion_mnist": "70,000 grey images of clothes, 28x28, in 10 classes (a download of 31 MB, or your copy)",
     "svhn": "99,289 digits of house numbers, 32x32 (a download of 246 MB, or your copy)",
     "stl10": "13,000 photos of 96x96 in 10 classes, without the unlabelled ones (a download of 2.6 GB, or your copy)",
     "digits": "1,797 handwritten digits of 8x8 that come with scikit-learn (no download)",
@@ -40,7 +40,7 @@ def load_dataset(
             like a known set is meant by "./digits", or by a `Path`.
         data_dir: Where to look for a known set's files before downloading; by default what ONSIGHT_DATA names.
         progress: Called with (what, bytes so far, bytes in all) while something is downloaded.
-        complete: Refuse a class that has no pictures, or none in one of the parts.
+        complete: Refuse a class that has no images, or none in one of the parts.
         download: Whether what is not on this machine may be fetched; else it is a DataError.
 
     Raises:

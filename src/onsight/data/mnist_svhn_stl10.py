@@ -2,7 +2,7 @@
 
 No format of theirs runs code when it is read: numbers behind a short header (IDX), matrices (MATLAB 5, by SciPy), bare
 numbers (STL-10). Only Fashion-MNIST's authors publish checksums. Of the others the SHA-256 is recorded at the first
-download and asked for ever after; their pictures are called "unverified" in every figure.
+download and asked for ever after; their images are called "unverified" in every figure.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MAX_UNPACKED = 4 << 30  # bytes of STL-10's archive, which holds 3.1 GB
 class Layout:
     """What one of the data sets looks like on disk.
 
-    `read` takes (layout, {file: path}) and returns pictures (n, side, side, 3) uint8 and labels (n,) int64, the
+    `read` takes (layout, {file: path}) and returns images (n, side, side, 3) uint8 and labels (n,) int64, the
     training part first.
     """
 
@@ -41,7 +41,7 @@ class Layout:
     home: str  # another one can be set by ONSIGHT_<NAME>_URL
     files: tuple[str, ...]
     side: int
-    counts: tuple[int, int]  # pictures for training and test
+    counts: tuple[int, int]  # images for training and test
     classes: tuple[str, ...]
     read: Callable[[Layout, Mapping[str, Path]], tuple[NDArray[np.uint8], NDArray[np.int64]]]
     md5: Mapping[str, str] = field(default_factory=dict)  # by file, as the authors publish them
@@ -82,7 +82,7 @@ def load_classic(
     wrong = np.flatnonzero((labels < 0) | (labels >= len(layout.classes)))
     if len(wrong):
         raise DataError(
-            f"{layout.title}: picture {wrong[0]} has the label {labels[wrong[0]]}, expected 0 to "
+            f"{layout.title}: image {wrong[0]} has the label {labels[wrong[0]]}, expected 0 to "
             f"{len(layout.classes) - 1} as they are counted here: get its files again"
         )
     parts = np.repeat(["train", "test"], layout.counts)
@@ -122,7 +122,7 @@ def _fetch(name: str, layout: Layout, file: str, target: Path, progress: Progres
 
 
 def read_mnist(layout: Layout, paths: Mapping[str, Path]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Read IDX files of grey pictures and of labels; the pictures come as RGB.
+    """Read IDX files of grey images and of labels; the images come as RGB.
 
     Source: the page of Y. LeCun, C. Cortes, C. J. C. Burges, "The MNIST database of handwritten digits". Big-endian: 0,
     0, the type (8: unsigned bytes), the number of dimensions, each dimension in 4 bytes, the values.
@@ -182,7 +182,7 @@ def _read_matlab(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str,
 def read_stl10(layout: Layout, paths: Mapping[str, Path]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Read the labelled parts of STL-10's binary archive, once unpacked to the cache; labels count from 1.
 
-    A picture is 3 planes, red first, each stored column by column. The 100,000 unlabelled pictures are passed over.
+    An image is 3 planes, red first, each stored column by column. The 100,000 unlabelled images are passed over.
     """
     (archive,) = paths.values()
     folder = cache_folder() / "downloads" / f"stl10-{checksum_of(archive, 'SHA-256')[:16]}"

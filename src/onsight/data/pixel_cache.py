@@ -1,4 +1,4 @@
-"""Decoded pictures: uint8, of one size, memory-mapped, and kept in a cache so that a second start reads no picture."""
+"""Decoded images: uint8, of one size, memory-mapped, and kept in a cache so that a second start reads no image."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from onsight.core.errors import DataError, PictureError
+from onsight.core.errors import DataError, ImageError
 from onsight.core.files import (
     cache_folder,
     create_mapped,
@@ -31,17 +31,17 @@ if TYPE_CHECKING:
 
 
 READER_VERSION = 2  # raise it whenever images.py gives other pixels, so that old caches are not taken
-BROKEN_SHARE, BROKEN_COUNT = 0.01, 3  # so many unreadable pictures are skipped; more are an error
+BROKEN_SHARE, BROKEN_COUNT = 0.01, 3  # so many unreadable images are skipped; more are an error
 
 
 @dataclass(frozen=True, eq=False)
 class Pixels:
-    """The pictures of a data set at one size.
+    """The images of a data set at one size.
 
     Attributes:
-        images: (n, size, size, 3) uint8 RGB, read-only; zeros where a picture is broken.
-        hashes: (n,) uint64, of the picture's bytes (its file's, where it has one): equal for identical pictures.
-        broken: index -> reason, for pictures that could not be read.
+        images: (n, size, size, 3) uint8 RGB, read-only; zeros where an image is broken.
+        hashes: (n,) uint64, of the image's bytes (its file's, where it has one): equal for identical images.
+        broken: index -> reason, for images that could not be read.
     """
 
     images: np.ndarray
@@ -52,12 +52,12 @@ class Pixels:
 def load_pixels(
     dataset: Dataset, size: int, progress: Progress | None = None, *, pass_over_all: bool = False
 ) -> Pixels:
-    """Return the pictures of `dataset` at `size` x `size`, from the cache where they are in it.
+    """Return the images of `dataset` at `size` x `size`, from the cache where they are in it.
 
-    Two processes that ask for the same pictures do the work once: the second waits for the first.
+    Two processes that ask for the same images do the work once: the second waits for the first.
 
     Raises:
-        DataError: more pictures are unreadable than can be passed over (1 %, at least 3), with the first of them;
+        DataError: more images are unreadable than can be passed over (1 %, at least 3), with the first of them;
             never with `pass_over_all`.
     """
     from filelock import FileLock  # here, for it would be a tenth of the time of one prediction
@@ -77,14 +77,14 @@ def load_pixels(
         shutil.rmtree(folder, ignore_errors=True)
         shown = "\n".join(f"  {dataset.names[index]}: {reason}" for index, reason in list(broken.items())[:5])
         raise DataError(
-            f"{len(broken):,} of {len(dataset):,} pictures of {dataset.name} cannot be read, which is more than can be "
+            f"{len(broken):,} of {len(dataset):,} images of {dataset.name} cannot be read, which is more than can be "
             f"passed over (1 %, at least {BROKEN_COUNT}). The first:\n{shown}\nMend or remove them."
         )
     return Pixels(np.load(folder / "images.npy", mmap_mode="r"), np.load(folder / "hashes.npy"), broken)
 
 
 def _fill(folder: Path, dataset: Dataset, size: int, progress: Progress | None) -> None:
-    """Decode every picture of `dataset` into `folder`, which appears whole or not at all."""
+    """Decode every image of `dataset` into `folder`, which appears whole or not at all."""
     partial = temporary_sibling(folder)
     try:
         partial.mkdir()
@@ -98,7 +98,7 @@ def _fill(folder: Path, dataset: Dataset, size: int, progress: Progress | None) 
         if not is_disk_full(error):
             raise
         raise DataError(
-            f"The disk of {folder.parent} is full: {len(dataset):,} pictures of {size} px take "
+            f"The disk of {folder.parent} is full: {len(dataset):,} images of {size} px take "
             f"{len(dataset) * size * size * 3 / 1e6:,.0f} MB. Make room, or set ONSIGHT_CACHE to a folder elsewhere."
         ) from error
     finally:
@@ -120,14 +120,14 @@ def _decode(partial: Path, dataset: Dataset, size: int, progress: Progress | Non
             else:
                 data = dataset.read(index)
                 pixels[index] = decode.load(data, size)
-        except PictureError as error:
+        except ImageError as error:
             broken[str(index)] = str(error)
         else:
             hashes[index] = content_hash(data)
 
     for done in each(read, count):
         if progress:
-            progress("reading pictures", done, count)
+            progress("reading images", done, count)
     pixels.flush()
     np.save(partial / "hashes.npy", hashes)
     write_atomic(partial / "broken.json", json.dumps(broken))
@@ -138,26 +138,26 @@ def content_hash(data: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest())
 
 
-def hash_rows(pictures: np.ndarray) -> np.ndarray:
-    """Return (n,) uint64: `content_hash` of each picture of an array."""
-    return np.fromiter((content_hash(row.data) for row in np.ascontiguousarray(pictures)), np.uint64, len(pictures))
+def hash_rows(images: np.ndarray) -> np.ndarray:
+    """Return (n,) uint64: `content_hash` of each image of an array."""
+    return np.fromiter((content_hash(row.data) for row in np.ascontiguousarray(images)), np.uint64, len(images))
 
 
 def median_side(dataset: Dataset, sample: int = 64) -> int:
-    """Return the median shorter side in pixels, of at most `sample` pictures spread over the data set."""
+    """Return the median shorter side in pixels, of at most `sample` images spread over the data set."""
     if dataset.images is not None:
         return int(min(dataset.images.shape[1:3]))
     sides = []
     for index in np.unique(np.linspace(0, len(dataset) - 1, sample).astype(int)).tolist():
         try:
             sides.append(decode.shorter_side(dataset.read(index)))
-        except PictureError:
+        except ImageError:
             continue  # load_pixels reports it
     return int(np.median(sides)) if sides else 32
 
 
 def clear_cache() -> int:
-    """Remove all decoded pictures, their features and what JAX compiled; return how many bytes that freed.
+    """Remove all decoded images, their features and what JAX compiled; return how many bytes that freed.
 
     Downloads stay, and what `check` measured.
     """

@@ -1,11 +1,11 @@
-"""Which picture is for training, for validation and for the test: stable, seeded, and by content.
+"""Which image is for training, for validation and for the test: stable, seeded, and by content.
 
-Each picture's content hash is mixed with the seed into a number u in [0, 1). Where both parts are carved, u below
+Each image's content hash is mixed with the seed into a number u in [0, 1). Where both parts are carved, u below
 `test` is for the test, below `test` + `validation` for validation, and the rest trains. So
 
-- the same seed gives the same split on every machine, in whatever order the pictures are listed;
-- pictures that are added change nothing for those that are there;
-- identical pictures get the same u, so none is both trained on and tested on;
+- the same seed gives the same split on every machine, in whatever order the images are listed;
+- images that are added change nothing for those that are there;
+- identical images get the same u, so none is both trained on and tested on;
 - each class is divided in about these shares, for u is independent of the class.
 
 The mixing is the finaliser of SplitMix64: G. L. Steele, D. Lea, C. H. Flood, "Fast Splittable Pseudorandom Number
@@ -38,24 +38,24 @@ def split(
     seed: int = 0,
     allow_tiny: bool = False,
 ) -> NDArray[np.str_]:
-    """Return (n,) of "train", "validation" or "test", one for each picture.
+    """Return (n,) of "train", "validation" or "test", one for each image.
 
-    Parts that the data set gives are kept. One that it does not give is carved from the pictures that it gives for
+    Parts that the data set gives are kept. One that it does not give is carved from the images that it gives for
     training, or from all of them where it gives no parts at all.
 
-    Where the thresholds leave a class without a picture in a part, one moves there: that with the lowest u of those
-    which are not the only one of the class in their part. Such a pick may change when pictures are added.
+    Where the thresholds leave a class without an image in a part, one moves there: that with the lowest u of those
+    which are not the only one of the class in their part. Such a pick may change when images are added.
 
     Args:
-        dataset: Its labels and parts are used, not its pictures.
-        hashes: (n,) content hashes, equal for identical pictures.
-        validation: Share of the pictures to carve from. With 0 none is carved, and all training pictures train.
-        test: Share of the pictures to carve from, where the data set gives no test part.
+        dataset: Its labels and parts are used, not its images.
+        hashes: (n,) content hashes, equal for identical images.
+        validation: Share of the images to carve from. With 0 none is carved, and all training images train.
+        test: Share of the images to carve from, where the data set gives no test part.
         seed: Another one gives another split.
         allow_tiny: Send a class that is too small to be divided to training, instead of raising.
 
     Raises:
-        DataError: A class has fewer different pictures than there are parts to fill, or no picture is for training.
+        DataError: A class has fewer different images than there are parts to fill, or no image is for training.
         SpecError: `validation` or `test` is not a share, or both leave nothing to train on.
     """
     if hashes.shape != (len(dataset),) or hashes.dtype != np.uint64:
@@ -67,9 +67,9 @@ def split(
         raise SpecError(f"validation={validation} and test={test} must be shares from 0 up, and less than 1 together")
     free = np.flatnonzero((dataset.parts == "") | (dataset.parts == "train"))
     if len(free) == 0:
-        raise DataError(f"'{dataset.name}' has no training pictures: its only parts are {', '.join(sorted(given))}")
+        raise DataError(f"'{dataset.name}' has no training images: its only parts are {', '.join(sorted(given))}")
 
-    # From here on a content is one picture, however many copies of it there are.
+    # From here on a content is one image, however many copies of it there are.
     contents, content = np.unique(hashes[free], return_inverse=True)
     u = uniform(contents, seed)
     code = np.full(len(contents), TRAIN)
@@ -88,7 +88,7 @@ def split(
 def membership(dataset: Dataset, hashes: NDArray[np.uint64], parts: NDArray[np.str_]) -> dict[str, Any]:
     """Return what a run records of its split: `counts` {part: {class: n}}, `split` {part: names}, and `digests`.
 
-    A part's digest is the SHA-256 of its pictures' hashes, in the order of the names: it tells when a picture changes.
+    A part's digest is the SHA-256 of its images' hashes, in the order of the names: it tells when an image changes.
     """
     record: dict[str, Any] = {"counts": {}, "split": {}, "digests": {}}
     for part in NAMES.tolist():
@@ -105,7 +105,7 @@ def recorded_parts(
 ) -> NDArray[np.str_]:
     """Return (n,) of the `needed` parts that `membership` recorded, "" elsewhere, for the data set as it is now.
 
-    Pictures that were added since are passed over. Raises DataError where one that is needed is gone or has changed,
+    Images that were added since are passed over. Raises DataError where one that is needed is gone or has changed,
     or the classes are others.
     """
     if list(dataset.classes) != record["classes"]:
@@ -117,13 +117,13 @@ def recorded_parts(
         missing = [name for name in names if name not in index]
         if missing:
             raise DataError(
-                f"{len(missing):,} of the run's {part} pictures are gone from {dataset.name}, '{missing[0]}' first. "
+                f"{len(missing):,} of the run's {part} images are gone from {dataset.name}, '{missing[0]}' first. "
                 "Put them back, or train anew."
             )
         inside = np.array([index[name] for name in names], np.int64)
         if hashlib.sha256(hashes[inside].tobytes()).hexdigest() != record["digests"][part]:
             raise DataError(
-                f"The {part} pictures in {dataset.name} are no longer what they were when the run was made: some have "
+                f"The {part} images in {dataset.name} are no longer what they were when the run was made: some have "
                 "changed or can no longer be read. Put them back, or train anew."
             )
         parts[inside] = part
@@ -133,9 +133,9 @@ def recorded_parts(
 def few_shots(
     labels: NDArray[np.int64], hashes: NDArray[np.uint64], parts: NDArray[np.str_], shots: int, seed: int
 ) -> NDArray[np.intp]:
-    """Return the indices of the training pictures to leave out, so that `shots` of each class are left.
+    """Return the indices of the training images to leave out, so that `shots` of each class are left.
 
-    Those with the lowest u of another seed stay, so that the pictures of fewer shots are among those of more, and
+    Those with the lowest u of another seed stay, so that the images of fewer shots are among those of more, and
     which they are has nothing to do with the split; another seed takes others. A class that has fewer keeps all.
     """
     training = np.flatnonzero(parts == "train")
@@ -167,14 +167,14 @@ def _serve_small_classes(
     parts: list[int],
     allow_tiny: bool,
 ) -> None:
-    """Change `code`, the part of each content, until every class has a picture in each of `parts`.
+    """Change `code`, the part of each content, until every class has an image in each of `parts`.
 
-    `labels` and `content` are one a picture; `u` and `code` are one a content.
+    `labels` and `content` are one an image; `u` and `code` are one a content.
     """
     pairs = np.unique(labels * len(u) + content)  # the contents of each class, the classes one after another
     pair_class, pair_content = np.divmod(pairs, len(u))
     bounds = np.searchsorted(pair_class, np.arange(len(dataset.classes) + 1))
-    # The same picture under two labels: moving it would move it for the other class too.
+    # The same image under two labels: moving it would move it for the other class too.
     shared = np.bincount(pair_content, minlength=len(u)) > 1
     different = np.diff(bounds)
 
@@ -183,7 +183,7 @@ def _serve_small_classes(
         name, count = dataset.classes[tiny[0]], different[tiny[0]]
         more = f" (and {len(tiny) - 1} more classes)" if len(tiny) > 1 else ""
         raise DataError(
-            f"The class '{name}' has {count} different pictures to divide{more}, expected at least {len(parts)}: "
+            f"The class '{name}' has {count} different images to divide{more}, expected at least {len(parts)}: "
             "add some, or pass --allow-tiny to use such a class for training only"
         )
     for index in tiny:
@@ -199,6 +199,6 @@ def _serve_small_classes(
             if len(movable) == 0:
                 raise DataError(
                     f"The class '{dataset.classes[index]}' cannot be divided: too many of its {different[index]} "
-                    "different pictures are in other classes too; remove those from one of them"
+                    "different images are in other classes too; remove those from one of them"
                 )
             code[movable[u[movable].argmin()]] = part

@@ -15,7 +15,7 @@ from onsight.data.folder import PARTS, Row, read_file, to_dataset
 
 
 def read_csv(path: Path, complete: bool = True) -> Dataset:
-    """List the pictures that the CSV at `path` names: columns path and label, and split where the parts are given.
+    """List the images that the CSV at `path` names: columns path and label, and split where the parts are given.
 
     Paths are relative to the CSV's folder, or absolute. UTF-8, with or without a byte order mark.
 
@@ -34,7 +34,7 @@ def read_csv(path: Path, complete: bool = True) -> Dataset:
         lines[file] = number
         rows.append(row)
     if not rows:
-        raise DataError(f"{path.name} names no pictures: one line a picture is expected below the header")
+        raise DataError(f"{path.name} names no images: one line an image is expected below the header")
     return to_dataset("CSV", path.stem, rows, partial(read_file, folder), complete)
 
 

@@ -1,4 +1,4 @@
-"""A zip of a folder of pictures -> `Dataset`, without extracting anything.
+"""A zip of a folder of images -> `Dataset`, without extracting anything.
 
 A zip may come from anyone. Its members are listed once and checked, and then read in place: no name in it decides
 where a byte is written, and every limit is counted again while inflating.
@@ -17,9 +17,9 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from onsight.core.errors import DataError, PictureError
+from onsight.core.errors import DataError, ImageError
 from onsight.data.dataset import Dataset
-from onsight.data.folder import PARTS, arrange, is_hidden, is_picture
+from onsight.data.folder import PARTS, arrange, is_hidden, is_image
 
 MAX_MEMBERS = 200_000
 MAX_TOTAL = 4 << 30  # bytes, inflated
@@ -31,7 +31,7 @@ ENCRYPTED = 0x2041  # flag bits: encrypted, strongly encrypted, with an encrypte
 
 
 class Member(NamedTuple):
-    """Where a picture lies in a zip, and what it must be when inflated."""
+    """Where an image lies in a zip, and what it must be when inflated."""
 
     offset: int  # of the member's own header
     compressed: int  # bytes
@@ -41,10 +41,10 @@ class Member(NamedTuple):
 
 
 def read_zip(path: Path, complete: bool = True) -> Dataset:
-    """List the pictures in the zip at `path`, made of a folder that `read_folder` accepts or of what is in one.
+    """List the images in the zip at `path`, made of a folder that `read_folder` accepts or of what is in one.
 
     Raises:
-        DataError: The layout is another one, or the zip holds what no honest one of pictures does.
+        DataError: The layout is another one, or the zip holds what no honest one of images does.
     """
     path = path.resolve()
     members, folders = _list(path)
@@ -62,7 +62,7 @@ def read_member(path: Path, members: dict[str, Member], name: str) -> bytes:
     members again.
 
     Raises:
-        PictureError: The member is damaged; the message is the reason without the path.
+        ImageError: The member is damaged; the message is the reason without the path.
     """
     member = members[name]
     try:
@@ -70,22 +70,22 @@ def read_member(path: Path, members: dict[str, Member], name: str) -> bytes:
             file.seek(member.offset)
             header = file.read(30)  # it ends with the lengths of the name and of the extra field, which come next
             if header[:4] != b"PK\3\4" or len(header) < 30:
-                raise PictureError("is not where the zip says: the zip is damaged, or was changed since it was listed")
+                raise ImageError("is not where the zip says: the zip is damaged, or was changed since it was listed")
             file.seek(sum(struct.unpack("<26x2H", header)), io.SEEK_CUR)
             content = file.read(member.compressed)
         if member.method == zipfile.ZIP_DEFLATED:
             content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, member.size + 1)
     except OSError as error:
-        raise PictureError(f"cannot be read: {error.strerror or error}") from error
+        raise ImageError(f"cannot be read: {error.strerror or error}") from error
     except zlib.error as error:
-        raise PictureError(f"is damaged in the zip: {error}") from error
+        raise ImageError(f"is damaged in the zip: {error}") from error
     if len(content) != member.size or zlib.crc32(content) != member.crc:
-        raise PictureError("is damaged in the zip: its size or checksum differs")
+        raise ImageError("is damaged in the zip: its size or checksum differs")
     return content
 
 
 def _list(path: Path) -> tuple[dict[str, Member], set[str]]:
-    """Return the pictures in a zip by their paths, and the paths of all folders; what is hidden is left out."""
+    """Return the images in a zip by their paths, and the paths of all folders; what is hidden is left out."""
     try:
         with _Capped(path) as file, zipfile.ZipFile(file) as archive:
             infos = archive.infolist()
@@ -106,9 +106,9 @@ def _list(path: Path) -> tuple[dict[str, Member], set[str]]:
             raise DataError(f"'{path.name}' is refused: {name[:200]!a} {refusal}")
         if not name.endswith("/"):
             members[name] = Member(info.header_offset, info.compress_size, info.file_size, info.compress_type, info.CRC)
-    pictures = {name: member for name, member in members.items() if is_picture(name) and not _is_within_hidden(name)}
+    images = {name: member for name, member in members.items() if is_image(name) and not _is_within_hidden(name)}
     folders = {name[:-1] for name in spelled.values() if name.endswith("/") and not _is_within_hidden(name)}
-    return pictures, folders
+    return images, folders
 
 
 def _refusal(info: zipfile.ZipInfo) -> str:

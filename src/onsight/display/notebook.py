@@ -1,7 +1,7 @@
 """What a notebook shows of a run, an evaluation, predictions and so on: small pieces of HTML, and a training at work.
 
 Every name in them is a stranger's text and is escaped. A notebook that somebody else ran is cleaned before it is shown:
-style sheets and inline SVG are taken out, tables and embedded pictures stay. So charts are embedded as pictures, which
+style sheets and inline SVG are taken out, tables and embedded images stay. So charts are embedded as images, which
 cannot know the page's colours: theirs are halfway between light and dark and can be read on both.
 """
 
@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from markupsafe import Markup, escape
 
-from onsight.core.errors import PictureError
+from onsight.core.errors import ImageError
 from onsight.core.text import count, duration, epoch_line, percent, percent_number, plain, short
 from onsight.display import svg
 from onsight.imaging import decode
@@ -119,7 +119,7 @@ def evaluation(metrics: Mapping[str, Any]) -> str:
     head = Markup('<p><b style="font-size:1.7em;color:{}">{}</b> of {} right (95 %: {} to {}). Data: {}.</p>').format(
         ACCENT,
         percent(metrics["accuracy"]),
-        count(metrics["n"], "picture"),
+        count(metrics["n"], "image"),
         percent_number(low),
         percent_number(high),
         short(metrics.get("provenance"), 200),
@@ -142,19 +142,19 @@ def evaluation(metrics: Mapping[str, Any]) -> str:
         meter = "" if row["recall"] is None else _meter(row["recall"])
         cells = short(row["class"], 24), f"{row['support']:,}", meter, percent(row["recall"]), percent(row["precision"])
         rows.append((*cells, f1, taken))
-    titles = "class", "pictures", "", "recognised", "precision", "F1", "most often taken for"
+    titles = "class", "images", "", "recognised", "precision", "F1", "most often taken for"
     return _joined(head, figures, _table(titles, rows, "classes; metrics.json has them all"))
 
 
 def prediction(found: ShownPrediction) -> str:
-    """Return one prediction, with its picture where it is a file that still lies there."""
+    """Return one prediction, with its image where it is a file that still lies there."""
     return predictions([found], [found.source if os.path.exists(found.source) else None])
 
 
-def predictions(found: Sequence[ShownPrediction], pictures: Sequence[ImageSource | None]) -> str:
-    """Return a row a prediction, with its picture, for as many as there are `pictures`."""
+def predictions(found: Sequence[ShownPrediction], images: Sequence[ImageSource | None]) -> str:
+    """Return a row a prediction, with its image, for as many as there are `images`."""
     rows = []
-    for each, picture in zip(found, pictures, strict=False):
+    for each, image in zip(found, images, strict=False):
         name = short(os.path.basename(each.source) or each.source, 32)
         if each.error:
             rows.append(("", name, "", Markup("<i>unreadable: {}</i>").format(short(each.error, 200)), ""))
@@ -162,10 +162,10 @@ def predictions(found: Sequence[ShownPrediction], pictures: Sequence[ImageSource
         (label, share), *others = each.top
         answer = Markup("<b>{}</b> {}").format(short(label, 24), percent(share)) + (" (unsure)" if each.unsure else "")
         further = ", ".join(f"{short(other, 24)} {percent(p)}" for other, p in others)
-        rows.append((_thumbnail(picture), name, _meter(share), answer, further))
+        rows.append((_thumbnail(image), name, _meter(share), answer, further))
     more = len(found) - len(rows)
     note = Markup("<p>and {} more</p>").format(f"{more:,}") if more > 0 else ""
-    return _joined(_table(("", "picture", "", "answer", "then"), rows), note)
+    return _joined(_table(("", "image", "", "answer", "then"), rows), note)
 
 
 def comparison(verdict: str, tables: Sequence[Sequence[Sequence[str]]], notes: Sequence[str]) -> str:
@@ -188,7 +188,7 @@ def check(record: Mapping[str, Any]) -> str:
         example = " and ".join(short(name, 60) for name in item["pictures"]) or short(item["note"], 60)
         rows.append((each["severity"], plain(each["text"]), example, plain(each["advice"])))
     said = ", ".join(count(counts[f"{severity}s"], severity) for severity in ("error", "warning", "note"))
-    head = f"{short(record['name'])}: {counts['pictures']:,} pictures in {counts['classes']:,} classes; {said}"
+    head = f"{short(record['name'])}: {counts['pictures']:,} images in {counts['classes']:,} classes; {said}"
     table = _table(("", "finding", "for example", "what to do"), rows, "findings") if rows else "Nothing was found."
     return _joined(Markup("<p><b>{}</b></p>").format(head), table)
 
@@ -215,7 +215,7 @@ def dataset(
         rows.append((drawn, short(class_name), *numbers))
     more = f"and {len(classes) - ROWS:,} more classes. " if len(classes) > ROWS else ""
     head = Markup("<p><b>{}</b>: {}, {} classes. {}.</p>").format(
-        short(name), count(len(labels), "picture"), f"{len(classes):,}", plain(provenance)
+        short(name), count(len(labels), "image"), f"{len(classes):,}", plain(provenance)
     )
     titles = "", "class", *(part or "not split yet" for part in present)
     return _joined(head, _table(titles, rows), Markup("<p>{}</p>").format(more) if more else "")
@@ -240,7 +240,7 @@ def work(
         what, done, total = bar
         value = Markup(' value="{}" max="{}"').format(done, total) if total else ""
         head = Markup("<p>{} <progress{}></progress> {}</p>").format(plain(what), value, text)
-    titles = "epoch", "loss", "accuracy", "validation loss", "validation accuracy", "pictures a second", "time"
+    titles = "epoch", "loss", "accuracy", "validation loss", "validation accuracy", "images a second", "time"
     rows = [
         (
             f"{row['epoch']} of {row['epochs']}",
@@ -276,7 +276,7 @@ def work_text(history: Sequence[Mapping[str, Any]], notes: Sequence[str]) -> str
 
 
 def training_curves(history: Sequence[Mapping[str, Any]]) -> Markup:
-    """Return accuracy and loss over the epochs as two embedded pictures; nothing before the first epoch."""
+    """Return accuracy and loss over the epochs as two embedded images; nothing before the first epoch."""
     if not history:
         return Markup("")
     epochs = [row["epoch"] for row in history]
@@ -333,15 +333,15 @@ def _figure(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def _thumbnail(picture: ImageSource | None, side: int = THUMBNAIL) -> Markup:
-    """Return a small picture, or nothing where it cannot be read any more."""
-    if picture is None:
+def _thumbnail(image: ImageSource | None, side: int = THUMBNAIL) -> Markup:
+    """Return a small image, or nothing where it cannot be read any more."""
+    if image is None:
         return Markup("")
     try:
-        if not isinstance(picture, np.ndarray):  # an array as it is: enlarging it would cost bytes and show no more
-            picture = decode.load(picture, side)
-        content = decode.thumbnail(picture, side)
-    except (PictureError, OSError):
+        if not isinstance(image, np.ndarray):  # an array as it is: enlarging it would cost bytes and show no more
+            image = decode.load(image, side)
+        content = decode.thumbnail(image, side)
+    except (ImageError, OSError):
         return Markup("")
     source = base64.b64encode(content).decode()
     return Markup('<img width="{0}" height="{0}" alt="" src="data:image/webp;base64,{1}">').format(side, source)

@@ -112,7 +112,7 @@ class NotebookReporter(Reporter):
         # The bar is that of all epochs: how much of the whole is done is what one waits for.
         done = (facts["epoch"] - 1) * facts["steps"] + facts["step"]
         self._bar = f"epoch {facts['epoch']} of {facts['epochs']}", done, facts["epochs"] * facts["steps"]
-        self._text = f"loss {facts['loss']:.3f}, {facts['accuracy']:.1%}, {facts['images_per_second']:,.0f} pictures/s"
+        self._text = f"loss {facts['loss']:.3f}, {facts['accuracy']:.1%}, {facts['images_per_second']:,.0f} images/s"
         if facts["seconds_left"] is not None:
             self._text += f", {duration(facts['seconds_left'])} left"
         self._draw()

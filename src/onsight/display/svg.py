@@ -70,7 +70,7 @@ def curves(epochs: Sequence[float], series: Sequence[dict[str, Any]], title: str
 def reliability(bins: Sequence[dict[str, Any]], n: int, title: str) -> Markup:
     """Draw how often answers of each probability are right: bars, against marks where they should end.
 
-    `bins` as `metrics.calibration` returns them, of `n` pictures in all; bars that hold fewer are paler.
+    `bins` as `metrics.calibration` returns them, of `n` images in all; bars that hold fewer are paler.
     """
     frame = Frame(0, 100, 0, 100)
     parts = [_grid(frame, range(0, 101, 20), range(0, 101, 20), "probability of the answer (%)", "right (%)")]
@@ -79,9 +79,7 @@ def reliability(bins: Sequence[dict[str, Any]], n: int, title: str) -> Markup:
             continue
         left, wide = frame.x(100 * each["low"]) + 1, frame.x(100 * each["high"]) - frame.x(100 * each["low"]) - 2
         top, mark = frame.y(100 * each["accuracy"]), frame.y(100 * each["confidence"])
-        told = (
-            f"{each['count']:,} pictures: {100 * each['confidence']:.1f} % sure, {100 * each['accuracy']:.1f} % right"
-        )
+        told = f"{each['count']:,} images: {100 * each['confidence']:.1f} % sure, {100 * each['accuracy']:.1f} % right"
         parts.append(
             Markup(
                 '<rect class="bar" x="{:.2f}" y="{:.2f}" width="{:.2f}" height="{:.2f}" fill-opacity="{:.2f}">'
@@ -95,7 +93,7 @@ def reliability(bins: Sequence[dict[str, Any]], n: int, title: str) -> Markup:
 
 
 def coverage(points: Sequence[dict[str, float]], title: str, threshold: float | None = None) -> Markup:
-    """Draw the accuracy of the surest pictures over how many of them are answered; a ring where `threshold` cuts.
+    """Draw the accuracy of the surest images over how many of them are answered; a ring where `threshold` cuts.
 
     `points` as `metrics.coverage_curve` returns them.
     """
@@ -103,7 +101,7 @@ def coverage(points: Sequence[dict[str, float]], title: str, threshold: float | 
     y_ticks = ticks(min(y for _, y in shown), 100)
     frame = Frame(0, 100, min(y_ticks[0], *(y for _, y in shown)), 100)
     parts = [
-        _grid(frame, range(0, 101, 20), y_ticks, "pictures answered, surest first (%)", "right (%)"),
+        _grid(frame, range(0, 101, 20), y_ticks, "images answered, surest first (%)", "right (%)"),
         _line(frame, shown, "first"),
     ]
     if threshold is not None:
@@ -115,7 +113,7 @@ def coverage(points: Sequence[dict[str, float]], title: str, threshold: float | 
 
 
 def severities(values: Sequence[float], clean: float, title: str) -> Markup:
-    """Draw the accuracy at the five severities of a corruption, against that on clean pictures, in a small frame."""
+    """Draw the accuracy at the five severities of a corruption, against that on clean images, in a small frame."""
     frame = Frame(0, len(values), 0, 100, left=4, right=146, top=6, bottom=86)
     points = list(enumerate([100 * clean, *(100 * value for value in values)]))
     parts = [
@@ -128,7 +126,7 @@ def severities(values: Sequence[float], clean: float, title: str) -> Markup:
 
 
 def as_file(chart: Markup, style: str) -> str:
-    """Return a chart as an SVG file with a style of its own, to be embedded as a picture; its legend is left out."""
+    """Return a chart as an SVG file with a style of its own, to be embedded as an image; its legend is left out."""
     before, mark, drawing = str(chart).rpartition('<svg viewBox="')
     opening, _, content = drawing.partition(">")
     return (

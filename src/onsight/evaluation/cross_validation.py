@@ -1,4 +1,4 @@
-"""Out-of-fold predictions: what models that were not trained on a training picture say about it."""
+"""Out-of-fold predictions: what models that were not trained on a training image say about it."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ AS_FOLDS = 2**63  # added to the seed: no seed of a split is as large, so folds 
 def predict_out_of_fold(
     run: Run, dataset: Dataset, pixels: Pixels, folds: int, batch_size: int, show: Reporter
 ) -> None:
-    """Write evaluations/folds/predictions.csv: held-out probabilities of a run's training and validation pictures.
+    """Write evaluations/folds/predictions.csv: held-out probabilities of a run's training and validation images.
 
-    The training pictures are divided in `folds`; for each a model is trained by the run's own spec on the others, and
-    validated as the run's was. The validation pictures are answered by the run's own model, which never trained on
+    The training images are divided in `folds`; for each a model is trained by the run's own spec on the others, and
+    validated as the run's was. The validation images are answered by the run's own model, which never trained on
     them. That costs about folds - 1 times the run's training. The models lie in folds/ while they are made, each a run
     of its own, so that after an interruption the same command goes on; they are removed in the end.
 
@@ -44,7 +44,7 @@ def predict_out_of_fold(
     fold = assign(pixels.hashes[training], dataset.labels[training], folds, spec.seed)
     spent = sum(row.get("seconds") or 0.0 for row in run.history())
     show.note(
-        f"folds            {folds} trainings on {round(100 - 100 / folds)} % of {len(training):,} pictures each: about "
+        f"folds            {folds} trainings on {round(100 - 100 / folds)} % of {len(training):,} images each: about "
         f"{folds - 1} times the run's own training, {duration((folds - 1) * spent)} at its speed"
     )
     scores = np.zeros((len(dataset), len(run.classes)), np.float32)
@@ -80,24 +80,24 @@ def check_folds(run: Run, dataset: Dataset, pixels: Pixels, folds: int) -> None:
     """Raise, before anything is scored, where `predict_out_of_fold` could not work.
 
     Raises:
-        RunError: the run learned from another one, which knows all training pictures.
-        SpecError: there are fewer different training pictures than folds.
-        DataError: the pictures are gone or have changed.
+        RunError: the run learned from another one, which knows all training images.
+        SpecError: there are fewer different training images than folds.
+        DataError: the images are gone or have changed.
     """
     run.require_network()
     if teacher := run.record.get("teacher"):
         raise RunError(
-            f"{run.name} learned from the answers of {teacher['run']}, which was trained on all training pictures: "
+            f"{run.name} learned from the answers of {teacher['run']}, which was trained on all training images: "
             "none can be held out. Ask that run for --folds."
         )
     parts = recorded_parts(run.dataset, dataset, pixels.hashes, ("train", "validation"))
     different = len(np.unique(pixels.hashes[parts == "train"]))
     if folds > different:
-        raise SpecError(f"--folds {folds} leaves some without a picture: there are {different:,} to train on.")
+        raise SpecError(f"--folds {folds} leaves some without an image: there are {different:,} to train on.")
 
 
 def assign(hashes: np.ndarray, labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
-    """Return (n,) the fold of each picture: by content, so that copies stay together, and each class dealt out evenly.
+    """Return (n,) the fold of each image: by content, so that copies stay together, and each class dealt out evenly.
 
     A copy in another fold would be learned with its label, and a wrong label on both would look right.
     """

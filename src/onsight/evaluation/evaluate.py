@@ -34,9 +34,9 @@ from onsight.reporting.report import report
 from onsight.runs.run import Run, open_run
 from onsight.spec import TrainSpec
 
-SHOWN = 32  # sample pictures
+SHOWN = 32  # sample images
 EXAMPLES = 12  # predictions and mistakes shown with their probabilities
-FAR_OFF = ("digits", "toy")  # pictures of other things, always at hand: the first whose classes the run does not know
+FAR_OFF = ("digits", "toy")  # images of other things, always at hand: the first whose classes the run does not know
 
 
 class Scored(NamedTuple):
@@ -61,7 +61,7 @@ class Evaluation:
     """What one evaluation found.
 
     Attributes:
-        folder: holds predictions.csv, metrics.json and the pictures.
+        folder: holds predictions.csv, metrics.json and the images.
         metrics: the content of metrics.json.
     """
 
@@ -95,27 +95,27 @@ def evaluate(
     engine: EngineName = "auto",
     reporter: Reporter | None = None,
 ) -> Evaluation:
-    """Score a finished run on its test pictures, or on other data, and write predictions, metrics, pictures, report.
+    """Score a finished run on its test images, or on other data, and write predictions, metrics, plots, report.
 
-    Where the model has a threshold, metrics.json says too how many far-off pictures it catches.
+    Where the model has a threshold, metrics.json says too how many far-off images it catches.
 
     Args:
         run: the run, its folder, or `latest`.
         data: other data, with (some of) the same classes: its test part, or all of it where it has none. Where it turns
-            out to be the run's own, moved or renamed, only the run's test pictures count.
+            out to be the run's own, moved or renamed, only the run's test images count.
         data_dir: where the named data set lies, if it has moved.
-        folds: train so many models on the rest of the training pictures to look for wrong labels in these too; 0: not.
+        folds: train so many models on the rest of the training images to look for wrong labels in these too; 0: not.
         slices_file: a CSV with the column path and others of the user's, to report the accuracy by; see `slices`.
-        robustness: measure the accuracy on corrupted pictures too, for robustness.json: 75 times the work.
-        quick: of that, on a tenth of the pictures.
-        tta: score with test-time augmentation too, three views of each picture and their mirrors: a figure of its own.
-        batch_size: pictures a step; changes speed only.
+        robustness: measure the accuracy on corrupted images too, for robustness.json: 75 times the work.
+        quick: of that, on a tenth of the images.
+        tta: score with test-time augmentation too, three views of each image and their mirrors: a figure of its own.
+        batch_size: images a step; changes speed only.
         engine: what computes: "litert" (no framework is imported), "keras", or "auto": LiteRT where it can be had.
         reporter: where progress goes.
 
     Raises:
         SpecError: one fold, or folds of other data, or `quick` without `robustness`.
-        RunError: there is no such run, or it is not finished, or its test pictures are gone.
+        RunError: there is no such run, or it is not finished, or its test images are gone.
         DataError: the other data has classes that the run does not know, or nothing to test on, or the CSV fits none.
     """
     if quick and not robustness:
@@ -123,7 +123,7 @@ def evaluate(
     run = open_run(run)
     run.require_trained()
     if folds == 1 or folds < 0:
-        raise SpecError(f"folds={folds} leaves no picture out; expected 0, or 2 and more, such as 5.")
+        raise SpecError(f"folds={folds} leaves no image out; expected 0, or 2 and more, such as 5.")
     with reporter or make_reporter() as show:
         spec = TrainSpec.recorded(run.spec)
         dataset = load_dataset(data or spec.data, data_dir or (None if data else spec.data_dir), show.work)
@@ -133,14 +133,14 @@ def evaluate(
         if folds:
             if name != "test":
                 raise SpecError(
-                    "--folds looks at the run's own training pictures, and --data names others: leave one out."
+                    "--folds looks at the run's own training images, and --data names others: leave one out."
                 )
             from onsight.evaluation.cross_validation import check_folds  # here: it trains
 
             check_folds(run, dataset, pixels, folds)
         index = np.setdiff1d(np.flatnonzero(parts == "test"), list(pixels.broken))
         if not len(index):
-            raise DataError(f"{dataset.name} has no readable test pictures.")
+            raise DataError(f"{dataset.name} has no readable test images.")
         names = [dataset.names[i] for i in index.tolist()]
         columns = slices.read_columns(slices_file, names) if slices_file else {}
         engine_ = open_engine(run, engine)
@@ -200,7 +200,7 @@ def evaluate(
 def look_for_label_errors(
     run: Run, folder: Path, dataset: Dataset, pixels: Pixels, folds: int, batch_size: int, show: Reporter
 ) -> None:
-    """Write label_errors.json: suspects among what was scored, and among training pictures that folds have scored."""
+    """Write label_errors.json: suspects among what was scored, and among training images that folds have scored."""
     if folds:
         from onsight.evaluation.cross_validation import predict_out_of_fold  # here: it trains
 
@@ -218,7 +218,7 @@ def look_for_label_errors(
 
 
 def findings(evaluation: Evaluation) -> list[str]:
-    """Return in plain sentences what an evaluation found about the threshold and about corrupted pictures."""
+    """Return in plain sentences what an evaluation found about the threshold and about corrupted images."""
     found, sentences, percent = evaluation.metrics, [], text.percent
     if tta := found.get("tta"):
         low, high = (text.percent_number(end) for end in tta["accuracy_interval"])
@@ -230,20 +230,20 @@ def findings(evaluation: Evaluation) -> list[str]:
         low, high = (text.percent_number(end) for end in limit["accuracy_interval"] or (0, 1))
         sentences.append(
             f"Below a probability of {limit['value']:.3f} it says unsure. It answers "
-            f"{percent(limit['coverage'])} of the pictures, {percent(limit['accuracy'])} of those right "
+            f"{percent(limit['coverage'])} of the images, {percent(limit['accuracy'])} of those right "
             f"(95 %: {low} to {high})."
         )
         if far := found.get("far_off"):
             sentences.append(
-                f"Pictures of something else are only partly caught: of {far['n']:,} {far['data']} pictures, none of "
+                f"Images of something else are only partly caught: of {far['n']:,} {far['data']} images, none of "
                 f"which it can know, {percent(far['unsure'])} are called unsure."
             )
     with contextlib.suppress(FileNotFoundError):
         robust = json.loads((evaluation.folder / "robustness.json").read_text("utf-8"))
         name, severity, accuracy = robust["worst"]
         sentences.append(
-            f"Under corruptions ({robust['title']}, {robust['n']:,} pictures) {percent(robust['mean'])} right on "
-            f"average, against {percent(robust['clean'])} of the same pictures as they are; worst is "
+            f"Under corruptions ({robust['title']}, {robust['n']:,} images) {percent(robust['mean'])} right on "
+            f"average, against {percent(robust['clean'])} of the same images as they are; worst is "
             f"{name.replace('_', ' ')} at severity {severity} with {percent(accuracy)}."
         )
     return sentences
@@ -254,8 +254,8 @@ def parts_to_score(
 ) -> tuple[str, np.ndarray, bool]:
     """Return the evaluation's name, (n,) the parts, of which "test" is scored, and whether the data is the run's own.
 
-    The run's test pictures, where they are in the data, perhaps moved. Else it is other data, or the run's own with
-    test pictures that have changed since or were added: told by its place, or by all training pictures being there.
+    The run's test images, where they are in the data, perhaps moved. Else it is other data, or the run's own with
+    test images that have changed since or were added: told by its place, or by all training images being there.
     Of that, none is scored whose name the run learned from or was judged by.
     """
     split = run.dataset["split"]
@@ -264,7 +264,7 @@ def parts_to_score(
             return "test", recorded_parts(run.dataset, dataset, pixels.hashes, ["test"]), True
         except DataError as error:
             if data is None:
-                raise DataError(f"{error} To score the pictures that are there now: --data FOLDER.") from None
+                raise DataError(f"{error} To score the images that are there now: --data FOLDER.") from None
     own = run.spec["data"] in (str(data), os.path.realpath(expanded(str(data))))
     with contextlib.suppress(DataError):
         own = own or bool(recorded_parts(run.dataset, dataset, pixels.hashes, ["train"]).any())
@@ -273,7 +273,7 @@ def parts_to_score(
         known = {*split["train"], *split["validation"]}
         learned = np.array([name in known for name in dataset.names]) & (parts == "test")
         parts = np.where(learned, "", parts)
-        show.note(f"left out         {int(learned.sum()):,} pictures that {run.name} was trained or judged on")
+        show.note(f"left out         {int(learned.sum()):,} images that {run.name} was trained or judged on")
     return f"{dataset.name}-{dataset.fingerprint[:8]}", parts, own
 
 
@@ -324,9 +324,9 @@ def trust(labels: np.ndarray, scores: np.ndarray, description: ModelDescription)
 
 
 def far_off(answer: Answer, run: Run, image_size: int, threshold: float, show: Reporter) -> dict[str, Any] | None:
-    """Return which share of pictures of something else the model calls unsure: data, n, unsure.
+    """Return which share of images of something else the model calls unsure: data, n, unsure.
 
-    It should be all of them. It is not: a network can be sure of a picture that is unlike all that it has seen.
+    It should be all of them. It is not: a network can be sure of an image that is unlike all that it has seen.
     """
     for name in FAR_OFF:
         other = load_dataset(name)
@@ -345,11 +345,11 @@ def forget(path: Path, description: ModelDescription) -> None:
 
 
 def draw(scored: Scored, found: dict[str, Any]) -> None:
-    """Write the pictures of an evaluation: samples, confusion matrix, predictions, and the surest mistakes."""
+    """Write the images of an evaluation: samples, confusion matrix, predictions, and the surest mistakes."""
     folder, _, images, index, labels, scores, classes = scored
     chosen = np.random.default_rng(0).permutation(len(index))[:SHOWN]
     shown = images[index[chosen]]
-    plot_style.save(plots.sample_pictures(shown, [classes[i] for i in labels[chosen]]), folder / "samples.png")
+    plot_style.save(plots.sample_images(shown, [classes[i] for i in labels[chosen]]), folder / "samples.png")
     plot_style.save(plots.confusion_matrix(np.array(found["confusion"]), classes), folder / "confusion.png")
     for name, picked in (("predictions", chosen[:EXAMPLES]), ("mistakes", scored.mistakes(EXAMPLES))):
         if len(picked):

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
     from onsight.inference.engines import Answer, EngineName
     from onsight.runs.run import Run
-TILE = 112  # pixels a side of the pictures that are written beside an evaluation
+TILE = 112  # pixels a side of the images that are written beside an evaluation
 WORST = 24  # mistakes explained beside an evaluation
-MOST = 32  # pictures explained by one command
+MOST = 32  # images explained by one command
 
 
 def explain_mistakes(
     folder: Path,
-    pictures: np.ndarray,
+    images: np.ndarray,
     labels: np.ndarray,
     scores: np.ndarray,
     names: Sequence[str],
@@ -37,12 +37,12 @@ def explain_mistakes(
     """Write `heatmaps/` into an evaluation's folder: its surest mistakes, each with the heat of answer and of truth.
 
     `index.json` has {"method", "mistakes": [{"file", "path", "label", "predicted", "probability",
-    "probability_of_label"}]}, labels as indices; each JPEG holds three squares side by side: the picture, what spoke
+    "probability_of_label"}]}, labels as indices; each JPEG holds three squares side by side: the image, what spoke
     for the answer, what spoke for the true class.
 
     Args:
         folder: of the evaluation.
-        pictures: (n, H, W, 3) uint8, the wrongly answered, surest first.
+        images: (n, H, W, 3) uint8, the wrongly answered, surest first.
         labels: (n,) true classes.
         scores: (n, classes) probabilities.
         names: n paths.
@@ -55,11 +55,11 @@ def explain_mistakes(
         old.unlink()
     predicted = scores.argmax(axis=1)
     method, mistakes = "none", []
-    if len(pictures):
-        twice = np.concatenate([pictures, pictures])
+    if len(images):
+        twice = np.concatenate([images, images])
         maps, method = heat_maps(twice, np.concatenate([predicted, labels]), answer, model)
-        for i, (picture, said, true) in enumerate(zip(pictures, *np.split(maps, 2), strict=True)):
-            tiles = [enlarge(picture, TILE), overlay(picture, said, TILE), overlay(picture, true, TILE)]
+        for i, (image, said, true) in enumerate(zip(images, *np.split(maps, 2), strict=True)):
+            tiles = [enlarge(image, TILE), overlay(image, said, TILE), overlay(image, true, TILE)]
             file = f"{i + 1:02d}.jpg"
             write_atomic(into / file, jpeg(np.concatenate(tiles, axis=1)))
             mistakes.append(
@@ -76,7 +76,7 @@ def explain_mistakes(
 
 
 def explain(run: Any, sources: Sequence[Any], path: Path, top: int = 3, engine: EngineName = "auto") -> str:
-    """Draw pictures with their heat maps and likeliest classes into `path` (.png or .svg); return the method's name.
+    """Draw images with their heat maps and likeliest classes into `path` (.png or .svg); return the method's name.
 
     Args:
         run: the run, its folder, or `latest`.
@@ -86,8 +86,8 @@ def explain(run: Any, sources: Sequence[Any], path: Path, top: int = 3, engine: 
         engine: what answers; the heat maps are Keras' where it can be had, except for "litert".
 
     Raises:
-        SpecError: `path` ends in something else, or there are more than 32 pictures.
-        PictureError: a picture cannot be read.
+        SpecError: `path` ends in something else, or there are more than 32 images.
+        ImageError: an image cannot be read.
     """
     from onsight.reporting import plot_style
 
@@ -98,7 +98,7 @@ def explain(run: Any, sources: Sequence[Any], path: Path, top: int = 3, engine: 
 
 
 def check_drawing(sources: Sequence[Any], path: Path) -> None:
-    """Raise SpecError, before anything is computed, where `explain` would for the file or so many pictures."""
+    """Raise SpecError, before anything is computed, where `explain` would for the file or so many images."""
     if path.suffix.lower() not in (".png", ".svg"):
         raise SpecError(f"--explain writes .png or .svg, not '{path.name}'.")
     check_target(path)
@@ -106,17 +106,17 @@ def check_drawing(sources: Sequence[Any], path: Path) -> None:
 
 
 def few(sources: Sequence[Any]) -> list[tuple[str, Any]]:
-    """Return the pictures of what `predict` takes with their names; raise SpecError for more than 32."""
+    """Return the images of what `predict` takes with their names; raise SpecError for more than 32."""
     from onsight.inference.predict import expand
 
     chosen = list(itertools.islice(expand(sources), MOST + 1))
     if len(chosen) > MOST:
-        raise SpecError(f"--explain draws at most {MOST} pictures, and more were given.")
+        raise SpecError(f"--explain draws at most {MOST} images, and more were given.")
     return chosen
 
 
 def draw(run: Any, sources: Sequence[Any], top: int = 3, engine: EngineName = "auto") -> tuple[Figure, str]:
-    """Return a figure of pictures with their heat maps and likeliest classes, and the method's name.
+    """Return a figure of images with their heat maps and likeliest classes, and the method's name.
 
     Args:
         run: the run, its folder, or `latest`.
@@ -125,10 +125,10 @@ def draw(run: Any, sources: Sequence[Any], top: int = 3, engine: EngineName = "a
         engine: what answers; the heat maps are Keras' where it can be had, except for "litert".
 
     Raises:
-        SpecError: there are more than 32 pictures.
-        PictureError: a picture cannot be read.
+        SpecError: there are more than 32 images.
+        ImageError: an image cannot be read.
     """
-    from onsight.core.errors import PictureError
+    from onsight.core.errors import ImageError
     from onsight.imaging import decode
     from onsight.inference.engines import open_engine
     from onsight.reporting import plots
@@ -138,18 +138,18 @@ def draw(run: Any, sources: Sequence[Any], top: int = 3, engine: EngineName = "a
     opened = open_run(run)
     answering, model = open_engine(opened, engine), None if engine == "litert" else keras_model(opened)
     size = answering.size
-    pictures = np.empty((len(chosen), size, size, 3), np.uint8)
+    images = np.empty((len(chosen), size, size, 3), np.uint8)
     for number, (name, source) in enumerate(chosen):
         try:
-            pictures[number] = decode.load(source, size)
-        except PictureError as error:
-            raise PictureError(f"{name}: {error}") from None
-    scores = answering.probabilities(pictures)
-    maps, method = heat_maps(pictures, scores.argmax(axis=1), answering.probabilities, model)
+            images[number] = decode.load(source, size)
+        except ImageError as error:
+            raise ImageError(f"{name}: {error}") from None
+    scores = answering.probabilities(images)
+    maps, method = heat_maps(images, scores.argmax(axis=1), answering.probabilities, model)
     side = max(224, size)
     figure = plots.explanations(
-        [enlarge(picture, side) for picture in pictures],
-        [overlay(picture, heat, side) for picture, heat in zip(pictures, maps, strict=True)],
+        [enlarge(image, side) for image in images],
+        [overlay(image, heat, side) for image, heat in zip(images, maps, strict=True)],
         [Path(name).name for name, _ in chosen],
         scores,
         opened.classes,

@@ -1,9 +1,9 @@
 """Labels that are probably wrong: the confident joint of held-out probabilities. NumPy only.
 
 Northcutt, Jiang, Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels" (J. Artificial
-Intelligence Research 70): a picture counts as class j where the model gives j at least the probability that it gives,
-on average, to the pictures labelled j. Those that count as another class than their label says are suspects. The
-probabilities must come from a model that was not trained on the picture: one learned by heart is never suspected.
+Intelligence Research 70): an image counts as class j where the model gives j at least the probability that it gives,
+on average, to the images labelled j. Those that count as another class than their label says are suspects. The
+probabilities must come from a model that was not trained on the image: one learned by heart is never suspected.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ SHOWN = 60  # thumbnails
 
 
 class Suspects(NamedTuple):
-    """Pictures whose labels are probably wrong, the likeliest first."""
+    """Images whose labels are probably wrong, the likeliest first."""
 
-    pictures: np.ndarray  # (k,) int64: which of the n
+    images: np.ndarray  # (k,) int64: which of the n
     suggested: np.ndarray  # (k,) int64: the class that they count as
 
 
 def find_suspects(labels: np.ndarray, probabilities: np.ndarray) -> Suspects:
-    """Return the suspects among n pictures with `labels` (n,) int and held-out `probabilities` (n, C).
+    """Return the suspects among n images with `labels` (n,) int and held-out `probabilities` (n, C).
 
-    A picture whose own label is the model's first choice is none, whatever it counts as. They are ranked by their
+    An image whose own label is the model's first choice is none, whatever it counts as. They are ranked by their
     normalised margin, the probability of the label less the largest other one (the paper's appendix).
     """
     counted = count_as(labels, probabilities)
@@ -50,39 +50,39 @@ def find_suspects(labels: np.ndarray, probabilities: np.ndarray) -> Suspects:
 
 
 def count_as(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Return (n,) the class that each picture counts as, -1 where none reaches its threshold; of several the likeliest.
+    """Return (n,) the class that each image counts as, -1 where none reaches its threshold; of several the likeliest.
 
-    The threshold of a class is the mean probability that pictures with its label give it; a class without pictures has
+    The threshold of a class is the mean probability that images with its label give it; a class without images has
     none, and nothing counts as it.
     """
     present = np.bincount(labels, minlength=probabilities.shape[1])
     sums = np.bincount(labels, probabilities[np.arange(len(labels)), labels], minlength=len(present))
     thresholds = np.divide(sums, present, out=np.full(len(present), np.inf), where=present > 0)
-    # Equal up to rounding counts as reached, as where a model gives every picture of a class the same.
+    # Equal up to rounding counts as reached, as where a model gives every image of a class the same.
     reached = np.where(probabilities >= thresholds - 1e-6, probabilities, -1.0)
     return np.where(reached.max(axis=1) >= 0, reached.argmax(axis=1), -1)
 
 
 def write(
-    folder: Path, tables: Sequence[tuple[Predictions, Sequence[str]]], names: Sequence[str], pictures: np.ndarray
+    folder: Path, tables: Sequence[tuple[Predictions, Sequence[str]]], names: Sequence[str], images: np.ndarray
 ) -> int:
-    """Write label_errors.json into an evaluation's `folder`, with small pictures; return how many suspects there are.
+    """Write label_errors.json into an evaluation's `folder`, with small images; return how many suspects there are.
 
     Each table is searched alone, because another model answered; the suspects are then ranked together. The file has
-    `method`, `checked` (pictures), and `suspects`: path, part, label, suggested, probability_of_label,
+    `method`, `checked` (images), and `suspects`: path, part, label, suggested, probability_of_label,
     probability_of_suggested, and for the first 60 `thumbnail`, a WebP file's path below the folder.
 
     Args:
         folder: of the evaluation.
-        tables: held-out predictions, and the part of the data set that each picture is in.
-        names: of all pictures of the data set.
-        pictures: (len(names), H, W, 3) uint8.
+        tables: held-out predictions, and the part of the data set that each image is in.
+        names: of all images of the data set.
+        images: (len(names), H, W, 3) uint8.
     """
     suspects: list[dict[str, Any]] = []
     index = {name: i for i, name in enumerate(names)}
     for table, parts in tables:
         found = find_suspects(table.labels, table.probabilities)
-        for i, suggested in zip(found.pictures.tolist(), found.suggested.tolist(), strict=True):
+        for i, suggested in zip(found.images.tolist(), found.suggested.tolist(), strict=True):
             if table.names[i] not in index:  # removed or renamed since folds were predicted: dealt with
                 continue
             label = int(table.labels[i])
@@ -102,7 +102,7 @@ def write(
     place.mkdir()
     for number, each in enumerate(suspects[:SHOWN], start=1):
         each["thumbnail"] = f"label_errors/{number:02}.webp"
-        write_atomic(folder / each["thumbnail"], decode.thumbnail(pictures[index[each["path"]]]))
+        write_atomic(folder / each["thumbnail"], decode.thumbnail(images[index[each["path"]]]))
     checked = sum(len(table.names) for table, _ in tables)
     write_json(folder / "label_errors.json", {"method": METHOD, "checked": checked, "suspects": suspects})
     return len(suspects)

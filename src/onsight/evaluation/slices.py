@@ -1,10 +1,10 @@
-"""Predictions -> accuracy in parts of the pictures: by class, brightness, size, file type and the user's own columns.
+"""Predictions -> accuracy in parts of the images: by class, brightness, size, file type and the user's own columns.
 
 Many small slices invite false alarms: of a hundred that are no different, five lie outside their 95 % interval, and the
 smallest lie farthest out. So slices are ordered by an upper bound, "at best so good", that is exact for the smallest
 (Clopper and Pearson 1934) and widened for the number of slices (Bonferroni); one counts as worse than the rest only
-where that bound lies below the lower one of all other pictures. (Wilson's bounds, which are shown, are too tight for
-this: among 100 alike slices of 10 to 50 pictures at 99 % accuracy they accused one in 19 of 200 trials.)
+where that bound lies below the lower one of all other images. (Wilson's bounds, which are shown, are too tight for
+this: among 100 alike slices of 10 to 50 images at 99 % accuracy they accused one in 19 of 200 trials.)
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from onsight.core.errors import DataError, PictureError
+from onsight.core.errors import DataError, ImageError
 from onsight.data.dataset import Dataset
 
 FIFTHS = ("darkest fifth", "second darkest fifth", "middle fifth", "second brightest fifth", "brightest fifth")
@@ -89,26 +89,26 @@ def wilson_bounds(correct: np.ndarray, n: np.ndarray, confidence: float = 0.95) 
     return np.maximum(0, (middle - half) / (1 + z**2 / n)), np.minimum(1, (middle + half) / (1 + z**2 / n))
 
 
-def describe(dataset: Dataset, index: np.ndarray, labels: Sequence[str], pictures: np.ndarray) -> Columns:
-    """Return the columns that need no file of the user's, for the pictures in `index`.
+def describe(dataset: Dataset, index: np.ndarray, labels: Sequence[str], images: np.ndarray) -> Columns:
+    """Return the columns that need no file of the user's, for the images in `index`.
 
     Args:
         dataset: where they are from; original sizes and types are known where it comes as files.
         index: (n,) which of it.
         labels: n class names.
-        pictures: (all, H, W, 3) uint8, as the network sees them.
+        images: (all, H, W, 3) uint8, as the network sees them.
     """
-    columns: Columns = {"class": list(labels), "brightness": brightness(pictures, index)}
+    columns: Columns = {"class": list(labels), "brightness": brightness(images, index)}
     if dataset.reader is not None:
         columns["original size"] = [size(dataset, position) for position in index.tolist()]
         columns["file type"] = [kind(dataset.names[position]) for position in index.tolist()]
     return columns
 
 
-def brightness(pictures: np.ndarray, index: np.ndarray) -> list[str]:
-    """Return which fifth each picture is in by its mean luma (Rec. 601); equally bright ones are in the same."""
+def brightness(images: np.ndarray, index: np.ndarray) -> list[str]:
+    """Return which fifth each image is in by its mean luma (Rec. 601); equally bright ones are in the same."""
     step = 1024
-    parts = [pictures[index[start : start + step]].mean(axis=(1, 2)) for start in range(0, len(index), step)]
+    parts = [images[index[start : start + step]].mean(axis=(1, 2)) for start in range(0, len(index), step)]
     luma = np.concatenate(parts) @ np.array([0.299, 0.587, 0.114])
     return [FIFTHS[fifth] for fifth in _fifths(luma)]
 
@@ -119,7 +119,7 @@ def size(dataset: Dataset, position: int) -> str:
 
     try:
         side = decode.shorter_side(dataset.read(position))
-    except PictureError:
+    except ImageError:
         return ""
     at = int(np.searchsorted(SIDES, side))
     if at == len(SIDES):
@@ -134,17 +134,17 @@ def kind(name: str) -> str:
 
 
 def read_columns(path: Path, names: Sequence[str]) -> Columns:
-    """Return the user's own columns of a CSV, in the order of `names`, "" where it does not mention a picture.
+    """Return the user's own columns of a CSV, in the order of `names`, "" where it does not mention an image.
 
     The CSV has a column `path`, written as in predictions.csv or, where that has absolute paths, relative to the CSV's
     own folder; every other column is one to slice by. One of more than twelve different numbers is cut into fifths.
 
     Args:
         path: of the CSV; UTF-8.
-        names: n names of pictures.
+        names: n names of images.
 
     Raises:
-        DataError: it cannot be read, has no such columns, names none of the pictures or has too many different texts.
+        DataError: it cannot be read, has no such columns, names none of the images or has too many different texts.
     """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
@@ -168,8 +168,8 @@ def read_columns(path: Path, names: Sequence[str]) -> Columns:
     found = [known.get(_plain_path(name)) or known.get(_relative(name, path)) for name in names]
     if not any(found):
         raise DataError(
-            f"{path} names none of the {len(names):,} pictures. Its first path is '{next(iter(known), '')}'; "
-            f"one of the pictures' is '{names[0]}'. Write them as predictions.csv does."
+            f"{path} names none of the {len(names):,} images. Its first path is '{next(iter(known), '')}'; "
+            f"one of the images' is '{names[0]}'. Write them as predictions.csv does."
         )
     columns = {}
     for i, name in enumerate(header):
@@ -214,7 +214,7 @@ def _plain_path(name: str) -> str:
 
 
 def _relative(name: str, path: Path) -> str:
-    """Return a picture's absolute name as the CSV beside it would write it."""
+    """Return an image's absolute name as the CSV beside it would write it."""
     try:
         return _plain_path(str(Path(name).relative_to(path.resolve().parent)))
     except ValueError:

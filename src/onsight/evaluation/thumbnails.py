@@ -1,6 +1,6 @@
-"""Small pictures of an evaluation, all in one file: what the cells of the report's confusion matrix open.
+"""Small images of an evaluation, all in one file: what the cells of the report's confusion matrix open.
 
-One JPEG with the pictures in rows and columns: 1,547 pictures of CIFAR-10 take 0.75 MB (a PNG 3.4 MB; WebP no less than
+One JPEG with the images in rows and columns: 1,547 images of CIFAR-10 take 0.75 MB (a PNG 3.4 MB; WebP no less than
 JPEG at equal fidelity). `thumbnails.json` says which is which.
 """
 
@@ -18,28 +18,28 @@ from PIL import Image
 from onsight.core.files import write_atomic, write_json
 from onsight.imaging.decode import resize
 
-CELL = 30  # pictures of one true and one predicted class
+CELL = 30  # images of one true and one predicted class
 SIDES = (96, 64, 48, 32)  # pixels a thumbnail may have
 ROOM = 3_000_000  # pixels in all: about 1 MB
-SAMPLES = 32  # pictures by chance, right or wrong
+SAMPLES = 32  # images by chance, right or wrong
 # Of the JPEG, the first whose file is small enough: its quality, and 0 for full resolution of colour, 2 for half.
 QUALITIES = ((88, 0), (75, 0), (60, 2), (30, 2))
 BYTES = 2_500_000
 
 
 def write_thumbnails(
-    folder: Path, pictures: np.ndarray, index: np.ndarray, labels: np.ndarray, scores: np.ndarray, names: Sequence[str]
+    folder: Path, images: np.ndarray, index: np.ndarray, labels: np.ndarray, scores: np.ndarray, names: Sequence[str]
 ) -> None:
     """Write thumbnails.jpg and thumbnails.json into an evaluation's folder.
 
-    Of each pair of true and predicted class at most 30 pictures are kept: of mistakes the surest, of right answers the
+    Of each pair of true and predicted class at most 30 images are kept: of mistakes the surest, of right answers the
     least sure; fewer, and smaller ones, where there are many classes. The JSON has {"side", "columns", "cells", "path",
-    "label", "predicted", "probability", "samples"}: four lists with an item a picture, row by row, of which the first
-    `cells` belong to the cells, and the places of pictures taken by chance, some of which are there for that alone.
+    "label", "predicted", "probability", "samples"}: four lists with an item an image, row by row, of which the first
+    `cells` belong to the cells, and the places of images taken by chance, some of which are there for that alone.
 
     Args:
         folder: of the evaluation.
-        pictures: (all, H, W, 3) uint8.
+        images: (all, H, W, 3) uint8.
         index: (n,) which of them were scored.
         labels: (n,) true classes.
         scores: (n, classes) probabilities.
@@ -47,13 +47,13 @@ def write_thumbnails(
     """
     predicted, sure = scores.argmax(axis=1), scores.max(axis=1)
     samples = np.random.default_rng(0).permutation(len(index))[:SAMPLES]
-    chosen, side = choose(labels, predicted, sure, pictures.shape[1])
+    chosen, side = choose(labels, predicted, sure, images.shape[1])
     places = np.concatenate([chosen, np.setdiff1d(samples, chosen)])
     columns = math.ceil(math.sqrt(len(places)))
     rows = math.ceil(len(places) / columns)
     sheet = np.zeros((rows, columns, side, side, 3), np.uint8)
     for place, at in enumerate(places.tolist()):
-        sheet[divmod(place, columns)] = resize(pictures[index[at]], side)
+        sheet[divmod(place, columns)] = resize(images[index[at]], side)
     found: dict[str, Any] = {
         "side": side,
         "columns": columns,
@@ -74,16 +74,16 @@ def write_thumbnails(
 
 
 def choose(labels: np.ndarray, predicted: np.ndarray, sure: np.ndarray, largest: int) -> tuple[np.ndarray, int]:
-    """Return which pictures become thumbnails, cell after cell, and their side in pixels.
+    """Return which images become thumbnails, cell after cell, and their side in pixels.
 
     Args:
         labels: (n,) true classes.
         predicted: (n,) answers.
         sure: (n,) probabilities of the answers.
-        largest: pixels a side that the pictures have.
+        largest: pixels a side that the images have.
     """
     right = labels == predicted
-    # By true class, by answer, then by what is worth seeing; rank is a picture's place in its cell.
+    # By true class, by answer, then by what is worth seeing; rank is an image's place in its cell.
     order = np.lexsort((np.where(right, sure, -sure), predicted, labels))
     first = np.r_[True, (np.diff(labels[order]) != 0) | (np.diff(predicted[order]) != 0)]
     starts = np.flatnonzero(first)
@@ -94,15 +94,15 @@ def choose(labels: np.ndarray, predicted: np.ndarray, sure: np.ndarray, largest:
             break
     cell = next((limit for limit in range(CELL, 0, -1) if (rank < limit).sum() <= room), 1)
     kept = order[rank < cell]
-    if len(kept) > room:  # hundreds of classes: not even one picture a cell fits, so the surest mistakes come first
+    if len(kept) > room:  # hundreds of classes: not even one image a cell fits, so the surest mistakes come first
         worth = np.lexsort((-sure[kept], right[kept]))[:room]
         kept = kept[np.sort(worth)]
     return kept, side
 
 
-def jpeg(picture: np.ndarray, quality: int = 88, subsampling: int = 0) -> bytes:
+def jpeg(image: np.ndarray, quality: int = 88, subsampling: int = 0) -> bytes:
     """Return (H, W, 3) uint8 as the bytes of a JPEG, by default with the full resolution of colour that tiles need."""
     content = io.BytesIO()
-    # Without `optimize`, for which Pillow's buffer is too small where a picture is noise (OSError).
-    Image.fromarray(picture).save(content, "JPEG", quality=quality, subsampling=subsampling)
+    # Without `optimize`, for which Pillow's buffer is too small where an image is noise (OSError).
+    Image.fromarray(image).save(content, "JPEG", quality=quality, subsampling=subsampling)
     return content.getvalue()

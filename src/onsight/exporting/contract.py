@@ -75,10 +75,10 @@ def readme(run: Run, description: ModelDescription, table: list[dict[str, Any]])
     size, count = description.image_size, len(description.classes)
     parts = [
         f"# {run.name}\n",
-        f"A `{description.model}` that takes uint8 RGB pictures `(batch, {size}, {size}, 3)`, named `image`, and gives "
+        f"A `{description.model}` that takes uint8 RGB images `(batch, {size}, {size}, 3)`, named `image`, and gives "
         f"float32 probabilities `(batch, {count})`, named `probabilities`, in the order of `labels.json`. "
         "Normalisation, temperature and softmax are inside: give it the pixels as they are, the centre square of the "
-        f"picture scaled to {size} x {size}. `contract.json` says so for programs; `vectors/` holds pictures and the "
+        f"image scaled to {size} x {size}. `contract.json` says so for programs; `vectors/` holds images and the "
         "answers that Keras gives for them.\n",
     ]
     if description.threshold is not None:
@@ -102,8 +102,8 @@ def example(name: str, opened: str, within: float) -> str:
     return (
         reader.replace("from collections.abc", "import json\nfrom collections.abc", 1)
         + f'\n\nanswer = open_model("{opened}")\n'
-        'pictures = np.load("vectors/pictures.npy")\n'
-        "found = answer(pictures)\n"
+        'images = np.load("vectors/pictures.npy")\n'
+        "found = answer(images)\n"
         'with open("labels.json", encoding="utf-8") as file:\n'
         "    labels = json.load(file)\n"
         "print(labels[found[0].argmax()], found[0].max())\n"

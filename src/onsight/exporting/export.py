@@ -1,7 +1,7 @@
 """export(run, formats): files for other runtimes, each proven equal to its source or not written.
 
 A file is written beside `export/`, opened by its own runtime in a process that knows nothing of Onsight, asked about
-real and edge pictures, and compared with Keras in float32. Only then does it move in.
+real and edge images, and compared with Keras in float32. Only then does it move in.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from onsight.exporting.contract import checksums, make_contract, read_contract, 
 from onsight.exporting.formats import FORMATS, READERS, check_formats, file_name, write
 from onsight.exporting.judge import MAX_DROP, Precision, Questions, judge
 from onsight.inference.engines import open_engine
-from onsight.inference.parity import TOLERANCE, compare, edge_pictures, spread, why_no_probabilities
+from onsight.inference.parity import TOLERANCE, compare, edge_images, spread, why_no_probabilities
 from onsight.models.model_file import read_description
 from onsight.reporting.report import report
 from onsight.runs.run import Run, open_run, read_object
 
 BATCHES = (1, 7, 32)  # that every file is asked in; those of readers/run.py
-GATE = 256  # real and edge pictures that come first
-CALIBRATION = 512  # training pictures that int8 learns its ranges from
+GATE = 256  # real and edge images that come first
+CALIBRATION = 512  # training images that int8 learns its ranges from
 SPEEDS = ("latency_ms", "latency_p95_ms", "images_per_second")  # measured on one thread and on all
 PATIENCE = 1800  # seconds that a reader may take
 
@@ -51,7 +51,7 @@ def export(
     """Write `formats` into the run's `export/`, with labels, contract, test vectors and README; return their table.
 
     Args:
-        run: the run, its folder, or `latest`; its pictures must still be where they were.
+        run: the run, its folder, or `latest`; its images must still be where they were.
         formats: names of `FORMATS`.
         precision: of the formats that have a choice.
         max_drop: points of validation accuracy that int8 may cost.
@@ -89,7 +89,7 @@ def export(
 
 
 def ask_keras(run: Run, show: Reporter) -> Questions:
-    """Gather the pictures and let Keras answer for them, in float32."""
+    """Gather the images and let Keras answer for them, in float32."""
     from onsight.data.load import load_dataset
     from onsight.data.pixel_cache import load_pixels
     from onsight.data.split import recorded_parts
@@ -103,19 +103,19 @@ def ask_keras(run: Run, show: Reporter) -> Questions:
     train, validation, test = (
         np.setdiff1d(np.flatnonzero(parts == part), list(pixels.broken)) for part in ("train", "validation", "test")
     )
-    edges = edge_pictures(spec.image_size)
+    edges = edge_images(spec.image_size)
     source = validation if len(validation) else train
     real = source[spread(len(source), GATE - len(edges))]
-    pictures = np.concatenate([pixels.images[real], edges, pixels.images[validation], pixels.images[test]])
+    images = np.concatenate([pixels.images[real], edges, pixels.images[validation], pixels.images[test]])
     keras = open_engine(run, "keras")
-    show.note(f"comparing        with {keras.name} in float32 on {len(pictures):,} pictures")
+    show.note(f"comparing        with {keras.name} in float32 on {len(images):,} images")
     if len(test):
         run.log_test_use("export: answers of files compared with Keras', no label read", scored=False)
-    expected = probabilities(keras.probabilities, pictures, np.arange(len(pictures)), 256)
+    expected = probabilities(keras.probabilities, images, np.arange(len(images)), 256)
     start = len(real) + len(edges)
     calibration = pixels.images[train[spread(len(train), CALIBRATION)]]
     within = slice(start, start + len(validation))
-    return Questions(pictures, expected, within, dataset.labels[validation], calibration)
+    return Questions(images, expected, within, dataset.labels[validation], calibration)
 
 
 def make(
@@ -130,11 +130,11 @@ def make(
     show.note(f"writing          {path.name}  ({FORMATS[name].description})")
     write(name, run.model_folder, path, precision, questions.calibration)
     with tempfile.TemporaryDirectory() as scratch:
-        pictures = Path(scratch) / "pictures.npy"
-        np.save(pictures, questions.pictures)
-        alone = read(name, path, pictures, Path(scratch), threads=1)
+        images = Path(scratch) / "pictures.npy"
+        np.save(images, questions.images)
+        alone = read(name, path, images, Path(scratch), threads=1)
         answers = {size: np.load(Path(scratch) / f"answers-{size}.npy", allow_pickle=False) for size in BATCHES}
-        together = read(name, path, pictures, None, threads=os.cpu_count() or 1)
+        together = read(name, path, images, None, threads=os.cpu_count() or 1)
     row = judge(path.name, precision, answers, questions, max_drop, run.classes)
     return {
         "file": path.name,
@@ -151,14 +151,14 @@ def make(
     }
 
 
-def read(name: str, path: Path, pictures: Path, answers: Path | None, threads: int) -> dict[str, Any]:
+def read(name: str, path: Path, images: Path, answers: Path | None, threads: int) -> dict[str, Any]:
     """Let a file's own runtime answer, in a process without Onsight; return what readers/run.py measured.
 
     Raises:
         ExportError: the file cannot be opened or does not answer; the message ends with what the runtime says.
     """
     reader = READERS / f"read_{name}.py"
-    words = [reader, path / FORMATS[name].opened, pictures, answers or "-", threads]
+    words = [reader, path / FORMATS[name].opened, images, answers or "-", threads]
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
     started = time.time()
     try:
@@ -192,7 +192,7 @@ def complete(run: Run, folder: Path, rows: list[dict[str, Any]], questions: Ques
     vectors = np.concatenate([np.arange(0, 20), np.arange(GATE - 12, GATE)])
     vectors = np.unique(np.minimum(vectors, questions.validation.start - 1))
     (folder / "vectors").mkdir()
-    np.save(folder / "vectors" / "pictures.npy", questions.pictures[vectors])
+    np.save(folder / "vectors" / "pictures.npy", questions.images[vectors])
     np.save(folder / "vectors" / "probabilities.npy", questions.expected[vectors])
     write_json(folder / "labels.json", list(description.classes))
     write_json(folder / "table.json", {"files": table})

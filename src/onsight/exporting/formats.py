@@ -1,6 +1,6 @@
 """The registry of export formats: what each one is, who writes it, and what reads it.
 
-A writer takes (folder of the model, path to write, precision, training pictures) and writes one file or folder: uint8
+A writer takes (folder of the model, path to write, precision, training images) and writes one file or folder: uint8
 RGB (batch, H, W, 3) named `image` in, float32 probabilities (batch, classes) named `probabilities` out, with
 normalisation, temperature and softmax inside. It need not be right: `exporting` compares with Keras and refuses.
 A reader is a file of `readers/` that knows nothing of Onsight, so that it can be given away.
@@ -86,7 +86,7 @@ FORMATS: dict[str, Format] = {
     ),
     "web": Format(
         "model.html",
-        "a page for browsers that needs no network: pictures from disk, clipboard or camera",
+        "a page for browsers that needs no network: images from disk, clipboard or camera",
         "write_web:write_web",
         {"ai_edge_litert": "ai-edge-litert"},
         {"ai_edge_litert": "ai-edge-litert"},
@@ -122,7 +122,7 @@ def file_name(name: str, precision: Precision) -> str:
     return stem + ("" if precision == "float32" else f"-{precision}") + dot + suffix
 
 
-def write(name: str, model_folder: Path, path: Path, precision: Precision, pictures: np.ndarray) -> None:
+def write(name: str, model_folder: Path, path: Path, precision: Precision, images: np.ndarray) -> None:
     """Write a format, in this process or, where its Keras backend is another one, in a process with that.
 
     Args:
@@ -130,7 +130,7 @@ def write(name: str, model_folder: Path, path: Path, precision: Precision, pictu
         model_folder: the run's.
         path: to write; nothing is there.
         precision: of the weights and, with int8, of what is computed.
-        pictures: (n, H, W, 3) uint8 training pictures, for int8 to learn the ranges of values from.
+        images: (n, H, W, 3) uint8 training images, for int8 to learn the ranges of values from.
 
     Raises:
         ExportError: something is not installed, or a converter failed.
@@ -143,7 +143,7 @@ def write(name: str, model_folder: Path, path: Path, precision: Precision, pictu
         return
     module, function = FORMATS[name].writer.split(":")
     with quiet(), failures_named(name):
-        getattr(import_module(f".{module}", __package__), function)(model_folder, path, precision, pictures)
+        getattr(import_module(f".{module}", __package__), function)(model_folder, path, precision, images)
 
 
 def write_elsewhere(name: str, model_folder: Path, path: Path, backend: str) -> None:

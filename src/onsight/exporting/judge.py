@@ -17,13 +17,13 @@ Precision = Literal["float32", "float16", "int8"]
 
 
 class Questions(NamedTuple):
-    """The pictures that every file is asked about, and what Keras answers."""
+    """The images that every file is asked about, and what Keras answers."""
 
-    pictures: np.ndarray  # (n, H, W, 3) uint8: real and edge ones, then all validation, then all test
+    images: np.ndarray  # (n, H, W, 3) uint8: real and edge ones, then all validation, then all test
     expected: np.ndarray  # (n, classes) float32
     validation: slice
-    labels: np.ndarray  # of the validation pictures; those of the test pictures are never read
-    calibration: np.ndarray  # (m, H, W, 3) uint8 training pictures
+    labels: np.ndarray  # of the validation images; those of the test images are never read
+    calibration: np.ndarray  # (m, H, W, 3) uint8 training images
 
 
 def judge(
@@ -39,8 +39,8 @@ def judge(
     Args:
         name: the file's, for messages.
         precision: sets the bar.
-        answers: {size of the batches: probabilities of the first so many pictures}; those of the largest are of all.
-        questions: the pictures and Keras' answers.
+        answers: {size of the batches: probabilities of the first so many images}; those of the largest are of all.
+        questions: the images and Keras' answers.
         max_drop: points of validation accuracy that int8 may cost.
         classes: names, for messages.
 
@@ -58,7 +58,7 @@ def judge(
     for rows in answers.values():
         if why := why_no_probabilities(rows):
             raise ParityError(f"{name} is not written: its answers are no probabilities, {why}.")
-    # The pictures beyond the validation set count by their likeliest class alone.
+    # The images beyond the validation set count by their likeliest class alone.
     differences = {size: compare(rows[: within.stop], expected[: min(len(rows), within.stop)]).largest
                    for size, rows in answers.items()}  # fmt: skip
     apart = max(compare(rows, found[: len(rows)]).largest for rows in answers.values())
@@ -81,7 +81,7 @@ def judge(
         if whole.agreement < 1:
             count = round((1 - whole.agreement) * len(expected))
             raise ParityError(
-                f"{name} is not written: for {count:,} of {len(expected):,} pictures it names another class."
+                f"{name} is not written: for {count:,} of {len(expected):,} images it names another class."
             )
         return row
     if not apart <= TOLERANCE:
@@ -89,13 +89,13 @@ def judge(
     if precision == "float16" and whole.agreement < AGREEMENT:
         raise ParityError(
             f"{name} is not written: it names the class that Keras names for {whole.agreement:.2%} of "
-            f"{len(expected):,} pictures; at least {AGREEMENT:.1%} is wanted of float16."
+            f"{len(expected):,} images; at least {AGREEMENT:.1%} is wanted of float16."
         )
     if precision == "int8":
         from onsight.metrics.intervals import paired
 
         if not len(labels):
-            raise ParityError(f"{name} is not written: int8 is judged on validation pictures, and the run has none.")
+            raise ParityError(f"{name} is not written: int8 is judged on validation images, and the run has none.")
         drop = paired(int((right & ~before).sum()), int((before & ~right).sum()), len(labels))
         hurt = sorted(
             ((float(before[labels == i].mean() - right[labels == i].mean()), i) for i in np.unique(labels).tolist()),
@@ -109,7 +109,7 @@ def judge(
         if drop.value * 100 > max_drop:
             worst = ", ".join(f"{each['class']} {each['drop'] * 100:.1f}" for each in row["hurt_most"])
             raise ParityError(
-                f"{name} is not written: on {len(labels):,} validation pictures it is {drop.value * 100:.2f} points "
+                f"{name} is not written: on {len(labels):,} validation images it is {drop.value * 100:.2f} points "
                 f"less accurate than Keras (95 %: {drop.low * 100:.2f} to {drop.high * 100:.2f}), more than "
                 f"{max_drop:g}. Hurt most, in points: {worst}. --max-drop moves the bar."
             )

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import keras
 
 
-def write_keras(model_folder: Path, path: Path, precision: Precision, pictures: np.ndarray) -> None:
+def write_keras(model_folder: Path, path: Path, precision: Precision, images: np.ndarray) -> None:
     """Write a .keras file that needs nothing but Keras: our layers become Keras' own, which compute the same."""
     import keras
 

@@ -12,7 +12,7 @@ from onsight.exporting.judge import Precision
 from onsight.exporting.write_saved_model import tensorflow_function
 
 
-def write_onnx(model_folder: Path, path: Path, precision: Precision, pictures: np.ndarray) -> None:
+def write_onnx(model_folder: Path, path: Path, precision: Precision, images: np.ndarray) -> None:
     """Write an ONNX file with tf2onnx."""
     from onsight.models.fold_batch_norm import fold_batch_norms
     from onsight.models.model_file import load_model

@@ -13,7 +13,7 @@ from onsight.exporting.judge import Precision
 from onsight.exporting.write_litert import litert_content
 
 
-def write_openvino(model_folder: Path, path: Path, precision: Precision, pictures: np.ndarray) -> None:
+def write_openvino(model_folder: Path, path: Path, precision: Precision, images: np.ndarray) -> None:
     """Write OpenVINO's model.xml and model.bin, read from the .tflite file."""
     import openvino
 

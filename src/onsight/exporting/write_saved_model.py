@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import keras
 
 
-def write_saved_model(model_folder: Path, path: Path, precision: Precision, pictures: np.ndarray) -> None:
+def write_saved_model(model_folder: Path, path: Path, precision: Precision, images: np.ndarray) -> None:
     """Write a TensorFlow SavedModel with the one signature serving_default."""
     import tensorflow as tf
 

@@ -35,7 +35,7 @@ def require_litert() -> None:
         )
 
 
-def write_web(model_folder: Path, path: Path, precision: Precision, pictures: np.ndarray) -> None:
+def write_web(model_folder: Path, path: Path, precision: Precision, images: np.ndarray) -> None:
     """Write the page with the .tflite file in it that `export litert` would write."""
     from onsight.exporting.write_litert import litert_content, quantized
     from onsight.inference.litert import fix_batch
@@ -44,7 +44,7 @@ def write_web(model_folder: Path, path: Path, precision: Precision, pictures: np
     require_litert()
     content = litert_content(model_folder)
     if precision != "float32":
-        content = quantized(content, precision, pictures)
+        content = quantized(content, precision, images)
     description = read_description(model_folder)
     facts = {
         "name": model_folder.resolve().parent.name,  # the run's

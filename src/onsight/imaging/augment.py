@@ -1,4 +1,4 @@
-"""Training-only changes of pictures, drawn from (seed, epoch, index) and from nothing else, so that a resumed
+"""Training-only changes of images, drawn from (seed, epoch, index) and from nothing else, so that a resumed
 epoch draws what the unbroken one drew.
 """
 
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
 
 
 AUGMENTATIONS = {
-    "none": "pictures as they are",
+    "none": "images as they are",
     "flip": "mirrored left to right in every other epoch",
     "shift": "moved by up to an eighth of the side, the border reflected",
     "flip_shift": "flip and shift",
     "nudge": "moved by up to a sixteenth of the side, for trainings of a few epochs",
     "flip_nudge": "flip and nudge",
-    "rotate_zoom": "half of the pictures turned by up to a tenth of a circle either way and zoomed by up to a tenth",
+    "rotate_zoom": "half of the images turned by up to a tenth of a circle either way and zoomed by up to a tenth",
     "flip_rotate_zoom": "flip and rotate_zoom: what the tutorials teach",
     "shift_cutout": "shift, and a square of three eighths of the side made grey, its centre anywhere",
     "flip_shift_cutout": "flip and shift_cutout",
-    "robust": "flip_shift, and half of the pictures blurred, with other contrast and tones, noisy",
+    "robust": "flip_shift, and half of the images blurred, with other contrast and tones, noisy",
     "robust_shift": "the same without the mirror",
 }
 # Where a mirror changes the label.
@@ -30,21 +30,21 @@ UNFLIPPED = {"flip": "none", "robust": "robust_shift"} | {
     name: name.removeprefix("flip_") for name in AUGMENTATIONS if name.startswith("flip_")
 }
 TURN, ZOOM = 0.1 * 2 * math.pi, 0.1  # as of Keras' RandomRotation(0.1) and RandomZoom(0.1)
-TURNED = 0.5  # share of the pictures: a network that sees no other ones is lost on what no interpolation has softened
+TURNED = 0.5  # share of the images: a network that sees no other ones is lost on what no interpolation has softened
 GREY = 128
 # Of `robust`, chosen with speckle noise, Gaussian blur and saturation, never with the corruptions of the score.
-DISTORTED = 0.5  # share of the pictures
-BLUR = 1.6  # pixels of standard deviation, in a picture of 32
+DISTORTED = 0.5  # share of the images
+BLUR = 1.6  # pixels of standard deviation, in an image of 32
 CONTRAST, BRIGHTNESS = 0.9, 64  # less contrast by up to this share; other brightness by up to so many of 255
-NOISE, GRAINS = 30, (1, 1, 1, 2, 4, 8)  # of 255; pixels, in a picture of 32
+NOISE, GRAINS = 30, (1, 1, 1, 2, 4, 8)  # of 255; pixels, in an image of 32
 
 
 class Draws(NamedTuple):
-    """What happens to each picture of a data set in one epoch."""
+    """What happens to each image of a data set in one epoch."""
 
     mirrored: np.ndarray  # (n,) bool
     shifts: np.ndarray  # (n, 2) int16: pixels down and right
-    turns: np.ndarray  # (n, 2) float32: radians, and by how much of itself the picture shrinks; 0, 0 leaves it alone
+    turns: np.ndarray  # (n, 2) float32: radians, and by how much of itself the image shrinks; 0, 0 leaves it alone
     holes: np.ndarray  # (n, 2) int16: row and column of a grey square's centre; -1, -1 leaves it alone
     distortions: np.ndarray  # (n,) uint64: what its distortions are drawn from; 0 leaves it alone
 
@@ -54,17 +54,17 @@ class Draws(NamedTuple):
         return not (self.turns.any() or (self.holes >= 0).any() or self.distortions.any())
 
     def of(self, chosen: np.ndarray) -> Draws:
-        """Return those of some pictures."""
+        """Return those of some images."""
         return Draws(*(each[chosen] for each in self))
 
 
 def mirrors(augmentation: str) -> bool:
-    """Return whether it shows pictures mirrored too."""
+    """Return whether it shows images mirrored too."""
     return "flip" in augmentation or augmentation == "robust"
 
 
 def unchanged(count: int) -> Draws:
-    """Return the draws that leave `count` pictures as they are."""
+    """Return the draws that leave `count` images as they are."""
     import numpy as np  # here, so that the names above can be listed at once
 
     return Draws(
@@ -77,13 +77,13 @@ def unchanged(count: int) -> Draws:
 
 
 def draw(augmentation: str, count: int, size: int, seed: int, epoch: int) -> Draws:
-    """Return the changes that `augmentation` makes in `epoch` to each of `count` pictures of `size` x `size` pixels."""
+    """Return the changes that `augmentation` makes in `epoch` to each of `count` images of `size` x `size` pixels."""
     import numpy as np
 
     mirrored, shifts, turns, holes, distortions = unchanged(count)
     if mirrors(augmentation):
         # Alternating flip (Jordan 2024, "94% on CIFAR-10 in 3.29 Seconds"): a coin decides once, then everyone turns
-        # each epoch, so that two epochs show both sides of every picture.
+        # each epoch, so that two epochs show both sides of every image.
         mirrored = np.random.default_rng([seed, 1]).random(count) < 0.5
         mirrored ^= epoch % 2 == 1
     reach = 0
@@ -150,7 +150,7 @@ def turn(images: np.ndarray, draws: Draws) -> np.ndarray:
 
     height, width = images.shape[1:3]
     scales = 1 + draws.turns[:, 1]
-    # How far outside a turned picture's corner lies, and two pixels to be cubic between.
+    # How far outside a turned image's corner lies, and two pixels to be cubic between.
     corner = float((scales * (np.abs(np.cos(draws.turns[:, 0])) + np.abs(np.sin(draws.turns[:, 0])))).max())
     margin = math.ceil(max(0.0, corner - 1) * max(height, width) / 2 + np.abs(draws.shifts).max()) + 2
     padded = np.pad(images, ((0, 0), (margin, margin), (margin, margin), (0, 0)), "reflect")
@@ -161,10 +161,10 @@ def turn(images: np.ndarray, draws: Draws) -> np.ndarray:
     a, b, d, e = sides * across, -down, sides * down, across
     c = margin + x - a * x - b * y - draws.shifts[:, 1]
     f = margin + y - d * x - e * y - draws.shifts[:, 0] + np.arange(len(images)) * padded.shape[1]
-    tall = Image.fromarray(padded.reshape(-1, *padded.shape[2:]))  # one picture for all: each would cost a third more
+    tall = Image.fromarray(padded.reshape(-1, *padded.shape[2:]))  # one image for all: each would cost a third more
     turned = np.empty_like(images)
-    for picture, matrix in zip(turned, np.stack([a, b, c, d, e, f], axis=1).tolist(), strict=True):
-        picture[:] = tall.transform((width, height), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
+    for image, matrix in zip(turned, np.stack([a, b, c, d, e, f], axis=1).tolist(), strict=True):
+        image[:] = tall.transform((width, height), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
     return turned
 
 
@@ -175,17 +175,17 @@ def cut_out(images: np.ndarray, holes: np.ndarray) -> None:
     Cutout", have half the side for hundreds of epochs; trainings of a few dozen use less.
     """
     reach = images.shape[1] * 3 // 16
-    for picture, (row, column) in zip(images, holes.tolist(), strict=True):
+    for image, (row, column) in zip(images, holes.tolist(), strict=True):
         if row >= 0:
-            picture[max(0, row - reach) : row + reach, max(0, column - reach) : column + reach] = GREY
+            image[max(0, row - reach) : row + reach, max(0, column - reach) : column + reach] = GREY
 
 
 def distort(images: np.ndarray, seeds: np.ndarray) -> np.ndarray:
     """Return `images` (n, H, W, 3) uint8 blurred, then of less contrast and other brightness, then noisy.
 
-    Each of the three happens to half of the pictures. The blur is drawn for rows and columns apart; the noise is grey
+    Each of the three happens to half of the images. The blur is drawn for rows and columns apart; the noise is grey
     or coloured, its grain 1, 2, 4 or 8 pixels, and stronger by the root of that. Blur and noise are more often weak
-    than strong. What happens to a picture is drawn from its own seed, (n,) uint64, and does not depend on the others.
+    than strong. What happens to an image is drawn from its own seed, (n,) uint64, and does not depend on the others.
     """
     import numpy as np
 
@@ -250,5 +250,5 @@ def blur(images: np.ndarray, sds: np.ndarray) -> np.ndarray:
 
 
 def _column(values: np.ndarray) -> np.ndarray:
-    """Return (n,) numbers so that they go with (n, H, W, 3) pictures."""
+    """Return (n,) numbers so that they go with (n, H, W, 3) images."""
     return values[:, None, None, None]

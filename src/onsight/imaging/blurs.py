@@ -13,7 +13,7 @@ from onsight.imaging.sampling import _bytes, _scale
 
 ANGLES = 31  # directions that a motion can have
 
-# Blur: sums of shifted pictures --------------------------------------------------------------------------------------
+# Blur: sums of shifted images --------------------------------------------------------------------------------------
 
 
 def gaussian_blur(images: np.ndarray, sd: float, rng: np.random.Generator) -> np.ndarray:
@@ -35,7 +35,7 @@ def defocus_blur(images: np.ndarray, lens: tuple[float, float], rng: np.random.G
 
 
 def motion_blur(images: np.ndarray, motion: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
-    """Blur each picture along a half-sided Gaussian of this radius and sd, in pixels, at an angle within 45 degrees."""
+    """Blur each image along a half-sided Gaussian of this radius and sd, in pixels, at an angle within 45 degrees."""
     return _bytes(_move(images.astype(np.float32), motion, 0, rng))
 
 
@@ -60,7 +60,7 @@ def _move(images: np.ndarray, motion: tuple[float, float], angle: float, rng: np
 
 
 def _shifted_sum(images: np.ndarray, taps: Sequence[tuple[int, int, float]], border: str) -> np.ndarray:
-    """Return sum of weight * picture moved by (rows, columns), of (n, H, W, ...) float32; the weights come in taps."""
+    """Return sum of weight * image moved by (rows, columns), of (n, H, W, ...) float32; the weights come in taps."""
     height, width = images.shape[1:3]
     rows, columns, _ = zip(*taps, strict=True)
     top, left = max(0, -min(rows)), max(0, -min(columns))
@@ -81,7 +81,7 @@ def _shifted_sum(images: np.ndarray, taps: Sequence[tuple[int, int, float]], bor
 
 
 def zoom_blur(images: np.ndarray, end: float, rng: np.random.Generator) -> np.ndarray:
-    """Return the mean of the picture and its centre enlarged by 1, 1.01 and so on, up to but without `end`."""
+    """Return the mean of the image and its centre enlarged by 1, 1.01 and so on, up to but without `end`."""
     n, side = images.shape[:2]
     columns = images.transpose(1, 2, 0, 3).reshape(side * side, n * 3).astype(np.float32)
     blurred = _zooms(side, end) @ columns
@@ -90,7 +90,7 @@ def zoom_blur(images: np.ndarray, end: float, rng: np.random.Generator) -> np.nd
 
 @lru_cache(maxsize=8)
 def _zooms(side: int, end: float) -> Any:
-    """Return the sparse (side², side²) matrix by which `zoom_blur` multiplies the pixels of a picture."""
+    """Return the sparse (side², side²) matrix by which `zoom_blur` multiplies the pixels of an image."""
     from scipy import sparse
 
     factors = np.arange(1, end - 1e-9, 0.01)
@@ -113,8 +113,8 @@ def glass_blur(images: np.ndarray, glass: tuple[float, int, int], rng: np.random
     """Blur, exchange pixels with a random neighbour in so many passes, and blur again: (sd, distance, passes).
 
     A neighbour lies at most the distance up or left, or one less down or right, and a pixel moves once a pass: by 0.6
-    pixels (root mean square) at distance 1. The published pictures' program copies where it means to exchange, and
-    moves them by 0.5; one exchange after the other would carry pixels through the whole picture, 1.2 on average.
+    pixels (root mean square) at distance 1. The published images' program copies where it means to exchange, and
+    moves them by 0.5; one exchange after the other would carry pixels through the whole image, 1.2 on average.
     """
     sd, distance, passes = glass[0], max(1, round(glass[1] * _scale(images))), glass[2]
     n, side = images.shape[:2]

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from PIL import Image
 
-from onsight.core.errors import PictureError
+from onsight.core.errors import ImageError
 
 MAX_SIDE = 20_000  # pixels
 MAX_PIXELS = 25_000_000  # decoded; 75 MB as RGB
@@ -23,7 +23,7 @@ MAX_PARTS = 100_000  # segments, chunks or strips of a file: each costs Python t
 MAX_BYTES = 256 << 20  # of a file; 25 million pixels of 4 x 16 bits are 200 MB
 MAX_PREAMBLE = 16 << 20  # bytes before a GIF's first frame
 
-_SAVE_AGAIN = "Open it in a picture viewer and save it as JPEG or PNG, or leave it out"
+_SAVE_AGAIN = "Open it in an image viewer and save it as JPEG or PNG, or leave it out"
 
 
 def _format(data: bytes) -> str:
@@ -38,16 +38,16 @@ def _format(data: bytes) -> str:
         if brands & {b"avif", b"avis"}:
             return "AVIF"
         if brands & {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}:
-            raise PictureError(
-                "HEIC pictures cannot be read. Save it as JPEG; on an iPhone, Settings > Camera > Formats > Most "
+            raise ImageError(
+                "HEIC images cannot be read. Save it as JPEG; on an iPhone, Settings > Camera > Formats > Most "
                 "Compatible takes new ones as JPEG."
             )
     if data.startswith((b"II+\0", b"MM\0+")):
-        raise PictureError("BigTIFF cannot be read. Save it as an ordinary TIFF or as PNG.")
+        raise ImageError("BigTIFF cannot be read. Save it as an ordinary TIFF or as PNG.")
     if not data:
-        raise PictureError("The file is empty (0 bytes). Copy it again from where it came, or leave it out.")
-    raise PictureError(
-        f"This is no picture that can be read: it begins with {data[:8]!r}; expected JPEG, PNG, WebP, BMP, GIF, TIFF "
+        raise ImageError("The file is empty (0 bytes). Copy it again from where it came, or leave it out.")
+    raise ImageError(
+        f"This is no image that can be read: it begins with {data[:8]!r}; expected JPEG, PNG, WebP, BMP, GIF, TIFF "
         f"or AVIF. {_SAVE_AGAIN}."
     )
 
@@ -63,13 +63,13 @@ _MAGIC = (
 
 
 def _check_size(width: int, height: int, most: int = MAX_PIXELS) -> None:
-    """Raise PictureError unless the sides and the number of pixels are within the limits."""
+    """Raise ImageError unless the sides and the number of pixels are within the limits."""
     if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
-        raise PictureError(
+        raise ImageError(
             f"It is {width:,} x {height:,} pixels; each side must be 1 to {MAX_SIDE:,}. Scale it, or leave it out."
         )
     if width * height > most:
-        raise PictureError(
+        raise ImageError(
             f"It is {width:,} x {height:,} pixels, {width * height / 1e6:.1f} million; at most {most / 1e6:g} million "
             "are read here. Scale it down, or leave it out."
         )
@@ -94,7 +94,7 @@ def _open_jpeg(data: bytes, at_least: int | None) -> tuple[Image.Image, int]:
 def _jpeg_header(data: bytes) -> tuple[int, int, int, bytes]:
     """Return width, height, channels and EXIF data of a JPEG that can be decoded.
 
-    Pillow's own way in doubles the time of a picture of 32 px (and 60,000 of them are a data set), warns about EXIF
+    Pillow's own way in doubles the time of an image of 32 px (and 60,000 of them are a data set), warns about EXIF
     data, and above 89 megapixels. So the segments are walked here, in the steps of libjpeg's next_marker, which
     ignores what is between them, and the decoder is called with the size that they tell.
     """
@@ -103,7 +103,7 @@ def _jpeg_header(data: bytes) -> tuple[int, int, int, bytes]:
     for _ in range(MAX_PARTS):
         marker = _JPEG_MARKER.search(data, pos)
         if marker is None:
-            raise ValueError("no end of the picture")
+            raise ValueError("no end of the image")
         pos = marker.end()
         kind = data[pos - 1]
         if kind == 0xD9:  # end of image
@@ -113,7 +113,7 @@ def _jpeg_header(data: bytes) -> tuple[int, int, int, bytes]:
             frame = kind
             bits, height, width, components = struct.unpack_from(">BHHB", data, pos + 2)
             if bits != 8 or components not in (1, 3, 4) or frame not in _JPEG_DECODABLE:
-                raise PictureError(
+                raise ImageError(
                     f"A JPEG of {bits} bits, {components} channels and frame type {frame & 15} cannot be read; "
                     f"expected 8 bits, 1, 3 or 4 channels, type 0, 1, 2, 9 or 10. {_SAVE_AGAIN}."
                 )
@@ -131,9 +131,7 @@ def _jpeg_header(data: bytes) -> tuple[int, int, int, bytes]:
 
     _check_size(width, height, MAX_JPEG_PIXELS)
     if width * height * scans > MAX_SCAN_PIXELS:
-        raise PictureError(
-            f"It is a JPEG of {width:,} x {height:,} pixels in {scans:,} scans: too many. {_SAVE_AGAIN}."
-        )
+        raise ImageError(f"It is a JPEG of {width:,} x {height:,} pixels in {scans:,} scans: too many. {_SAVE_AGAIN}.")
     return width, height, components, exif
 
 
@@ -255,18 +253,18 @@ def _open_tiff(data: bytes) -> tuple[Image.Image, int]:
         or (form == 2 and bits < 16)  # signed: Pillow would take -1 for 255
         or (photometric == 0 and bits > 8)  # white as zero: Pillow would give a negative
     ):
-        raise PictureError(
+        raise ImageError(
             f"A TIFF of compression {compression}, {bits} bits, {samples} samples, sample format {form}, photometric "
             f"interpretation {photometric} cannot be read; expected no compression, CCITT, LZW, JPEG, deflate or "
             f"PackBits, 1, 2, 4, 8, 16 or 32 bits, 1 to 6 samples. {_SAVE_AGAIN}."
         )
 
-    # Strips are tiles as wide as the picture. Were there more of them than it has, they could be decoded over and over.
+    # Strips are tiles as wide as the image. Were there more of them than it has, they could be decoded over and over.
     offsets, lengths = (values[324], values[325]) if 322 in values else (values[273], values[279])
     across, down = (values[322][0], values[323][0]) if 322 in values else (width, min(first(278, height), height))
     pieces = -(-width // across) * -(-height // down)
     if len(offsets) > pieces * (samples if first(284, 1) == 2 else 1) or pieces * across * down > 4 * MAX_PIXELS:
-        raise ValueError("the strips or tiles are more than the picture has")
+        raise ValueError("the strips or tiles are more than the image has")
     # Pillow would read on behind the end of the pixels, into the new directory.
     if any(offset + length > len(data) for offset, length in zip(offsets, lengths, strict=True)):
         raise ValueError("a strip or tile is outside of the file")
@@ -297,7 +295,7 @@ def _open_avif(data: bytes) -> tuple[Image.Image, int]:
     from PIL.AvifImagePlugin import SUPPORTED, AvifImageFile
 
     if not SUPPORTED:
-        raise PictureError("This Pillow cannot read AVIF. Install Pillow's own wheel, or save it as JPEG.")
+        raise ImageError("This Pillow cannot read AVIF. Install Pillow's own wheel, or save it as JPEG.")
     # AVIF turns by a property of its own, which Pillow reports as EXIF; the file's EXIF counts for nothing, and Pillow
     # warns about it when it is damaged. So its entry gets another name.
     image = AvifImageFile(io.BytesIO(_AVIF_EXIF.sub(rb"\1none", data)))

@@ -1,4 +1,4 @@
-"""Corruptions of pictures by the parameters of CIFAR-10-C: 15 that are scored, 3 to tune on, 5 severities of each.
+"""Corruptions of images by the parameters of CIFAR-10-C: 15 that are scored, 3 to tune on, 5 severities of each.
 
 Parameters: Hendrycks and Dietterich 2019, "Benchmarking Neural Network Robustness to Common Corruptions and
 Perturbations". What is made here is "CIFAR-10-C style", never CIFAR-10-C: other random numbers, and a frost that is
@@ -6,7 +6,7 @@ drawn instead of photographed. The parameters are meant for a side of 32: what t
 deviations, distances, the grain of snow and frost) grows by side / 32; noise, the shares of `pixelate` and the blocks
 of JPEG do not.
 
-Everything works on a batch at once, for 750,000 pictures are to be made in minutes. NumPy and SciPy let go of the
+Everything works on a batch at once, for 750,000 images are to be made in minutes. NumPy and SciPy let go of the
 interpreter while they compute, so that threads help.
 """
 
@@ -29,13 +29,13 @@ def corrupt(images: np.ndarray, name: str, severity: int, rng: np.random.Generat
     """Return `images` (n, side, side, 3) uint8 corrupted by the corruption `name`, in a new array of the same kind.
 
     `severity` is 1 to 5; all that is random is drawn from `rng`, for the whole batch. Raises KeyError for an unknown
-    name and ValueError for another severity or for pictures that are not square.
+    name and ValueError for another severity or for images that are not square.
     """
     corruption = CORRUPTIONS[name]
     if severity not in SEVERITIES:
         raise ValueError(f"severity {severity} must be 1 to 5")
     if images.ndim != 4 or images.shape[1] != images.shape[2] or images.shape[3] != 3 or images.dtype != np.uint8:
-        raise ValueError(f"pictures must be (n, side, side, 3) uint8, not {images.shape} {images.dtype}")
+        raise ValueError(f"images must be (n, side, side, 3) uint8, not {images.shape} {images.dtype}")
     return corruption.function(images, corruption.severities[severity - 1], rng)
 
 

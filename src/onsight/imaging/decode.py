@@ -1,4 +1,4 @@
-"""The only decoder of pictures: bytes -> RGB uint8. Everything that looks at a picture goes through this file.
+"""The only decoder of images: bytes -> RGB uint8. Everything that looks at an image goes through this file.
 
 A file is recognised by its first bytes, never by its name. Pillow decodes; what it is given is cleaned first: the
 headers are read here, checked against the limits below, and only the parts that carry pixels are passed on. So
@@ -23,7 +23,7 @@ import stat
 import numpy as np
 from PIL import Image
 
-from onsight.core.errors import PictureError
+from onsight.core.errors import ImageError
 from onsight.imaging.containers import (
     _OPENERS,
     _SAVE_AGAIN,
@@ -39,7 +39,7 @@ from onsight.imaging.containers import (
 # What stands for an image: a path, the bytes of a file, a Pillow image, or an array (H, W), (H, W, 1), (H, W, 3) RGB or
 # (H, W, 4) RGBA of uint8.
 ImageSource = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
-# A folder scan takes files of these names for pictures. HEIC is listed so that it is reported, not silently left out.
+# A folder scan takes files of these names for images. HEIC is listed so that it is reported, not silently left out.
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif"}
 )
@@ -52,11 +52,11 @@ _TURNS = {
     6: Image.Transpose.ROTATE_270,
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
-}  # EXIF orientation -> what sets the picture upright
+}  # EXIF orientation -> what sets the image upright
 
 
 def decode(data: bytes, at_least: int | None = None) -> np.ndarray:
-    """Decode the bytes of a picture file: JPEG, PNG, WebP, BMP, GIF, TIFF, or AVIF where Pillow has it.
+    """Decode the bytes of an image file: JPEG, PNG, WebP, BMP, GIF, TIFF, or AVIF where Pillow has it.
 
     Args:
         data: the whole file.
@@ -67,21 +67,21 @@ def decode(data: bytes, at_least: int | None = None) -> np.ndarray:
         (H, W, 3) uint8 RGB, read-only.
 
     Raises:
-        PictureError: the bytes are no whole picture of a known format, or it is too large; the message says which.
+        ImageError: the bytes are no whole image of a known format, or it is too large; the message says which.
     """
     kind = _format(data)
     try:
         image, orientation = _open_jpeg(data, at_least) if kind == "JPEG" else _OPENERS[kind](data)
         image.load()
         return _rgb(image, orientation)
-    except PictureError:
+    except ImageError:
         raise
     except Exception as error:  # Pillow answers broken bytes with nearly every type of exception
-        raise PictureError(f"The {kind} data is damaged or cut short ({len(data):,} bytes). {_SAVE_AGAIN}.") from error
+        raise ImageError(f"The {kind} data is damaged or cut short ({len(data):,} bytes). {_SAVE_AGAIN}.") from error
 
 
 def shorter_side(data: bytes) -> int:
-    """Return the shorter side in pixels that the header of a picture file tells, as `header`."""
+    """Return the shorter side in pixels that the header of an image file tells, as `header`."""
     return min(header(data)[:2])
 
 
@@ -89,7 +89,7 @@ def header(data: bytes) -> tuple[int, int, int]:
     """Return the width and height in pixels as stored, and the EXIF orientation (1 is upright), without decoding.
 
     Raises:
-        PictureError: as `decode`, as far as the header shows it.
+        ImageError: as `decode`, as far as the header shows it.
     """
     kind = _format(data)
     try:
@@ -98,10 +98,10 @@ def header(data: bytes) -> tuple[int, int, int]:
             return width, height, _orientation(exif)
         image, orientation = _OPENERS[kind](data)
         return *image.size, orientation
-    except PictureError:
+    except ImageError:
         raise
     except Exception as error:
-        raise PictureError(f"The {kind} data is damaged or cut short ({len(data):,} bytes). {_SAVE_AGAIN}.") from error
+        raise ImageError(f"The {kind} data is damaged or cut short ({len(data):,} bytes). {_SAVE_AGAIN}.") from error
 
 
 def resize(image: np.ndarray, size: int) -> np.ndarray:
@@ -125,7 +125,7 @@ def resize(image: np.ndarray, size: int) -> np.ndarray:
         return image
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
-    # Cut first: scaled to 224, a picture of 1 x 5,000 would be 1,120,000 pixels long.
+    # Cut first: scaled to 224, an image of 1 x 5,000 would be 1,120,000 pixels long.
     square = image[top : top + side, left : left + side]
     if side == size:
         return square
@@ -133,10 +133,10 @@ def resize(image: np.ndarray, size: int) -> np.ndarray:
 
 
 def load(source: ImageSource, size: int) -> np.ndarray:
-    """Return any picture that a user may give, at `size` x `size`.
+    """Return any image that a user may give, at `size` x `size`.
 
     Args:
-        source: a path; the bytes of a file; a Pillow picture; or an array (H, W), (H, W, 1), (H, W, 3) RGB or
+        source: a path; the bytes of a file; a Pillow image; or an array (H, W), (H, W, 1), (H, W, 3) RGB or
             (H, W, 4) RGBA of uint8.
         size: pixels a side.
 
@@ -144,7 +144,7 @@ def load(source: ImageSource, size: int) -> np.ndarray:
         (size, size, 3) uint8 RGB, to be treated as read-only: it is `source` itself where nothing had to be done.
 
     Raises:
-        PictureError: `source` is no picture; the message says what it is and what was expected.
+        ImageError: `source` is no image; the message says what it is and what was expected.
     """
     if isinstance(source, np.ndarray):
         image = _from_array(source)
@@ -155,14 +155,14 @@ def load(source: ImageSource, size: int) -> np.ndarray:
     elif isinstance(source, str | os.PathLike):
         image = decode(_read(source), at_least=size)
     else:
-        raise PictureError(f"A {type(source).__name__} is no picture; expected a path, bytes, Pillow picture or array.")
+        raise ImageError(f"A {type(source).__name__} is no image; expected a path, bytes, Pillow image or array.")
     return resize(image, size)
 
 
 def thumbnail(image: np.ndarray, size: int = 96) -> bytes:
-    """Return a small WebP file of an (H, W, 3) uint8 picture for a page: its centre square, never enlarged.
+    """Return a small WebP file of an (H, W, 3) uint8 image for a page: its centre square, never enlarged.
 
-    Up to 64 px it is lossless: a lossy WebP halves the resolution of colour, and that shows in pictures so small.
+    Up to 64 px it is lossless: a lossy WebP halves the resolution of colour, and that shows in images so small.
     """
     file = io.BytesIO()
     side = min(size, *image.shape[:2])
@@ -175,48 +175,44 @@ def _read(path: str | os.PathLike[str]) -> bytes:
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
-            raise PictureError("There is no such file, but a folder or a device; expected the path of a picture.")
+            raise ImageError("There is no such file, but a folder or a device; expected the path of an image.")
         if status.st_size > MAX_BYTES:
-            raise PictureError(f"The file has {status.st_size >> 20:,} MiB; no picture that is read has over 256.")
+            raise ImageError(f"The file has {status.st_size >> 20:,} MiB; no image that is read has over 256.")
         with open(path, "rb", buffering=0) as file:
             return file.read()
     except (FileNotFoundError, ValueError):  # ValueError: a path with a NUL
-        raise PictureError("There is no such file; expected the path of a picture.") from None
+        raise ImageError("There is no such file; expected the path of an image.") from None
     except OSError as error:
-        raise PictureError(f"The file cannot be read ({error.strerror}).") from error
+        raise ImageError(f"The file cannot be read ({error.strerror}).") from error
 
 
 def _from_array(array: np.ndarray) -> np.ndarray:
     """Return `array` as (H, W, 3) uint8."""
     if array.dtype != np.uint8:
         mend = " Numbers from 0 to 1: (255 * array).round().astype('uint8')." if array.dtype.kind == "f" else ""
-        raise PictureError(f"The array has the type {array.dtype}; expected uint8, from 0 to 255.{mend}")
+        raise ImageError(f"The array has the type {array.dtype}; expected uint8, from 0 to 255.{mend}")
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if array.size == 0 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):
-        raise PictureError(
-            f"The array has the shape {array.shape}; expected (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)."
-        )
+        raise ImageError(f"The array has the shape {array.shape}; expected (H, W), (H, W, 1), (H, W, 3) or (H, W, 4).")
     return array if array.ndim == 3 and array.shape[2] == 3 else _rgb(Image.fromarray(array), 1)
 
 
 def _from_pillow(image: Image.Image) -> np.ndarray:
-    """Return a Pillow picture as (H, W, 3) uint8, upright as its EXIF data says."""
+    """Return a Pillow image as (H, W, 3) uint8, upright as its EXIF data says."""
     _check_size(*image.size, MAX_JPEG_PIXELS)
     try:
         image.load()
         exif = image.info.get("exif")
         return _rgb(image, _orientation(exif) if isinstance(exif, bytes) else 1)
-    except PictureError:
+    except ImageError:
         raise
     except Exception as error:
-        raise PictureError(
-            f"The Pillow picture cannot be read: its file is damaged, or closed. {_SAVE_AGAIN}."
-        ) from error
+        raise ImageError(f"The Pillow image cannot be read: its file is damaged, or closed. {_SAVE_AGAIN}.") from error
 
 
 def _rgb(image: Image.Image, orientation: int) -> np.ndarray:
-    """Return a loaded picture of any mode as (H, W, 3) uint8, turned upright."""
+    """Return a loaded image of any mode as (H, W, 3) uint8, turned upright."""
     if image.mode.startswith("I") or image.mode == "F":
         image = _grey(image)
     if image.mode != "RGB" or "transparency" in image.info:
@@ -234,12 +230,12 @@ def _rgb(image: Image.Image, orientation: int) -> np.ndarray:
 
 
 def _grey(image: Image.Image) -> Image.Image:
-    """Scale a grey picture of 16 or 32 bits to 8; Pillow's convert() would clip it."""
+    """Scale a grey image of 16 or 32 bits to 8; Pillow's convert() would clip it."""
     values = np.asarray(image)
     white = 1 if image.mode == "F" else 65535
     low, high = values.min(), values.max()
     if not 0 <= low <= high <= white:
-        raise PictureError(f"Its grey values run from {low:g} to {high:g}; expected 0 to {white}. {_SAVE_AGAIN}.")
+        raise ImageError(f"Its grey values run from {low:g} to {high:g}; expected 0 to {white}. {_SAVE_AGAIN}.")
     # As float32, exact enough: a value is never closer than 1/514 to the middle between two results.
     scaled = Image.fromarray(np.rint(values * np.float32(255 / white)).astype(np.uint8))
     clear = image.info.get("transparency")

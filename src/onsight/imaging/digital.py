@@ -35,7 +35,7 @@ def saturate(images: np.ndarray, change: tuple[float, float], rng: np.random.Gen
 
 
 def contrast(images: np.ndarray, factor: float, rng: np.random.Generator) -> np.ndarray:
-    """Draw the values to the picture's mean of their channel."""
+    """Draw the values to the image's mean of their channel."""
     means = images.mean(axis=(1, 2), keepdims=True, dtype=np.float32)
     return _bytes(images * np.float32(factor) + means * np.float32(1 - factor))
 
@@ -44,7 +44,7 @@ def contrast(images: np.ndarray, factor: float, rng: np.random.Generator) -> np.
 
 
 def elastic_transform(images: np.ndarray, rubber: tuple[float, float, float], rng: np.random.Generator) -> np.ndarray:
-    """Move three points and the picture with them, then every pixel: (strength, smoothing sd, shift), of the side."""
+    """Move three points and the image with them, then every pixel: (strength, smoothing sd, shift), of the side."""
     n, side = images.shape[:2]
     strength, sd, shift = (each * side for each in rubber)
     half, arm = side // 2, side // 3
@@ -64,7 +64,7 @@ def elastic_transform(images: np.ndarray, rubber: tuple[float, float, float], rn
 
 
 def _sample(images: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Return (n, side, side, 3) float32 pictures at places (n, side, side), linear between pixels, border reflected."""
+    """Return (n, side, side, 3) float32 images at places (n, side, side), linear between pixels, border reflected."""
     n, side = images.shape[:2]
     pixels = images.reshape(-1, 3)
     first = (np.arange(n) * side * side)[:, None, None]
@@ -92,10 +92,10 @@ def _reflect(places: np.ndarray, side: int) -> np.ndarray:
 
 
 def pixelate(images: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """Scale the picture to this share of its side and back, by Pillow's box filter."""
+    """Scale the image to this share of its side and back, by Pillow's box filter."""
     side = images.shape[1]
     for size in (int(side * share), side):
-        for _ in range(2):  # across, then down: the batch is one tall picture each time
+        for _ in range(2):  # across, then down: the batch is one tall image each time
             images = np.ascontiguousarray(_resize_across(images, size).transpose(0, 2, 1, 3))
     return images
 
@@ -109,13 +109,13 @@ def _resize_across(images: np.ndarray, width: int) -> np.ndarray:
 
 
 def jpeg_compression(images: np.ndarray, quality: int, rng: np.random.Generator) -> np.ndarray:
-    """Write the picture as JPEG of this quality and read it."""
+    """Write the image as JPEG of this quality and read it."""
     from PIL import Image
 
     read = np.empty_like(images)
-    for i, picture in enumerate(images):
+    for i, image in enumerate(images):
         file = io.BytesIO()
-        Image.fromarray(picture).save(file, "JPEG", quality=quality)
+        Image.fromarray(image).save(file, "JPEG", quality=quality)
         with Image.open(file) as again:
             read[i] = again
     return read

@@ -22,11 +22,11 @@ class Snowfall(NamedTuple):
     threshold: float
     radius: float
     motion_sd: float
-    kept: float  # share of the picture against its whitened grey
+    kept: float  # share of the image against its whitened grey
 
 
 def snow(images: np.ndarray, fall: Snowfall, rng: np.random.Generator) -> np.ndarray:
-    """Whiten the picture and add flakes blown by the wind, and the same flakes turned by half."""
+    """Whiten the image and add flakes blown by the wind, and the same flakes turned by half."""
     side = images.shape[1]
     flakes = rng.standard_normal(images.shape[:3], np.float32) * fall.sd + fall.mean
     if (factor := fall.zoom * _scale(images)) > 1:
@@ -46,13 +46,13 @@ def snow(images: np.ndarray, fall: Snowfall, rng: np.random.Generator) -> np.nda
 
 
 def frost(images: np.ndarray, weights: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
-    """Add a piece of a frosted window: weights of the picture and of the frost."""
+    """Add a piece of a frosted window: weights of the image and of the frost."""
     n, side = images.shape[:2]
     window = _window(side)
     places = rng.integers(0, len(window) - side, (n, 2))
     mixed = images * np.float32(weights[0])
-    for picture, (top, left) in zip(mixed, places.tolist(), strict=True):
-        picture += window[top : top + side, left : left + side] * np.float32(weights[1])
+    for image, (top, left) in zip(mixed, places.tolist(), strict=True):
+        image += window[top : top + side, left : left + side] * np.float32(weights[1])
     return _bytes(mixed)
 
 

@@ -1,6 +1,6 @@
 """What computes the answers of a finished run: LiteRT, which needs no framework, or Keras.
 
-Both give probabilities for uint8 pictures of the model's size; which one it is changes nothing but the speed.
+Both give probabilities for uint8 images of the model's size; which one it is changes nothing but the speed.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 Answer = Callable[[np.ndarray], np.ndarray]  # uint8 (n, H, W, 3), any n, to float32 probabilities (n, classes)
 EngineName = Literal["auto", "litert", "keras"]
 
-# Pixels that one call of the interpreter takes: 16 pictures of 32 px. More leave the cache (5,200 instead of 6,700
-# pictures a second of processor time at 256 of them), fewer are bound by Python.
+# Pixels that one call of the interpreter takes: 16 images of 32 px. More leave the cache (5,200 instead of 6,700
+# images a second of processor time at 256 of them), fewer are bound by Python.
 PIXELS = 16 * 32 * 32
 
 
@@ -38,7 +38,7 @@ class Engine(Protocol):
     Attributes:
         name: "litert", or "keras on" and its backend.
         reason: why it is this one.
-        size: pixels a side of the pictures.
+        size: pixels a side of the images.
         classes: their names, in the order of the probabilities.
         threshold: below this probability of the likeliest class an answer is unsure; None where it was not set.
     """
@@ -49,7 +49,7 @@ class Engine(Protocol):
     classes: tuple[str, ...]
     threshold: float | None
 
-    def probabilities(self, pictures: np.ndarray, threads: int | None = None) -> np.ndarray:
+    def probabilities(self, images: np.ndarray, threads: int | None = None) -> np.ndarray:
         """Return (n, classes) float32 for (n, size, size, 3) uint8; on `threads` where it can, else one a core."""
 
 
@@ -120,14 +120,14 @@ class LitertEngine:
         with hushed():
             self._interpreter()  # a file that cannot be read says so now
 
-    def probabilities(self, pictures: np.ndarray, threads: int | None = None) -> np.ndarray:
+    def probabilities(self, images: np.ndarray, threads: int | None = None) -> np.ndarray:
         """Return (n, classes) float32 for (n, size, size, 3) uint8; on so many threads, else one a core."""
-        answers = np.empty((len(pictures), len(self.classes)), np.float32)
-        starts = range(0, len(pictures), self.step)
+        answers = np.empty((len(images), len(self.classes)), np.float32)
+        starts = range(0, len(images), self.step)
 
         def work(starts: range) -> None:
             for start in starts:
-                self._answer(pictures[start : start + self.step], answers[start : start + self.step])
+                self._answer(images[start : start + self.step], answers[start : start + self.step])
 
         cores = os.cpu_count() or 1
         threads = min(threads or cores, len(starts))
@@ -139,16 +139,14 @@ class LitertEngine:
             list(self.pool.map(work, [starts[first::threads] for first in range(threads)]))
         return answers
 
-    def _answer(self, pictures: np.ndarray, answers: np.ndarray) -> None:
-        """Write the answers for at most `step` pictures."""
+    def _answer(self, images: np.ndarray, answers: np.ndarray) -> None:
+        """Write the answers for at most `step` images."""
         interpreter = self._interpreter()
-        if self.own.batch < len(pictures):
-            self._resize(interpreter, len(pictures))
-        if self.own.batch > len(pictures):  # the last ones: filled up, for another size would cost more
-            pictures = np.concatenate(
-                [pictures, np.zeros((self.own.batch - len(pictures), *pictures.shape[1:]), np.uint8)]
-            )
-        interpreter.set_tensor(self.own.input, pictures)
+        if self.own.batch < len(images):
+            self._resize(interpreter, len(images))
+        if self.own.batch > len(images):  # the last ones: filled up, for another size would cost more
+            images = np.concatenate([images, np.zeros((self.own.batch - len(images), *images.shape[1:]), np.uint8)])
+        interpreter.set_tensor(self.own.input, images)
         interpreter.invoke()
         answers[:] = interpreter.get_tensor(self.own.output)[: len(answers)]
 
@@ -163,7 +161,7 @@ class LitertEngine:
                 if (len(inputs), len(outputs)) != (1, 1):
                     raise ModelFileError(
                         f"model.tflite has {len(inputs)} inputs and {len(outputs)} outputs; expected one of each: "
-                        "pictures in, probabilities out."
+                        "images in, probabilities out."
                     )
                 given, answered = inputs[0], outputs[0]
                 found = [f"{value['dtype'].__name__} {value['shape'][1:].tolist()}" for value in (given, answered)]
@@ -215,13 +213,13 @@ class KerasEngine:
         self.threshold = description.threshold
         self.batch_size = 1
 
-    def probabilities(self, pictures: np.ndarray, threads: int | None = None) -> np.ndarray:
+    def probabilities(self, images: np.ndarray, threads: int | None = None) -> np.ndarray:
         """Return (n, classes) float32 for (n, size, size, 3) uint8; the backend has threads of its own."""
         from onsight.data.batches import answered_at_once, full_batches
 
         # The first batch's size, if it is not too large, stays that of all: one shape, one compiled program.
-        self.batch_size = max(self.batch_size, min(answered_at_once(self.size), len(pictures)))
+        self.batch_size = max(self.batch_size, min(answered_at_once(self.size), len(images)))
         parts = [np.zeros((0, len(self.classes)), np.float32)]
-        for batch, count in full_batches(pictures, np.arange(len(pictures)), self.batch_size):
+        for batch, count in full_batches(images, np.arange(len(images)), self.batch_size):
             parts.append(np.asarray(self.model.predict_on_batch(batch))[:count])
         return np.concatenate(parts)

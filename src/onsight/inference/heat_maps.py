@@ -1,6 +1,6 @@
 """Where a network looked: Grad-CAM on TensorFlow and JAX, occlusion for every other engine.
 
-A heat map says which parts of a picture speak for a class. It shows what the answer depends on, not whether the reason
+A heat map says which parts of an image speak for a class. It shows what the answer depends on, not whether the reason
 is a good one. Maps are float32 of at least 0; what speaks against the class is cut off, as in the paper.
 """
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 GRID = 8  # occlusion: so many places a side
-CHUNK = 64  # pictures a step of Grad-CAM; answers a step of occlusion are 8 times as many
+CHUNK = 64  # images a step of Grad-CAM; answers a step of occlusion are 8 times as many
 SMALLEST_MAP = 4  # a map of fewer cells a side cannot say where
 
 
-def grad_cam(model: keras.Model, pictures: np.ndarray, classes: np.ndarray, layer: str | None = None) -> np.ndarray:
-    """Return Grad-CAM maps (n, h, w) float32 of a network with a layer `logits`, one for each picture and its class.
+def grad_cam(model: keras.Model, images: np.ndarray, classes: np.ndarray, layer: str | None = None) -> np.ndarray:
+    """Return Grad-CAM maps (n, h, w) float32 of a network with a layer `logits`, one for each image and its class.
 
     With A the maps (h, w, channels) of a layer and y the logit of the class: max(0, sum_k a_k A_k), a_k the mean of
     dy/dA_k over the map (Selvaraju et al. 2017, equations 1 and 2). Where global average pooling and one dense layer
@@ -32,7 +32,7 @@ def grad_cam(model: keras.Model, pictures: np.ndarray, classes: np.ndarray, laye
 
     Args:
         model: uint8 (n, H, W, 3) to logits or probabilities.
-        pictures: (n, H, W, 3) uint8.
+        images: (n, H, W, 3) uint8.
         classes: (n,) integers: which logit to explain.
         layer: whose output to take; by default `map_layer(model)`.
 
@@ -48,11 +48,11 @@ def grad_cam(model: keras.Model, pictures: np.ndarray, classes: np.ndarray, laye
     body, head = keras.Model(model.input, maps), keras.Model(maps, logits)
     gradient = {"tensorflow": _gradient_tensorflow, "jax": _gradient_jax}[keras.config.backend()](head)
     results = []
-    for batch, chosen in _batches(pictures, classes, CHUNK):
+    for batch, chosen in _batches(images, classes, CHUNK):
         found = np.asarray(body.predict_on_batch(batch))  # (n, h, w, channels)
         weights = np.asarray(gradient(found, chosen)).mean(axis=(1, 2), keepdims=True)  # (n, 1, 1, channels)
         results.append(np.maximum((found * weights).sum(axis=-1), 0))
-    return np.concatenate(results)[: len(pictures)].astype(np.float32)
+    return np.concatenate(results)[: len(images)].astype(np.float32)
 
 
 def map_layer(model: keras.Model) -> str | None:
@@ -70,7 +70,7 @@ def map_layer(model: keras.Model) -> str | None:
 
 
 def _gradient_tensorflow(head: keras.Model) -> Callable[[np.ndarray, np.ndarray], Any]:
-    """Return a function from maps and classes to the gradient of each picture's own logit."""
+    """Return a function from maps and classes to the gradient of each image's own logit."""
     import tensorflow as tf
 
     def gradient(maps: np.ndarray, classes: np.ndarray) -> Any:
@@ -84,7 +84,7 @@ def _gradient_tensorflow(head: keras.Model) -> Callable[[np.ndarray, np.ndarray]
 
 
 def _gradient_jax(head: keras.Model) -> Callable[[np.ndarray, np.ndarray], Any]:
-    """Return a function from maps and classes to the gradient of each picture's own logit."""
+    """Return a function from maps and classes to the gradient of each image's own logit."""
     import jax
 
     trainable = [variable.value for variable in head.trainable_variables]
@@ -98,26 +98,26 @@ def _gradient_jax(head: keras.Model) -> Callable[[np.ndarray, np.ndarray], Any]:
     return gradient
 
 
-def occlusion(answer: Answer, pictures: np.ndarray, classes: np.ndarray, grid: int = GRID) -> np.ndarray:
+def occlusion(answer: Answer, images: np.ndarray, classes: np.ndarray, grid: int = GRID) -> np.ndarray:
     """Return maps (n, H, W) float32: how much the class loses where a patch is covered (Zeiler and Fergus 2014).
 
-    A square of two cells' side, in the picture's mean colour, is put on each of `grid` x `grid` places; a pixel's heat
+    A square of two cells' side, in the image's mean colour, is put on each of `grid` x `grid` places; a pixel's heat
     is the mean loss of probability over the patches that cover it, and 0 where the class gains.
 
     Args:
         answer: (n, H, W, 3) uint8 to (n, classes) probabilities, by whichever engine.
-        pictures: (n, H, W, 3) uint8.
+        images: (n, H, W, 3) uint8.
         classes: (n,) integers: which class to explain.
-        grid: places a side; grid * grid answers a picture are asked for.
+        grid: places a side; grid * grid answers an image are asked for.
     """
-    height, width = pictures.shape[1:3]
+    height, width = images.shape[1:3]
     rows, columns = _patches(height, grid), _patches(width, grid)  # (grid, H), (grid, W) bool
     cover = (rows[:, None, :, None] & columns[None, :, None, :]).reshape(-1, height, width)  # (P, H, W)
     places = len(cover)
-    maps = np.empty((len(pictures), height, width), np.float32)
+    maps = np.empty((len(images), height, width), np.float32)
     step = max(1, 8 * CHUNK // (places + 1))
-    for start in range(0, len(pictures), step):
-        batch, chosen = pictures[start : start + step], classes[start : start + step]
+    for start in range(0, len(images), step):
+        batch, chosen = images[start : start + step], classes[start : start + step]
         mean = np.rint(batch.mean(axis=(1, 2), keepdims=True)).astype(np.uint8)  # (n, 1, 1, 3)
         covered = np.where(cover[None, ..., None], mean[:, None], batch[:, None])  # (n, P, H, W, 3)
         every = np.concatenate([batch[:, None], covered], axis=1).reshape(-1, height, width, 3)
@@ -137,7 +137,7 @@ def _patches(length: int, grid: int) -> np.ndarray:
 
 
 def heat_maps(
-    pictures: np.ndarray, classes: np.ndarray, answer: Answer, model: keras.Model | None = None
+    images: np.ndarray, classes: np.ndarray, answer: Answer, model: keras.Model | None = None
 ) -> tuple[np.ndarray, str]:
     """Return maps (n, h, w) float32, each with 1 as its hottest (or all 0), and the method's name.
 
@@ -145,21 +145,21 @@ def heat_maps(
     """
     maps: np.ndarray
     if model is not None and map_layer(model):
-        maps, method = grad_cam(model, pictures, classes), "Grad-CAM"
+        maps, method = grad_cam(model, images, classes), "Grad-CAM"
     else:
-        maps, method = occlusion(answer, pictures, classes), "occlusion"
+        maps, method = occlusion(answer, images, classes), "occlusion"
     maps /= np.maximum(maps.max(axis=(1, 2), keepdims=True), 1e-12)
     return maps, method
 
 
-def overlay(picture: np.ndarray, heat: np.ndarray, side: int) -> np.ndarray:
-    """Return (side, side, 3) uint8: the picture in grey, and over it the heat, from clear to bright yellow.
+def overlay(image: np.ndarray, heat: np.ndarray, side: int) -> np.ndarray:
+    """Return (side, side, 3) uint8: the image in grey, and over it the heat, from clear to bright yellow.
 
     Colours are of "inferno", which rises evenly in lightness: readable without colour vision and in grey print. Cold
-    parts stay the picture's own grey, darkened, so that what the network looked at is still seen under the heat.
+    parts stay the image's own grey, darkened, so that what the network looked at is still seen under the heat.
 
     Args:
-        picture: (H, W, 3) uint8.
+        image: (H, W, 3) uint8.
         heat: (h, w) float in 0..1.
         side: pixels.
     """
@@ -167,23 +167,23 @@ def overlay(picture: np.ndarray, heat: np.ndarray, side: int) -> np.ndarray:
 
     scaled = Image.fromarray(np.asarray(heat, np.float32)).resize((side, side), Image.Resampling.BICUBIC)
     warm = np.clip(np.asarray(scaled), 0, 1)[..., None]  # (side, side, 1)
-    grey = enlarge(picture, side) @ np.array([0.299, 0.587, 0.114])  # Rec. 601
+    grey = enlarge(image, side) @ np.array([0.299, 0.587, 0.114])  # Rec. 601
     colour = 255 * colormaps["inferno"](0.25 + 0.7 * warm[..., 0])[..., :3]
     cover = 0.85 * warm**0.7
-    shade = 0.4 + 0.6 / 255 * grey[..., None]  # the picture's light and dark stay under the heat
+    shade = 0.4 + 0.6 / 255 * grey[..., None]  # the image's light and dark stay under the heat
     blended = 0.8 * (1 - cover) * grey[..., None] + cover * shade * colour
     return np.asarray(np.rint(blended).clip(0, 255), np.uint8)
 
 
-def enlarge(picture: np.ndarray, side: int) -> np.ndarray:
-    """Return (side, side, 3) uint8, smoothed: squares of 4 x 4 pixels hide from people what the picture shows."""
-    return np.asarray(Image.fromarray(picture).resize((side, side), Image.Resampling.BICUBIC))
+def enlarge(image: np.ndarray, side: int) -> np.ndarray:
+    """Return (side, side, 3) uint8, smoothed: squares of 4 x 4 pixels hide from people what the image shows."""
+    return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC))
 
 
-def _batches(pictures: np.ndarray, classes: np.ndarray, size: int) -> Any:
-    """Yield pictures and classes in batches of one shape; the last is filled up with its first."""
-    size = min(size, max(1, len(pictures)))
-    for start in range(0, len(pictures), size):
+def _batches(images: np.ndarray, classes: np.ndarray, size: int) -> Any:
+    """Yield images and classes in batches of one shape; the last is filled up with its first."""
+    size = min(size, max(1, len(images)))
+    for start in range(0, len(images), size):
         index = np.arange(start, start + size)
-        index[index >= len(pictures)] = start
-        yield pictures[index], np.asarray(classes)[index].astype(np.int32)
+        index[index >= len(images)] = start
+        yield images[index], np.asarray(classes)[index].astype(np.int32)

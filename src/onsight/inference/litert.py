@@ -18,7 +18,7 @@ import numpy as np
 from onsight.core.errors import ExportError, ModelFileError
 from onsight.core.files import write_atomic
 from onsight.inference.engines import LitertEngine
-from onsight.inference.parity import TOLERANCE, compare, edge_pictures, why_no_probabilities
+from onsight.inference.parity import TOLERANCE, compare, edge_images, why_no_probabilities
 from onsight.models.fold_batch_norm import fold_batch_norms
 from onsight.models.model_file import load_model, read_description, write_description
 
@@ -30,12 +30,12 @@ FILE = "model.tflite"
 BATCH = 3  # while converting; `free_batch` replaces it
 
 
-def add_litert(folder: Path, pictures: np.ndarray) -> str | None:
+def add_litert(folder: Path, images: np.ndarray) -> str | None:
     """Convert the model in `folder` and keep it there as model.tflite, named with its SHA-256 in model.json.
 
     Args:
         folder: a model folder that nobody reads yet.
-        pictures: (n, H, W, 3) uint8 real pictures, to compare with Keras on, beside some that are none.
+        images: (n, H, W, 3) uint8 real images, to compare with Keras on, beside some that are none.
 
     Returns:
         None, or why there is no such file: no converter is installed, or its answers are not Keras'.
@@ -43,16 +43,16 @@ def add_litert(folder: Path, pictures: np.ndarray) -> str | None:
     if not find_spec("ai_edge_litert"):
         return "ai-edge-litert is not installed"
     model = load_model(folder)
-    pictures = np.concatenate([pictures, edge_pictures(model.input_shape[1])])
+    images = np.concatenate([images, edge_images(model.input_shape[1])])
     description = read_description(folder)
     try:
         content = convert(model)
-        found = LitertEngine(content, description).probabilities(pictures)
+        found = LitertEngine(content, description).probabilities(images)
     except (ExportError, ModelFileError) as error:
         return str(error)
     if why := why_no_probabilities(found):
         return f"the converted model's answers are no probabilities: {why}"
-    largest = compare(found, np.asarray(model.predict_on_batch(pictures))).largest
+    largest = compare(found, np.asarray(model.predict_on_batch(images))).largest
     if not largest <= TOLERANCE:
         return f"the converted model's probabilities differ from Keras' by {largest:.2g}, more than {TOLERANCE:g}"
     write_atomic(folder / FILE, content)
@@ -155,7 +155,7 @@ def free_batch(content: bytes) -> bytes:
 
 
 def fix_batch(content: bytes) -> bytes:
-    """Return a .tflite file of a batch of any size as one of a single picture, all that LiteRT.js can take."""
+    """Return a .tflite file of a batch of any size as one of a single image, all that LiteRT.js can take."""
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 

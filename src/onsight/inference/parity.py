@@ -15,7 +15,7 @@ class Difference(NamedTuple):
     """How far answers are from what was expected."""
 
     largest: float  # of all probabilities; NaN where an answer is not finite or has another shape
-    agreement: float  # share of pictures with the same likeliest class, ties aside
+    agreement: float  # share of images with the same likeliest class, ties aside
 
 
 def compare(found: np.ndarray, expected: np.ndarray) -> Difference:
@@ -44,17 +44,17 @@ def why_no_probabilities(answers: np.ndarray) -> str | None:
     return None
 
 
-def edge_pictures(size: int) -> np.ndarray:
-    """Return (12, size, size, 3) uint8 pictures that real ones never are: the ends of every range, of every channel."""
+def edge_images(size: int) -> np.ndarray:
+    """Return (12, size, size, 3) uint8 images that real ones never are: the ends of every range, of every channel."""
     rng = np.random.default_rng(0)
     rows, columns = np.indices((size, size))
     ramp = (columns * 255 // max(1, size - 1)).astype(np.uint8)
     check = ((rows + columns) % 2 * 255).astype(np.uint8)
-    pictures = [np.full((size, size, 3), value, np.uint8) for value in (0, 1, 127, 128, 255)]
-    pictures += [np.where(np.arange(3) == channel, np.uint8(255), np.uint8(0)) + pictures[0] for channel in range(3)]
-    pictures += [np.repeat(plane[:, :, None], 3, axis=2) for plane in (ramp, ramp.T, check)]
-    pictures.append(rng.integers(0, 256, (size, size, 3), dtype=np.uint8))
-    return np.stack(pictures)
+    images = [np.full((size, size, 3), value, np.uint8) for value in (0, 1, 127, 128, 255)]
+    images += [np.where(np.arange(3) == channel, np.uint8(255), np.uint8(0)) + images[0] for channel in range(3)]
+    images += [np.repeat(plane[:, :, None], 3, axis=2) for plane in (ramp, ramp.T, check)]
+    images.append(rng.integers(0, 256, (size, size, 3), dtype=np.uint8))
+    return np.stack(images)
 
 
 def spread(count: int, sample: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""predict(run, pictures): answers for paths, folders, patterns, bytes, PIL pictures and arrays."""
+"""predict(run, images): answers for paths, folders, patterns, bytes, PIL images and arrays."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from onsight.core.errors import DataError, PictureError
+from onsight.core.errors import DataError, ImageError
 from onsight.core.threads import each
 from onsight.imaging import decode
 from onsight.inference.engines import Answer, EngineName, open_engine
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
     from onsight.core.progress import Reporter
     from onsight.imaging.decode import ImageSource
 
-SHOWN = 24  # pictures that a list of predictions keeps to be shown in a notebook
+SHOWN = 24  # images that a list of predictions keeps to be shown in a notebook
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer for one picture.
+    """The answer for one image.
 
     Attributes:
-        source: its path, or "picture 3" for one that was given as bytes, PIL picture or array.
-        top: the likeliest classes with their probabilities, likeliest first; empty where the picture is unreadable.
+        source: its path, or "image 3" for one that was given as bytes, PIL image or array.
+        top: the likeliest classes with their probabilities, likeliest first; empty where the image is unreadable.
         error: why it could not be read, else None.
         unsure: whether the likeliest class is less probable than the model's threshold, where it has one.
     """
@@ -65,53 +65,53 @@ class Prediction:
 
 
 class PredictionList(list[Prediction]):
-    """Predictions in the order of their pictures; a notebook shows the first ones beside their pictures.
+    """Predictions in the order of their images; a notebook shows the first ones beside their images.
 
     Attributes:
-        pictures: the first 24 that were asked, as they were given.
+        images: the first 24 that were asked, as they were given.
     """
 
-    def __init__(self, predictions: Iterable[Prediction], pictures: Sequence[ImageSource]) -> None:
+    def __init__(self, predictions: Iterable[Prediction], images: Sequence[ImageSource]) -> None:
         super().__init__(predictions)
-        self.pictures = pictures
+        self.images = images
 
     def _repr_html_(self) -> str:
         from onsight.display import notebook
 
-        return notebook.predictions(self, self.pictures)
+        return notebook.predictions(self, self.images)
 
 
 def predict(
     run: str | Path | Run,
-    pictures: ImageSource | Iterable[ImageSource],
+    images: ImageSource | Iterable[ImageSource],
     *,
     top: int = 3,
     batch_size: int = 256,
     engine: EngineName = "auto",
     tta: bool = False,
 ) -> PredictionList:
-    """Return one prediction for each picture, in order; a folder or a pattern counts for all pictures that it names.
+    """Return one prediction for each image, in order; a folder or a pattern counts for all images that it names.
 
     Args:
         run: the run, its folder, or `latest`.
-        pictures: paths, folders, glob patterns, bytes, PIL pictures, uint8 arrays (H, W, 3), or one of them.
+        images: paths, folders, glob patterns, bytes, PIL images, uint8 arrays (H, W, 3), or one of them.
         top: how many classes each answer names.
-        batch_size: pictures a step; changes speed only.
+        batch_size: images a step; changes speed only.
         engine: what computes: "litert" (no framework is imported), "keras", or "auto": LiteRT where it can be had.
-        tta: test-time augmentation: answer from six views of each picture, three where a mirror would change it.
+        tta: test-time augmentation: answer from six views of each image, three where a mirror would change it.
 
     Raises:
-        DataError: a path names nothing. An unreadable picture is not an error but a prediction with its reason.
+        DataError: a path names nothing. An unreadable image is not an error but a prediction with its reason.
     """
     predictor = Predictor(run, batch_size, engine, tta)
-    sources = expand(as_many(pictures))
+    sources = expand(as_many(images))
     first = list(itertools.islice(sources, SHOWN))
     answers = predictor.answers(itertools.chain(first, sources), top)
-    return PredictionList(answers, [picture for _, picture in first])
+    return PredictionList(answers, [image for _, image in first])
 
 
 class Predictor:
-    """A run's model, loaded once for many pictures."""
+    """A run's model, loaded once for many images."""
 
     def __init__(
         self, run: str | Path | Run, batch_size: int = 256, engine: EngineName = "auto", tta: bool = False
@@ -124,9 +124,9 @@ class Predictor:
         self.batch_size = batch_size
         self.reading = Lock()
 
-    def stream(self, pictures: ImageSource | Iterable[ImageSource], *, top: int = 3) -> Iterator[Prediction]:
-        """Yield one prediction for each picture as soon as its batch is done."""
-        yield from self.answers(expand(as_many(pictures)), top)
+    def stream(self, images: ImageSource | Iterable[ImageSource], *, top: int = 3) -> Iterator[Prediction]:
+        """Yield one prediction for each image as soon as its batch is done."""
+        yield from self.answers(expand(as_many(images)), top)
 
     def answers(self, sources: Iterator[tuple[str, ImageSource]], top: int) -> Iterator[Prediction]:
         """Yield one prediction for each of what `expand` yields."""
@@ -141,9 +141,9 @@ class Predictor:
                 yield from self._named(*working.popleft(), top)
 
     def _work(self, batch: Sequence[tuple[str, ImageSource]]) -> tuple[np.ndarray, list[str | None]]:
-        """Return the scores of a batch, and why which pictures could not be read.
+        """Return the scores of a batch, and why which images could not be read.
 
-        One batch is read at a time, for small pictures hold Python's lock (large ones are read by a thread a core);
+        One batch is read at a time, for small images hold Python's lock (large ones are read by a thread a core);
         the others, read before, are in the network meanwhile, which lets go of it.
         """
         with self.reading:
@@ -158,7 +158,7 @@ class Predictor:
         def read(number: int) -> None:
             try:
                 pixels[number] = decode.load(batch[number][1], size)
-            except PictureError as error:
+            except ImageError as error:
                 errors[number] = str(error)
 
         for _ in each(read, len(batch)):
@@ -179,35 +179,35 @@ class Predictor:
 
 
 def probabilities(
-    answer: Answer, pictures: np.ndarray, index: np.ndarray, batch_size: int, show: Reporter | None = None
+    answer: Answer, images: np.ndarray, index: np.ndarray, batch_size: int, show: Reporter | None = None
 ) -> np.ndarray:
-    """Return (len(index), classes) float32 probabilities of pictures (all, H, W, 3) uint8, those in `index`."""
+    """Return (len(index), classes) float32 probabilities of images (all, H, W, 3) uint8, those in `index`."""
     outputs = []
     for start in range(0, len(index), batch_size):
         chosen = index[start : start + batch_size]
-        outputs.append(answer(pictures[chosen]))
+        outputs.append(answer(images[chosen]))
         if show:
             show.work("evaluating", start + len(chosen), len(index))
     return np.concatenate(outputs)
 
 
-def as_many(pictures: ImageSource | Iterable[ImageSource]) -> Iterable[ImageSource]:
-    """Return pictures as they are, and a single one as a list of it."""
-    single = isinstance(pictures, str | os.PathLike | bytes | np.ndarray) or hasattr(pictures, "getexif")
-    return [pictures] if single else pictures  # type: ignore[list-item, return-value]
+def as_many(images: ImageSource | Iterable[ImageSource]) -> Iterable[ImageSource]:
+    """Return images as they are, and a single one as a list of it."""
+    single = isinstance(images, str | os.PathLike | bytes | np.ndarray) or hasattr(images, "getexif")
+    return [images] if single else images  # type: ignore[list-item, return-value]
 
 
-def expand(pictures: Iterable[ImageSource]) -> Iterator[tuple[str, ImageSource]]:
-    """Yield (source, picture), with folders and patterns replaced by the pictures that they name, sorted.
+def expand(images: Iterable[ImageSource]) -> Iterator[tuple[str, ImageSource]]:
+    """Yield (source, image), with folders and patterns replaced by the images that they name, sorted.
 
     Raises:
-        DataError: a path, folder or pattern names no picture.
+        DataError: a path, folder or pattern names no image.
     """
-    for number, picture in enumerate(pictures, start=1):
-        if not isinstance(picture, str | os.PathLike):
-            yield f"picture {number}", picture
+    for number, image in enumerate(images, start=1):
+        if not isinstance(image, str | os.PathLike):
+            yield f"image {number}", image
             continue
-        path = os.fspath(picture)
+        path = os.fspath(image)
         if path == "-":
             yield "standard input", sys.stdin.buffer.read()
             continue
@@ -222,12 +222,12 @@ def expand(pictures: Iterable[ImageSource]) -> Iterator[tuple[str, ImageSource]]
 
             found = sorted(str(Path(path) / name) for name in walk(Path(path))[0])
             if not found:
-                raise DataError(f"The folder '{path}' holds no pictures ({', '.join(sorted(decode.SUFFIXES))}).")
+                raise DataError(f"The folder '{path}' holds no images ({', '.join(sorted(decode.SUFFIXES))}).")
             yield from ((file, file) for file in found)
         elif mode:
             yield path, path
         else:
             found = sorted(glob.glob(path, recursive=True)) if glob.has_magic(path) else []
             if not found:
-                raise DataError(f"There is no picture at '{path}'. Give files, folders, patterns like 'x/*.jpg', or -.")
+                raise DataError(f"There is no image at '{path}'. Give files, folders, patterns like 'x/*.jpg', or -.")
             yield from ((file, file) for file in found)

@@ -1,4 +1,4 @@
-"""Test-time augmentation: several views of each picture, one answer."""
+"""Test-time augmentation: several views of each image, one answer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from onsight.imaging.augment import UNFLIPPED
 from onsight.inference.engines import Answer
 from onsight.runs.run import Run
 
-WEIGHTS = (0.5, 0.25, 0.25)  # of the picture as it is, moved by a pixel down right, and up left
+WEIGHTS = (0.5, 0.25, 0.25)  # of the image as it is, moved by a pixel down right, and up left
 
 
 def count_views(flips: bool) -> int:
@@ -17,21 +17,21 @@ def count_views(flips: bool) -> int:
 
 
 def with_views(answer: Answer, flips: bool = True) -> Answer:
-    """Return an answer function that looks at each picture several times: test-time augmentation.
+    """Return an answer function that looks at each image several times: test-time augmentation.
 
-    The picture as it is counts a half, two shifts by one pixel, down right and up left, a quarter each; where `flips`,
+    The image as it is counts a half, two shifts by one pixel, down right and up left, a quarter each; where `flips`,
     each is shared evenly with its mirror image. So does Jordan 2024, averaging logits; the mean of log probabilities
     is the same but for a constant that softmax removes.
 
     Args:
-        answer: uint8 pictures (n, H, W, 3) to probabilities (n, classes).
-        flips: whether a mirrored picture keeps its label.
+        answer: uint8 images (n, H, W, 3) to probabilities (n, classes).
+        flips: whether a mirrored image keeps its label.
     """
 
-    def answer_with_views(pictures: np.ndarray) -> np.ndarray:
-        padded = np.pad(pictures, ((0, 0), (1, 1), (1, 1), (0, 0)), "reflect")
+    def answer_with_views(images: np.ndarray) -> np.ndarray:
+        padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), "reflect")
         total = np.zeros(())
-        views = (pictures, padded[:, :-2, :-2], padded[:, 2:, 2:])
+        views = (images, padded[:, :-2, :-2], padded[:, 2:, 2:])
         for weight, view in zip(WEIGHTS, views, strict=True):
             for seen in (view, view[:, :, ::-1]) if flips else (view,):
                 logs = np.log(np.maximum(answer(np.ascontiguousarray(seen)), 1e-30))
@@ -43,5 +43,5 @@ def with_views(answer: Answer, flips: bool = True) -> Answer:
 
 
 def mirrors(run: Run) -> bool:
-    """Return whether the run was trained on mirrored pictures, so that they keep their labels."""
+    """Return whether the run was trained on mirrored images, so that they keep their labels."""
     return run.spec["augmentation"] in UNFLIPPED

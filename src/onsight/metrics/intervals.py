@@ -45,10 +45,10 @@ class Difference(NamedTuple):
 
 
 def paired(only_a: int, only_b: int, n: int) -> Difference:
-    """Return accuracy b - accuracy a on the same `n` pictures, of which `only_a` and `only_b` are right in one alone.
+    """Return accuracy b - accuracy a on the same `n` images, of which `only_a` and `only_b` are right in one alone.
 
     p: the exact test of McNemar 1947 ("Note on the sampling error of the difference between correlated proportions
-    or percentages"): how often a fair coin would share out the pictures that only one has right at least as unevenly.
+    or percentages"): how often a fair coin would share out the images that only one has right at least as unevenly.
     Interval: the adjusted Wald interval of Bonett and Price 2012 ("Adjusted Wald confidence interval for a difference
     of binomial proportions based on paired data", J. Educ. Behav. Stat. 37, 479-488), one of those that Fagerland,
     Lydersen and Laake 2014 recommend for paired proportions. It is no mirror of the exact test: near p = 0.05 one may
@@ -57,7 +57,7 @@ def paired(only_a: int, only_b: int, n: int) -> Difference:
     from scipy.stats import binomtest, norm
 
     if not (min(only_a, only_b) >= 0 and only_a + only_b <= n and n > 0):
-        raise ValueError(f"{only_a} and {only_b} of {n} pictures cannot be right in one alone")
+        raise ValueError(f"{only_a} and {only_b} of {n} images cannot be right in one alone")
     a, b = (only_a + 1) / (n + 2), (only_b + 1) / (n + 2)
     half = norm.ppf((1 + CONFIDENCE) / 2) * math.sqrt((a + b - (b - a) ** 2) / (n + 2))
     p = binomtest(only_b, only_a + only_b).pvalue if only_a + only_b else 1.0

@@ -19,7 +19,7 @@ GUARDED = tuple("=+-@\t\r\n＝＋－＠'")
 
 
 class Predictions(NamedTuple):
-    """What `predictions.csv` holds: n pictures, C classes."""
+    """What `predictions.csv` holds: n images, C classes."""
 
     names: list[str]  # n paths
     labels: np.ndarray  # (n,) int64: indices into classes

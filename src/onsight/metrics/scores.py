@@ -31,10 +31,10 @@ def score(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str],
     - per_class: class, precision, recall, f1, support, recall_interval
     - confusion: C x C counts, rows true, columns predicted
     - ece: expected calibration error of the top label, 15 equal-width bins (Guo et al. 2017); calibration: those bins
-    - brier: sum over classes of squared errors, mean over pictures (Brier 1950): 0 is perfect, 2 the worst
+    - brier: sum over classes of squared errors, mean over images (Brier 1950): 0 is perfect, 2 the worst
     - for two classes, with classes[1] as the positive one: roc_auc, average_precision
 
-    Raises DataError without pictures or with probabilities that are none, ValueError for shapes that do not fit.
+    Raises DataError without images or with probabilities that are none, ValueError for shapes that do not fit.
     """
     from sklearn import metrics as sklearn_metrics
 
@@ -203,7 +203,7 @@ def _check(labels: np.ndarray, probabilities: np.ndarray, classes: int) -> None:
     if labels.ndim != 1 or probabilities.shape != (len(labels), classes):
         raise ValueError(f"labels {labels.shape} and probabilities {probabilities.shape} do not fit {classes} classes")
     if not len(labels):
-        raise DataError("There are no pictures to score.")
+        raise DataError("There are no images to score.")
     if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= classes:
         raise ValueError(f"labels must be whole numbers from 0 to {classes - 1}")
     sums = probabilities.sum(axis=1)

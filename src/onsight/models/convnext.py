@@ -18,7 +18,7 @@ def convnext_cifar(image_size: int, num_classes: int) -> keras.Model:
     3.7 million parameters at 1,000 classes). Without the layer scale, which serves networks of many more layers.
     """
     inputs = keras.Input((image_size, image_size, 3), dtype="uint8", name="image")
-    # Not centred: of a grey picture x / 127.5 - 1 leaves little but rounding, which the norm behind the stem would
+    # Not centred: of a grey image x / 127.5 - 1 leaves little but rounding, which the norm behind the stem would
     # enlarge (LiteRT's answers were 2e-5 from those of JAX). That norm centres anyway.
     x = layers.Rescaling(1 / 255, name="normalise")(inputs)
     x = layers.Conv2D(WIDTHS[0], 2, strides=2, name="stem")(x)

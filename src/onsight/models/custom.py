@@ -47,9 +47,9 @@ def model(
     Args:
         name: 1 to 64 letters, digits and underscores, beginning with a letter; not a built-in network's.
         description: what it is good for, in a line, for `onsight models`.
-        smallest: side in pixels of the smallest pictures that it takes.
+        smallest: side in pixels of the smallest images that it takes.
         largest: side of the largest.
-        default_size: pictures are not enlarged beyond it unless the user says so.
+        default_size: images are not enlarged beyond it unless the user says so.
         normed: whether a norm follows each convolution, or the sum that it goes into, so that presets may train it by
             Muon.
 
@@ -106,7 +106,7 @@ def check_network(name: str, image_size: int, num_classes: int) -> keras.Model:
         )
     found, expected = f"{network.input.dtype} {network.input_shape}", f"uint8 {(None, image_size, image_size, 3)}"
     if found != expected:
-        raise SpecError(f"{call} takes {found}, expected {expected}: the network itself normalises the pictures.")
+        raise SpecError(f"{call} takes {found}, expected {expected}: the network itself normalises the images.")
     last = network.layers[-1].name
     found, expected = f"{network.output.dtype} {network.output_shape}", f"float32 {(None, num_classes)}"
     if last != "logits" or found != expected:

@@ -14,11 +14,11 @@ import keras
 class BatchNormalization(keras.layers.BatchNormalization):
     """Keras' batch norm over the last axis, by TensorFlow's fused kernel while it trains.
 
-    Keras composes it from a dozen operations that each walk through the whole picture; the kernel walks twice. Same
+    Keras composes it from a dozen operations that each walk through the whole image; the kernel walks twice. Same
     weights, same formulas, same results within float tolerance; on other backends it is Keras' own.
 
     The momentum is 0.9, not Keras' 0.99: a small folder trains in some hundred steps, and statistics that remember a
-    hundred steps then belong to weights of long ago (digits, 225 steps: 11.0 % right on test pictures with 0.99,
+    hundred steps then belong to weights of long ago (digits, 225 steps: 11.0 % right on test images with 0.99,
     98.9 % with 0.9).
     """
 
@@ -97,7 +97,7 @@ def _convolution() -> Callable[[Any, Any], Any]:
 
 @keras.saving.register_keras_serializable(package="onsight")
 class Activation(keras.layers.Activation):
-    """Keras' activation, whose silu TensorFlow differentiates in one pass over the picture while it trains.
+    """Keras' activation, whose silu TensorFlow differentiates in one pass over the image while it trains.
 
     Else it takes six, in bfloat16 at 13 ms instead of 3.4 for a batch of 500 x 15 x 15 x 64 on two cores. The same
     formula, computed in float32; where it was not tried, and on other backends, it is Keras' own.

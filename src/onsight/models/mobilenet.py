@@ -1,4 +1,4 @@
-"""MobileNet for small pictures: Howard et al. 2017, "MobileNets: Efficient Convolutional Neural Networks for Mobile
+"""MobileNet for small images: Howard et al. 2017, "MobileNets: Efficient Convolutional Neural Networks for Mobile
 Vision Applications".
 """
 
@@ -17,7 +17,7 @@ BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)]
 
 
 def mobilenet_cifar(image_size: int, num_classes: int) -> keras.Model:
-    """Return MobileNet 1.0 that halves the picture four times, not five: 3.2 million parameters at 10 classes.
+    """Return MobileNet 1.0 that halves the image four times, not five: 3.2 million parameters at 10 classes.
 
     No paper has it for CIFAR: the paper's network for 224 px would leave one pixel of 32 after all halvings. As
     kuangliu/pytorch-cifar does, the stem keeps the size; all layers, and so their parameters, are the paper's (4.2

@@ -1,6 +1,6 @@
 """The networks of `keras.applications` whose ImageNet weights Keras publishes, each as one flat network from uint8.
 
-What a family does to its pictures beforehand is inside. Nothing is downloaded here: a network is built empty, and
+What a family does to its images beforehand is inside. Nothing is downloaded here: a network is built empty, and
 `weights.load` fills it. Batch norm is `onsight.layers`', so a whole network can be trained from scratch too.
 """
 
@@ -82,7 +82,7 @@ def assemble(
         family: the function of `keras.applications`.
         image_size: in pixels.
         num_classes: outputs of the head.
-        rescale: bring pictures to -1..1 first, which is `preprocess_input` of the families that do not prepare them
+        rescale: bring images to -1..1 first, which is `preprocess_input` of the families that do not prepare them
             inside.
     """
     inputs = keras.Input((image_size, image_size, 3), dtype="uint8", name="image")

@@ -26,7 +26,7 @@ class Entry(NamedTuple):
     description: str
     smallest: int  # image size in pixels
     largest: int  # beyond it, its dense layers would take gigabytes
-    default_size: int  # pictures are not enlarged beyond it unless the user says so
+    default_size: int  # images are not enlarged beyond it unless the user says so
     prepare: str = ""  # "module:function" of `prepare_model`'s arguments: sets weights from data
     normed: bool = False  # whether a norm follows each convolution, or its sum, so that Muon may rescale kernels
     build: Callable[[int, int], keras.Model] | None = None  # the function itself, where it is a user's own
@@ -121,19 +121,19 @@ MODELS: dict[str, Entry] = {
 
 
 def check_size(name: str, image_size: int) -> None:
-    """Raise SpecError where network `name` cannot take pictures of `image_size`."""
+    """Raise SpecError where network `name` cannot take images of `image_size`."""
     if name not in MODELS:
         raise SpecError(unknown_name("model", name, MODELS))
     smallest, largest = MODELS[name].smallest, MODELS[name].largest
     if not smallest <= image_size <= largest:
         raise SpecError(
-            f"{name} takes pictures of {smallest} to {largest} px, and image_size is {image_size}. "
+            f"{name} takes images of {smallest} to {largest} px, and image_size is {image_size}. "
             "Take another --image-size, or another model."
         )
 
 
 def usual_size(name: str) -> int:
-    """Return 32, the side of the usual small pictures, or the nearest to it that network `name` takes."""
+    """Return 32, the side of the usual small images, or the nearest to it that network `name` takes."""
     return min(max(32, MODELS[name].smallest), MODELS[name].largest) if name in MODELS else 32
 
 
@@ -147,7 +147,7 @@ def build_model(name: str, image_size: int, num_classes: int, channels: float = 
         channels: share of the channels to leave out, where that can be.
 
     Raises:
-        SpecError: the name is unknown, the pictures are too small for it, there are fewer than two classes, or it has
+        SpecError: the name is unknown, the images are too small for it, there are fewer than two classes, or it has
             no channels that can be left out.
     """
     check_size(name, image_size)
@@ -174,7 +174,7 @@ def prepare_model(model: keras.Model, images: np.ndarray, order: np.ndarray) -> 
     Args:
         model: new, from `build_model`.
         images: (all, H, W, 3) uint8, may be memory-mapped.
-        order: indices of the training pictures among them, shuffled: as many of the first as are needed are read.
+        order: indices of the training images among them, shuffled: as many of the first as are needed are read.
     """
     if MODELS[model.name].prepare:
         _function(MODELS[model.name].prepare)(model, images, order)
@@ -196,7 +196,7 @@ def classifier(model: keras.Model, temperature: float = 1.0) -> keras.Model:
 
 
 def layer_table(model: keras.Model) -> list[dict[str, Any]]:
-    """Return one row a layer: name, type, output_shape (without the batch), parameters, multiply_adds (for a picture).
+    """Return one row a layer: name, type, output_shape (without the batch), parameters, multiply_adds (for an image).
 
     Of the multiply-adds those of the kernels are counted, as papers do: each number of a convolution's or a dense
     layer's kernel takes part once at each position of the output. Biases, norms and activations are left out.

@@ -1,4 +1,4 @@
-"""Residual networks for small pictures, plain and wide."""
+"""Residual networks for small images, plain and wide."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def plain(image_size: int, num_classes: int, depth: int, name: str) -> keras.Mod
     """Return three stages of `depth` blocks (16, 32, 64 filters): 6 * depth + 2 layers with weights.
 
     He et al. 2015, "Deep Residual Learning for Image Recognition", section 4.2. The shortcut is the paper's option A,
-    without parameters: where a stage halves the picture and doubles the filters, every other pixel is taken and the
+    without parameters: where a stage halves the image and doubles the filters, every other pixel is taken and the
     missing channels are zeros.
     """
     inputs, x = image_input(image_size)

@@ -14,11 +14,11 @@ def model_lines(name: str, image_size: int | None = None, num_classes: int = 10)
 
     Args:
         name: of the registry.
-        image_size: side of the pictures in pixels; by default 32, or the nearest to it that it takes.
+        image_size: side of the images in pixels; by default 32, or the nearest to it that it takes.
         num_classes: how many answers it gives.
 
     Raises:
-        SpecError: there is no such network, or it does not take such pictures.
+        SpecError: there is no such network, or it does not take such images.
     """
     from onsight.core.backend import use_backend
 
@@ -32,8 +32,8 @@ def model_lines(name: str, image_size: int | None = None, num_classes: int = 10)
     yield ""
     yield inspect.getdoc(builder(name)) or "(its function has no docstring)"
     yield ""
-    yield f"Takes pictures of {entry.smallest} to {entry.largest} px, usually up to {entry.default_size}."
-    yield f"With pictures of {size} px and {num_classes} classes, and the multiply-adds of one picture:"
+    yield f"Takes images of {entry.smallest} to {entry.largest} px, usually up to {entry.default_size}."
+    yield f"With images of {size} px and {num_classes} classes, and the multiply-adds of one image:"
     yield ""
     cells = [("layer", "type", "output", "parameters", "multiply-adds")]
     for row in rows:

@@ -1,4 +1,4 @@
-"""VGG for small pictures: plain stacks of 3x3 convolutions, each with a batch norm.
+"""VGG for small images: plain stacks of 3x3 convolutions, each with a batch norm.
 
 Simonyan and Zisserman 2014, "Very Deep Convolutional Networks for Large-Scale Image Recognition", configurations A and
 D. The paper trains on 224 px, without batch norm, and ends in two dense layers of 4,096. The networks for CIFAR-10 are
@@ -28,7 +28,7 @@ def stages(image_size: int, num_classes: int, depths: tuple[int, ...], name: str
     """Return five stages of `depths` convolutions (64, 128, 256, 512, 512 filters) and a max-pool each; dense.
 
     Convolutions have no bias: the batch norm behind each has one. At 32 px one pixel is left at the end; of larger
-    pictures the mean is taken.
+    images the mean is taken.
     """
     inputs, x = image_input(image_size)
     for stage, (depth, filters) in enumerate(zip(depths, (64, 128, 256, 512, 512), strict=True), start=1):

@@ -70,7 +70,7 @@ def dirac(shape: tuple[int, ...], dtype: Any = None) -> Any:
 
 
 def whiten(model: keras.Model, images: np.ndarray, order: np.ndarray) -> None:
-    """Set the first convolution so that its outputs are uncorrelated and of one variance on training pictures.
+    """Set the first convolution so that its outputs are uncorrelated and of one variance on training images.
 
     Its filters are the eigenvectors of the patches' uncentred covariance, divided by the root of their eigenvalue plus
     5e-4, and their negatives.

@@ -55,7 +55,7 @@ def _style() -> Iterator[None]:
         "ytick.color": "#9aa4b0",
         "xtick.labelcolor": INK,
         "ytick.labelcolor": INK,
-        "svg.hashsalt": "onsight",  # the same picture is the same bytes
+        "svg.hashsalt": "onsight",  # the same image is the same bytes
     }
     with style.context(["default", ours]):
         yield

@@ -1,4 +1,4 @@
-"""Numbers -> pictures, each a matplotlib Figure that says in its title what it shows.
+"""Numbers -> plots, each a matplotlib Figure that says in its title what it shows.
 
 No pyplot, no window, no state kept: figures are drawn under our own settings and the user's are put back.
 Class names are foreign text: never read as mathematics, shortened to the room there is, and characters that no font
@@ -45,30 +45,30 @@ if TYPE_CHECKING:
 
 
 @_style()
-def sample_pictures(images: np.ndarray, labels: Sequence[str], columns: int = 8, title: str | None = None) -> Figure:
-    """Draw pictures with their labels below.
+def sample_images(images: np.ndarray, labels: Sequence[str], columns: int = 8, title: str | None = None) -> Figure:
+    """Draw images with their labels below.
 
     `images` (n, H, W, 3) uint8, `labels` n names.
     """
     columns = max(1, min(columns, len(images)))
     classes = len(set(labels))
     cell, line = WIDTH / columns, 0.24
-    lines = [title or f"{_plural(len(images), 'picture')} of {_plural(classes, 'class', 'classes')}, as labelled"]
+    lines = [title or f"{_plural(len(images), 'image')} of {_plural(classes, 'class', 'classes')}, as labelled"]
     top = _heading_height(lines)
     figure, axes = _sheet(top + math.ceil(len(images) / columns) * (cell + line))
     _heading(figure, lines)
     for i, (image, label) in enumerate(zip(images, labels, strict=True)):
         x, y = i % columns * cell, top + i // columns * (cell + line)
-        _picture(axes, image, x + 0.04, y + 0.04, cell - 0.08)
+        _drawn_image(axes, image, x + 0.04, y + 0.04, cell - 0.08)
         _write(axes, x + cell / 2, y + cell + line / 2 - 0.04, fit(label, cell - 0.06, 8.5), 8.5, ha="center")
     return figure
 
 
 @_style()
 def learning_curve(points: Sequence[Mapping[str, Any]], fit: Mapping[str, Any] | None, finding: str) -> Figure:
-    """Draw validation accuracy against training pictures a class, with intervals, and where more would lead.
+    """Draw validation accuracy against training images a class, with intervals, and where more would lead.
 
-    `points` has a mapping a size: shots (pictures a class), accuracies (one a seed), accuracy (their mean), low and
+    `points` has a mapping a size: shots (images a class), accuracies (one a seed), accuracy (their mean), low and
     high. `fit` has a, b of error = a * shots ** -b, or is None; `finding` is the heading.
     """
     from matplotlib.figure import Figure
@@ -93,7 +93,7 @@ def learning_curve(points: Sequence[Mapping[str, Any]], fit: Mapping[str, Any] |
     axes.set_xticks(shots)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel("Training pictures a class")
+    axes.set_xlabel("Training images a class")
     axes.set_ylabel("Validation accuracy (%)")
     axes.legend(loc="lower right", frameon=False)
     _below_heading(figure, [finding])
@@ -158,7 +158,7 @@ def curves(history: Sequence[Mapping[str, Any]]) -> Figure:
 def confusion_matrix(confusion: np.ndarray | Sequence[Sequence[int]], classes: Sequence[str]) -> Figure:
     """Draw a confusion matrix: counts as text (up to 20 classes), the share of the true class as colour.
 
-    `confusion` (C, C) int, rows true, columns predicted. A class without pictures is a grey row.
+    `confusion` (C, C) int, rows true, columns predicted. A class without images is a grey row.
     """
     import seaborn as sns
     from matplotlib.colors import PowerNorm
@@ -227,7 +227,7 @@ def predictions(
     columns: int = 4,
     title: str | None = None,
 ) -> Figure:
-    """Draw pictures, each with its likeliest three classes; a tick or a cross says whether the first is right.
+    """Draw images, each with its likeliest three classes; a tick or a cross says whether the first is right.
 
     `images` (n, H, W, 3) uint8, `names` the n true classes or None where nobody knows, `probabilities` (n, C).
     A true class beyond the first three takes the third line's place, and is outlined wherever it stands.
@@ -241,7 +241,7 @@ def predictions(
     height = 0.3 + side + 0.06 + rows * line + 0.16
     guesses = [classes[int(row.argmax())] for row in probabilities]
     right = sum(map(str.__eq__, guesses, names)) if names is not None else 0
-    lines = [title or (f"{right:,} of {_plural(len(images), 'picture')} right" if names is not None else "Predictions")]
+    lines = [title or (f"{right:,} of {_plural(len(images), 'image')} right" if names is not None else "Predictions")]
     if names is not None and right < len(images):
         lines.append("outlined in black: the label")
     top = _heading_height(lines)
@@ -263,7 +263,7 @@ def predictions(
             color=colour,
             weight="bold",
         )
-        _picture(axes, image, x, y + 0.3, side)
+        _drawn_image(axes, image, x, y + 0.3, side)
         if not hit:
             axes.add_patch(Rectangle((x, y + 0.3), side, side, fill=False, edgecolor=colour, linewidth=2.2))
         shown = list(np.argsort(-row, kind="stable")[:rows])
@@ -286,7 +286,7 @@ def predictions(
 
 @_style()
 def explanations(
-    pictures: Sequence[np.ndarray],
+    images: Sequence[np.ndarray],
     overlays: Sequence[np.ndarray],
     names: Sequence[str],
     probabilities: np.ndarray,
@@ -294,9 +294,9 @@ def explanations(
     heading: tuple[str, str],
     top: int = 3,
 ) -> Figure:
-    """Draw a row a picture: itself, itself under its heat map, and the likeliest classes as bars.
+    """Draw a row an image: itself, itself under its heat map, and the likeliest classes as bars.
 
-    `pictures` and `overlays` n of (S, S, 3) uint8, `names` n texts, `probabilities` (n, C), `heading` two lines.
+    `images` and `overlays` n of (S, S, 3) uint8, `names` n texts, `probabilities` (n, C), `heading` two lines.
     """
     from matplotlib.patches import Rectangle
 
@@ -305,12 +305,12 @@ def explanations(
     left = 2 * side + 0.28
     width = WIDTH - left - 0.08
     above = _heading_height(heading)
-    figure, axes = _sheet(above + len(pictures) * (side + room))
+    figure, axes = _sheet(above + len(images) * (side + room))
     _heading(figure, heading)
-    for i, (picture, heat, row) in enumerate(zip(pictures, overlays, probabilities, strict=True)):
+    for i, (image, heat, row) in enumerate(zip(images, overlays, probabilities, strict=True)):
         y = above + i * (side + room) + 0.06
-        _picture(axes, picture, 0.06, y, side)
-        _picture(axes, heat, side + 0.12, y, side)
+        _drawn_image(axes, image, 0.06, y, side)
+        _drawn_image(axes, heat, side + 0.12, y, side)
         _write(axes, left, y + 0.12, fit(names[i], width, 9.5), 9.5, color=GREY)
         for k, index in enumerate(np.argsort(-row, kind="stable")[:rows]):
             y_bar = y + 0.32 + k * line
@@ -333,8 +333,8 @@ def _curves_finding(epochs: np.ndarray, training: np.ndarray, held_out: np.ndarr
         done = training[np.isfinite(training)]
         figure = percent(float(done[-1])) if len(done) else "of unknown accuracy"
         return (
-            f"Training pictures: {figure} right after {_plural(last, 'epoch')}",
-            "no validation pictures were held out",
+            f"Training images: {figure} right after {_plural(last, 'epoch')}",
+            "no validation images were held out",
         )
     at = int(np.nanargmax(held_out))
     first = f"Validation at its best: {percent(float(held_out[at]))} right, epoch {epochs[at]:.0f} of {last}"
@@ -349,10 +349,10 @@ def _confusion_finding(counts: np.ndarray, classes: Sequence[str]) -> tuple[str,
     """Return what a confusion matrix says, in two lines."""
     n, correct = int(counts.sum()), int(np.trace(counts))
     if not n:
-        return "No pictures", ""
+        return "No images", ""
     low, high = wilson(correct, n)
     interval = f"95 %: {percent_number(low)} to {percent_number(high)}"
-    first = f"{percent(correct / n)} of {_plural(n, 'picture')} right ({interval})"
+    first = f"{percent(correct / n)} of {_plural(n, 'image')} right ({interval})"
     wrong = counts - np.diag(np.diag(counts))
     if not wrong.any():
         return first, "no mistakes"
@@ -364,8 +364,8 @@ def _confusion_finding(counts: np.ndarray, classes: Sequence[str]) -> tuple[str,
     )
 
 
-def _picture(axes: Axes, image: np.ndarray, x: float, y: float, side: float) -> None:
-    """Draw a picture into a square, unstretched."""
+def _drawn_image(axes: Axes, image: np.ndarray, x: float, y: float, side: float) -> None:
+    """Draw an image into a square, unstretched."""
     high, wide = image.shape[:2]
     w, h = side * wide / max(high, wide), side * high / max(high, wide)
     x, y = x + (side - w) / 2, y + (side - h) / 2

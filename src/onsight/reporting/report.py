@@ -1,7 +1,7 @@
 """report(run) -> report.html: one file that tells the whole truth about a run, and verdict(run): its first lines.
 
 Both read the run folder and nothing else, and work in every state of a run: before the first epoch, while it trains,
-trained, evaluated. The page asks nothing of any network; its one script opens pictures and sorts tables.
+trained, evaluated. The page asks nothing of any network; its one script opens images and sorts tables.
 """
 
 from __future__ import annotations

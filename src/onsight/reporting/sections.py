@@ -1,4 +1,4 @@
-"""What each section of a run's report shows, from the files of the run alone: no Keras, no pictures decoded.
+"""What each section of a run's report shows, from the files of the run alone: no Keras, no images decoded.
 
 A section whose file is absent is None. One whose file is damaged is a RunError that says how to make the file again.
 """
@@ -29,9 +29,9 @@ from onsight.runs.run import Run, place, read_object
 
 CIFAR10_FACTS = (
     "One human annotator gets 95.24 % right, the majority of about 51 people 99.21 % (CIFAR-10H).",
-    "3.25 % of the test pictures have a near-duplicate in the training set (ciFAIR-10).",
+    "3.25 % of the test images have a near-duplicate in the training set (ciFAIR-10).",
     "54 of the 10,000 test labels are wrong (label-errors).",
-    "With 10,000 pictures and an accuracy of about 95 %, the 95 % interval is ±0.43 points.",
+    "With 10,000 images and an accuracy of about 95 %, the 95 % interval is ±0.43 points.",
 )
 FOLDED = 25  # a table longer than this shows its first rows and folds the rest away
 MATRIX = 25  # classes; with more, the pairs that are confused most are listed
@@ -49,7 +49,7 @@ def page(run: Run, history: list[dict[str, Any]], evaluations: dict[str, dict[st
     shown: list[dict[str, Any]] = []
     for name, metrics in evaluations.items():
         with mended(run, name):
-            shown.append(evaluation(run, name, metrics, model, with_pictures=not shown))
+            shown.append(evaluation(run, name, metrics, model, with_images=not shown))
     return {
         "run": run,
         "model": model,
@@ -93,12 +93,12 @@ def mended(run: Run, name: str) -> Iterator[None]:
 
 
 def evaluation(
-    run: Run, name: str, metrics: dict[str, Any], model: dict[str, Any] | None, with_pictures: bool
+    run: Run, name: str, metrics: dict[str, Any], model: dict[str, Any] | None, with_images: bool
 ) -> dict[str, Any]:
-    """Return one evaluation; pictures are embedded for the first only, so that the page stays small."""
+    """Return one evaluation; images are embedded for the first only, so that the page stays small."""
     folder = run.evaluation_folder(name)
     provenance = str(metrics.get("provenance", ""))
-    sprite = thumbnails(folder) if with_pictures else None
+    sprite = thumbnails(folder) if with_images else None
     sure = certainty(folder, model)
     rows = read_object(folder / "slices.json")
     return {
@@ -113,8 +113,8 @@ def evaluation(
         "confusion": confusion(metrics, sprite),
         "sprite": sprite,
         "per_class": sorted(metrics["per_class"], key=lambda row: 2.0 if row["recall"] is None else row["recall"]),
-        "mistakes": mistakes(folder, run.classes) if with_pictures else None,
-        "suspects": suspects(run, folder, sprite) if with_pictures else None,
+        "mistakes": mistakes(folder, run.classes) if with_images else None,
+        "suspects": suspects(run, folder, sprite) if with_images else None,
         "certainty": sure,
         "robustness": robustness(folder),
         "slices": None if rows is None else rows["slices"][:SLICES],
@@ -130,7 +130,7 @@ def numbers(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
     found.append(("macro F1", f"{metrics['macro_f1']:.3f}", "mean over the classes, each counting the same"))
     if metrics.get("roc_auc") is not None:
         positive = f"'{short(metrics['per_class'][1]['class'])}'"
-        ranks = f"chance that a picture of {positive} ranks above one of the other"
+        ranks = f"chance that an image of {positive} ranks above one of the other"
         found += [
             ("ROC area", f"{metrics['roc_auc']:.3f}", ranks),
             ("precision-recall area", f"{metrics['average_precision']:.3f}", f"average precision of {positive}"),
@@ -174,7 +174,7 @@ def training_time(history: list[dict[str, Any]]) -> str:
         return ""
     long = f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
     speeds = sorted(row["images_per_second"] for row in history if row.get("images_per_second"))
-    speed = f", {speeds[len(speeds) // 2]:,.0f} pictures a second" if speeds else ""
+    speed = f", {speeds[len(speeds) // 2]:,.0f} images a second" if speeds else ""
     return f"{count(len(history), 'epoch')} in {f'{seconds:.0f} s' if seconds < 120 else long}{speed}"
 
 
@@ -183,7 +183,7 @@ def training_time(history: list[dict[str, Any]]) -> str:
 
 def thumbnails(folder: Path) -> dict[str, Any] | None:
     """Return the sprite of thumbnails as the page embeds it, and the island of data that its script reads."""
-    index, source = read_object(folder / "thumbnails.json"), picture(folder / "thumbnails.jpg")
+    index, source = read_object(folder / "thumbnails.json"), image(folder / "thumbnails.jpg")
     if index is None or source is None:
         return None
     side, columns = int(index["side"]), int(index["columns"])
@@ -257,7 +257,7 @@ def mistakes(folder: Path, classes: tuple[str, ...]) -> dict[str, Any] | None:
         return None
     shown = []
     for each in index["mistakes"]:
-        source = picture(folder / "heatmaps" / each["file"]) if re.fullmatch(r"\d+\.jpg", each["file"]) else None
+        source = image(folder / "heatmaps" / each["file"]) if re.fullmatch(r"\d+\.jpg", each["file"]) else None
         if source:
             label, said = classes[each["label"]], classes[each["predicted"]]
             shown.append(each | {"source": source, "true": short(label), "said": short(said)})
@@ -265,14 +265,14 @@ def mistakes(folder: Path, classes: tuple[str, ...]) -> dict[str, Any] | None:
 
 
 def suspects(run: Run, folder: Path, sprite: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Return the suspected label errors, with pictures where `label_errors/` or the thumbnails have them."""
+    """Return the suspected label errors, with images where `label_errors/` or the thumbnails have them."""
     found = read_object(folder / "label_errors.json") or read_object(run.folder / "label_errors.json")
     if found is None:
         return None
     shown = []
     for each in found["suspects"][:SUSPECTS]:
         name = Path(str(each.get("thumbnail", ""))).name  # a file's name, wherever it claims to lie
-        source = next(filter(None, (picture(at / "label_errors" / name) for at in (folder, run.folder))), None)
+        source = next(filter(None, (image(at / "label_errors" / name) for at in (folder, run.folder))), None)
         at = (sprite or {}).get("places", {}).get(each["path"])
         named = {"true": named_class(run, each["label"]), "said": named_class(run, each["suggested"])}
         shown.append(each | named | {"source": source, "at": at})
@@ -284,8 +284,8 @@ def named_class(run: Run, label: Any) -> str:
     return short(run.classes[label] if isinstance(label, int) else label)
 
 
-def picture(path: Path) -> str | None:
-    """Return a picture file as a data URI, None where it is absent or, by its first bytes, something else."""
+def image(path: Path) -> str | None:
+    """Return an image file as a data URI, None where it is absent or, by its first bytes, something else."""
     with contextlib.suppress(OSError):
         content = path.read_bytes()
         for start, kind in FORMATS.items():  # a run may come by mail, with anything under that name
@@ -320,7 +320,7 @@ def certainty(folder: Path, model: dict[str, Any] | None) -> dict[str, Any] | No
         "ece_before": calibration_error(raw) if temperature != 1 else None,
         "reliability": svg.reliability(bins, n, "Accuracy by probability of the answer"),
         "before": svg.reliability(raw, n, "The same before the temperature") if temperature != 1 else None,
-        "coverage": svg.coverage(points, "Accuracy by share of pictures answered", threshold),
+        "coverage": svg.coverage(points, "Accuracy by share of images answered", threshold),
         "marks": marks,
     }
 
@@ -343,7 +343,7 @@ def robustness(folder: Path) -> dict[str, Any] | None:
 
 
 def class_counts(dataset: dict[str, Any]) -> dict[str, Any]:
-    """Return the pictures of each class and part, and their totals."""
+    """Return the images of each class and part, and their totals."""
     parts = dataset.get("counts") or {}
     rows = [(name, [part.get(name, 0) for part in parts.values()]) for name in dataset["classes"]]
     totals = [sum(column) for column in zip(*(each for _, each in rows), strict=True)]
@@ -381,7 +381,7 @@ def taught(run: Run) -> list[str]:
 
 
 def multiply_adds(model: dict[str, Any] | None) -> int | None:
-    """Return the multiply-adds of one picture, None where the layers do not tell."""
+    """Return the multiply-adds of one image, None where the layers do not tell."""
     layers = (model or {}).get("layers") or []
     if not layers or not all(isinstance(layer.get("multiply_adds"), int) for layer in layers):
         return None

@@ -14,7 +14,7 @@ def comparison_lines(found: dict[str, Any]) -> list[str]:
         f"parameters       {before['parameters']:,} before, {after['parameters']:,} after",
         f"{after['file']:<16} {before['bytes']:,} bytes before, {after['bytes']:,} after; compressed "
         f"{before['bytes_compressed']:,} and {after['bytes_compressed']:,}",
-        f"one picture      {before['latency_ms']:.2f} ms before, {after['latency_ms']:.2f} ms after",
+        f"one image      {before['latency_ms']:.2f} ms before, {after['latency_ms']:.2f} ms after",
     ]
     if after["zeros"] > 0.05:
         said.append(
@@ -24,10 +24,10 @@ def comparison_lines(found: dict[str, Any]) -> list[str]:
     if apart := found.get("difference"):
         shares = [percent(side["validation_accuracy"]) for side in found["runs"]]
         said.append(
-            f"validation       {shares[0]} before, {shares[1]} after, on the same {found['validation_n']:,} pictures: "
+            f"validation       {shares[0]} before, {shares[1]} after, on the same {found['validation_n']:,} images: "
             f"{points(apart['value'])} points (95 %: {points(apart['low'])} to {points(apart['high'])}; "
             f"{chance(apart['p'])})"
         )
     else:
-        said.append("validation       no pictures to compare on: the teacher was trained with --validation 0")
+        said.append("validation       no images to compare on: the teacher was trained with --validation 0")
     return said

@@ -43,7 +43,7 @@ def _sentences(run: Run, history: list[dict[str, Any]], metrics: dict[str, Any] 
         sentences.append(_state(run, history))
     else:
         low, high = metrics["accuracy_interval"]
-        what = "test pictures" if name == "test" else f"pictures in '{short(name or '')}'"
+        what = "test images" if name == "test" else f"images in '{short(name or '')}'"
         sentences += [
             f"{percent(metrics['accuracy'])} of {metrics['n']:,} {what} right "
             f"(95 %: {percent_number(low)} to {percent_number(high)}). Data: {plain(str(metrics.get('provenance')))}.",
@@ -67,7 +67,7 @@ def _state(run: Run, history: list[dict[str, Any]]) -> str:
     done = int(history[-1]["epoch"]) if history else 0
     known = [row for row in history if row.get("val_accuracy") is not None]
     held_out = (run.model_epoch(known) or {}).get("val_accuracy")
-    so_far = "" if held_out is None else f" On validation pictures {percent(held_out)} right."
+    so_far = "" if held_out is None else f" On validation images {percent(held_out)} right."
     if run.is_trained:
         return f"Trained for {count(done, 'epoch')}, not evaluated yet: how good it is, nobody knows.{so_far}"
     return f"Training has not finished: {done:,} of {epochs} epochs.{so_far}"
@@ -105,7 +105,7 @@ def _weakest(metrics: dict[str, Any]) -> str:
 
 
 def _slices(found: dict[str, Any] | None) -> str:
-    """Say which parts of the pictures, other than classes, are answered worse than the rest beyond chance."""
+    """Say which parts of the images, other than classes, are answered worse than the rest beyond chance."""
     rows = [row for row in (found or {}).get("slices", []) if row.get("worse") and row["by"] != "class"][:3]
     if not rows:
         return ""
@@ -124,7 +124,7 @@ def _trust(metrics: dict[str, Any]) -> str:
         return f"Under-confident: {facts}."
     if metrics["ece"] > 0.05 and metrics["n"] >= 1000:
         return f"Confident in the wrong places: {facts}."
-    few = "" if metrics["n"] >= 1000 else f", as far as {count(metrics['n'], 'picture')} can tell"
+    few = "" if metrics["n"] >= 1000 else f", as far as {count(metrics['n'], 'image')} can tell"
     return f"Neither over- nor under-confident{few}: {facts}."
 
 
@@ -139,16 +139,16 @@ def _gap(run: Run, history: list[dict[str, Any]]) -> tuple[float, float, float] 
 
 
 def _over_fitting(run: Run, history: list[dict[str, Any]]) -> str:
-    """Say whether the run learned its training pictures by heart."""
+    """Say whether the run learned its training images by heart."""
     if not history:
         return ""
     gap = _gap(run, history)
     if gap is None:
-        return "No validation pictures were held out: over-fitting cannot be told." if not _validated(history) else ""
+        return "No validation images were held out: over-fitting cannot be told." if not _validated(history) else ""
     training, held_out, noise = gap
     points = 100 * (training - held_out)
     altered = run.spec.get("augmentation", "none") != "none"
-    harder = " (on altered pictures, which is harder)" if altered else ""
+    harder = " (on altered images, which is harder)" if altered else ""
     facts = f"{percent(training)} right in training{harder}, {percent(held_out)} in validation"
     if points >= 10 and points > 100 * noise:
         text = f"Over-fitted: {facts}."
@@ -182,12 +182,12 @@ def _next_step(run: Run, history: list[dict[str, Any]], metrics: dict[str, Any] 
     gap = _gap(run, history)
     if gap is not None and gap[0] - gap[1] >= max(0.1, gap[2]):
         if run.spec.get("augmentation") == "none" and run.spec.get("freeze") != "all":
-            return "Next, train on altered pictures too", train_command(run, augmentation="shift")
+            return "Next, train on altered images too", train_command(run, augmentation="shift")
         if run.spec.get("optimizer") in ("adamw", "sgd") and not run.spec.get("weight_decay"):
-            return "Next, add pictures, or hold the weights back", train_command(run, weight_decay=5e-4)
+            return "Next, add images, or hold the weights back", train_command(run, weight_decay=5e-4)
     best = max(history, key=lambda row: row.get("val_accuracy") or 0.0, default=None)
     if gap is not None and gap[0] - gap[1] < 0.04 and best is history[-1] and gap[1] < 0.99:
         return "Next, train longer, as it was still improving", train_command(
             run, time_budget=None, epochs=2 * len(history)
         )
-    return "Next, try it on a picture of yours", f"onsight predict {where} picture.jpg"
+    return "Next, try it on an image of yours", f"onsight predict {where} image.jpg"

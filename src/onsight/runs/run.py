@@ -1,6 +1,6 @@
 """A run: one folder that holds all that is known of one training, and every path in it.
 
-Its state is which files exist: `model/` means trained, `evaluations/` evaluated. Nothing in it but where the pictures,
+Its state is which files exist: `model/` means trained, `evaluations/` evaluated. Nothing in it but where the images,
 the keep-list, the first weights and the teacher lie is an absolute path, so it can be moved, zipped and mailed.
 """
 

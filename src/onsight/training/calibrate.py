@@ -17,7 +17,7 @@ def calibrate(
     can be had.
 
     Args:
-        logits: (n, classes) float64 of validation pictures, n at least 1.
+        logits: (n, classes) float64 of validation images, n at least 1.
         labels: (n,) integers.
         min_precision: the share of its sure answers that must be right; None: it is never unsure.
         note: is told what was chosen and what that does.
@@ -26,7 +26,7 @@ def calibrate(
 
     right = logits.argmax(axis=1) == labels
     if right.all():  # the cross entropy would be least where it is infinitely sure
-        temperature, reason = 1.0, f"all {len(labels):,} validation pictures are right, so nothing is known of doubt"
+        temperature, reason = 1.0, f"all {len(labels):,} validation images are right, so nothing is known of doubt"
     else:
         temperature = fit_temperature(logits, labels)
         before, after = (
@@ -41,9 +41,9 @@ def calibrate(
     threshold = choose_threshold(confidence, right, min_precision)
     if threshold is None:
         note(
-            f"threshold        none: however sure, its answers on the {len(right):,} validation pictures are not "
+            f"threshold        none: however sure, its answers on the {len(right):,} validation images are not "
             f"surely {percent(min_precision)} right (lower end of the 95 % interval), so nothing will be called "
-            "unsure. Take a lower --min-precision, more validation pictures, or train longer."
+            "unsure. Take a lower --min-precision, more validation images, or train longer."
         )
     else:
         facts = at_threshold(confidence, right, threshold)

@@ -26,9 +26,9 @@ GENTLER = 0.5  # times the learning rate of the first training
 
 
 def distill(teacher: str | Path | Run, spec: TrainSpec | None = None, *, reporter: Reporter | None = None) -> Run:
-    """Train a network on a finished run's pictures, their labels and, above all, the run's answers for them.
+    """Train a network on a finished run's images, their labels and, above all, the run's answers for them.
 
-    The teacher answers for the same augmented pictures that the student sees. The loss: `steps.Loss`.
+    The teacher answers for the same augmented images that the student sees. The loss: `steps.Loss`.
 
     Args:
         teacher: a finished run.
@@ -44,7 +44,7 @@ def distill(teacher: str | Path | Run, spec: TrainSpec | None = None, *, reporte
     asked = (spec or TrainSpec()).model_dump(exclude_unset=True)
     if taken := sorted(asked.keys() & set(SHARED) - {"min_precision"}):
         raise SpecError(
-            f"A student learns from its teacher's pictures, split as they were; leave out: {', '.join(taken)}."
+            f"A student learns from its teacher's images, split as they were; leave out: {', '.join(taken)}."
         )
     with reporter or make_reporter() as show:
         show.note(f"teacher          {run.folder}, {run.spec['model']}")

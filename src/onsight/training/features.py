@@ -1,7 +1,7 @@
-"""What the layers below the head make of each picture, computed once, mirrored too, and kept in the cache.
+"""What the layers below the head make of each image, computed once, mirrored too, and kept in the cache.
 
-The key is everything that the numbers depend on: weights, network, pictures, precision, backend. So seeds,
-learning rates and further runs on the same pictures find them there, and a resumed run reads the bits it had.
+The key is everything that the numbers depend on: weights, network, images, precision, backend. So seeds,
+learning rates and further runs on the same images find them there, and a resumed run reads the bits it had.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def load_features(
     mirrored: bool,
     progress: Callable[[int, int], None],
 ) -> np.ndarray:
-    """Return (n, 1 or 2, features) float32, memory-mapped: of each chosen picture as it is and, if asked, mirrored.
+    """Return (n, 1 or 2, features) float32, memory-mapped: of each chosen image as it is and, if asked, mirrored.
 
     Args:
         model: a network with a layer `logits`; what goes into it are the features.
@@ -70,7 +70,7 @@ def load_features(
                     if not is_disk_full(error):
                         raise
                     raise TrainingError(
-                        f"The disk of {path.parent} is full: the features of {len(chosen):,} pictures go there. Make "
+                        f"The disk of {path.parent} is full: the features of {len(chosen):,} images go there. Make "
                         "room, or set ONSIGHT_CACHE to a folder elsewhere."
                     ) from error
     features: np.ndarray = np.load(path, mmap_mode="r")

@@ -43,7 +43,7 @@ class Published(NamedTuple):
     hidden: int = 0  # outputs of a convolution between features and classes that the file with the top has
 
     def file(self, image_size: int) -> str:
-        """Return the place of the file for pictures of that size: MobileNetV2 has some of its own."""
+        """Return the place of the file for images of that size: MobileNetV2 has some of its own."""
         return self.place.format(image_size if image_size in (96, 128, 160, 192, 224) else 224)
 
 
@@ -90,7 +90,7 @@ class Start(NamedTuple):
 
     weights: str  # imagenet, or the absolute path of a run or a file
     model: str  # the network that they are of
-    image_size: int | None  # that they were trained with, where pictures of the same size are better
+    image_size: int | None  # that they were trained with, where images of the same size are better
     frozen: int  # layers that fine-tuning leaves alone by default
     text: str  # for people
 
@@ -242,7 +242,7 @@ def load(model: keras.Model, weights: str) -> None:
 
     Raises:
         ModelFileError: the file is damaged, or of another network.
-        SpecError: it is a run's, and the network has other weights at the size of these pictures.
+        SpecError: it is a run's, and the network has other weights at the size of these images.
         DownloadError: it is not on this machine any more and cannot be fetched.
     """
     path = file_of(weights, model.name, model.input_shape[1])

@@ -1,6 +1,6 @@
-"""learning_curve(spec) -> Curve: accuracy against the number of training pictures, and whether more would pay.
+"""learning_curve(spec) -> Curve: accuracy against the number of training images, and whether more would pay.
 
-Every size is trained as an ordinary run and judged on the same validation pictures; the test set is not touched.
+Every size is trained as an ordinary run and judged on the same validation images; the test set is not touched.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from onsight.runs.run import Run
 from onsight.spec import TrainSpec
 from onsight.training.train import same_start, train
 
-SIZES = (5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)  # pictures a class
-WORTH = 0.01  # of accuracy: what twice the pictures should bring to be worth collecting
+SIZES = (5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)  # images a class
+WORTH = 0.01  # of accuracy: what twice the images should bring to be worth collecting
 DRAWS = 2000
-UNJUDGED = "A learning curve is judged on validation pictures; take a --validation above 0."
+UNJUDGED = "A learning curve is judged on validation images; take a --validation above 0."
 
 
 class Curve(NamedTuple):
@@ -45,20 +45,20 @@ def learning_curve(
     out: Path | None = None,
     reporter: Reporter | None = None,
 ) -> Curve:
-    """Train `spec` on some, more and all pictures of each class, several times, and fit how the errors fall.
+    """Train `spec` on some, more and all images of each class, several times, and fit how the errors fall.
 
     The error is fitted as a * shots ** -b (Hestness et al. 2017, "Deep Learning Scaling is Predictable, Empirically").
-    It has no floor below which more pictures do not help, so what it promises is the best case.
+    It has no floor below which more images do not help, so what it promises is the best case.
 
     Args:
         spec: what to train, on what and how.
-        sizes: pictures a class; by default 5, 10, 20, 50 and so on, as far as the classes reach, and all of them.
-        seeds: trainings of each size, with other pictures each.
+        sizes: images a class; by default 5, 10, 20, 50 and so on, as far as the classes reach, and all of them.
+        seeds: trainings of each size, with other images each.
         out: folder for curve.json and curve.png; by default curves/ and the data set's name.
         reporter: where progress goes.
 
     Raises:
-        SpecError: there are no validation pictures, or too few sizes, or `out` cannot be made.
+        SpecError: there are no validation images, or too few sizes, or `out` cannot be made.
         OnsightError: as `train` raises them; runs that have finished stay.
     """
     if seeds < 1:
@@ -80,7 +80,7 @@ def learning_curve(
 
     def measure(shots: int | None) -> dict[str, Any]:
         for each in range(seeds):
-            show.note(f"curve            {shots or 'all'} pictures a class, {each + 1} of {seeds}")
+            show.note(f"curve            {shots or 'all'} images a class, {each + 1} of {seeds}")
             more = {"seed": first_seed + each, "split_seed": split_seed, "shots": shots}
             trained.append(train(same_start(TrainSpec(**{**asked, **more}), trained), reporter=show))
             n = sum(trained[-1].dataset["counts"]["validation"].values())
@@ -113,11 +113,11 @@ def learning_curve(
             points.append(point)
         most = max(trained[-1].dataset["counts"]["train"].values())
         if most < size:
-            show.note(f"curve            no class has more than {most:,} pictures: there are no larger sizes")
+            show.note(f"curve            no class has more than {most:,} images: there are no larger sizes")
             break
     points += [everything] if everything else []
     if len(points) < 2:
-        raise SpecError(f"A curve needs two sizes or more, and there is {len(points)}. Give --sizes, or add pictures.")
+        raise SpecError(f"A curve needs two sizes or more, and there is {len(points)}. Give --sizes, or add images.")
     fit = fit_power(points)
     record = {
         "created": now(),
@@ -135,7 +135,7 @@ def learning_curve(
 
 
 def interval(accuracies: Sequence[float], n: int) -> tuple[float, float]:
-    """Return the 95 % interval of a mean accuracy: of Wilson for n pictures, widened where seeds differ by more."""
+    """Return the 95 % interval of a mean accuracy: of Wilson for n images, widened where seeds differ by more."""
     middle = mean(accuracies)
     low, high = wilson(round(middle * n), n)
     if len(accuracies) > 1:
@@ -147,10 +147,10 @@ def interval(accuracies: Sequence[float], n: int) -> tuple[float, float]:
 
 
 def fit_power(points: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """Return a and b of error = a * shots ** -b, and the gain of twice the pictures with its 95 % interval.
+    """Return a and b of error = a * shots ** -b, and the gain of twice the images with its 95 % interval.
 
     Least squares in logarithms. The interval is of fits to accuracies drawn anew: seeds with replacement, and the
-    validation pictures as a binomial. None where fewer than three sizes were trained.
+    validation images as a binomial. None where fewer than three sizes were trained.
     """
     if len(points) < 3:
         return None
@@ -180,7 +180,7 @@ def verdict(points: Sequence[dict[str, Any]], fit: dict[str, Any] | None) -> dic
     before, last = points[-2], points[-1]
     step = last["accuracy"] - before["accuracy"]
     facts = (
-        f"From {before['shots']:,} to {last['shots']:,} pictures a class accuracy went from "
+        f"From {before['shots']:,} to {last['shots']:,} images a class accuracy went from "
         f"{percent(before['accuracy'])} to {percent(last['accuracy'])} (mean of {len(last['accuracies'])} trainings, "
         f"n = {last['n']:,})"
     )
@@ -188,19 +188,19 @@ def verdict(points: Sequence[dict[str, Any]], fit: dict[str, Any] | None) -> dic
         return {
             "pays": None,
             "headline": f"The last step brought {100 * step:+.1f} points; too few sizes to look ahead",
-            "text": f"{facts}. With fewer than three sizes nothing is said of more pictures: give more --sizes.",
+            "text": f"{facts}. With fewer than three sizes nothing is said of more images: give more --sizes.",
         }
     low, high = fit["gain_interval"]
     ahead = (
-        f"If the errors go on falling as they did, twice the pictures bring {100 * fit['gain']:+.1f} points "
+        f"If the errors go on falling as they did, twice the images bring {100 * fit['gain']:+.1f} points "
         f"(95 %: {100 * low:+.1f} to {100 * high:+.1f}), at best: the fit knows no floor"
     )
     if low >= WORTH:
         pays, headline = True, f"Collecting more pays: twice as many bring about {100 * fit['gain']:.1f} points"
     elif high < WORTH:
-        pays, headline = False, f"More pictures hardly pay: twice as many bring less than {100 * WORTH:g} point"
+        pays, headline = False, f"More images hardly pay: twice as many bring less than {100 * WORTH:g} point"
     else:
-        pays, headline = None, "Whether more pictures pay cannot be told from these"
+        pays, headline = None, "Whether more images pay cannot be told from these"
     return {"pays": pays, "headline": headline, "text": f"{headline}. {facts}. {ahead}."}
 
 
@@ -211,7 +211,7 @@ def lines(curve: Curve) -> list[str]:
         f"(95 %: {100 * point['low']:.1f} to {100 * point['high']:.1f})"
         for point in curve.record["points"]
     ]
-    return [*rows, curve.record["verdict"]["text"], f"Picture: {curve.folder / 'curve.png'}"]
+    return [*rows, curve.record["verdict"]["text"], f"Plot: {curve.folder / 'curve.png'}"]
 
 
 def unused(root: Path, name: str) -> Path:

@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 
 SHOWN_EVERY = 0.5  # seconds between two updates of the display
 LOGGED_EVERY = 2.0  # seconds between two tick lines of history.jsonl
-EARLY = 0.25  # share of the epochs in which pictures are shrunk to `early_size`
+EARLY = 0.25  # share of the epochs in which images are shrunk to `early_size`
 
 
 def fit(
@@ -114,7 +114,7 @@ class Loop:
         self.show, self.received = show, received
         self.batch_size = min(spec.batch_size, len(training.labels))
         self.steps = steps_per_epoch(len(training.labels), self.batch_size)
-        self.pictures = training, validation
+        self.examples = training, validation
         self.class_weights = balanced(training.labels, len(run.classes)) if spec.class_weight == "balanced" else None
         self.model = build(spec, len(run.classes))
         self.model.stop_training = False  # where Keras callbacks look
@@ -124,7 +124,7 @@ class Loop:
                 f"freeze={spec.freeze} leaves nothing to learn: {spec.model} has {len(self.model.layers)} layers, and "
                 "the last one is the head."
             )
-        self.early = round(spec.epochs * EARLY) if spec.early_size else 0  # epochs of smaller pictures
+        self.early = round(spec.epochs * EARLY) if spec.early_size else 0  # epochs of smaller images
         self.teacher = open_teacher(run, spec.teacher) if spec.teacher else None
         self.masks: list[Any] | None = None  # for each trainable variable: which of its numbers are not pruned
         self.callbacks = keras.callbacks.CallbackList(list(callbacks), model=self.model)
@@ -159,7 +159,7 @@ class Loop:
         self.events = EventLog(run.folder / "tensorboard", self.state["epoch"])
 
     def enter(self, phase: Phase) -> None:
-        """Begin a phase: which layers learn, by a new optimizer, from pictures or from features of them."""
+        """Begin a phase: which layers learn, by a new optimizer, from images or from features of them."""
         spec, self.phase = self.spec, phase
         if not from_scratch(spec):
             self.show.note(f"phase            {phase}")
@@ -172,13 +172,13 @@ class Loop:
         self.step = make(network, optimizer, Loss(spec.label_smoothing, self.class_weights))
 
     def feed(self) -> None:
-        """Set what the phase trains and validates on: pictures, or features of them."""
-        self.training, self.validation = self.pictures
+        """Set what the phase trains and validates on: images, or features of them."""
+        self.training, self.validation = self.examples
         if self.phase.head_only:
-            self.training, self.validation = (self.featured(each) for each in self.pictures)
+            self.training, self.validation = (self.featured(each) for each in self.examples)
 
     def featured(self, examples: Examples) -> Examples:
-        """Return pictures as their features, those of training pictures mirrored too where the augmentation mirrors."""
+        """Return images as their features, those of training images mirrored too where the augmentation mirrors."""
         if not len(examples.labels):
             return examples
 
@@ -187,7 +187,7 @@ class Loop:
             if self.received:
                 self.interrupt()
 
-        mirrored = examples is self.pictures[0] and mirrors(self.spec.augmentation)
+        mirrored = examples is self.examples[0] and mirrors(self.spec.augmentation)
         features = load_features(self.model, examples.images, examples.chosen, mirrored=mirrored, progress=told)
         return Examples(features, np.arange(len(examples.labels)), examples.labels)
 
@@ -336,7 +336,7 @@ class Loop:
             self.checkpoint()
 
     def validate(self) -> tuple[float, float]:
-        """Return the mean cross entropy on the validation pictures, classes weighed as in training; the accuracy."""
+        """Return the mean cross entropy on the validation images, classes weighed as in training; the accuracy."""
         logits, labels = self.validation_logits(self.step.logits, self.validation), self.validation.labels
         shifted = logits - logits.max(axis=1, keepdims=True)
         log_sums = np.log(np.exp(shifted).sum(axis=1))
@@ -347,7 +347,7 @@ class Loop:
         return loss, int((logits.argmax(axis=1) == labels).sum()) / len(labels)
 
     def validation_logits(self, answer: Callable[[np.ndarray], Any], validation: Examples) -> np.ndarray:
-        """Return (n, classes) float64 of the validation pictures; `answer` is from them, or features, to logits."""
+        """Return (n, classes) float64 of the validation images; `answer` is from them, or features, to logits."""
         size = max(self.batch_size, answered_at_once(self.spec.image_size))
         batches = full_batches(validation.images, validation.chosen, size)
         return np.concatenate([np.asarray(answer(images), np.float64)[:count] for images, count in batches])
@@ -455,9 +455,9 @@ class Loop:
             shutil.rmtree(leftover, ignore_errors=True)
         partial.mkdir()
         save_model(partial, self.model, self.run.classes, *self.calibrate(), channels=self.spec.channels)
-        pictures = self.pictures[0]
-        chosen = pictures.chosen[spread(len(pictures.chosen), 64)]
-        if why := add_litert(partial, pictures.images[chosen]):
+        training = self.examples[0]
+        chosen = training.chosen[spread(len(training.chosen), 64)]
+        if why := add_litert(partial, training.images[chosen]):
             self.show.note(f"model.tflite     none: {why}. `onsight predict` takes Keras for this run")
         if folder.exists():  # a finished run that was trained longer
             folder.rename(old)
@@ -469,13 +469,13 @@ class Loop:
         """Return the temperature and the threshold of the final weights, both chosen on validation alone."""
         answer, validation = self.step.logits, self.validation
         if not len(validation.labels):
-            self.show.note("temperature      1  (no validation pictures to fit it on)")
+            self.show.note("temperature      1  (no validation images to fit it on)")
             return 1.0, None
         if self.spec.precision != "float32":  # of the network that answers later, which computes in float32
             model = build(self.spec.model_copy(update={"precision": "float32"}), len(self.run.classes))
             for weight, trained in zip(model.weights, self.model.weights, strict=True):
                 weight.assign(to_numpy(trained))
-            answer, validation = model.predict_on_batch, self.pictures[1]
+            answer, validation = model.predict_on_batch, self.examples[1]
         logits = self.validation_logits(answer, validation)
         return calibrate(logits, validation.labels, self.spec.min_precision, self.show.note)
 
@@ -490,7 +490,7 @@ def build(spec: TrainSpec, num_classes: int) -> keras.Model:
 
 
 def at_any_size(model: keras.Model, side: int) -> keras.Model:
-    """Return a network of the same layers and weights that takes pictures of any size.
+    """Return a network of the same layers and weights that takes images of any size.
 
     Raises:
         SpecError: its weights are meant for one size: at `side` it would need others.
@@ -506,7 +506,7 @@ def at_any_size(model: keras.Model, side: int) -> keras.Model:
         return again(None)
     except (ValueError, TypeError):  # a user's own layer may raise either
         raise SpecError(
-            f"early_size={side} shows smaller pictures first, and {model.name} has layers that fit one size alone. "
+            f"early_size={side} shows smaller images first, and {model.name} has layers that fit one size alone. "
             "Leave it out, or take a network that ends in a global pooling, such as cnn_compact."
         ) from None
 

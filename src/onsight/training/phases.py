@@ -1,8 +1,8 @@
 """The parts of a training, one after another: the head alone on cached features, then the layers below it.
 
 A training from scratch is one phase. From given weights, it is the head first: the other layers stay as they are, so
-what they make of each picture is computed once. Then the last layers learn too, at a tenth of the rate, all batch
-norms as they were (their statistics are of many more pictures than most folders have).
+what they make of each image is computed once. Then the last layers learn too, at a tenth of the rate, all batch
+norms as they were (their statistics are of many more images than most folders have).
 """
 
 from __future__ import annotations

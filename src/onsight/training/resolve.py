@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from onsight.training.initial_weights import Start
 
 
-IMAGE_SIZES = (32, 64, 96, 128, 160, 224)  # what a folder's pictures are brought to, where nobody says
+IMAGE_SIZES = (32, 64, 96, 128, 160, 224)  # what a folder's images are brought to, where nobody says
 # Learning rate and weight decay.
 USUAL = {"adam": (1e-3, 0.0), "adamw": (1e-3, 1e-2), "sgd": (0.05, 5e-4), "muon": (0.06, 0.0)}
 HEAD_STEPS, FINE_STEPS = 150, 40  # of a transfer: at least so many
-SMALL_RATE = 1e-2  # of a transfer of a network for small pictures (docs/decisions.md)
+SMALL_RATE = 1e-2  # of a transfer of a network for small images (docs/decisions.md)
 PHOTO_SIZE = 224  # what networks for photos are meant for
 SMALL_BATCH = 32  # the least that a preset's batch shrinks to for a small set
-SMALL_SET = 10_000  # a preset's epochs are meant for at least so many training pictures
+SMALL_SET = 10_000  # a preset's epochs are meant for at least so many training images
 
 
 class Resolved(NamedTuple):
@@ -56,7 +56,7 @@ class Choices:
 def resolve(
     spec: TrainSpec,
     *,
-    pictures: int,
+    images: int,
     given: Collection[str],
     side: int,
     flips: bool,
@@ -67,10 +67,10 @@ def resolve(
 
     Args:
         spec: what was asked.
-        pictures: how many there are that the data set keeps neither for its test nor for validation.
+        images: how many there are that the data set keeps neither for its test nor for validation.
         given: the parts that it gives: train, validation, test.
-        side: the median shorter side of the pictures, in pixels.
-        flips: whether a mirrored picture keeps its label (not for digits).
+        side: the median shorter side of the images, in pixels.
+        flips: whether a mirrored image keeps its label (not for digits).
         classes: how many there are; only `shots` asks.
         start: the weights to start from, as `weights.find_start` found them; None: new ones.
 
@@ -86,7 +86,7 @@ def resolve(
     choose_split(choices, given)
     judged = "validation" in given or choices["validation"] > 0
     held_out = (0 if "validation" in given else choices["validation"]) + (0 if "test" in given else 0.15)
-    count = round(pictures * (1 - held_out))
+    count = round(images * (1 - held_out))
     count = max(1, min(count, spec.shots * classes) if spec.shots else count)
     for field, value in preset.items():
         if field not in ("validation", "early_size"):  # which the data and the image size decide
@@ -99,9 +99,9 @@ def resolve(
     choose_optimizer(choices, preset["optimizer"], start)
     choose_epochs(choices, count, start)
     if not judged:
-        choices.choose("patience", 0, "no validation pictures to judge by")
+        choices.choose("patience", 0, "no validation images to judge by")
         if choices["schedule"] == "plateau":
-            choices.choose("schedule", "cosine", "no validation pictures to judge a plateau by")
+            choices.choose("schedule", "cosine", "no validation images to judge a plateau by")
     choose_image_size(choices, side, start)
     choose_early_size(choices, preset, start)
     if not flips and choices["augmentation"] in UNFLIPPED:
@@ -133,22 +133,22 @@ def refuse(spec: TrainSpec, start: Start | None) -> None:
         raise SpecError(f"--freeze none trains every layer at once, so head_epochs={spec.head_epochs} cannot be.")
     elif spec.freeze == "all" and spec.augmentation not in (None, "none", "flip"):
         raise SpecError(
-            f"augmentation={spec.augmentation} shows other pictures in each epoch, and --freeze all computes what the "
+            f"augmentation={spec.augmentation} shows other images in each epoch, and --freeze all computes what the "
             "frozen layers make of them once, mirrored at most: leave it out, or leave some layers free."
         )
 
 
 def choose_split(choices: Choices, given: Collection[str]) -> None:
-    """Choose how many pictures are held out to choose by, and what draws them."""
+    """Choose how many images are held out to choose by, and what draws them."""
     preset = choices["preset"]
     if "validation" in given:
-        choices.choose("validation", 0.0, "the data set brings validation pictures")
+        choices.choose("validation", 0.0, "the data set brings validation images")
     elif "test" not in given:
-        choices.choose("validation", 0.15, "the data set has no test pictures: 70/15/15")
+        choices.choose("validation", 0.15, "the data set has no test images: 70/15/15")
     elif "validation" in PRESETS[preset][1]:
         choices.choose("validation", PRESETS[preset][1]["validation"], f"preset {preset}")
     else:
-        choices.choose("validation", 0.1, "of the training pictures")
+        choices.choose("validation", 0.1, "of the training images")
     choices.choose("split_seed", choices["seed"], "the seed")
 
 
@@ -160,17 +160,17 @@ def choose_transfer(choices: Choices, start: Start) -> None:
     if choices["preset"] == "transfer" and MODELS[start.model].default_size < PHOTO_SIZE:
         choices.choose("learning_rate", SMALL_RATE, f"{start.model} is a small network")
     if choices["freeze"] == "all":
-        choices.choose("augmentation", "flip", "features are computed once, of mirrored pictures too")
+        choices.choose("augmentation", "flip", "features are computed once, of mirrored images too")
     if choices["freeze"] == "none":
         choices.choose("head_epochs", 0, "no layer is frozen")
         choices.choose("learning_rate", 3e-4, "usual for all layers of a network that has learned before")
 
 
-def choose_batch_size(choices: Choices, pictures: int) -> None:
+def choose_batch_size(choices: Choices, images: int) -> None:
     """Choose a smaller batch for a small set: an epoch of fewer than 20 steps would be too few."""
-    most = max(SMALL_BATCH, pictures // 20)
+    most = max(SMALL_BATCH, images // 20)
     if choices["batch_size"] > most:
-        reason = f"about {max(1, pictures // most)} steps an epoch with {pictures:,} training pictures"
+        reason = f"about {max(1, images // most)} steps an epoch with {images:,} training images"
         choices.choose("batch_size", most, reason)
 
 
@@ -191,44 +191,44 @@ def choose_optimizer(choices: Choices, usual: str, start: Start | None) -> None:
         choices.choose("weight_decay", weight_decay, f"usual for {optimizer}")
 
 
-def choose_epochs(choices: Choices, pictures: int, start: Start | None) -> None:
-    """Choose more epochs for few pictures; for a transfer how many are the head's, whose steps take a millisecond."""
+def choose_epochs(choices: Choices, images: int, start: Start | None) -> None:
+    """Choose more epochs for few images; for a transfer how many are the head's, whose steps take a millisecond."""
     preset, freeze = choices["preset"], choices["freeze"]
     if not start:
-        repeats = min(5.0, SMALL_SET / pictures)
+        repeats = min(5.0, SMALL_SET / images)
         if repeats > 1:
-            reason = f"preset {preset}, {repeats:.1f} times as many for {pictures:,} training pictures"
+            reason = f"preset {preset}, {repeats:.1f} times as many for {images:,} training images"
             choices.choose("epochs", round(choices["epochs"] * repeats), reason)
     elif freeze != "none" and (preset != "transfer" or not choices.is_open("epochs")):
         epochs = choices["epochs"]
         head, share = (epochs, "all") if freeze == "all" else (max(1, epochs * 4 // 5), "four fifths")
         choices.choose("head_epochs", head, f"of {epochs} epochs {share}")
     elif freeze != "none":
-        steps = max(1, pictures // min(pictures, choices["batch_size"]))
+        steps = max(1, images // min(images, choices["batch_size"]))
         head = max(choices["head_epochs"], -(-HEAD_STEPS // steps))
-        choices.choose("head_epochs", head, f"{head * steps:,} steps of {pictures:,} training pictures")
+        choices.choose("head_epochs", head, f"{head * steps:,} steps of {images:,} training images")
         head, fine = choices["head_epochs"], 0 if freeze == "all" else max(5, -(-FINE_STEPS // steps))
         choices.choose("epochs", max(1, head + fine), f"{head} of the head, {fine} of the layers below it")
 
 
 def choose_image_size(choices: Choices, side: int, start: Start | None) -> None:
-    """Choose the largest usual size that the pictures have and the network is meant for."""
+    """Choose the largest usual size that the images have and the network is meant for."""
     model = choices["model"]
     default_size = MODELS[model].default_size
     size = max((size for size in IMAGE_SIZES if size <= min(side, default_size)), default=IMAGE_SIZES[0])
     if start and start.image_size:
         choices.choose("image_size", start.image_size, "that of the run whose weights it starts from")
     elif side < IMAGE_SIZES[0]:
-        choices.choose("image_size", size, f"the pictures' {side} px enlarged")
+        choices.choose("image_size", size, f"the images' {side} px enlarged")
     elif size == side:
-        choices.choose("image_size", size, "the pictures' own size")
+        choices.choose("image_size", size, "the images' own size")
     else:
-        reason = f"the pictures' median side is {side} px, and {model} is meant for up to {default_size} px"
+        reason = f"the images' median side is {side} px, and {model} is meant for up to {default_size} px"
         choices.choose("image_size", size, reason)
 
 
 def choose_early_size(choices: Choices, preset: dict[str, Any], start: Start | None) -> None:
-    """Choose smaller pictures for the first epochs where the preset does, for its network; the same size means none."""
+    """Choose smaller images for the first epochs where the preset does, for its network; the same size means none."""
     model, size, asked = choices["model"], choices["image_size"], choices.asked
     small = preset.get("early_size", size) * size // IMAGE_SIZES[0]  # the preset's is for 32 px
     new = not (start or asked.teacher or asked.time_budget) and model == preset["model"]
@@ -239,16 +239,16 @@ def choose_early_size(choices: Choices, preset: dict[str, Any], start: Start | N
 
 
 def check(spec: TrainSpec, judged: bool, start: Start | None) -> None:
-    """Raise SpecError where a whole spec cannot be trained; `judged` says whether there are validation pictures."""
+    """Raise SpecError where a whole spec cannot be trained; `judged` says whether there are validation images."""
     if not judged and (spec.schedule == "plateau" or spec.patience):
         raise SpecError(
             f"validation=0 leaves nothing to judge by, but schedule={spec.schedule} and "
-            f"patience={spec.patience} need validation pictures. "
+            f"patience={spec.patience} need validation images. "
             "Take --schedule cosine --patience 0, or a --validation above 0."
         )
     if not judged and spec.min_precision is not None:
         raise SpecError(
-            f"min_precision={spec.min_precision:g} is reached by a threshold chosen on validation pictures, and "
+            f"min_precision={spec.min_precision:g} is reached by a threshold chosen on validation images, and "
             "validation=0 leaves none. Take a --validation above 0, or leave --min-precision out."
         )
     if spec.optimizer == "adam" and spec.weight_decay:

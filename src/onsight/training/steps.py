@@ -1,7 +1,7 @@
 """One training step, compiled, for each backend: nearly all code that differs between them.
 
 Keras' own `fit` cannot start in the middle of an epoch, and it wraps every batch in a data set of its backend; a step
-called from a plain loop does the first and saves the second. On an accelerator JAX keeps the pictures there, and does
+called from a plain loop does the first and saves the second. On an accelerator JAX keeps the images there, and does
 the mirrors and shifts inside the step, so that nothing but the call itself happens on this side.
 """
 
@@ -97,7 +97,7 @@ def make_step(model: keras.Model, optimizer: keras.optimizers.Optimizer, loss: L
 
 
 def make_head_step(model: keras.Model, optimizer: keras.optimizers.Optimizer, loss: Loss) -> Step:
-    """Return a step that trains `model`'s layer `logits` alone, from what goes into it instead of from pictures."""
+    """Return a step that trains `model`'s layer `logits` alone, from what goes into it instead of from images."""
     import keras
 
     logits = model.get_layer("logits")
@@ -110,7 +110,7 @@ class Loss(NamedTuple):
     """What a batch's mean loss is made of."""
 
     label_smoothing: float = 0.0
-    class_weights: np.ndarray | None = None  # (classes,) float32: what each picture of a class counts; None: 1
+    class_weights: np.ndarray | None = None  # (classes,) float32: what each image of a class counts; None: 1
 
     def cross_entropy(self, labels: Any, logits: Any) -> Any:
         """Return the mean cross entropy. Labels are sparse; they become one-hot only where smoothing wants them so."""
@@ -126,7 +126,7 @@ class Loss(NamedTuple):
         return ops.mean(self.weighed(each, labels))
 
     def weighed(self, each: Any, labels: Any) -> Any:
-        """Return what each picture, (batch,), has in the mean."""
+        """Return what each image, (batch,), has in the mean."""
         from keras import ops
 
         return each if self.class_weights is None else each * ops.take(self.class_weights, labels)
@@ -148,9 +148,9 @@ class Loss(NamedTuple):
 
 
 def balanced(labels: np.ndarray, classes: int) -> np.ndarray:
-    """Return the weights, (classes,) float32, by which each class counts alike: n / (classes x its pictures).
+    """Return the weights, (classes,) float32, by which each class counts alike: n / (classes x its images).
 
-    scikit-learn's "balanced"; a class without a picture gets that of one picture.
+    scikit-learn's "balanced"; a class without an image gets that of one image.
     """
     counts = np.bincount(labels, minlength=classes)
     weights: np.ndarray = len(labels) / (classes * np.maximum(counts, 1))
@@ -251,7 +251,7 @@ class JaxStep(_Variables):
         rate = next(i for i, variable in enumerate(optimizer.variables) if variable is optimizer._learning_rate)
         mesh = Mesh(np.array(jax.devices()), ("batch",))
         self._everywhere, self._shared = (NamedSharding(mesh, PartitionSpec(*axis)) for axis in ((), ("batch",)))
-        self._resident: tuple[Any, Any] | None = None  # the training pictures, on the devices, and their labels
+        self._resident: tuple[Any, Any] | None = None  # the training images, on the devices, and their labels
         self.on_device = jax.default_backend() != "cpu"  # a CPU has them in its memory already
 
         def train(state: Any, images: Any, labels: Any, learning_rate: Any, taught: Any, masks: Any) -> Any:
@@ -332,9 +332,9 @@ class JaxStep(_Variables):
     def epoch(
         self, examples: Examples, plan: Plan, rates: np.ndarray, batch_size: int, start: int
     ) -> Iterator[tuple[Any, Any]]:
-        """Yield as the base class does, from pictures that stay on the device where it has the room.
+        """Yield as the base class does, from images that stay on the device where it has the room.
 
-        What does more to pictures than move and shrink them is done by NumPy and Pillow, so such pictures come from
+        What does more to images than move and shrink them is done by NumPy and Pillow, so such images come from
         there.
         """
         import jax
@@ -353,7 +353,7 @@ class JaxStep(_Variables):
             yield loss, correct
 
     def _keep(self, examples: Examples) -> tuple[Any, Any] | None:
-        """Bring the training pictures to the devices, once; None if they took over a third of the memory there."""
+        """Bring the training images to the devices, once; None if they took over a third of the memory there."""
         import jax
 
         if self._resident is None:
@@ -361,8 +361,8 @@ class JaxStep(_Variables):
             room = statistics.get("bytes_limit", np.inf)
             if len(examples.labels) * examples.images[0].nbytes > room / 3:
                 return None
-            pictures = examples.images[examples.chosen], examples.labels.astype(np.int32)
-            self._resident = jax.device_put(pictures, self._everywhere)
+            images = examples.images[examples.chosen], examples.labels.astype(np.int32)
+            self._resident = jax.device_put(images, self._everywhere)
         return self._resident
 
     def logits(self, images: np.ndarray) -> np.ndarray:
@@ -418,15 +418,15 @@ class HeadStep(_Variables):
 
 
 def _moved(images: Any, mirrored: Any, shifts: Any, reach: int) -> Any:
-    """Do in a compiled step what `augmentation.move` does: the same pictures, to the bit."""
+    """Do in a compiled step what `augmentation.move` does: the same images, to the bit."""
     import jax
     import jax.numpy as jnp
 
     padded = jnp.pad(images, ((0, 0), (reach, reach), (reach, reach), (0, 0)), "reflect") if reach else images
 
-    def one(picture: Any, mirror: Any, shift: Any) -> Any:
+    def one(image: Any, mirror: Any, shift: Any) -> Any:
         top, left = reach - shift.astype(jnp.int32)
-        view = jax.lax.dynamic_slice(picture, (top, left, 0), images.shape[1:])
+        view = jax.lax.dynamic_slice(image, (top, left, 0), images.shape[1:])
         return jnp.where(mirror, view[:, ::-1], view)
 
     return jax.vmap(one)(padded, mirrored, shifts)

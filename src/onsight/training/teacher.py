@@ -69,7 +69,7 @@ def say_difference(
         run: the smaller one.
         folder: the teacher's.
         images: (all, H, W, 3) uint8.
-        chosen: (n,) indices of the validation pictures; none may be there.
+        chosen: (n,) indices of the validation images; none may be there.
         labels: (n,) of those.
         show: where it is said.
     """
@@ -108,14 +108,14 @@ def facts(run: Run) -> dict[str, Any]:
     }
 
 
-def latencies(answers: Sequence[Callable[[np.ndarray], np.ndarray]], picture: np.ndarray) -> list[float]:
-    """Return the milliseconds of processor time that each needs for one picture, asked in turn; the median of 20."""
+def latencies(answers: Sequence[Callable[[np.ndarray], np.ndarray]], image: np.ndarray) -> list[float]:
+    """Return the milliseconds of processor time that each needs for one image, asked in turn; the median of 20."""
     spent: list[list[float]] = [[] for _ in answers]
     for _ in range(20):
         for answer, times in zip(answers, spent, strict=True):
-            answer(picture)
+            answer(image)
             started = time.process_time()
             for _ in range(5):
-                answer(picture)
+                answer(image)
             times.append((time.process_time() - started) / 5 * 1e3)
     return [float(np.median(times)) for times in spent]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 TIMED = 8  # steps that are timed, after one that compiles
 LEAST = 20  # fewer steps are no training
 MARGIN = 0.9  # share of the time that is planned for: machines are not equally fast all the time
-FINISH = 5.0  # seconds for what follows the last epoch, beside answering for the validation pictures once more
+FINISH = 5.0  # seconds for what follows the last epoch, beside answering for the validation images once more
 
 
 class Timed(Protocol):
@@ -37,7 +37,7 @@ class Timed(Protocol):
         """Train on an epoch's batches; yield each one's loss and number of right answers."""
 
     def validate(self) -> tuple[float, float]:
-        """Answer for the validation pictures."""
+        """Answer for the validation images."""
 
 
 def steps_in(loop: Timed, budget: float) -> int:
@@ -73,7 +73,7 @@ def steps_in(loop: Timed, budget: float) -> int:
     steps = int(left / (step + validation / loop.steps))
     if steps < LEAST:
         raise TrainingError(
-            f"A time budget of {budget:g} s has room for {max(0, steps)} steps of {loop.batch_size} pictures, and a "
+            f"A time budget of {budget:g} s has room for {max(0, steps)} steps of {loop.batch_size} images, and a "
             f"training needs {LEAST} or more. Give it more time, or a smaller model or --image-size."
         )
     return steps

@@ -65,7 +65,7 @@ def train(
 
     Raises:
         SpecError: a choice cannot work.
-        DataError: the pictures cannot be used.
+        DataError: the images cannot be used.
         TrainingError: training could not go on; the last good state is kept in the run.
     """
     spec = spec or TrainSpec()
@@ -79,7 +79,7 @@ def train(
         start, why = choose_start(spec, side, show)
         spec, reasons = resolve(
             spec,
-            pictures=int(np.count_nonzero(used & np.isin(dataset.parts, ("", "train")))),
+            images=int(np.count_nonzero(used & np.isin(dataset.parts, ("", "train")))),
             given=set(dataset.parts.tolist()),
             side=side,
             flips=dataset.name not in UNMIRRORED,
@@ -94,7 +94,7 @@ def train(
             reasons |= {field: "as the teacher's" for field in asked if field in old and asked[field] == old[field]}
         spec, reasons = settle(spec, reasons, backend.value, backend.reason)
         pixels = load_pixels(dataset, spec.image_size, show.work)
-        if teacher:  # its parts, else the student would be judged by pictures that its teacher has learned by heart
+        if teacher:  # its parts, else the student would be judged by images that its teacher has learned by heart
             parts = recorded_parts(teacher.dataset, dataset, pixels.hashes, ("train", "validation", "test"))
         else:
             parts = split_readable(dataset, pixels, spec, used)
@@ -145,8 +145,8 @@ def train_seeds(
 ) -> list[Run]:
     """Train `spec` with its seed, the next, and so on, and return the runs: how much of a figure is luck?
 
-    The pictures are split alike for all of them, by the first seed: else each would be validated, and where the data
-    set has no test pictures of its own also tested, on others, and figures would differ for that too.
+    The images are split alike for all of them, by the first seed: else each would be validated, and where the data
+    set has no test images of its own also tested, on others, and figures would differ for that too.
 
     Args:
         spec: what to train; the default is the default preset on CIFAR-10.
@@ -227,7 +227,7 @@ def resume(
 
     Raises:
         RunError: there is no such run, it has no valid checkpoint, or it has finished.
-        DataError: its pictures are gone or have changed.
+        DataError: its images are gone or have changed.
     """
     run = open_run(run, finished=False if epochs is None else None)
     run.require_network()
@@ -316,7 +316,7 @@ def settle(spec: TrainSpec, reasons: dict[str, str], backend: str, reason: str) 
 
 
 def split_readable(dataset: Dataset, pixels: Pixels, spec: TrainSpec, used: np.ndarray) -> np.ndarray:
-    """Return (n,) of train, validation, test, or "" for a picture not `used`, beyond `shots` or unreadable."""
+    """Return (n,) of train, validation, test, or "" for an image not `used`, beyond `shots` or unreadable."""
     readable = np.setdiff1d(np.flatnonzero(used), list(pixels.broken))
     parts = np.full(len(dataset), "", dtype="<U10")
     parts[readable] = split(
@@ -355,15 +355,15 @@ def show_choices(
     counts = {part: int(np.count_nonzero(parts == part)) for part in ("train", "validation", "test")}
     show.note("split            " + ", ".join(f"{part} {count:,}" for part, count in counts.items()))
     if spec.keep_list:
-        show.note(f"keep-list        {np.count_nonzero(parts != ''):,} of {len(dataset):,} pictures are used")
+        show.note(f"keep-list        {np.count_nonzero(parts != ''):,} of {len(dataset):,} images are used")
     if pixels.broken:
-        show.note(f"passed over {len(pixels.broken)} unreadable pictures; dataset.json in the run names them")
+        show.note(f"passed over {len(pixels.broken)} unreadable images; dataset.json in the run names them")
     for field, reason in reasons.items():
         show.note(f"{field:<16} {getattr(spec, field)}  ({reason})")
 
 
 def show_findings(show: Reporter, check: dict[str, Any], data: str) -> None:
-    """Say what is wrong with the pictures, as far as it is known, and how to know more."""
+    """Say what is wrong with the images, as far as it is known, and how to know more."""
     for each in check["findings"]:
         if each["severity"] != "note":
             show.note(f"{each['severity']:<16} {each['text']}")

@@ -1,5 +1,5 @@
 "use strict";
-// Opens the pictures behind a cell of the confusion matrix, moves among cells and pictures by keyboard, sorts tables.
+// Opens the images behind a cell of the confusion matrix, moves among cells and images by keyboard, sorts tables.
 // Names are strangers' text: they are set as textContent, never as markup.
 (() => {
   const panel = document.getElementById("panel");
@@ -34,7 +34,7 @@
     return `${text}\u00a0% sure`;
   }
 
-  let opened = null; // the button whose pictures are shown
+  let opened = null; // the button whose images are shown
   const hint = panel ? [...panel.childNodes] : [];
 
   function close() {
@@ -60,7 +60,7 @@
       : element("h3", {}, element("bdi", { textContent: truth }), " taken for ", element("bdi", { textContent: said }));
     const all = Number(n);
     const which = places.length < all ? `; the ${places.length} it was ${right ? "least" : "most"} sure of` : "";
-    const told = `${all.toLocaleString("en")} ${all === 1 ? "picture" : "pictures"}${which}`;
+    const told = `${all.toLocaleString("en")} ${all === 1 ? "image" : "images"}${which}`;
     const closer = element("figure", { className: "closer" });
     const tiles = places.map((place) => {
       const each = element("button", { type: "button", title: data.path[place] }, tile(place));
@@ -121,7 +121,7 @@
       button.addEventListener("click", () => open(button, true));
       button.addEventListener("focus", () => {
         buttons.forEach((other) => { other.tabIndex = other === button ? 0 : -1; });
-        if (opened) open(button, false); // while pictures are shown, they follow the arrows
+        if (opened) open(button, false); // while images are shown, they follow the arrows
       });
       cell.replaceChildren(button);
       return button;

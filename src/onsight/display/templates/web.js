@@ -1,5 +1,5 @@
 
-// The page: pictures from disk, clipboard or camera; prepared as `onsight.images.resize` does it; answered by LiteRT.
+// The page: images from disk, clipboard or camera; prepared as `onsight.imaging.decode.resize` does it; answered by LiteRT.
 const $ = (id) => document.getElementById(id);
 const facts = JSON.parse($("facts").textContent);
 const SIZE = facts.size;
@@ -138,7 +138,7 @@ async function choose(file) {
     const options = { imageOrientation: "from-image", colorSpaceConversion: "none", premultiplyAlpha: "default" };
     bitmap = await createImageBitmap(file, options);
   } catch (error) {
-    say(`This file cannot be read as a picture by this browser (${error.message}).`);
+    say(`This file cannot be read as an image by this browser (${error.message}).`);
     return;
   }
   const picture = look(bitmap, bitmap.width, bitmap.height);

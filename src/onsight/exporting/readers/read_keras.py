@@ -10,7 +10,7 @@ import keras
 
 
 def open_model(path: str, threads: int | None = None) -> Callable[[np.ndarray], np.ndarray]:
-    """Return what gives (n, classes) float32 probabilities for (n, H, W, 3) uint8 pictures."""
+    """Return what gives (n, classes) float32 probabilities for (n, H, W, 3) uint8 images."""
     if threads and keras.config.backend() == "tensorflow":
         import tensorflow as tf
 
@@ -18,7 +18,7 @@ def open_model(path: str, threads: int | None = None) -> Callable[[np.ndarray], 
         tf.config.threading.set_inter_op_parallelism_threads(threads)
     model = keras.models.load_model(path, compile=False)
 
-    def answer(pictures: np.ndarray) -> np.ndarray:
-        return np.asarray(model.predict_on_batch(pictures))
+    def answer(images: np.ndarray) -> np.ndarray:
+        return np.asarray(model.predict_on_batch(images))
 
     return answer

@@ -7,7 +7,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 
 def open_model(path: str, threads: int | None = None) -> Callable[[np.ndarray], np.ndarray]:
-    """Return what gives (n, classes) float32 probabilities for (n, H, W, 3) uint8 pictures."""
+    """Return what gives (n, classes) float32 probabilities for (n, H, W, 3) uint8 images."""
     interpreter = Interpreter(str(path), num_threads=threads)
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
     if (len(inputs), len(outputs)) != (1, 1):
@@ -15,13 +15,13 @@ def open_model(path: str, threads: int | None = None) -> Callable[[np.ndarray], 
     image, probabilities = inputs[0]["index"], outputs[0]["index"]
     batch = 0
 
-    def answer(pictures: np.ndarray) -> np.ndarray:
+    def answer(images: np.ndarray) -> np.ndarray:
         nonlocal batch
-        if batch != len(pictures):
-            batch = len(pictures)
-            interpreter.resize_tensor_input(image, pictures.shape)
+        if batch != len(images):
+            batch = len(images)
+            interpreter.resize_tensor_input(image, images.shape)
             interpreter.allocate_tensors()
-        interpreter.set_tensor(image, pictures)
+        interpreter.set_tensor(image, images)
         interpreter.invoke()
         return np.array(interpreter.get_tensor(probabilities))
 

@@ -7,12 +7,12 @@ import onnxruntime
 
 
 def open_model(path: str, threads: int | None = None) -> Callable[[np.ndarray], np.ndarray]:
-    """Return what gives (n, classes) float32 probabilities for (n, H, W, 3) uint8 pictures."""
+    """Return what gives (n, classes) float32 probabilities for (n, H, W, 3) uint8 images."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
-    def answer(pictures: np.ndarray) -> np.ndarray:
-        return np.asarray(session.run(["probabilities"], {"image": pictures})[0])
+    def answer(images: np.ndarray) -> np.ndarray:
+        return np.asarray(session.run(["probabilities"], {"image": images})[0])
 
     return answer

@@ -7,13 +7,13 @@ import tensorflow as tf
 
 
 def open_model(path: str, threads: int | None = None) -> Callable[[np.ndarray], np.ndarray]:
-    """Return what gives (n, classes) float32 probabilities for (n, H, W, 3) uint8 pictures."""
+    """Return what gives (n, classes) float32 probabilities for (n, H, W, 3) uint8 images."""
     if threads:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
     model = tf.saved_model.load(str(path))
 
-    def answer(pictures: np.ndarray) -> np.ndarray:
-        return np.asarray(model.signatures["serving_default"](image=tf.constant(pictures))["probabilities"])
+    def answer(images: np.ndarray) -> np.ndarray:
+        return np.asarray(model.signatures["serving_default"](image=tf.constant(images))["probabilities"])
 
     return answer

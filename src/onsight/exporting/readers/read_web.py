@@ -10,7 +10,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 
 def open_model(path: str, threads: int | None = None) -> Callable[[np.ndarray], np.ndarray]:
-    """Return what gives (n, classes) float32 probabilities for (n, H, W, 3) uint8 pictures."""
+    """Return what gives (n, classes) float32 probabilities for (n, H, W, 3) uint8 images."""
     with open(path, encoding="utf-8") as file:
         found = re.search(r'<script type="text/plain" id="model">([A-Za-z0-9+/=]+)</script>', file.read())
     if not found:
@@ -21,13 +21,13 @@ def open_model(path: str, threads: int | None = None) -> Callable[[np.ndarray], 
     probabilities = interpreter.get_output_details()[0]["index"]
     batch = 0
 
-    def answer(pictures: np.ndarray) -> np.ndarray:
+    def answer(images: np.ndarray) -> np.ndarray:
         nonlocal batch
-        if batch != len(pictures):
-            batch = len(pictures)
-            interpreter.resize_tensor_input(image, pictures.shape)
+        if batch != len(images):
+            batch = len(images)
+            interpreter.resize_tensor_input(image, images.shape)
             interpreter.allocate_tensors()
-        interpreter.set_tensor(image, pictures)
+        interpreter.set_tensor(image, images)
         interpreter.invoke()
         return np.array(interpreter.get_tensor(probabilities))
 

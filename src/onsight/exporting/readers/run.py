@@ -1,8 +1,8 @@
-"""Answer for pictures with one exported file, in a process that knows nothing of Onsight, and measure it.
+"""Answer for images with one exported file, in a process that knows nothing of Onsight, and measure it.
 
     python run.py READER FILE PICTURES.npy FOLDER THREADS
 
-FOLDER gets answers-N.npy: of the pictures, asked in batches of N. Standard output gets one line of JSON.
+FOLDER gets answers-N.npy: of the images, asked in batches of N. Standard output gets one line of JSON.
 """
 
 import json
@@ -14,24 +14,24 @@ import time
 import numpy as np
 
 BATCHES = (1, 7, 32)
-LATENCIES = 200  # single pictures
+LATENCIES = 200  # single images
 SECONDS = 2  # that each measurement may take
 
 
 def main() -> None:
     """Run as the docstring says."""
-    reader, path, pictures, folder, threads = sys.argv[1:]
-    pictures = np.load(pictures, mmap_mode="r", allow_pickle=False)
+    reader, path, images, folder, threads = sys.argv[1:]
+    images = np.load(images, mmap_mode="r", allow_pickle=False)
     answer = runpy.run_path(reader)["open_model"](path, threads=int(threads) or None)
-    answer(np.ascontiguousarray(pictures[:1]))
+    answer(np.ascontiguousarray(images[:1]))
     found: dict[str, float | None] = {"first_answer_at": time.time()}
 
     latencies: list[float] = []
-    picture, batch = (np.ascontiguousarray(pictures[:size]) for size in (1, 32))
+    image, batch = (np.ascontiguousarray(images[:size]) for size in (1, 32))
     began = time.perf_counter()
     while len(latencies) < LATENCIES and time.perf_counter() - began < SECONDS:
         started = time.perf_counter()
-        answer(picture)
+        answer(image)
         latencies.append(time.perf_counter() - started)
     found["latency_ms"] = float(np.median(latencies) * 1e3)
     found["latency_p95_ms"] = float(np.quantile(latencies, 0.95) * 1e3)
@@ -45,8 +45,8 @@ def main() -> None:
 
     for size in BATCHES if folder != "-" else ():
         # Whole batches, and what is left as it comes: every size must do. A thousand are enough for single ones.
-        count = len(pictures) if size == BATCHES[-1] else min(len(pictures), 32 * size)
-        answers = [answer(np.ascontiguousarray(pictures[i : min(i + size, count)])) for i in range(0, count, size)]
+        count = len(images) if size == BATCHES[-1] else min(len(images), 32 * size)
+        answers = [answer(np.ascontiguousarray(images[i : min(i + size, count)])) for i in range(0, count, size)]
         np.save(os.path.join(folder, f"answers-{size}.npy"), np.concatenate(answers))
     sys.stdout.write(json.dumps(found) + "\n")
 

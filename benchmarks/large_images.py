@@ -1,19 +1,19 @@
 #!/usr/bin/env python3
-"""Train on 20,000 pictures of 224 px within 3 GB of memory, and print what it took.
+"""Train on 20,000 images of 224 px within 3 GB of memory, and print what it took.
 
-    python benchmarks/large_pictures.py [--model cnn_compact --seconds 120] [--count 20000] [--batch-size 32]
+    python benchmarks/large_images.py [--model cnn_compact --seconds 120] [--count 20000] [--batch-size 32]
 
-Draws the pictures into a temporary folder (JPEG, about 250 MB; the decoded cache beside it takes 3 GB of disk), trains
+Draws the images into a temporary folder (JPEG, about 250 MB; the decoded cache beside it takes 3 GB of disk), trains
 in a process of its own, and looks at that process's memory four times a second.
 
-What counts. The decoded pictures are mapped, 3 GB of them: their pages are the kernel's cache, which it drops and reads
+What counts. The decoded images are mapped, 3 GB of them: their pages are the kernel's cache, which it drops and reads
 again whenever memory is wanted, so that resident size would show how much memory happened to be free. What cannot be
 dropped are the private pages (RssAnon) and shared memory; the pages of programs and libraries (RssFile without the
-pictures) could be, but nothing would run well without them, so they count too. The process is run under
+images) could be, but nothing would run well without them, so they count too. The process is run under
 RLIMIT_DATA = 3 GB: the kernel refuses it any private memory beyond that.
 
 The network is by default a tiny one of this file, registered from outside as users do: reading, caching, splitting,
-batches, validation, calibration, the .tflite file and the report are what 20,000 pictures are a burden for, and a whole
+batches, validation, calibration, the .tflite file and the report are what 20,000 images are a burden for, and a whole
 epoch of them takes a minute or two. With another --model training is stopped after --seconds.
 """
 
@@ -56,7 +56,7 @@ def strided(image_size: int, num_classes: int) -> Any:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Train on many 224 px pictures within 3 GB.")
+    parser = argparse.ArgumentParser(description="Train on many 224 px images within 3 GB.")
     parser.add_argument("--model", default="strided")
     parser.add_argument("--seconds", type=float, help="of training, after which it is stopped")
     parser.add_argument("--count", type=int, default=20_000)
@@ -64,13 +64,13 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         started = time.perf_counter()
-        draw(Path(place) / "pictures", asked.count)
-        print(f"drew {asked.count:,} pictures of {SIDE} px in {time.perf_counter() - started:.0f} s", flush=True)
+        draw(Path(place) / "images", asked.count)
+        print(f"drew {asked.count:,} images of {SIDE} px in {time.perf_counter() - started:.0f} s", flush=True)
         train(Path(place), asked)
 
 
 def draw(folder: Path, count: int) -> None:
-    """Write JPEG pictures of coarse noise, each class brighter in a quarter of its own."""
+    """Write JPEG images of coarse noise, each class brighter in a quarter of its own."""
     rng = np.random.default_rng(0)
     for label in range(CLASSES):
         (folder / f"quarter{label}").mkdir(parents=True)
@@ -79,15 +79,15 @@ def draw(folder: Path, count: int) -> None:
         coarse = rng.integers(0, 160, (14, 14, 3), np.uint8)
         row, column = divmod(label, 2)
         coarse[7 * row : 7 * row + 7, 7 * column : 7 * column + 7] += 90
-        picture = Image.fromarray(coarse).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+        image = Image.fromarray(coarse).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
         content = io.BytesIO()
-        picture.save(content, "JPEG", quality=70)
+        image.save(content, "JPEG", quality=70)
         (folder / f"quarter{label}" / f"{index:05d}.jpg").write_bytes(content.getvalue())
 
 
 def train(place: Path, asked: argparse.Namespace) -> None:
     """Train in a process under the limit, and print the peaks of its memory by phase."""
-    words = f"train {place}/pictures --image-size {SIDE} --epochs 1 --validation 0.1 --quiet".split()
+    words = f"train {place}/images --image-size {SIDE} --epochs 1 --validation 0.1 --quiet".split()
     words += ["--model", asked.model, "--batch-size", str(asked.batch_size)]
     environ = os.environ | {
         "ONSIGHT_CACHE": str(place / "cache"), "ONSIGHT_RUNS": str(place / "runs"), "ONSIGHT_IMPORT": __file__,
@@ -112,9 +112,9 @@ def train(place: Path, asked: argparse.Namespace) -> None:
     print(f"ended with {process.returncode} after {time.perf_counter() - started:.0f} s (143: stopped as asked)")
     for phase, peak in peaks.items():
         print(f"{phase:10} counted {peak['counted'] / 1e6:6,.0f} MB   private {peak['private'] / 1e6:6,.0f} MB   "
-              f"pictures mapped and resident {peak['pictures'] / 1e6:6,.0f} MB")  # fmt: skip
+              f"images mapped and resident {peak['pictures'] / 1e6:6,.0f} MB")  # fmt: skip
     most = max(peak["counted"] for peak in peaks.values())
-    print(f"peak {most / 1e6:,.0f} MB of {LIMIT / 1e6:,.0f} MB; the decoded pictures: "
+    print(f"peak {most / 1e6:,.0f} MB of {LIMIT / 1e6:,.0f} MB; the decoded images: "
           f"{asked.count * SIDE * SIDE * 3 / 1e6:,.0f} MB")  # fmt: skip
     if process.returncode not in (0, 143) or most > LIMIT:
         sys.exit(1)
@@ -130,17 +130,17 @@ def phase_of(place: Path) -> str:
 
 
 def memory(pid: int) -> dict[str, int]:
-    """Return the resident bytes of a process: private, pictures (mapped), counted (all but those); {} if it is over."""
+    """Return the resident bytes of a process: private, images (mapped), counted (all but those); {} if it is over."""
     sizes = {"private": 0, "pictures": 0, "counted": 0}
-    pictures = False
+    images = False
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/{pid}/smaps").read_text("utf-8", "replace").splitlines():
             name, *rest = line.split()
             if not name.endswith(":"):
-                pictures = line.endswith("images.npy")
+                images = line.endswith("images.npy")
             elif name == "Rss:":
-                sizes["pictures" if pictures else "counted"] += 1024 * int(rest[0])
-            elif name == "Anonymous:" and not pictures:
+                sizes["images" if images else "counted"] += 1024 * int(rest[0])
+            elif name == "Anonymous:" and not images:
                 sizes["private"] += 1024 * int(rest[0])
         return sizes
     return {}
