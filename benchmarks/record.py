@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
-"""Train on all training images with several seeds, and report it as the published records are reported.
+"""Train on all training images with several seeds, and report the results like the published records.
 
     python benchmarks/record.py DATA [--seeds 5] [--first 0] --preset fast [FLAG ...]
 
-DATA is the folder that run.py takes; other flags are those of `onsight train`. Nothing is held out and nothing is
-selected (`--validation 0`). Each seed is two processes, as users start them: `onsight train`, then `onsight evaluate
---tta`. Seconds by the records' rule are whitening, training, and the test-time augmentation of the test images: the
-sum over the epochs of history.jsonl, in which the first holds the compilation too; whitening and the views of 10,000
-images are done again here. Whole seconds are the two processes: import, decoding, checkpoints, export and report too.
+DATA is the folder that run.py takes. Other flags are those of `onsight train`. No images are held out and no weights
+are selected (`--validation 0`). Each seed runs two processes, as users start them: `onsight train`, then `onsight
+evaluate --tta`.
+
+Seconds by the records' rule are those of whitening, training, and test-time augmentation of the test images. Training
+is the sum over the epochs in history.jsonl, of which the first includes compilation. Whitening and the test-time
+augmentation of the 10,000 images are repeated here to time them. Total seconds are those of the two processes,
+including imports, decoding, checkpoints, export and report.
 """
 
 import argparse
@@ -31,13 +34,13 @@ from onsight.inference.test_time_augmentation import with_views
 from onsight.models.registry import prepare_model
 from onsight.runs.run import open_run
 from onsight.spec import TrainSpec
-from onsight.training.loop import build
+from onsight.training.network import build
 
 ONSIGHT = [sys.executable, "-m", "onsight"]
 
 
 def main() -> None:
-    """Print a Markdown row for each seed, then means and standard deviations."""
+    """Print one Markdown row per seed, then means and standard deviations."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--seeds", type=int, default=5)
@@ -45,7 +48,7 @@ def main() -> None:
     asked, flags = parser.parse_known_args()
     words = ["cifar10", *flags, "--validation", "0"]
     print(f"`onsight train {' '.join(words)}`\n", flush=True)
-    print("| seed | precision | plain | with views | seconds by the records' rule | whole seconds |")
+    print("| seed | precision | plain | with TTA | seconds by the records' rule | total seconds |")
     print("|---|---|---|---|---|---|")
     dataset = load_dataset("cifar10", asked.data)
     images = load_pixels(dataset, 32).images

@@ -1,9 +1,10 @@
-"""What weights that have learned before are worth: figures for benchmarks/README.md, as JSON lines and Markdown.
+"""Measure the benefit of pretrained weights: the figures for benchmarks/README.md, as JSON lines.
 
     python benchmarks/transfer.py source five_to_five hymenoptera caching --data FOLDER --out FOLDER
 
-FOLDER holds `cifar10-folders/` (benchmarks/make_jpeg_copy.py) and `hymenoptera/`. Each part can be run alone; `source`
-comes before `five_to_five` and `caching`, and `hymenoptera` needs a run on CIFAR-10 (--run). Nothing is downloaded.
+The --data folder holds `cifar10-folders/` (from benchmarks/make_jpeg_copy.py) and `hymenoptera/`. Each part can be run
+alone, but `five_to_five` and `caching` need the results of `source`, and `hymenoptera` needs a run on CIFAR-10 (--run).
+Nothing is downloaded.
 """
 
 import argparse
@@ -17,13 +18,13 @@ import numpy as np
 
 SOURCE = ("airplane", "bird", "deer", "frog", "ship")
 TARGET = ("automobile", "cat", "dog", "horse", "truck")
-# Of the same network, from scratch: Adam, 300 steps of 20 images.
+# The same network from scratch: Adam, 300 steps with batches of 20.
 SCRATCH = {"model": "cnn_compact", "weights": "none", "optimizer": "adam", "learning_rate": 1e-3, "batch_size": 20,
            "epochs": 60, "schedule": "cosine", "augmentation": "flip_shift"}  # fmt: skip
 
 
 def link(source: Path, target: Path, classes: tuple[str, ...], start: int, count: int) -> None:
-    """Make a folder of some of the classes and images of another, by hard links where they can be had."""
+    """Fill `target` with some classes and images of `source`, by hard links if possible, otherwise by copies."""
     for name in classes:
         (target / name).mkdir(parents=True, exist_ok=True)
         for path in sorted((source / name).iterdir())[start : start + count]:
@@ -35,7 +36,7 @@ def link(source: Path, target: Path, classes: tuple[str, ...], start: int, count
 
 
 def train(out: Path, **fields):
-    """Train and return the run and the processor seconds from the model's making to the last epoch's end."""
+    """Train; return the run and the CPU seconds from the creation of the model to the end of the last epoch."""
     import onsight
     from onsight.core.progress import Reporter
 
@@ -55,7 +56,7 @@ def train(out: Path, **fields):
 
 
 def score(run, folder: Path) -> tuple[int, int]:
-    """Return how many of a folder's test images the run has right, and how many there are."""
+    """Return how many of a folder's test images the run classifies correctly, and how many there are."""
     import onsight
     from onsight.data.pixel_cache import load_pixels
     from onsight.inference.predict import probabilities
@@ -67,7 +68,7 @@ def score(run, folder: Path) -> tuple[int, int]:
     return int((found == dataset.labels[index]).sum()), len(index)
 
 
-def say(out: Path, row: dict) -> None:
+def log(out: Path, row: dict) -> None:
     print(json.dumps(row), flush=True)
     with open(out / "transfer.jsonl", "a") as file:
         file.write(json.dumps(row) + "\n")
@@ -78,7 +79,7 @@ def source(args) -> None:
     link(args.data / "cifar10-folders" / "train", folder, SOURCE, 0, args.images)
     run, seconds = train(args.out, data=str(folder), model="cnn_compact", weights="none", epochs=args.epochs, seed=0)
     (args.out / "source.txt").write_text(str(run.folder))
-    say(args.out, {"what": "source", "validation": run.model_epoch()["val_accuracy"], "cpu_seconds": seconds})
+    log(args.out, {"what": "source", "validation": run.model_epoch()["val_accuracy"], "cpu_seconds": seconds})
 
 
 def five_to_five(args) -> None:
@@ -99,16 +100,16 @@ def five_to_five(args) -> None:
             run, seconds = train(args.out, **usual, **recipe, seed=seed)
             right, n = score(run, folder)
             shares[name].append(right / n)
-            say(args.out, {"what": name, "seed": seed, "right": right, "n": n, "cpu_seconds": seconds})
+            log(args.out, {"what": name, "seed": seed, "right": right, "n": n, "cpu_seconds": seconds})
     for name in ("transfer",) if args.quick else ("transfer", "head"):
         gain = between_seeds(shares["scratch"], shares[name])
         means = {each: 100 * float(np.mean(values)) for each, values in shares.items() if values}
         interval = [100 * gain.low, 100 * gain.high]
-        say(args.out, {"what": f"{name} - scratch", "points": 100 * gain.value, "interval": interval, "means": means})
+        log(args.out, {"what": f"{name} - scratch", "points": 100 * gain.value, "interval": interval, "means": means})
 
 
 def hymenoptera(args) -> None:
-    """At 96 px, scored on the folder's own test images."""
+    """Compare training from scratch and pretrained weights at 96 px, scored on the folder's own test images."""
     from onsight.metrics.intervals import wilson
 
     usual = {"data": str(args.data / "hymenoptera"), "image_size": 96}
@@ -122,12 +123,12 @@ def hymenoptera(args) -> None:
             run, seconds = train(args.out, **usual, **recipe, seed=seed)
             right, n = score(run, args.data / "hymenoptera")
             interval = [100 * value for value in wilson(right, n)]
-            say(args.out, {"what": f"hymenoptera {name}", "seed": seed, "right": right, "n": n,
+            log(args.out, {"what": f"hymenoptera {name}", "seed": seed, "right": right, "n": n,
                            "interval": interval, "cpu_seconds": seconds})  # fmt: skip
 
 
 def caching(args) -> None:
-    """The head alone for as many epochs, on cached features and by the whole frozen network, in turn."""
+    """Train the head alone for the same number of epochs, in turn on cached features and through the frozen network."""
     folder = args.out / "caching"
     link(args.data / "cifar10-folders" / "train", folder, TARGET, 100, 400)
     backbone = Path((args.out / "source.txt").read_text())
@@ -138,15 +139,15 @@ def caching(args) -> None:
         shutil.rmtree(Path(os.environ["ONSIGHT_CACHE"]) / "features", ignore_errors=True)
         for name, recipe in (
             ("cached", {"freeze": "all", "learning_rate": 3e-3}),
-            # A tenth of the rate is what the second phase takes.
+            # The second phase uses a tenth of this learning rate.
             ("end_to_end", {"freeze": layers - 1, "head_epochs": 0, "learning_rate": 3e-2}),
         ):
             run, seconds = train(args.out, **usual, **recipe, seed=seed)
             rows[name].append(seconds)
-            say(args.out, {"what": f"frozen {name}", "seed": seed, "cpu_seconds": seconds,
+            log(args.out, {"what": f"frozen {name}", "seed": seed, "cpu_seconds": seconds,
                            "validation": 100 * run.history()[-1]["val_accuracy"]})  # fmt: skip
     ratios = [slow / fast for slow, fast in zip(rows["end_to_end"], rows["cached"], strict=True)]
-    say(args.out, {"what": "end_to_end / cached", "ratios": ratios, "median": float(np.median(ratios))})
+    log(args.out, {"what": "end_to_end / cached", "ratios": ratios, "median": float(np.median(ratios))})
 
 
 if __name__ == "__main__":
@@ -155,19 +156,19 @@ if __name__ == "__main__":
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--run", type=Path, help="a finished run on CIFAR-10, for hymenoptera")
-    parser.add_argument("--seeds", type=int, default=5, help="of five_to_five")
-    parser.add_argument("--quick", action="store_true", help="five_to_five without the head alone")
-    parser.add_argument("--images", type=int, default=1500, help="of each source class")
-    parser.add_argument("--epochs", type=int, default=6, help="of the source")
-    parser.add_argument("--photo-epochs", type=int, default=30, help="of hymenoptera from scratch")
-    parser.add_argument("--photo-seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=5, help="number of seeds for five_to_five")
+    parser.add_argument("--quick", action="store_true", help="five_to_five without training the head alone")
+    parser.add_argument("--images", type=int, default=1500, help="number of images per source class")
+    parser.add_argument("--epochs", type=int, default=6, help="number of epochs for source")
+    parser.add_argument("--photo-epochs", type=int, default=30, help="number of epochs for hymenoptera from scratch")
+    parser.add_argument("--photo-seeds", type=int, default=3, help="number of seeds for hymenoptera")
     arguments = parser.parse_args()
     arguments.out = arguments.out.resolve()
     arguments.out.mkdir(parents=True, exist_ok=True)
     os.environ["ONSIGHT_CACHE"] = str(arguments.out / "cache")
     os.environ["ONSIGHT_RUNS"] = str(arguments.out / "runs")
-    from onsight.training import loop
+    from onsight.training import finish
 
-    loop.add_litert = lambda folder, images: "not what is measured here"
+    finish.add_litert = lambda folder, images: "skipped: not part of this measurement"
     for part in arguments.parts:
         globals()[part](arguments)

@@ -7,7 +7,6 @@ The digits: 99.7 % of 292 (95 %: 98.1 to 99.9) in 48 s of processor time, half a
 """
 
 import csv
-import json
 import sys
 from pathlib import Path
 
@@ -34,5 +33,5 @@ if __name__ == "__main__":
     run = onsight.train(onsight.TrainSpec(data=labels, preset="quick", augmentation="none"))
     evaluation = onsight.evaluate(run, slices_file=labels)
     print(evaluation)
-    for row in json.loads((evaluation.folder / "slices.json").read_text("utf-8"))["slices"][:6]:  # the weakest first
+    for row in evaluation.slices["slices"][:6]:  # the weakest first
         print(f"{row['by']} {row['value']}: {row['accuracy']:.1%} of {row['n']}", "(worse)" if row["worse"] else "")

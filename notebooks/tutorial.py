@@ -33,11 +33,6 @@ except ModuleNotFoundError:
 import numpy as np
 from PIL import Image
 
-from onsight.core.errors import DataError
-from onsight.data.load import load_dataset
-from onsight.metrics.predictions_csv import read_predictions
-from onsight.reporting import plots
-
 # %% [markdown]
 # ## Settings
 #
@@ -60,10 +55,10 @@ MY_PICTURES = []  # paths of images of your own, such as ["cat.jpg", "my cat 2.p
 
 # %%
 try:
-    data = load_dataset(DATA)
-except DataError as error:
+    data = onsight.load_dataset(DATA)
+except onsight.DataError as error:
     print(f"{error}\n\nTaking digits instead.")
-    data = load_dataset("digits")
+    data = onsight.load_dataset("digits")
 data
 
 # %% [markdown]
@@ -72,7 +67,7 @@ data
 
 # %%
 some = np.random.default_rng(0).permutation(len(data))[:24]
-plots.sample_images(data.images[some], [data.classes[label] for label in data.labels[some]])
+onsight.plots.sample_images(data.images[some], [data.classes[label] for label in data.labels[some]])
 
 # %% [markdown]
 # To the computer an image is a block of numbers: height, width, and three channels for red, green and blue, each from
@@ -177,7 +172,7 @@ cnn.load_model().summary()
 # image is seen twice alike, which delays over-fitting.
 
 # %%
-plots.curves(cnn.history())
+onsight.plots.curves(cnn.history())
 
 # %% [markdown]
 # ## 6. The test
@@ -216,20 +211,22 @@ onsight.compare([ann, cnn])
 # directions. That is a sign of health: a network that took frogs for trucks would be using a short cut.
 
 # %%
-plots.confusion_matrix(test_of_cnn.metrics["confusion"], cnn.classes)
+onsight.plots.confusion_matrix(test_of_cnn.metrics["confusion"], cnn.classes)
 
 # %% [markdown]
 # And the mistakes themselves: those that it was *surest* of. Look at each one. Some are hard, some are the network's
 # fault, and now and then the label is wrong.
 
 # %%
-test = read_predictions(test_of_cnn.folder / "predictions.csv")
+test = test_of_cnn.predictions
 wrong = np.flatnonzero(test.probabilities.argmax(axis=1) != test.labels)
 surest = wrong[np.argsort(-test.probabilities[wrong].max(axis=1))][:8]
 place = {name: index for index, name in enumerate(data.names)}
 images = data.images[[place[test.names[i]] for i in surest]]
 truth = [test.classes[test.labels[i]] for i in surest]
-plots.predictions(images, truth, test.probabilities[surest], test.classes) if len(surest) else "No mistakes at all."
+onsight.plots.predictions(images, truth, test.probabilities[surest], test.classes) if len(
+    surest
+) else "No mistakes at all."
 
 # %% [markdown]
 # ## 8. Your own image

@@ -31,21 +31,11 @@ except ModuleNotFoundError:
     import onsight
 
 # %matplotlib inline
-import json
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import Markdown
-
-from onsight.checks.keep_list import write_keep_list
-from onsight.core.errors import DataError
-from onsight.data.pixel_cache import load_pixels
-from onsight.evaluation import explain
-from onsight.evaluation.evaluate import findings
-from onsight.imaging.corrupt import corrupt
-from onsight.metrics.predictions_csv import read_predictions
-from onsight.reporting import plots
 
 # %% tags=["parameters"]
 DATA = "cifar10"  # digits where it cannot be had; or a folder of your photos
@@ -56,11 +46,11 @@ MIN_PRECISION = 0.8  # of the answers that are not "unsure", so many shall be ri
 # %%
 try:
     data = onsight.load_dataset(DATA)
-except DataError as error:
+except onsight.DataError as error:
     print(f"{error}\n\nTaking digits instead.")
     DATA, data = "digits", onsight.load_dataset("digits")
 chosen = np.sort(np.random.default_rng(0).permutation(len(data))[:PICTURES])
-write_keep_list(Path("keep.txt"), [data.names[i] for i in chosen])
+onsight.write_keep_list(Path("keep.txt"), [data.names[i] for i in chosen])
 common = {
     "data": DATA,
     "keep_list": "keep.txt",
@@ -138,7 +128,7 @@ axes.set(xlabel="share of the images that is answered, surest first", ylabel="sh
 axes.grid(alpha=0.3)
 
 # %%
-Markdown("\n".join(f"- {sentence}" for sentence in findings(scored)))
+Markdown("\n".join(f"- {sentence}" for sentence in scored.findings))
 
 # %% [markdown]
 # Be careful with one thing. "Unsure" catches difficult images of the *known* classes. An image of something else
@@ -152,23 +142,23 @@ Markdown("\n".join(f"- {sentence}" for sentence in findings(scored)))
 # poor, a camera shakes. Here is one image under a few of the corruptions, at the middle strength.
 
 # %%
-test = read_predictions(scored.folder / "predictions.csv")
+test = scored.predictions
 place = {name: index for index, name in enumerate(data.names)}
-pixels = load_pixels(data, plain.spec["image_size"]).images  # at the size that the network takes
+pixels = onsight.load_pixels(data, plain.spec["image_size"]).images  # at the size that the network takes
 one = pixels[place[test.names[0]]][np.newaxis]
 some = ["gaussian_noise", "glass_blur", "motion_blur", "snow"]
 some += ["fog", "contrast", "pixelate", "jpeg_compression"]
-changed = [corrupt(np.asarray(one), name, 3, np.random.default_rng(0))[0] for name in some]
+changed = [onsight.corrupt(np.asarray(one), name, 3, np.random.default_rng(0))[0] for name in some]
 names = [name.replace("_", " ") for name in some]
 title = f"One image: {test.classes[test.labels[0]]}"
-plots.sample_images(np.stack(changed), names, columns=4, title=title)
+onsight.plots.sample_images(np.stack(changed), names, columns=4, title=title)
 
 # %% [markdown]
 # And this is how many of the answers remain right, averaged over the strengths. People hardly notice most of these
 # changes. A network notices all of them, unless it has met something like them in training.
 
 # %%
-found = [json.loads((each.folder / "robustness.json").read_text()) for each in (scored, scored_robust)]
+found = [each.robustness for each in (scored, scored_robust)]
 kinds = sorted(found[0]["corruptions"], key=lambda kind: np.mean(found[0]["corruptions"][kind]))
 figure, axes = plt.subplots(figsize=(8, 4.8), layout="constrained")
 for each, label, mark in zip(found, ("plain", "robust"), ("o", "s"), strict=True):
@@ -194,12 +184,12 @@ axes.grid(alpha=0.3)
 # the model usually is of it, and reports the images that pass this bar for another class than their own.
 
 # %%
-labels = json.loads((scored.folder / "label_errors.json").read_text())
+labels = scored.label_errors
 print(f"{len(labels['suspects']):,} of {labels['checked']:,} test labels are worth a look")
 suspects = labels["suspects"][:8]
 row = {name: index for index, name in enumerate(test.names)}
 shown = np.stack([np.asarray(pixels[place[each["path"]]]) for each in suspects]) if suspects else None
-plots.predictions(
+onsight.plots.predictions(
     shown,
     [each["label"] for each in suspects],
     test.probabilities[[row[each["path"]] for each in suspects]],
@@ -221,7 +211,7 @@ plots.predictions(
 
 # %%
 four = [np.asarray(pixels[place[name]]) for name in test.names[:4]]
-figure, method = explain.draw(plain, four)
+figure, method = onsight.explain(plain, four)
 figure
 
 # %% [markdown]
@@ -233,7 +223,7 @@ figure
 # looked at all of them.
 
 # %%
-slices = json.loads((scored.folder / "slices.json").read_text())["slices"]
+slices = scored.slices["slices"]
 lines = ["| by | group | images | right | 95 % | worse than the rest |", "|---|---|---|---|---|---|"]
 for each in slices[:8]:
     share = f"{each['accuracy']:.1%} | {each['low']:.1%} to {each['high']:.1%}"

@@ -35,12 +35,6 @@ import numpy as np
 from IPython.display import Markdown
 from PIL import Image
 
-from onsight.core.errors import DataError
-from onsight.evaluation import explain
-from onsight.reporting import plots
-from onsight.reporting.export_table import HEADING, table_rows
-from onsight.reporting.verdict import verdict
-
 # %% [markdown]
 # ## Settings
 #
@@ -68,7 +62,7 @@ EPOCHS = 15  # more take longer and are better; None: as many as fit the number 
 if not PHOTOS:
     try:
         data = onsight.load_dataset(STAND_IN)
-    except DataError as error:
+    except onsight.DataError as error:
         print(f"{error}\n\nTaking digits instead.")
         data = onsight.load_dataset("digits")
     PHOTOS = "stand-in-photos"  # a folder of its own: yours is not touched
@@ -141,10 +135,10 @@ evaluation
 # In plain words, with what to do next:
 
 # %%
-Markdown("\n".join(f"- {sentence}" for sentence in verdict(run)))
+Markdown("\n".join(f"- {sentence}" for sentence in onsight.verdict(run)))
 
 # %%
-plots.confusion_matrix(evaluation.metrics["confusion"], run.classes)
+onsight.plots.confusion_matrix(evaluation.metrics["confusion"], run.classes)
 
 # %% [markdown]
 # **The report** has all of it on one page that needs no network: the images behind every cell of the confusion
@@ -169,7 +163,7 @@ if not NEW_PHOTOS:  # some that were held back
 onsight.predict(run, NEW_PHOTOS)
 
 # %%
-figure, method = explain.draw(run, NEW_PHOTOS)
+figure, method = onsight.explain(run, NEW_PHOTOS)
 figure
 
 # %% [markdown]
@@ -182,8 +176,7 @@ figure
 
 # %%
 exported = onsight.export(run, ["litert"])
-for cells in zip(HEADING, *table_rows(exported), strict=True):
-    print("  ".join(f"{cell:<20}" for cell in cells))
+exported
 
 # %% [markdown]
 # Beside the file lies what a programmer needs: the labels, a contract of what goes in and comes out, images with the

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import inspect
 import pkgutil
 import re
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import build_reference
 import onsight
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -69,7 +71,7 @@ def test_no_module_takes_the_place_of_a_public_function():
     """Importing a package called `export` would replace the lazy `onsight.export`."""
     for name in MODULES:
         importlib.import_module(name)
-    for name in set(onsight.__all__) - {"testing", "__version__"}:
+    for name in {*onsight.__all__} - {*onsight._MODULES}:
         assert not isinstance(getattr(onsight, name), type(onsight)), name
     assert not {*PACKAGES} & {*onsight.__all__}
 
@@ -144,3 +146,21 @@ def test_tests_mirror_the_packages():
             for path in folder.glob("test_*.py"):
                 name = path.stem.removeprefix("test_")
                 assert any(f"{name}_".startswith(f"{module}_") for module in modules), path
+
+
+def test_the_public_names_are_those_of_the_lazy_table_the_type_hints_and_the_reference():
+    tree = ast.parse((SOURCE / "__init__.py").read_text())
+    (hints,) = (node for node in tree.body if isinstance(node, ast.If))
+    typed = {alias.asname: (node.module, alias.name) for node in hints.body for alias in node.names}
+    assert {*typed, "__version__"} == {*onsight.__all__}
+    for name, (module, original) in typed.items():
+        expected = importlib.import_module(f"{module}.{original}") if name in onsight._MODULES else None
+        found = getattr(onsight, name)
+        assert found is (expected or getattr(importlib.import_module(module), original)), name
+        assert inspect.getdoc(found), name
+    assert (ROOT / "docs" / "reference.md").read_text() == build_reference.page()
+
+
+def test_notebooks_and_examples_import_no_internals():
+    for path in [*ROOT.glob("notebooks/*.py"), *ROOT.glob("examples/*.py"), ROOT / "README.md"]:
+        assert not re.findall(r"^\s*(?:from onsight\.\S* import|import onsight\.)", path.read_text(), re.M), path

@@ -11,7 +11,7 @@ from onsight.testing import age_batch_norms, check_model, require_same
 
 
 class AcrossTheBatch(layers.Layer):
-    """Breaks the contract: an image's answer depends on what else is in the batch."""
+    """Breaks the contract: the output for an image depends on the other images in the batch."""
 
     def call(self, x):
         return x - ops.mean(x, axis=0, keepdims=True)
@@ -33,23 +33,23 @@ def register():
     MODELS.update(before)
 
 
-def test_a_sound_network_passes(register):
+def test_a_network_that_keeps_the_contract_passes(register):
     register(lambda x: x)
     onsight.testing.check_model("mine", 24)
     check_model("mine", num_classes=2)
 
 
-def test_logits_stay_float32_when_the_rest_trains_in_bfloat16(register):
+def test_logits_must_be_float32_in_bfloat16_training(register):
     @onsight.model("mine", largest=28)
     def mine(image_size, num_classes):
         whole = network(image_size, num_classes, lambda x: x)
         return keras.Model(whole.input, layers.Dense(num_classes, name="logits")(whole.layers[-2].output))
 
-    with pytest.raises(SpecError, match="mine gives bfloat16 logits"):
+    with pytest.raises(SpecError, match="mine has bfloat16 logits"):
         check_model("mine")
 
 
-def test_unknown_names_and_sizes_are_the_registrys_errors(register):
+def test_unknown_names_and_sizes_raise_the_errors_of_the_registry(register):
     with pytest.raises(SpecError, match="No model 'yours'"):
         check_model("yours")
     with pytest.raises(SpecError, match="cnn takes images of 22 to 256 px"):
@@ -59,17 +59,17 @@ def test_unknown_names_and_sizes_are_the_registrys_errors(register):
 @pytest.mark.parametrize(
     ("between", "message"),
     [
-        (AcrossTheBatch(name="across"), "mine beside other images answers otherwise"),
-        (layers.Rescaling(np.inf, name="much"), "no numbers"),
+        (AcrossTheBatch(name="across"), "mine with other images in the batch gives other probabilities"),
+        (layers.Rescaling(np.inf, name="much"), "NaN or infinite"),
     ],
 )
-def test_what_breaks_the_contract_is_found(register, between, message):
+def test_a_network_that_breaks_the_contract_is_refused(register, between, message):
     register(lambda x: type(between).from_config(between.get_config())(x))
     with pytest.raises(SpecError, match=message):
         check_model("mine", 24)
 
 
-def test_old_batch_norms_change_the_answers_and_new_ones_hardly():
+def test_aged_batch_norms_change_the_outputs():
     model = network(24, 3, lambda x: x)
     images = np.random.default_rng(0).integers(0, 256, (4, 24, 24, 3), np.uint8)
     before = np.asarray(model.predict_on_batch(images))
@@ -77,9 +77,9 @@ def test_old_batch_norms_change_the_answers_and_new_ones_hardly():
     assert np.abs(np.asarray(model.predict_on_batch(images)) - before).max() > 1e-3
 
 
-def test_differences_beyond_the_tolerance_are_told():
+def test_differences_beyond_the_tolerance_raise_an_error():
     require_same("mine", "x", np.array([[0.5, 0.5]]), np.array([[0.500001, 0.499999]]))
-    with pytest.raises(SpecError, match=r"mine loaded answers otherwise: probabilities differ by 0\.0001, over 1e-05"):
+    with pytest.raises(SpecError, match=r"mine loaded gives other probabilities: they differ by 0\.0001, .* 1e-05"):
         require_same("mine", "loaded", np.array([[0.5001, 0.4999]]), np.array([[0.5, 0.5]]))
     with pytest.raises(SpecError, match="nan"):
         require_same("mine", "loaded", np.array([[np.nan, 0.5]]), np.array([[0.5, 0.5]]))

@@ -1,11 +1,12 @@
 """Onsight: from images to a classifier you can trust.
 
 >>> import onsight
->>> run = onsight.train(onsight.TrainSpec(data="photos/"))  # doctest: +SKIP
+>>> run = onsight.train("photos/")  # doctest: +SKIP
 >>> onsight.evaluate(run)  # doctest: +SKIP
 >>> onsight.predict(run, ["cat.jpg"])  # doctest: +SKIP
 
 Names are imported when they are first used, so that `import onsight` is quick and loads no framework.
+docs/reference.md lists them.
 """
 
 from __future__ import annotations
@@ -17,20 +18,39 @@ if TYPE_CHECKING:
     from onsight import testing as testing
     from onsight.checks.check import Check as Check
     from onsight.checks.check import check as check
+    from onsight.checks.keep_list import write_keep_list as write_keep_list
     from onsight.comparison.compare import compare as compare
     from onsight.comparison.comparison import Comparison as Comparison
+    from onsight.core.errors import DataError as DataError
+    from onsight.core.errors import DownloadError as DownloadError
+    from onsight.core.errors import ExportError as ExportError
+    from onsight.core.errors import ImageError as ImageError
+    from onsight.core.errors import Interrupted as Interrupted
+    from onsight.core.errors import ModelFileError as ModelFileError
     from onsight.core.errors import OnsightError as OnsightError
+    from onsight.core.errors import ParityError as ParityError
+    from onsight.core.errors import RunError as RunError
+    from onsight.core.errors import SpecError as SpecError
+    from onsight.core.errors import TrainingError as TrainingError
+    from onsight.core.progress import Reporter as Reporter
     from onsight.data.dataset import Dataset as Dataset
     from onsight.data.load import load_dataset as load_dataset
+    from onsight.data.pixel_cache import Pixels as Pixels
+    from onsight.data.pixel_cache import load_pixels as load_pixels
     from onsight.evaluation.evaluate import Evaluation as Evaluation
     from onsight.evaluation.evaluate import evaluate as evaluate
+    from onsight.evaluation.explain import explain as explain
     from onsight.exporting.export import check_export as check_export
     from onsight.exporting.export import export as export
+    from onsight.imaging.corrupt import corrupt as corrupt
     from onsight.inference.predict import Prediction as Prediction
     from onsight.inference.predict import Predictor as Predictor
     from onsight.inference.predict import predict as predict
     from onsight.models.custom import model as model
+    from onsight.reporting import plots as plots
+    from onsight.reporting.export_table import Exports as Exports
     from onsight.reporting.report import report as report
+    from onsight.reporting.verdict import verdict as verdict
     from onsight.runs.run import Run as Run
     from onsight.runs.run import list_runs as list_runs
     from onsight.runs.run import open_run as open_run
@@ -46,40 +66,65 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Comparison": "comparison.comparison",
-    "compare": "comparison.compare",
-    "Check": "checks.check",
-    "check": "checks.check",
+    # Data
     "Dataset": "data.dataset",
     "load_dataset": "data.load",
-    "OnsightError": "core.errors",
-    "Evaluation": "evaluation.evaluate",
-    "evaluate": "evaluation.evaluate",
-    "check_export": "exporting.export",
-    "export": "exporting.export",
+    "load_pixels": "data.pixel_cache",
+    "Pixels": "data.pixel_cache",
+    "Check": "checks.check",
+    "check": "checks.check",
+    "write_keep_list": "checks.keep_list",
+    "corrupt": "imaging.corrupt",
+    # Training
+    "TrainSpec": "spec",
+    "train": "training.train",
+    "train_seeds": "training.train",
+    "resume": "training.train",
     "Curve": "training.learning_curve",
     "learning_curve": "training.learning_curve",
+    "distill": "training.compress",
+    "prune": "training.compress",
     "model": "models.custom",
+    # Runs
+    "Run": "runs.run",
+    "open_run": "runs.run",
+    "list_runs": "runs.run",
+    # Understanding
+    "Evaluation": "evaluation.evaluate",
+    "evaluate": "evaluation.evaluate",
+    "explain": "evaluation.explain",
+    "Comparison": "comparison.comparison",
+    "compare": "comparison.compare",
+    "report": "reporting.report",
+    "verdict": "reporting.verdict",
+    # Predicting and shipping
     "Prediction": "inference.predict",
     "Predictor": "inference.predict",
     "predict": "inference.predict",
-    "report": "reporting.report",
-    "Run": "runs.run",
-    "list_runs": "runs.run",
-    "open_run": "runs.run",
-    "distill": "training.compress",
-    "prune": "training.compress",
-    "TrainSpec": "spec",
-    "resume": "training.train",
-    "train": "training.train",
-    "train_seeds": "training.train",
+    "Exports": "reporting.export_table",
+    "export": "exporting.export",
+    "check_export": "exporting.export",
+    # Progress and errors
+    "Reporter": "core.progress",
+    "OnsightError": "core.errors",
+    "SpecError": "core.errors",
+    "DataError": "core.errors",
+    "ImageError": "core.errors",
+    "DownloadError": "core.errors",
+    "ModelFileError": "core.errors",
+    "RunError": "core.errors",
+    "ExportError": "core.errors",
+    "ParityError": "core.errors",
+    "TrainingError": "core.errors",
+    "Interrupted": "core.errors",
 }
-__all__ = ["__version__", "testing", *_HOMES]
+_MODULES = {"plots": "reporting.plots", "testing": "testing"}
+__all__ = ["__version__", *_HOMES, *_MODULES]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "testing":
-        return import_module(".testing", __name__)
+    if name in _MODULES:
+        return import_module(f".{_MODULES[name]}", __name__)
     if name not in _HOMES:
         raise AttributeError(f"module 'onsight' has no attribute '{name}'. It has: {', '.join(__all__)}.")
     return getattr(import_module(f".{_HOMES[name]}", __name__), name)

@@ -1,9 +1,10 @@
-"""TrainSpec: every training choice, declared once, for the command line's flags, spec.json's keys, the docs' rows."""
+"""TrainSpec: every training option, declared once, for command-line flags, keys of spec.json, and rows of the docs."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Collection
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -17,17 +18,46 @@ from onsight.imaging.augment import AUGMENTATIONS
 from onsight.models.registry import MODELS
 
 DEFAULT_PRESET = "balanced"
-IMAGENET, FROM_SCRATCH = "imagenet", "none"  # what `weights` may say beside a path
-DEFAULT = "efficientnetv2_b0"  # for photos, where nobody names a network
+IMAGENET, FROM_SCRATCH = "imagenet", "none"  # what `weights` may be, apart from a path
+DEFAULT_BACKBONE = "efficientnetv2_b0"  # the pretrained network for photos, if the user names none
+SIZES = (8, 1024)  # the smallest and the largest image size, in pixels per side
 
-# A field that the preset or the data decides where the user does not: `choices.resolve` fills it in, so no reader of a
-# spec has to think of None. (To pydantic and cyclopts it is optional.)
+# A field that the preset or the data decides if the user does not. `training.resolve` fills it in, so no reader of a
+# resolved spec has to think of None. (To pydantic and cyclopts it is optional.)
 Value = TypeVar("Value")
 if TYPE_CHECKING:
-    Later = Annotated[Value, "until then None"]
+    Later = Annotated[Value, "None until resolved"]
 else:
     Later = Value | None
 UNSET: Any = None
+
+
+class Role(StrEnum):
+    """What other commands do with a training option. Every field of `TrainSpec` has one or more roles."""
+
+    TEACHERS = "a distilled or pruned run takes it from its teacher"
+    PRUNED_WITH = "prune trains with the value that the pruned run had"
+    STUDENTS = "a distilled or pruned run has its own value"
+    FROM_SCRATCH = "who chooses it does not get ImageNet weights unasked: it goes with some networks only, or with none"
+    RESUMABLE = "--resume may change it"
+    OPTIONAL = "it may be None in a resolved spec"
+
+
+def option(description: str, *roles: Role, default: Any = UNSET, **limits: Any) -> Any:
+    """Return a field of `TrainSpec`: its description, its roles, its default, and pydantic's limits."""
+    return Field(default, description=description, json_schema_extra={"roles": [role.name for role in roles]}, **limits)
+
+
+def roles_of(field: str) -> frozenset[Role]:
+    """Return the roles of a field of `TrainSpec`."""
+    extra: Any = TrainSpec.model_fields[field].json_schema_extra
+    return frozenset(Role[name] for name in extra["roles"])
+
+
+def fields_with(role: Role) -> tuple[str, ...]:
+    """Return the names of the fields of `TrainSpec` that have a role, in the order of their declaration."""
+    return tuple(name for name in TrainSpec.model_fields if role in roles_of(name))
+
 
 # One-line descriptions first, then plain overrides of TrainSpec's fields. How each figure in the README
 # was measured, with its command: benchmarks/README.md.
@@ -66,20 +96,18 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "transfer": (
         "from weights that have learned before: the head on cached features, then the last layers",
-        {"model": DEFAULT, "weights": IMAGENET, "epochs": 25, "head_epochs": 20, "batch_size": 32,
+        {"model": DEFAULT_BACKBONE, "weights": IMAGENET, "epochs": 25, "head_epochs": 20, "batch_size": 32,
          "optimizer": "adamw", "learning_rate": 3e-3, "schedule": "cosine", "weight_decay": 1e-2,
          "label_smoothing": 0.0, "patience": 0, "augmentation": "flip_nudge"},
     ),
 }  # fmt: skip
 
-# What a run that learns from another has from that: the same images, divided alike.
-SHARED = (
-    "data", "data_dir", "image_size", "validation", "split_seed", "shots", "keep_list", "allow_tiny", "min_precision",
-)  # fmt: skip
-
 
 class TrainSpec(BaseModel):
-    """What to train, on what, and how. A field left out, or None, is taken from the preset or the data, with a reason.
+    """What to train, on what data, and how.
+
+    A field that is left out, or None, is taken from the preset or the data; the run records the reason. The first
+    argument may be given by position: `TrainSpec("photos/")` is `TrainSpec(data="photos/")`.
 
     Raises:
         SpecError: a name is unknown or a value is out of range.
@@ -87,76 +115,110 @@ class TrainSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    data: Annotated[str, Parameter(parse=False)] = Field(
-        "cifar10", description="a data set's name (`onsight datasets`), or a folder, zip or CSV of images"
+    data: Annotated[str, Parameter(parse=False)] = option(
+        "a named data set (`onsight datasets`), or a folder, zip or CSV of images", Role.TEACHERS, default="cifar10"
     )
-    preset: str = Field("balanced", description="a set of choices (`onsight presets`); each can be overridden below")
-    weights: Later[str] = Field(
-        UNSET, description="to start from: imagenet, a finished run, a .h5 of Keras' or a .safetensors; none: new ones"
+    preset: str = option(
+        "a set of choices (`onsight presets`); each can be overridden below",
+        Role.STUDENTS, Role.FROM_SCRATCH, default=DEFAULT_PRESET,
+    )  # fmt: skip
+    weights: Later[str] = option(
+        "the initial weights: imagenet, a finished run, an .h5 file of Keras, a .safetensors file, or none",
+        Role.STUDENTS,
     )
-    freeze: Literal["all", "none"] | Annotated[int, Field(ge=0)] | None = Field(
-        None, description="with weights: layers that stay as they are, all but the head, none, or the first N"
+    freeze: Literal["all", "none"] | Annotated[int, Field(ge=0)] | None = option(
+        "with weights: the layers that do not learn: all but the head, none, or the first N",
+        Role.STUDENTS, Role.FROM_SCRATCH, Role.OPTIONAL,
+    )  # fmt: skip
+    head_epochs: int | None = option(
+        "with weights: the number of epochs in which only the head learns", Role.STUDENTS, Role.OPTIONAL,
+        ge=0, le=100_000,
+    )  # fmt: skip
+    shots: int | None = option(
+        "train on N images per class, to see what more images bring", Role.TEACHERS, Role.OPTIONAL, ge=1
     )
-    head_epochs: int | None = Field(
-        None, ge=0, le=100_000, description="with weights: of the epochs, those in which the head alone learns"
+    model: Later[str] = option("the network (`onsight models`)", Role.PRUNED_WITH, Role.STUDENTS, Role.FROM_SCRATCH)
+    image_size: Later[int] = option(
+        "pixels per side to which images are scaled", Role.TEACHERS, ge=SIZES[0], le=SIZES[1]
     )
-    shots: int | None = Field(None, ge=1, description="train on so many images of each class, to see what more bring")
-    model: Later[str] = Field(UNSET, description="the network (`onsight models`)")
-    image_size: Later[int] = Field(UNSET, ge=8, le=1024, description="side in pixels that images are brought to")
-    early_size: int | None = Field(
-        None,
-        ge=8,
-        le=1024,
-        description="side in pixels of the first quarter of the epochs: smaller images take less time",
+    early_size: int | None = option(
+        "pixels per side in the first quarter of the epochs: smaller images take less time",
+        Role.PRUNED_WITH, Role.STUDENTS, Role.FROM_SCRATCH, Role.OPTIONAL, ge=SIZES[0], le=SIZES[1],
+    )  # fmt: skip
+    epochs: Later[int] = option("passes over the training images", Role.STUDENTS, Role.RESUMABLE, ge=1, le=100_000)
+    time_budget: str | None = option(
+        "finish within 90s, 5m or 1.5h: train as many steps as fit, and fit the schedule to them",
+        Role.STUDENTS, Role.FROM_SCRATCH, Role.OPTIONAL,
+    )  # fmt: skip
+    batch_size: Later[int] = option("images per training step", Role.PRUNED_WITH, Role.STUDENTS, ge=1, le=65_536)
+    optimizer: Later[Literal["adam", "adamw", "muon", "sgd"]] = option(
+        "sgd has Nesterov momentum 0.9; muon is for networks of convolutions and batch norms",
+        Role.PRUNED_WITH, Role.STUDENTS, Role.FROM_SCRATCH,
+    )  # fmt: skip
+    learning_rate: Later[float] = option("the highest learning rate", Role.STUDENTS, gt=0, le=100)
+    schedule: Later[Literal["constant", "cosine", "linear", "one_cycle", "plateau"]] = option(
+        "of the learning rate; cosine and one_cycle warm up, plateau divides it by ten when validation stalls",
+        Role.STUDENTS,
     )
-    epochs: Later[int] = Field(UNSET, ge=1, le=100_000, description="passes over the training images")
-    time_budget: str | None = Field(
-        None, description="end within 90s, 5m, 1.5h: as many steps as fit, and the schedule with them"
+    weight_decay: Later[float] = option(
+        "decoupled (adamw, sgd); of kernels only", Role.PRUNED_WITH, Role.STUDENTS, ge=0, le=1
     )
-    batch_size: Later[int] = Field(UNSET, ge=1, le=65_536, description="images a training step")
-    optimizer: Later[Literal["adam", "adamw", "muon", "sgd"]] = Field(
-        UNSET, description="sgd has Nesterov momentum 0.9; muon is for networks of convolutions and batch norms"
+    label_smoothing: Later[float] = option(
+        "share of the label that is spread over all classes", Role.PRUNED_WITH, Role.STUDENTS, ge=0, lt=1
     )
-    learning_rate: Later[float] = Field(UNSET, gt=0, le=100, description="its highest value")
-    schedule: Later[Literal["constant", "cosine", "linear", "one_cycle", "plateau"]] = Field(
-        UNSET, description="of the learning rate; cosine and one_cycle warm up, plateau divides it by ten on a stall"
+    class_weight: Literal["none", "balanced"] = option(
+        "balanced: weight images so that all classes count the same", Role.PRUNED_WITH, Role.STUDENTS, default="none"
     )
-    weight_decay: Later[float] = Field(UNSET, ge=0, le=1, description="decoupled (adamw, sgd); kernels only")
-    label_smoothing: Later[float] = Field(UNSET, ge=0, lt=1, description="share of the label spread over all classes")
-    class_weight: Literal["none", "balanced"] = Field(
-        "none", description="balanced: images of small classes count more, so that all classes count alike"
+    patience: Later[int] = option(
+        "stop after N epochs without a lower validation loss, and keep the best epoch; 0: never stop early",
+        Role.STUDENTS, ge=0,
+    )  # fmt: skip
+    augmentation: Later[str] = option(
+        f"of training images: {', '.join(AUGMENTATIONS)}", Role.PRUNED_WITH, Role.STUDENTS
     )
-    patience: Later[int] = Field(
-        UNSET, ge=0, description="stop after so many epochs without a better validation loss, keep the best; 0: never"
+    validation: Later[float] = option(
+        "share of the training images held out to choose by; 0 trains on all and selects nothing", Role.TEACHERS,
+        ge=0, lt=0.8,
+    )  # fmt: skip
+    min_precision: float | None = option(
+        "answer 'unsure' below the confidence at which this share of validation answers is right",
+        Role.TEACHERS, Role.STUDENTS, Role.OPTIONAL, gt=0, lt=1,
+    )  # fmt: skip
+    seed: int = option(
+        "of split, initial weights, order, augmentation and dropout", Role.PRUNED_WITH, Role.STUDENTS,
+        default=0, ge=0, lt=2**63,
+    )  # fmt: skip
+    split_seed: Later[int] = option("of the split only (default: the seed)", Role.TEACHERS, ge=0, lt=2**63)
+    backend: Later[str] = option("tensorflow or jax", Role.STUDENTS)
+    precision: Later[Literal["float32", "bfloat16"]] = option(
+        "of training; everything else computes in float32", Role.STUDENTS
     )
-    augmentation: Later[str] = Field(UNSET, description=f"of training images: {', '.join(AUGMENTATIONS)}")
-    validation: Later[float] = Field(
-        UNSET, ge=0, lt=0.8, description="share held out to choose by; 0 trains on all, with no selection"
+    checkpoint_seconds: float = option("longest time between two checkpoints", Role.STUDENTS, default=60, gt=0)
+    allow_tiny: bool = option(
+        "use classes that are too small for a split for training only", Role.TEACHERS, default=False
     )
-    min_precision: float | None = Field(
-        None, gt=0, lt=1, description="say unsure below the probability at which validation is right so often"
+    keep_list: Path | None = option(
+        "use only the images that this file names (onsight check --keep-list)", Role.TEACHERS, Role.OPTIONAL
     )
-    seed: int = Field(0, ge=0, lt=2**63, description="of split, initial weights, order, augmentation and dropout")
-    split_seed: Later[int] = Field(UNSET, ge=0, lt=2**63, description="of the split alone (default: the seed)")
-    backend: Later[str] = Field(UNSET, description="tensorflow or jax")
-    precision: Later[Literal["float32", "bfloat16"]] = Field(UNSET, description="of training; the rest is float32")
-    checkpoint_seconds: float = Field(60, gt=0, description="at most so long between two checkpoints")
-    allow_tiny: bool = Field(False, description="send classes too small for a split to training only")
-    keep_list: Path | None = Field(
-        None, description="use only the images that this file names (onsight check --keep-list)"
+    teacher: Annotated[Path | None, Parameter(parse=False)] = option(
+        "a finished run whose answers are learned in addition to the labels (onsight distill, onsight prune)",
+        Role.STUDENTS, Role.FROM_SCRATCH, Role.OPTIONAL,
+    )  # fmt: skip
+    sparsity: Annotated[float, Parameter(parse=False)] = option(
+        "share of the teacher's weights that become zero (onsight prune)", Role.STUDENTS, default=0.0, ge=0, le=0.99
     )
-    teacher: Annotated[Path | None, Parameter(parse=False)] = Field(
-        None, description="a finished run whose answers are learned beside the labels (onsight distill, onsight prune)"
+    channels: Annotated[float, Parameter(parse=False)] = option(
+        "share of the teacher's channels that are removed (onsight prune)", Role.STUDENTS, default=0.0, ge=0, le=0.99
     )
-    sparsity: Annotated[float, Parameter(parse=False)] = Field(
-        0.0, ge=0, le=0.99, description="share of the teacher's weights that become zero (onsight prune)"
+    data_dir: Path | None = option(
+        "folder with a copy of a named data set (or set ONSIGHT_DATA)", Role.TEACHERS, Role.OPTIONAL
     )
-    channels: Annotated[float, Parameter(parse=False)] = Field(
-        0.0, ge=0, le=0.99, description="share of the teacher's channels that are removed (onsight prune)"
-    )
-    data_dir: Path | None = Field(None, description="folder with a copy of a named data set (or set ONSIGHT_DATA)")
 
-    def __init__(self, **fields: Any) -> None:
+    def __init__(self, data: Any = None, /, **fields: Any) -> None:
+        if data is not None:
+            if "data" in fields:
+                raise SpecError(f"The data is given twice: {data!r} and data={fields['data']!r}. Leave one out.")
+            fields["data"] = data
         try:
             super().__init__(**{name: value for name, value in fields.items() if value is not None})
         except ValidationError as error:

@@ -172,7 +172,7 @@ def test_a_check(tmp_path):
 
 
 def test_a_training_at_work():
-    notes = ["epochs           12  (preset balanced)", "warning          uneven <b>", "data             x"]
+    notes = [("epochs", "12  (preset balanced)"), ("warning", "uneven <b>"), ("data", "x")]
     page = notebook.work(("epoch 8 of 9", 75, 90), "loss 0.5, 80.0%", HISTORY, notes)
     check_page(page)
     assert '<progress value="75" max="90">' in page
@@ -184,12 +184,12 @@ def test_a_training_at_work():
 
 
 def test_work_without_a_length_and_before_the_first_epoch():
-    page = notebook.work(("reading", 3, None), "3", [], ["data x"])
+    page = notebook.work(("reading", 3, None), "3", [], [("data", "x")])
     check_page(page)
     assert "<progress></progress>" in page
     assert "<details open>" in page
-    assert "<details>" in notebook.work(None, "", [], ["data x"], ended=True)
-    assert "data x" in notebook.work_text([], ["data x"])
+    assert "<details>" in notebook.work(None, "", [], [("data", "x")], ended=True)
+    assert "data             x" in notebook.work_text([], [("data", "x")])
     assert "epoch 7/9" in notebook.work_text(HISTORY, [])
 
 

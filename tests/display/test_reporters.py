@@ -44,7 +44,7 @@ def test_epoch_line_with_and_without_validation():
 def test_every_reporter_takes_all_that_a_training_says(kind, width):
     out = console(width)
     with kind(out) if kind is not Reporter else kind() as show:
-        show.note("data [not markup] 10 images")
+        show.note("data", "[not markup] 10 images")
         show.work("reading images", 1, None)
         show.work("reading images", 10, 10)
         show.tick(TICK)
@@ -95,7 +95,7 @@ def output(monkeypatch):
 def test_a_notebook_gets_one_output_that_changes(output):
     with make_reporter() as show:
         assert type(show) is NotebookReporter
-        show.note("data [not markup] <b>")
+        show.note("data", "[not markup] <b>")
         for done in range(1, 1001):
             show.work("reading images", done, 1000)
         assert len(output.pages) < 20  # not one for each image
@@ -116,7 +116,7 @@ def test_a_reporter_that_is_used_again_begins_another_output(output):
     show = NotebookReporter()
     for name in ("first", "second"):
         with show:
-            show.note(name)
+            show.note("seed", name)
     assert output.made == 2
     assert "first" not in output.pages[-1]["text/plain"]
     with show:

@@ -7,7 +7,7 @@ import onsight
 from onsight.core.errors import DataError
 from onsight.core.progress import Reporter
 from onsight.data.load import load_dataset
-from onsight.evaluation.evaluate import far_off, findings
+from onsight.evaluation.evaluate import far_off
 from onsight.metrics import predictions_csv
 from onsight.metrics import scores as scores_module
 
@@ -222,10 +222,10 @@ def test_a_threshold_is_measured_on_test_and_on_images_of_something_else(toy_run
     assert limit["answered"] == int((confidence >= 0.9).sum())
     assert (far["data"], far["n"]) == ("digits", 1797)
     assert 0 <= far["unsure"] <= 1
-    sentences = findings(result)
-    assert sentences[0].startswith("Below a probability of 0.900 it says unsure. It answers ")
+    sentences = result.findings
+    assert sentences[0].startswith("Answers with a confidence below 0.900 are unsure. The model answers ")
     assert "only partly caught: of 1,797 digits images" in sentences[1]
-    with pytest.raises(onsight.OnsightError, match="ask for --robustness --quick"):
+    with pytest.raises(onsight.OnsightError, match="it needs --robustness"):
         onsight.evaluate(copy, quick=True, reporter=QUIET)
 
 
@@ -244,18 +244,15 @@ def test_views_make_a_figure_of_their_own_that_predict_repeats(toy_run, tmp_path
     assert (found["correct"], found["n"], found["views"]) == (sum(right), 60, views)
     assert max(abs(each.top[0][1] - row.max()) for each, row in zip(answers, scores, strict=True)) > 1e-4  # not plain
     assert result.metrics["correct"] == int((scores.argmax(axis=1) == labels).sum())
-    assert any(f"for {views} times the work" in sentence for sentence in findings(result))
+    assert any(f"for {views} times the work" in sentence for sentence in result.findings)
 
 
 def test_what_is_far_off_is_no_class_of_the_run(toy_run):
-    class Digits:
-        classes = tuple("0123456789")
-
     def answer(images):
         return np.tile([0.4, 0.6], (len(images), 1))
 
-    assert far_off(answer, Digits(), 32, 0.5, QUIET) == {"data": "toy", "n": 240, "unsure": 0.0}
-    assert far_off(answer, toy_run, 32, 0.7, QUIET) == {"data": "digits", "n": 1797, "unsure": 1.0}
+    assert far_off(answer, tuple("0123456789"), 32, 0.5, QUIET) == {"data": "toy", "n": 240, "unsure": 0.0}
+    assert far_off(answer, toy_run.classes, 32, 0.7, QUIET) == {"data": "digits", "n": 1797, "unsure": 1.0}
 
 
 def test_robustness_is_written_and_forgotten_with_the_weights(toy_run, tmp_path):
@@ -266,7 +263,7 @@ def test_robustness_is_written_and_forgotten_with_the_weights(toy_run, tmp_path)
     assert (found["n"], found["quick"], found["clean"]) == (60, True, result.metrics["accuracy"])
     assert len(found["corruptions"]) == 15
     assert 0.3 < found["mean"] <= found["clean"]
-    assert any("Under corruptions (CIFAR-10-C style, 60 images)" in sentence for sentence in findings(result))
+    assert any("Under corruptions (CIFAR-10-C style, 60 images)" in sentence for sentence in result.findings)
     onsight.evaluate(copy, reporter=QUIET)
     assert path.exists()  # it is still true
     path.write_text(json.dumps(found | {"weights_sha256": "0" * 64}))

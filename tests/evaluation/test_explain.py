@@ -146,16 +146,16 @@ def test_predict_explains_chosen_images(toy_run, tmp_path, capsys):
     for name, colour in (("red.png", (240, 20, 20)), ("$x$ blue.png", (20, 20, 240))):
         Image.new("RGB", (40, 40), colour).save(tmp_path / name)
     predict(str(toy_run.folder), str(tmp_path / "red.png"), str(tmp_path / "$x$ blue.png"), explain=tmp_path / "o.png")
-    assert "shows where it looked (occlusion)" in capsys.readouterr().err
+    assert "shows the heat maps (occlusion)" in capsys.readouterr().err
     with Image.open(tmp_path / "o.png") as image:
         assert image.width == 1280
-    with pytest.raises(SpecError, match=r"writes \.png or \.svg"):
-        explain.explain(toy_run, [tmp_path / "red.png"], tmp_path / "o.gif")
-    with pytest.raises(SpecError, match="at most 32"):
-        explain.explain(toy_run, [np.zeros((8, 8, 3), np.uint8)] * 33, tmp_path / "o.png")
+    with pytest.raises(SpecError, match=r"written to a \.png or \.svg"):
+        explain.explain(toy_run, [tmp_path / "red.png"], path=tmp_path / "o.gif")
+    with pytest.raises(SpecError, match="32 images at most"):
+        explain.explain(toy_run, [np.zeros((8, 8, 3), np.uint8)] * 33, path=tmp_path / "o.png")
     (tmp_path / "broken.png").write_bytes(b"no image")
     with pytest.raises(ImageError, match=r"broken\.png"):
-        explain.explain(toy_run, [tmp_path / "broken.png"], tmp_path / "o.png")
+        explain.explain(toy_run, [tmp_path / "broken.png"], path=tmp_path / "o.png")
 
 
 def test_a_network_that_this_version_builds_otherwise_is_explained_by_its_file(toy_run, tmp_path):
@@ -176,10 +176,10 @@ def test_predict_refuses_a_drawing_before_it_answers(toy_run, tmp_path, capsys):
 
     for number in range(33):
         Image.new("RGB", (8, 8)).save(tmp_path / f"{number}.png")
-    with pytest.raises(SpecError, match="at most 32"):
+    with pytest.raises(SpecError, match="32 images at most"):
         predict(str(toy_run.folder), str(tmp_path), explain=tmp_path / "o.png")
-    with pytest.raises(SpecError, match=r"not 'o\.gif'"):
+    with pytest.raises(SpecError, match=r"not to 'o\.gif'"):
         predict(str(toy_run.folder), str(tmp_path / "0.png"), explain=tmp_path / "o.gif")
-    with pytest.raises(SpecError, match="leave one out"):
+    with pytest.raises(SpecError, match="leave one of them out"):
         predict(str(toy_run.folder), str(tmp_path / "0.png"), explain=tmp_path / "o.png", tta=True)
     assert not capsys.readouterr().out

@@ -8,7 +8,8 @@ from PIL import Image
 import onsight
 from onsight.core.errors import SpecError
 from onsight.core.progress import Reporter
-from onsight.evaluation.label_errors import count_as, find_suspects, write
+from onsight.core.text import note_line
+from onsight.evaluation.label_errors import count_as, find_suspects, write_label_errors
 from onsight.metrics.predictions_csv import Predictions
 
 
@@ -97,7 +98,7 @@ def test_what_is_written(tmp_path):
     names = [f"cat/{i}.png" for i in range(n)]
     images = np.zeros((n, 40, 40, 3), np.uint8) + np.arange(n, dtype=np.uint8)[:, None, None, None]
     table = Predictions([*names[:-1], "gone.png"], labels, probabilities, ["cat", "dog"])
-    assert write(tmp_path, [(table, ["test"] * n)], names, images) == 70
+    assert write_label_errors(tmp_path, [(table, ["test"] * n)], names, images) == 70
     found = json.loads((tmp_path / "label_errors.json").read_text())
     assert "Northcutt" in found["method"]
     assert found["checked"] == n
@@ -118,7 +119,12 @@ def test_what_is_written(tmp_path):
             assert image.size == (40, 40)
             assert np.asarray(image.convert("RGB"))[0, 0, 0] == int(each["path"][4:-4])  # lossless, and the right one
     # Another evaluation leaves nothing of this one behind.
-    assert write(tmp_path, [(table._replace(labels=probabilities.argmax(axis=1)), ["test"] * n)], names, images) == 0
+    assert (
+        write_label_errors(
+            tmp_path, [(table._replace(labels=probabilities.argmax(axis=1)), ["test"] * n)], names, images
+        )
+        == 0
+    )
     assert list((tmp_path / "label_errors").iterdir()) == []
 
 
@@ -151,8 +157,8 @@ def test_folds_find_wrong_labels_among_the_training_images(tmp_path):
     notes = []
 
     class Spy(Reporter):
-        def note(self, text):
-            notes.append(text)
+        def note(self, label, text):
+            notes.append(note_line(label, text))
 
     onsight.evaluate(run, folds=3, reporter=Spy())
     assert any("3 trainings on 67 % of" in note for note in notes)

@@ -182,7 +182,7 @@ def test_the_page_of_an_evaluated_run(make):
         "161,098 parameters", "conv1", "32 × 32 × 16", "preset balanced", "asked for", "backend version 2.21",
         "The test set was opened once", "2026-11-21 09:00 UTC (evaluate)", "f00d",
         "In all 3 classes: train 4,500, validation 1,500, test 1,200",
-        "4 epochs in 48 s, 4,000 images a second", "onsight train cifar10", "Brier score",
+        "4 epochs in 48 s, 4,000 images per second", "onsight train cifar10", "Brier score",
     ):  # fmt: skip
         assert words in page.text, words
     assert re.findall(r"<h2>(.*?)</h2>", page.source) == [

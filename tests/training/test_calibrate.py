@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from onsight.core.text import note_line
 from onsight.metrics.scores import at_threshold, fit_temperature, with_temperature
 from onsight.training.calibrate import calibrate
 
@@ -12,10 +13,15 @@ def answers(n=400, sure=3.0):
     return sure * (np.eye(3)[labels] + rng.standard_normal((n, 3)) * 0.6), labels
 
 
+def told(notes):
+    """Return what appends a note to `notes` as a line."""
+    return lambda label, text: notes.append(note_line(label, text))
+
+
 def test_the_temperature_fits_best_and_is_told():
     logits, labels = answers(sure=9)
     notes = []
-    temperature, threshold = calibrate(logits, labels, None, notes.append)
+    temperature, threshold = calibrate(logits, labels, None, told(notes))
     assert temperature == fit_temperature(logits, labels) > 1  # it was too sure
     assert threshold is None
     assert len(notes) == 1
@@ -24,14 +30,14 @@ def test_the_temperature_fits_best_and_is_told():
 
 def test_where_all_are_right_nothing_is_known_of_doubt():
     logits, notes = 5 * np.eye(3)[[0, 1, 2, 2]], []
-    assert calibrate(logits, np.array([0, 1, 2, 2]), None, notes.append) == (1, None)
-    assert notes == ["temperature      1  (all 4 validation images are right, so nothing is known of doubt)"]
+    assert calibrate(logits, np.array([0, 1, 2, 2]), None, told(notes)) == (1, None)
+    assert notes == ["temperature      1  (no mistake on 4 validation images to fit it on)"]
 
 
 def test_a_threshold_keeps_the_precision():
     logits, labels = answers()
     notes = []
-    temperature, threshold = calibrate(logits, labels, 0.9, notes.append)
+    temperature, threshold = calibrate(logits, labels, 0.9, told(notes))
     probabilities = with_temperature(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True), temperature)
     facts = at_threshold(probabilities.max(axis=1), logits.argmax(axis=1) == labels, threshold)
     assert facts["accuracy_interval"][0] >= 0.9
@@ -42,6 +48,6 @@ def test_a_threshold_keeps_the_precision():
 @pytest.mark.parametrize("count", [4, 30])
 def test_a_precision_that_cannot_be_shown_gives_no_threshold(count):
     labels, notes = np.arange(count) % 3, []
-    assert calibrate(5 * np.eye(3)[labels], labels, 0.95, notes.append)[1] is None  # all right, but too few to tell
-    assert "are not surely 95.0 % right" in notes[1]
-    assert "Take a lower --min-precision" in notes[1]
+    assert calibrate(5 * np.eye(3)[labels], labels, 0.95, told(notes))[1] is None  # all right, but too few to tell
+    assert "at no threshold are 95.0 % of the answers right" in notes[1]
+    assert "Choose a lower --min-precision" in notes[1]

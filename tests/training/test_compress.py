@@ -9,6 +9,7 @@ import onsight
 from onsight.core.errors import DataError, Interrupted, RunError, SpecError
 from onsight.core.files import sha256, write_json
 from onsight.core.progress import Reporter
+from onsight.core.text import note_line
 from onsight.inference.engines import open_engine
 from onsight.models.model_file import load_model, read_description
 from onsight.reporting.commands import train_command
@@ -24,8 +25,8 @@ class Spy(Reporter):
     def __init__(self, on_tick=lambda count: None):
         self.notes, self.count, self.on_tick = [], 0, on_tick
 
-    def note(self, text):
-        self.notes.append(text)
+    def note(self, label, text):
+        self.notes.append(note_line(label, text))
 
     def tick(self, facts):
         self.count += 1
@@ -70,7 +71,7 @@ def test_zeros_stay_and_the_run_names_its_teacher(toy_run):
     run = make(spy)
     assert zero_share(kernels(run)) == pytest.approx(0.8, abs=1e-3)
     assert run.record["teacher"]["run"] == toy_run.name
-    assert run.record["reasons"]["optimizer"] == "as the teacher's"
+    assert run.record["reasons"]["optimizer"] == "the teacher's"
     found = json.loads((run.folder / "teacher.json").read_text())
     before, after = found["runs"]
     assert after["parameters"] == before["parameters"]
@@ -78,7 +79,7 @@ def test_zeros_stay_and_the_run_names_its_teacher(toy_run):
     assert after["bytes"] > 0.95 * before["bytes"]
     assert found["validation_n"] == sum(toy_run.dataset["counts"]["validation"].values())
     assert after["validation_accuracy"] > 0.9
-    assert any("shrink compressed files alone" in note for note in spy.notes)
+    assert any("make compressed files smaller, but answers no faster" in note for note in spy.notes)
     assert any(note.startswith("validation") and "95 %" in note for note in spy.notes)
     assert run.dataset["split"] == toy_run.dataset["split"]
 
@@ -143,7 +144,7 @@ def test_what_cannot_be_asked_for(toy_run, toy_spec, tmp_path):
     ):
         with pytest.raises(SpecError, match=message):
             prune(toy_run, reporter=Spy(), **options)
-    with pytest.raises(SpecError, match="leave out: image_size, shots, validation"):
+    with pytest.raises(SpecError, match="takes image_size, shots, validation from its teacher"):
         distill(toy_run, TrainSpec(validation=0.5, image_size=64, shots=3), reporter=Spy())
     with pytest.raises(SpecError, match="epochs=0"):
         prune(toy_run, sparsity=0.5, epochs=0, reporter=Spy())
@@ -154,8 +155,8 @@ def test_a_transfer_can_be_pruned(toy_run, tmp_path, monkeypatch):
     import shutil
 
     from onsight.training import compress
+    from onsight.training.prepare import choose_start
     from onsight.training.resolve import resolve
-    from onsight.training.train import choose_start
 
     teacher = open_run(shutil.copytree(toy_run.folder, tmp_path / "teacher-0001"))
     teacher.update_spec(preset="transfer", weights="imagenet", freeze=3, head_epochs=5)

@@ -168,7 +168,7 @@ def test_imagenet_is_fetched_once_and_checked(original, keras_home, server, tmp_
         load(model, "imagenet")
     path.unlink()
     server.content = b"something else"
-    with pytest.raises(DownloadError, match=r"sent other bytes: expected MD5"):
+    with pytest.raises(DownloadError, match=r"sent a file with another checksum: expected MD5"):
         fetch("mobilenetv3_small", 32)
     assert not path.exists()
 

@@ -80,7 +80,7 @@ def test_a_curve_of_the_toy_images(tmp_path, monkeypatch):
     few, more, all_ = ([open_run(name).dataset["split"] for name in point["runs"]] for point in record["points"])
     assert set(few[0]["train"]) < set(more[0]["train"]) < set(all_[0]["train"])
     assert few[0]["validation"] == all_[0]["validation"]
-    with pytest.raises(SpecError, match="two sizes or more, and --sizes has 4 alone"):
+    with pytest.raises(SpecError, match="two sizes or more, but --sizes has only 4"):
         learning_curve(spec, sizes=[4], seeds=1, reporter=Reporter())
     with pytest.raises(SpecError, match="leave --shots out"):
         learning_curve(spec.model_copy(update={"shots": 3}), reporter=Reporter())
@@ -133,7 +133,7 @@ def test_what_cannot_become_a_curve_is_said_at_once(tmp_path, monkeypatch):
         learning_curve(TrainSpec(data="toy", validation=0), sizes=[10, 50], seeds=3)
     assert not asked
     (tmp_path / "file").write_text("")
-    with pytest.raises(SpecError, match="file' cannot be a folder"):
+    with pytest.raises(SpecError, match="file' cannot be created"):
         learning_curve(TrainSpec(data="photos/"), out=tmp_path / "file")
     assert not asked
 

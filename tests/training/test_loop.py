@@ -11,10 +11,11 @@ import onsight
 from onsight.core.errors import Interrupted, RunError, SpecError, TrainingError
 from onsight.core.files import read_lines, sha256
 from onsight.core.progress import Reporter
+from onsight.core.text import note_line
 from onsight.metrics import scores
 from onsight.models.model_file import read_description
 from onsight.runs.run import Run, open_run
-from onsight.training import loop, train
+from onsight.training import finish, loop, train
 from onsight.training import steps as steps_module
 from onsight.training.checkpoints import load_checkpoint, numbered
 
@@ -25,8 +26,8 @@ class Spy(Reporter):
     def __init__(self, on_tick=lambda count: None):
         self.notes, self.ticks, self.rows, self.on_tick = [], [], [], on_tick
 
-    def note(self, text):
-        self.notes.append(text)
+    def note(self, label, text):
+        self.notes.append(note_line(label, text))
 
     def tick(self, facts):
         self.ticks.append(facts)
@@ -39,7 +40,7 @@ class Spy(Reporter):
 @pytest.fixture(autouse=True)
 def _only_the_loop(monkeypatch):
     """What follows a training, a third of these tests' time, is tested where it is at home."""
-    monkeypatch.setattr(loop, "add_litert", lambda folder, images: "not wanted here")
+    monkeypatch.setattr(finish, "add_litert", lambda folder, images: "not wanted here")
     monkeypatch.setattr(train.plot_style, "save", lambda figure, path: None)
 
 
@@ -68,7 +69,7 @@ def test_a_stopped_training_goes_on_bit_for_bit(toy_spec, signum, code):
         if count == 14:  # in the middle of the second epoch
             os.kill(os.getpid(), signum)
 
-    with pytest.raises(Interrupted, match=r"Everything is saved\. Go on with: onsight train --resume") as error:
+    with pytest.raises(Interrupted, match=r"Everything is saved\. Continue with: onsight train --resume") as error:
         onsight.train(spec, reporter=Spy(stop))
     assert error.value.exit_code == code
     assert signal.getsignal(signum) in (signal.default_int_handler, signal.SIG_DFL)
@@ -124,7 +125,7 @@ def test_nobody_stops_before_the_images_have_their_size(toy_spec, monkeypatch):
 
 
 def test_layers_of_one_size_cannot_begin_with_another(toy_spec):
-    with pytest.raises(SpecError, match="early_size=22 shows smaller images first, and cnn has layers that fit one"):
+    with pytest.raises(SpecError, match="early_size=22 starts with smaller images, but cnn has layers that fit one"):
         onsight.train(toy_spec.model_copy(update={"early_size": 22}), reporter=Spy())
     assert not onsight.list_runs()
 
@@ -291,7 +292,7 @@ def test_a_run_that_stopped_early_is_not_resumed_for_nothing(toy_spec):
 
     run = onsight.train(toy_spec, callbacks=[Stop()], reporter=Spy())
     assert len(run.history()) == 1
-    with pytest.raises(RunError, match=r"meant for 8 epochs already, and stopped after 1"):
+    with pytest.raises(RunError, match=r"already has --epochs 8\. It stopped after 1"):
         onsight.resume(run, epochs=8, reporter=Spy())
     assert len(onsight.resume(run, epochs=3, reporter=Spy()).history()) == 3
 
@@ -405,7 +406,7 @@ def test_without_validation_the_temperature_is_one(toy_spec):
     spy = Spy()
     run = onsight.train(toy_spec.model_copy(update={"validation": 0.0, "epochs": 1, "model": "mlp"}), reporter=spy)
     assert read_description(run.model_folder).temperature == 1
-    assert "temperature      1  (no validation images to fit it on)" in spy.notes
+    assert "temperature      1  (there are no validation images to fit it on)" in spy.notes
 
 
 def test_the_threshold_is_stored(toy_spec):

@@ -10,7 +10,7 @@ from onsight.core.backend import to_numpy
 from onsight.data.batches import Examples, plan_epoch, shrink, training_batches
 from onsight.imaging.augment import draw, move
 from onsight.models.registry import build_model
-from onsight.training.loop import at_any_size
+from onsight.training.network import at_any_size
 from onsight.training.steps import Loss, _moved, _shrunk, balanced, make_head_step, make_optimizer, make_step
 
 pytestmark = pytest.mark.backend

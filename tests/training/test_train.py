@@ -8,6 +8,7 @@ from PIL import Image
 import onsight
 from onsight.core.errors import DataError, SpecError
 from onsight.core.progress import Reporter
+from onsight.core.text import note_line
 from published import publish
 
 QUIET = Reporter()
@@ -77,8 +78,8 @@ def test_a_folder_of_photos(photos):
     notes = []
 
     class Spy(Reporter):
-        def note(self, text):
-            notes.append(text)
+        def note(self, label, text):
+            notes.append(note_line(label, text))
 
     run = onsight.train(
         onsight.TrainSpec(data=str(photos), epochs=2, batch_size=16, model="cnn_compact"), reporter=Spy()
@@ -86,7 +87,7 @@ def test_a_folder_of_photos(photos):
     assert run.name == "photos-cnn_compact-0001"
     assert run.spec["image_size"] == 32
     assert "70/15/15" in "".join(notes)
-    assert "passed over 1 unreadable" in "".join(notes)
+    assert "1 unreadable image" in "".join(notes)
     assert list(run.dataset["broken"]) == ["red/broken.jpg"]
     members = [set(run.dataset["split"][part]) for part in ("train", "validation", "test")]
     assert sum(map(len, members)) == len(set.union(*members)) == 72
@@ -97,7 +98,7 @@ def test_a_folder_of_photos(photos):
     (photos / "blue" / "new.jpg").write_bytes((photos / "blue" / "1.jpg").read_bytes())
     assert onsight.evaluate(run, reporter=QUIET).metrics["n"] == len(members[2])  # new images change nothing
     (photos / sorted(members[2])[0]).unlink()
-    with pytest.raises(DataError, match="1 of the run's test images are gone from photos"):
+    with pytest.raises(DataError, match="photos lacks 1 test image of the run"):
         onsight.evaluate(run, reporter=QUIET)
 
 
@@ -135,8 +136,8 @@ def test_seeds_share_a_split_and_each_is_the_run_it_would_be_alone(photos):
     notes = []
 
     class Spy(Reporter):
-        def note(self, text):
-            notes.append(text)
+        def note(self, label, text):
+            notes.append(note_line(label, text))
 
     spec = onsight.TrainSpec(data=photos, model="mlp", epochs=1, batch_size=8, seed=3)
     runs = onsight.train_seeds(spec, 2, reporter=Spy())
@@ -181,7 +182,7 @@ def test_a_disk_that_is_full_at_the_first_checkpoint_leaves_no_run_to_resume(pho
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(loop, "save_checkpoint", full)
-    with pytest.raises(TrainingError, match="Make room, then: train again"):
+    with pytest.raises(TrainingError, match="Free some space, then: train again"):
         onsight.train(onsight.TrainSpec(data=photos, model="mlp", epochs=1, batch_size=8), reporter=QUIET)
     assert onsight.list_runs() == []
 
@@ -248,24 +249,25 @@ def test_shots_train_on_so_many_of_each_class_and_judge_on_the_same(photos):
 
 
 def test_photos_start_from_imagenet_only_where_nobody_chose_otherwise(photos, monkeypatch):
-    from onsight.training import train
+    from onsight.training import prepare
     from onsight.training.initial_weights import Start
 
     start = Start("imagenet", "efficientnetv2_b0", None, 149, "text")
-    monkeypatch.setattr(train, "default_start", lambda size, progress: (start, "they are here"))
+    monkeypatch.setattr(prepare, "default_start", lambda size, progress: (start, "they are here"))
 
     def chosen(side=200, **fields):
-        return train.choose_start(onsight.TrainSpec(**{"data": str(photos), **fields}), side, QUIET)
+        return prepare.choose_start(onsight.TrainSpec(**{"data": str(photos), **fields}), side, QUIET)
 
     assert chosen() == (start, "they are here")
     assert chosen(epochs=3, seed=1) == (start, "they are here")
     for fields, why in (
         ({"weights": "none"}, "asked for"),
-        ({"data": "cifar10"}, "data sets with a name start anew"),
-        ({"model": "cnn"}, "as model was chosen"),
-        ({"preset": "quick"}, "as preset was chosen"),
-        ({"time_budget": "5m", "early_size": 64}, "as time_budget and early_size was chosen"),
+        ({"data": "cifar10"}, "named data sets start from scratch"),
+        ({"model": "cnn"}, "because model was chosen"),
+        ({"preset": "quick"}, "because preset was chosen"),
+        ({"time_budget": "5m", "early_size": 64}, "because early_size and time_budget were chosen"),
         ({"side": 40}, "the median side of these is 40 px"),
+        ({"side": 64, "image_size": 64}, "image_size is 64"),
     ):
         found, reason = chosen(**fields)
         assert found is None

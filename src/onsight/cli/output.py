@@ -1,7 +1,8 @@
-"""How answers are printed: aligned tables, CSV and JSON lines."""
+"""How the commands print their answers: aligned columns, tables, CSV and JSON lines."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -9,21 +10,60 @@ from onsight.core.text import plain
 
 if TYPE_CHECKING:
     from onsight.inference.predict import Prediction
+    from onsight.runs.run import Run
 
 
 def say(line: str) -> None:
-    """Print an answer to standard output."""
+    """Print a line of the answer to standard output."""
     print(line)  # noqa: T201
 
 
+def warn(line: str) -> None:
+    """Print a line that is not part of the answer to standard error."""
+    print(f"onsight: {line}", file=sys.stderr)  # noqa: T201
+
+
+def hint(line: str) -> None:
+    """Print what to do next to standard error."""
+    print(line, file=sys.stderr)  # noqa: T201
+
+
 def columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return rows as lines with their cells aligned."""
+    """Return rows as lines with aligned cells."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
+def run_rows(runs: Iterable[Run]) -> list[tuple[str, ...]]:
+    """Return a heading and one row per run: data, network, epochs, validation and test accuracy, time."""
+    from onsight.core.errors import RunError
+    from onsight.runs.run import read_evaluations
+
+    rows: list[tuple[str, ...]] = [("run", "data", "model", "epochs", "validation", "test", "created")]
+    for run in runs:
+        history = run.history()
+        validation = (run.model_epoch(history) or {}).get("val_accuracy")
+        try:
+            scores = read_evaluations(run).get("test")
+            test = f"{scores['accuracy']:.2%}" if scores else ""
+        except RunError:
+            test = "damaged"
+        rows.append(
+            (
+                str(run.folder),
+                plain(str(run.dataset["name"])),
+                str(run.spec.get("model")),
+                f"{len(history)}/{run.spec.get('epochs')}" + ("" if run.is_trained else " unfinished"),
+                "" if validation is None else f"{validation:.1%}",
+                test,
+                str(run.record.get("created"))[:16].replace("T", " "),
+            )
+        )
+    return rows
+
+
 def table_lines(predictions: Iterable[Prediction], top: int) -> Iterable[str]:
-    """Yield one line an image: its path, then the likeliest classes."""
+    """Yield one line per image: its path and the likeliest classes."""
     for prediction in predictions:
         answers = "   ".join(f"{probability:6.1%} {plain(label)}" for label, probability in prediction.top)
         answers += "   (unsure)" if prediction.unsure else ""
@@ -31,7 +71,7 @@ def table_lines(predictions: Iterable[Prediction], top: int) -> Iterable[str]:
 
 
 def csv_lines(predictions: Iterable[Prediction], top: int) -> Iterable[str]:
-    """Yield a header, then path,label1,probability1,…,unsure,error; cells that a spreadsheet would run are quoted."""
+    """Yield a heading, then path,label1,probability1,…,unsure,error. Cells that a spreadsheet would run are quoted."""
     from onsight.metrics.predictions_csv import csv_cell
 
     answers = [f"{kind}{i}" for i in range(1, top + 1) for kind in ("label", "probability")]
@@ -40,13 +80,13 @@ def csv_lines(predictions: Iterable[Prediction], top: int) -> Iterable[str]:
         cells = [csv_cell(prediction.source)]
         for label, probability in prediction.top:
             cells += [csv_cell(label), f"{probability:.9g}"]
-        cells += [""] * (1 + 2 * top - len(cells))  # an unreadable image, or fewer classes than asked for
+        cells += [""] * (1 + 2 * top - len(cells))  # an unreadable image, or fewer classes than were asked for
         unsure = "" if prediction.error else str(prediction.unsure).lower()
         yield ",".join([*cells, unsure, csv_cell(prediction.error or "")])
 
 
 def json_lines(predictions: Iterable[Prediction], top: int) -> Iterable[str]:
-    """Yield one JSON object an image: path, top (label and probability), unsure, error."""
+    """Yield one JSON object per image: path, top (label and probability), unsure, error."""
     import json
 
     for prediction in predictions:

@@ -1,20 +1,21 @@
-"""`train` and `distill`, apart from the other commands because of TrainSpec: every setting of it is a flag here."""
+"""`train`, `learning-curve` and `distill`: the commands with one flag for every training option."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from onsight.cli.app import Quiet
+from onsight.cli.output import hint, say
 from onsight.core.errors import SpecError
-from onsight.spec import TrainSpec
+from onsight.display.reporters import make_reporter
+from onsight.spec import Role, TrainSpec, fields_with
 
 
 def train(
-    data: str = "cifar10",
+    data: str | None = None,
     /,
     *,
     spec: Annotated[TrainSpec | None, Parameter(name="*")] = None,
@@ -27,39 +28,23 @@ def train(
     Parameters
     ----------
     data
-        a data set's name (`onsight datasets`), or a folder, zip or CSV of images
+        a named data set (`onsight datasets`), or a folder, zip or CSV of images (default: cifar10)
     spec
-        every choice of the training
+        the training options
     resume
-        go on with this run (or runs/latest); with --epochs N also one that has finished
+        continue this run (or runs/latest); with --epochs N also a finished one
     seeds
-        train so many runs, with --seed, --seed + 1 and so on, on the same split: how much of a figure is luck?
+        train this many runs, with --seed, --seed + 1 and so on, on the same split: how much of a figure is luck?
     """
-    from onsight.display.reporters import make_reporter
-    from onsight.training import train as train_module
+    from onsight.training import train as training
 
-    spec = spec or TrainSpec()
-    if resume is None:
-        spec = TrainSpec(**{**spec.model_dump(include=spec.model_fields_set), "data": data})
-        if seeds != 1:
-            runs = train_module.train_seeds(spec, seeds, reporter=make_reporter(quiet))
-            print("\n".join(str(run.folder) for run in runs))  # noqa: T201
-            if not quiet:
-                folders = " ".join(str(run.folder) for run in runs)
-                print(f"Next: onsight evaluate each, then: onsight compare {folders}", file=sys.stderr)  # noqa: T201
-            return
-        run = train_module.train(spec, reporter=make_reporter(quiet))
+    if resume is not None:
+        refuse_with_resume(data, spec, seeds)
+        finish([training.resume(resume, epochs=spec.epochs if spec else None, reporter=make_reporter(quiet))], quiet)
+    elif seeds == 1:
+        finish([training.train(with_data(spec, data), reporter=make_reporter(quiet))], quiet)
     else:
-        extra = (spec.model_fields_set - {"epochs"}) | ({"seeds"} if seeds != 1 else set())
-        if extra or data != "cifar10":
-            given = ", ".join(sorted(extra)) or f"data {data}"
-            raise SpecError(
-                f"A resumed run keeps its own settings; only --epochs can be given with --resume, not {given}."
-            )
-        run = train_module.resume(resume, epochs=spec.epochs, reporter=make_reporter(quiet))
-    print(run.folder)  # noqa: T201
-    if not quiet:
-        print(f"Next: onsight evaluate {run.folder}", file=sys.stderr)  # noqa: T201
+        finish(training.train_seeds(with_data(spec, data), seeds, reporter=make_reporter(quiet)), quiet)
 
 
 def learning_curve(
@@ -72,29 +57,27 @@ def learning_curve(
     out: Path | None = None,
     quiet: Quiet = False,
 ) -> None:
-    """Train on ever more images and say whether collecting more pays.
+    """Train on more and more images, to see whether collecting more would help.
 
     Parameters
     ----------
     data
-        a data set's name (`onsight datasets`), or a folder, zip or CSV of images
+        a named data set (`onsight datasets`), or a folder, zip or CSV of images
     spec
-        every choice of the trainings
+        the training options
     sizes
-        training images a class (default: 5, 10, 20, 50 and so on, as far as there are any)
+        training images per class (default: 5, 10, 20, 50 and so on, up to the number that there are)
     seeds
-        trainings of each size, each on other images
+        trainings per size, each on other images
     out
-        folder for curve.json and curve.png (default: curves/ and the data set's name)
+        folder for curve.json and curve.png (default: curves/ and the name of the data set)
     """
-    from onsight.display.reporters import make_reporter
-    from onsight.training import learning_curve as learning_curve_module
+    from onsight.training import learning_curve as curves
 
-    spec = spec or TrainSpec()
-    spec = TrainSpec(**{**spec.model_dump(include=spec.model_fields_set), "data": data})
-    found = learning_curve_module.learning_curve(spec, sizes=sizes, seeds=seeds, out=out, reporter=make_reporter(quiet))
-    for line in learning_curve_module.lines(found):
-        print(line)  # noqa: T201
+    show = make_reporter(quiet)
+    found = curves.learning_curve(with_data(spec, data), sizes=sizes, seeds=seeds, out=out, reporter=show)
+    for line in curves.lines(found):
+        say(line)
 
 
 def distill(
@@ -104,19 +87,44 @@ def distill(
     spec: Annotated[TrainSpec | None, Parameter(name="*")] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Train a network on a finished run's images, their labels and the run's answers for them.
+    """Train a network on the images of a finished run, their labels and the answers of that run.
 
     Parameters
     ----------
     teacher
-        a run's folder, or runs/latest
+        the folder of a run, or runs/latest
     spec
-        every choice of the training; data, split and image size are the teacher's
+        the training options; data, split and image size are the teacher's
     """
-    from onsight.display.reporters import make_reporter
     from onsight.training.compress import distill as distill_run
 
-    run = distill_run(teacher, spec, reporter=make_reporter(quiet))
-    print(run.folder)  # noqa: T201
-    if not quiet:
-        print(f"Next: onsight evaluate {run.folder}", file=sys.stderr)  # noqa: T201
+    finish([distill_run(teacher, spec, reporter=make_reporter(quiet))], quiet)
+
+
+def with_data(spec: TrainSpec | None, data: str | None) -> TrainSpec:
+    """Return the options of the command line with its data."""
+    given: dict[str, Any] = spec.model_dump(include=spec.model_fields_set) if spec else {}
+    return TrainSpec(**given, data=data or TrainSpec().data)
+
+
+def refuse_with_resume(data: str | None, spec: TrainSpec | None, seeds: int) -> None:
+    """Raise SpecError if the command line has anything beside --resume that a resumed run does not take."""
+    extra = set(spec.model_fields_set if spec else ()) - {*fields_with(Role.RESUMABLE)}
+    extra |= {"seeds"} if seeds != 1 else set()
+    extra |= {f"data {data}"} if data is not None else set()
+    if extra:
+        takes = " and ".join(f"--{name}" for name in fields_with(Role.RESUMABLE))
+        given = ", ".join(sorted(extra))
+        raise SpecError(f"A resumed run keeps its own options; with --resume only {takes} can be given, not {given}.")
+
+
+def finish(runs: list[Any], quiet: bool) -> None:
+    """Print the folders of the new runs, and the command that usually follows."""
+    for run in runs:
+        say(str(run.folder))
+    if quiet:
+        return
+    if len(runs) == 1:
+        hint(f"Next: onsight evaluate {runs[0].folder}")
+    else:
+        hint(f"Next: onsight evaluate each, then: onsight compare {' '.join(str(run.folder) for run in runs)}")

@@ -1,4 +1,7 @@
-"""The backend is chosen, with its reason, before Keras is imported: afterwards it can no longer change."""
+"""The Keras backend: its choice and the reason, and the precision of training.
+
+The backend must be chosen before Keras is imported, because it cannot change afterwards.
+"""
 
 from __future__ import annotations
 
@@ -19,22 +22,22 @@ if TYPE_CHECKING:
 
 
 BACKENDS = ("tensorflow", "jax")
-GREETINGS = ("oneDNN custom operations are on", "All log messages before absl::InitializeLog")  # TensorFlow's
-PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}  # ours -> Keras' dtype policy
+GREETINGS = ("oneDNN custom operations are on", "All log messages before absl::InitializeLog")  # of TensorFlow
+PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}  # our name -> Keras's dtype policy
 
 
 class Choice(NamedTuple):
-    """A value and why it was taken."""
+    """A value and the reason for choosing it."""
 
     value: str
     reason: str
 
 
 def choose_backend(requested: str | None = None) -> Choice:
-    """Return which of `BACKENDS` Keras is to run on, and why. Imports no framework.
+    """Return which of `BACKENDS` Keras should run on, and why. Imports no framework.
 
     Raises:
-        SpecError: the name is unknown, it is not installed, or Keras already runs on another.
+        SpecError: the name is unknown, the backend is not installed, or Keras already runs on another backend.
     """
     installed = [name for name in BACKENDS if find_spec(name)]
     if not installed or not find_spec("keras"):
@@ -54,42 +57,46 @@ def choose_backend(requested: str | None = None) -> Choice:
     elif requested:
         choice = Choice(requested, "asked for")
     elif os.environ.get("KERAS_BACKEND"):
-        choice = Choice(os.environ["KERAS_BACKEND"], "KERAS_BACKEND says so")
+        choice = Choice(os.environ["KERAS_BACKEND"], "KERAS_BACKEND is set to it")
     elif "jax" in installed and any(find_spec(plugin) for plugin in ("jax_cuda12_plugin", "jax_cuda13_plugin")):
         choice = Choice("jax", "JAX with a GPU plugin is installed")
     elif "tensorflow" in installed:
-        choice = Choice("tensorflow", "the faster one on a CPU")
+        choice = Choice("tensorflow", "the faster backend on a CPU")
     else:
-        choice = Choice("jax", "the only one installed")
+        choice = Choice("jax", "the only backend installed")
     if choice.value not in installed:
         raise SpecError(
             f"Backend '{choice.value}' ({choice.reason}) is not installed or not supported. "
-            f"Installed: {', '.join(installed)}. Onsight runs on: {', '.join(BACKENDS)}."
+            f"Installed: {', '.join(installed)}. Supported: {', '.join(BACKENDS)}."
         )
     return choice
 
 
 def choose_precision(backend: str) -> Choice:
-    """Return the precision of training that is faster on this machine, and why.
+    """Return the precision that makes training faster on this machine, and why.
 
-    The evidence, images a second of a training step in float32 and in bfloat16: TensorFlow on a Xeon with AMX, wide
-    network, 420 and 790; on an AMD EPYC with avx512_bf16, wide 600 and 910, `cnn_compact` 3,100 and 4,300, `cnn` 5,200
-    and 6,900; JAX on the Xeon, small network, 1,000 and 850. On an AMD EPYC without: docs/decisions.md.
+    Throughput of training steps in images per second, in float32 and in bfloat16:
+
+    - TensorFlow on a Xeon with AMX: 420 and 790 (wide network)
+    - TensorFlow on an AMD EPYC with avx512_bf16: 600 and 910 (wide), 3,100 and 4,300 (`cnn_compact`), 5,200 and 6,900
+      (`cnn`)
+    - JAX on the Xeon: 1,000 and 850 (small network)
+    - TensorFlow on an AMD EPYC without avx512_bf16: docs/decisions.md
     """
     if backend == "jax":
         import jax
 
         if jax.default_backend() != "cpu":
             return Choice("bfloat16", f"this machine has a {jax.devices()[0].device_kind}")
-        return Choice("float32", "JAX computes bfloat16 more slowly on a CPU")
+        return Choice("float32", "bfloat16 is slower in JAX on a CPU")
     native = {"amx_bf16", "avx512_bf16"} & processor_flags()
     if native:
         return Choice("bfloat16", f"this processor has {', '.join(sorted(native))}")
-    return Choice("float32", "this processor has no bfloat16 arithmetic, so that it would be slower")
+    return Choice("float32", "this processor has no bfloat16 instructions, so bfloat16 would be slower")
 
 
 def processor_flags() -> set[str]:
-    """Return what the processor can do, in Linux's words; empty where the system does not say."""
+    """Return the feature flags of the processor as Linux names them; empty if the system does not report them."""
     try:
         with open("/proc/cpuinfo") as lines:
             return next((set(line.split()) for line in lines if line.startswith("flags")), set())
@@ -108,27 +115,30 @@ def use_backend(requested: str | None = None) -> Choice:
 
 
 def set_environment(backend: str) -> None:
-    """Set what Keras and its backend read when they are imported."""
+    """Set the environment variables that Keras and its backend read when they are imported."""
     os.environ["KERAS_BACKEND"] = backend
-    # TensorFlow greets every process with notes and warnings about the processor; errors stay on.
+    # TensorFlow starts every process with notes and warnings about the processor. Errors stay visible.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # It takes oneDNN's convolutions by itself only where there is AVX-512; with AVX2 a training step gains 1.5x too.
+    # By default TensorFlow uses oneDNN convolutions only with AVX-512, but with AVX2 a training step is 1.5x faster too.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    # What JAX compiled once it finds again, in any later process: building a network took 7 s instead of 17 to 24, its
-    # first step 1.7 instead of 8 to 14 (cnn_compact, two cores; most of it is compiling). Keyed by program and machine.
+    # Later processes reuse what JAX has compiled. Building a network took 7 s instead of 17 to 24 s, its first step 1.7 s
+    # instead of 8 to 14 s (cnn_compact, two cores; most of it is compilation). The key is the program and the machine.
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder() / "jax"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-    logging.getLogger("tensorflow").addFilter(not_of_retracing)
+    logging.getLogger("tensorflow").addFilter(is_not_about_retracing)
 
 
-def not_of_retracing(record: logging.LogRecord) -> bool:
-    """Return whether a line of TensorFlow's log is none of its long warnings that several models were compiled."""
+def is_not_about_retracing(record: logging.LogRecord) -> bool:
+    """Return False for the long warning that TensorFlow logs when a process compiles several models, else True."""
     return "triggered tf.function retracing" not in record.getMessage()
 
 
 @contextlib.contextmanager
 def without_lines(*unwanted: str) -> Iterator[None]:
-    """Keep lines with such words from standard error, C++'s too, which no log level silences. The others come after."""
+    """Drop lines that contain any of the `unwanted` words from standard error. The other lines appear at the end.
+
+    This includes the lines of C++ code, which no log level silences.
+    """
     sys.stderr.flush()
     before = os.dup(2)
     with tempfile.TemporaryFile() as written:
@@ -146,9 +156,10 @@ def without_lines(*unwanted: str) -> Iterator[None]:
 
 
 def to_numpy(variable: Any) -> np.ndarray:
-    """Return a copy of a Keras variable.
+    """Return a copy of a Keras variable as a NumPy array.
 
-    By way of a tensor and `asarray`: NumPy 2 warns where Keras' and TensorFlow's `__array__` are asked for a copy.
+    The copy is made from a tensor and `asarray`, because NumPy 2 warns if it asks `__array__` of Keras or TensorFlow
+    for a copy.
     """
     import numpy as np
     from keras import ops
@@ -158,7 +169,7 @@ def to_numpy(variable: Any) -> np.ndarray:
 
 @contextlib.contextmanager
 def dtype_policy(precision: str) -> Iterator[None]:
-    """Build layers in a precision of `PRECISIONS`, whatever the user's own policy is, and give that back."""
+    """Build layers in a precision of `PRECISIONS`, then restore the dtype policy that the user has set."""
     import keras
 
     before = keras.config.dtype_policy()
@@ -170,26 +181,26 @@ def dtype_policy(precision: str) -> Iterator[None]:
 
 
 def environment() -> dict[str, str]:
-    """Return the versions and the machine that a figure depends on, as a run records them."""
+    """Return the versions and the machine that results depend on, as a run records them."""
     import platform
     from importlib.metadata import version
 
     import keras
 
     backend = keras.config.backend()
-    package = "tensorflow-cpu" if backend == "tensorflow" and find_spec_version("tensorflow-cpu") else backend
+    package = "tensorflow-cpu" if backend == "tensorflow" and installed_version("tensorflow-cpu") else backend
     return {
         "onsight": version("onsight"),
         "keras": keras.__version__,
         "backend": backend,
-        "backend_version": find_spec_version(package) or "unknown",
+        "backend_version": installed_version(package) or "unknown",
         "numpy": version("numpy"),
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {processor()}",
     }
 
 
-def find_spec_version(package: str) -> str | None:
+def installed_version(package: str) -> str | None:
     """Return the version of an installed package, or None."""
     from importlib.metadata import PackageNotFoundError, version
 
@@ -200,7 +211,7 @@ def find_spec_version(package: str) -> str | None:
 
 
 def processor() -> str:
-    """Return the processor's name as the system gives it, or "unknown processor"."""
+    """Return the processor's name as the system reports it, or "unknown processor"."""
     import platform
 
     try:

@@ -1,19 +1,19 @@
 """Every error that Onsight raises on purpose.
 
-    OnsightError                exit code 2: the user can mend it
-    ├── SpecError               a setting: an unknown name, a value out of range, two that exclude each other
+    OnsightError                exit code 2: the user can fix it
+    ├── SpecError               a setting: an unknown name, a value out of range, two settings that exclude each other
     ├── DataError               the data set: a missing class, no images, a file of the wrong shape
-    │   ├── ImageError        one image that cannot be used
+    │   ├── ImageError          one image that cannot be used
     │   └── DownloadError       a file that could not be fetched whole
-    ├── ModelFileError          a model folder that is not what it says
+    ├── ModelFileError          a model folder that is not what it claims to be
     ├── RunError                a run: not found, not finished, in use, written by a newer version
     ├── ExportError             a format that cannot be made or read here
-    │   └── ParityError         exit code 3: the exported model answers otherwise than its source, and is not written
-    └── TrainingError           exit code 1: training could not go on
+    │   └── ParityError         exit code 3: the outputs of an exported model differ from its source; it is not written
+    └── TrainingError           exit code 1: training could not continue
         └── Interrupted         exit code 130 or 143: stopped by a signal, everything saved
 
-A message says what happened, with which value, what was expected and how to mend it. The command line
-prints it without a traceback; any other exception is a bug and keeps its own.
+A message says what happened, with which value, what was expected and how to fix it. The command line prints
+it without a traceback. Any other exception is a bug and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class SpecError(OnsightError):
 
 
 class DataError(OnsightError):
-    """A data set cannot be used as it is."""
+    """A data set cannot be used in its present state."""
 
 
 class ImageError(DataError):
@@ -57,13 +57,13 @@ class ExportError(OnsightError):
 
 
 class ParityError(ExportError):
-    """An exported model does not give the answers of its source."""
+    """The outputs of an exported model differ from those of its source."""
 
     exit_code = 3
 
 
 class TrainingError(OnsightError):
-    """Training could not go on; the last good state is kept."""
+    """Training could not continue; the last good state is kept."""
 
     exit_code = 1
 
@@ -77,7 +77,7 @@ class Interrupted(TrainingError):
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
-    """Return the message for an unknown `name`: what is known, and the nearest of it.
+    """Return the message for an unknown `name`, with the known names and the nearest of them.
 
     >>> unknown_name("model", "resnet", ["cnn", "resnet20"])
     "No model 'resnet'. Known: cnn, resnet20. Did you mean 'resnet20'?"

@@ -1,4 +1,4 @@
-"""Files that are complete or absent: atomic writes, checksums, and where the cache lies."""
+"""Files that are either complete or absent: atomic writes, checksums, and the location of the cache."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def expanded(path: str | Path) -> Path:
-    """Return a path with ~ replaced; as it is where there is no such user, where `Path.expanduser` raises an error."""
+    """Return a path with ~ expanded. Unlike `Path.expanduser`, return it unchanged for an unknown user."""
     return Path(os.path.expanduser(path))
 
 
@@ -31,12 +31,12 @@ def cache_folder() -> Path:
 
 
 def temporary_sibling(path: Path) -> Path:
-    """Return an unused name beside `path`, on the same file system, so that a rename is atomic."""
+    """Return an unused name in the folder of `path`, on the same file system, so that a rename is atomic."""
     return path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.partial")
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
-    """Write `content` so that `path` holds either what it held before or all of `content`, even after a power cut."""
+    """Write `content` so that `path` holds either its old content or all of the new, even after a power cut."""
     data = content.encode() if isinstance(content, str) else content
     partial = temporary_sibling(path)
     try:
@@ -52,12 +52,12 @@ def write_atomic(path: Path, content: bytes | str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON, atomically; NaN and infinity are refused."""
+    """Write `value` as indented JSON, atomically. Raises ValueError for NaN and infinity."""
     write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames inside `folder` durable (Windows does this by itself and cannot open a folder)."""
+    """Make renames in `folder` durable (Windows does this by itself and cannot open a folder)."""
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -74,9 +74,9 @@ def sync_file(path: Path) -> None:
 
 
 def create_mapped(path: Path, shape: tuple[int, ...], dtype: Any) -> np.memmap:
-    """Return a new .npy file of zeros, memory-mapped; its place on the disk is taken at once.
+    """Return a new memory-mapped .npy file of zeros whose disk space is allocated at once.
 
-    A disk that fills up under a mapped file would kill the process.
+    Otherwise a disk that fills up while the file is mapped would kill the process.
     """
     import numpy as np
 
@@ -88,35 +88,35 @@ def create_mapped(path: Path, shape: tuple[int, ...], dtype: Any) -> np.memmap:
 
 
 def is_disk_full(error: OSError) -> bool:
-    """Return whether a write failed for want of space or quota; safetensors tells it in words only."""
+    """Return whether a write failed because the disk or a quota is full. safetensors reports this only in words."""
     full = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
     return error.errno in full or any(words in str(error) for words in ("No space left", "not enough space"))
 
 
-def is_mendable(error: OSError) -> bool:
-    """Return whether an error is about what the user named or may do, and not about this program."""
+def is_user_fixable(error: OSError) -> bool:
+    """Return whether an error concerns a path or permission of the user rather than this program."""
     kinds = ("EACCES", "EPERM", "EROFS", "ENAMETOOLONG", "ELOOP", "ENOTDIR", "EISDIR", "EEXIST")
     return error.filename is not None and error.errno in {getattr(errno, kind) for kind in kinds}
 
 
 def check_target(path: Path) -> None:
-    """Raise SpecError, before work that would be lost, where it is no place for a file."""
+    """Raise SpecError if no file can be written to `path`, before any work whose result would be lost."""
     if path.is_dir():
         raise SpecError(f"'{path}' is a folder; expected the name of a file to write.")
     if not path.parent.is_dir():
-        raise SpecError(f"'{path}' cannot be written: there is no folder '{path.parent}'. Make it first.")
+        raise SpecError(f"'{path}' cannot be written: there is no folder '{path.parent}'. Create it first.")
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder, where it is not there; raise SpecError where that cannot be."""
+    """Create a folder if it does not exist. Raise SpecError if it cannot be created."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise SpecError(f"'{path}' cannot be a folder: {error.strerror}.") from None
+        raise SpecError(f"The folder '{path}' cannot be created: {error.strerror}.") from None
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the objects of a JSON-lines file; a line that a crash tore is left out."""
+    """Return the objects of a JSON-lines file, without lines that a crash damaged. A missing file has none."""
     lines = []
     with contextlib.suppress(FileNotFoundError):
         for line in path.read_bytes().split(b"\n"):
@@ -133,12 +133,12 @@ def sha256(path: Path) -> str:
 
 
 def checksum(path: Path, kind: str) -> str:
-    """Return the SHA-256 or the MD5 of a file in hexadecimal digits; MD5 only where nothing better was published."""
+    """Return the SHA-256 or MD5 of a file in hexadecimal digits. MD5 is only for files published with nothing better."""
     hashes = {"SHA-256": hashlib.sha256, "MD5": lambda: hashlib.md5(usedforsecurity=False)}
     with open(path, "rb") as file:
         return hashlib.file_digest(file, hashes[kind]).hexdigest()
 
 
 def now() -> str:
-    """Return the time as ISO 8601 in UTC, to the microsecond: what `latest` sorts by."""
+    """Return the current time as ISO 8601 in UTC, to the microsecond. `latest` sorts runs by it."""
     return datetime.now(UTC).isoformat()

@@ -1,4 +1,4 @@
-"""Progress: what a verb tells while it works, and to whom."""
+"""Progress: what a verb reports while it works."""
 
 from __future__ import annotations
 
@@ -7,26 +7,30 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any
 
+Progress = Callable[[str, int, int | None], None]  # what is done, items or bytes so far, how many in total if known
+
 
 class Reporter(AbstractContextManager["Reporter"]):
-    """Says nothing; its subclasses show what they are told."""
+    """Receives the progress of a verb and shows nothing. Its subclasses show what they receive."""
 
-    def note(self, text: str) -> None:
-        """Show one fact: a choice and its reason, a finding, where something lies."""
+    def note(self, label: str, text: str) -> None:
+        """Show one fact: a choice and its reason, a finding, or where a file is.
+
+        Args:
+            label: one or two words that name the fact, such as "data" or "run".
+            text: the fact.
+        """
 
     def work(self, what: str, done: int, total: int | None) -> None:
-        """Show how far a long piece of work is: `done` of `total` things or bytes."""
+        """Show the progress of a long task: `done` of `total` items or bytes."""
 
     def tick(self, facts: Mapping[str, Any]) -> None:
-        """Show where training is: epoch, epochs, step, steps, loss, accuracy, images_per_second, seconds_left."""
+        """Show the state of training: epoch, epochs, step, steps, loss, accuracy, images_per_second, seconds_left."""
 
     def epoch(self, row: Mapping[str, Any]) -> None:
-        """Show a finished epoch: its line of the history, with `epochs` and `seconds_left`."""
+        """Show a finished epoch: its line of history.jsonl, plus `epochs` and `seconds_left`."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Take the display down."""
-
-
-Progress = Callable[[str, int, int | None], None]  # what is done, bytes so far, bytes in all
+        """Remove the display."""

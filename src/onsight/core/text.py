@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
 def printable(text: str) -> str:
-    """Return text that may hold a stranger's file or class names without what would steer a terminal; lines stay."""
+    """Return text that is safe in a terminal: control characters become U+FFFD, line breaks stay.
+
+    File and class names come from strangers and may hold escape sequences.
+    """
     return "".join(letter if letter.isprintable() or letter == "\n" else "\ufffd" for letter in text)
 
 
 def plain(text: str) -> str:
-    """Return a stranger's text for one line: without newlines, escapes, marks that turn the reading direction."""
+    """Return text as one safe line: line breaks, escapes and marks of writing direction become U+FFFD."""
     return printable(text).replace("\n", "\ufffd")
 
 
 def epoch_line(row: Mapping[str, Any]) -> str:
-    """Return an epoch's numbers in columns that line up."""
+    """Return the numbers of an epoch in columns that line up: a line of history.jsonl, plus `epochs`."""
     parts = [f"epoch {row['epoch']:>{len(str(row['epochs']))}}/{row['epochs']}"]
     parts.append(f"loss {row['loss']:.3f}  {row['accuracy']:6.1%}")
     if row.get("val_loss") is not None:
@@ -30,8 +33,17 @@ def epoch_line(row: Mapping[str, Any]) -> str:
     return "  ".join(parts)
 
 
+def note_line(label: str, text: str) -> str:
+    """Return a note of a `Reporter` as one line, its text in a column.
+
+    >>> note_line("data", "toy, 3 classes")
+    'data             toy, 3 classes'
+    """
+    return f"{label:<16} {text}"
+
+
 def duration(seconds: float) -> str:
-    """Return seconds as 8.4 s, 0:42, 12:05 or 1:02:05.
+    """Return a duration as on a clock: 8.4 s, 0:42, 12:05 or 1:02:05.
 
     >>> duration(8.44), duration(42), duration(3725)
     ('8.4 s', '0:42', '1:02:05')
@@ -41,6 +53,21 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def rough_duration(seconds: float | None) -> str:
+    """Return a duration in one unit, for sentences and tables: 8.4 s, 42 s, 12 min or 3.1 h; None is a dash.
+
+    >>> rough_duration(8.44), rough_duration(42), rough_duration(725), rough_duration(11160)
+    ('8.4 s', '42 s', '12 min', '3.1 h')
+    """
+    if seconds is None:
+        return "–"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def percent(share: float | None) -> str:
@@ -59,6 +86,16 @@ def percent_number(share: float) -> str:
         if float(text) not in (0.0, 100.0) or share in (0.0, 1.0):
             break
     return text
+
+
+def interval(ends: Sequence[float]) -> str:
+    """Return a 95 % interval of a share as text.
+
+    >>> interval([0.776, 0.792])
+    '95 %: 77.6 to 79.2'
+    """
+    low, high = ends
+    return f"95 %: {percent_number(low)} to {percent_number(high)}"
 
 
 def points(share: float) -> str:
@@ -87,19 +124,23 @@ def chance(p: float) -> str:
 
 
 def short(name: Any, most: int = 40) -> str:
-    """Return a stranger's name for a sentence: plain, and cut with an ellipsis."""
+    """Return a name for a sentence: one safe line, cut to `most` characters with an ellipsis."""
     text = plain(str(name))
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def times(n: int) -> str:
-    """Return how often: never, once, twice, 3 times."""
+    """Return how often something happened: never, once, twice, 3 times."""
     return {0: "never", 1: "once", 2: "twice"}.get(n, f"{n:,} times")
 
 
-def count(n: int, one: str) -> str:
-    """Return a number with its noun: 1 image, 2 images."""
-    return f"{n:,} {one}{'' if n == 1 else 's'}"
+def count(n: int, one: str, many: str | None = None) -> str:
+    """Return a number with its noun; `many` is the plural where it is not `one` with an s.
+
+    >>> count(1, "image"), count(2000, "image"), count(2, "class", "classes")
+    ('1 image', '2,000 images', '2 classes')
+    """
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
 
 
 def seconds_of(text: str) -> float:
@@ -109,9 +150,9 @@ def seconds_of(text: str) -> float:
     (90.0, 300.0, 5400.0)
 
     Raises:
-        ValueError: it is none, or zero.
+        ValueError: the text is not a duration, or the duration is zero.
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh])", text.strip())
     if not found or not float(found[1]):
-        raise ValueError(f"'{text}' is no duration. Expected a number and a unit, like 90s, 5m or 1.5h.")
+        raise ValueError(f"'{text}' is not a duration. Expected a number and a unit, like 90s, 5m or 1.5h.")
     return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]

@@ -1,4 +1,4 @@
-"""Work on several threads."""
+"""Read images on several threads when that is faster."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 CHUNK = 64  # images per task
-SLOW = 1e-3  # seconds per image: above this, threads pay
+SLOW = 1e-3  # seconds per image above which threads are faster
 
 
 def each(read: Callable[[int], None], count: int) -> Iterator[int]:
-    """Call read(index) for each index below `count`; yield now and then how many are done.
+    """Call read(index) for each index below `count`; yield the number done so far at intervals.
 
-    Large images are read on all cores: Pillow lets go of the interpreter while it decodes and resizes. Small ones on
-    this thread alone: handing the interpreter back and forth takes longer than they do (60,000 JPEG files of 32 px on
-    two cores: 24 s on two threads, 13 s on one).
+    Large images are read on all cores, because Pillow releases the GIL while it decodes and resizes. Small images are
+    read on this thread only, because handing the GIL back and forth takes longer than reading them (60,000 JPEG files
+    of 32 px on two cores: 24 s on two threads, 13 s on one).
     """
     probe = min(count, 16)
     started = time.perf_counter()

@@ -17,7 +17,8 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from onsight.core.errors import ImageError
-from onsight.core.text import count, duration, epoch_line, percent, percent_number, plain, short
+from onsight.core.records import CheckRecord, DatasetRecord, Item, Metrics
+from onsight.core.text import count, duration, epoch_line, interval, note_line, percent, plain, short
 from onsight.display import svg
 from onsight.imaging import decode
 from onsight.imaging.decode import ImageSource
@@ -34,7 +35,7 @@ class ShownRun(Protocol):
         """The folder's name."""
 
     @property
-    def dataset(self) -> dict[str, Any]:
+    def dataset(self) -> DatasetRecord:
         """The content of dataset.json."""
 
     @property
@@ -91,7 +92,7 @@ THUMBNAIL = 64  # pixels a side
 # Results -------------------------------------------------------------------------------------------------------------
 
 
-def run(run: ShownRun, evaluations: Mapping[str, Mapping[str, Any]]) -> str:
+def run(run: ShownRun, evaluations: Mapping[str, Metrics]) -> str:
     """Return a run: what was trained on what, how far it is, its figures and its curves."""
     history = run.history()
     epoch = run.model_epoch(history) or {}
@@ -103,9 +104,8 @@ def run(run: ShownRun, evaluations: Mapping[str, Mapping[str, Any]]) -> str:
     if epoch.get("val_accuracy") is not None:
         rows.append(("validation", f"{percent(epoch['val_accuracy'])} right"))
     for name, found in evaluations.items():
-        low, high = found["accuracy_interval"]
-        interval = f"95 %: {percent_number(low)} to {percent_number(high)}; n = {found['n']:,}"
-        rows.append((short(name), f"{percent(found['accuracy'])} right ({interval})"))
+        facts = f"{interval(found['accuracy_interval'])}; n = {found['n']:,}"
+        rows.append((short(name), f"{percent(found['accuracy'])} right ({facts})"))
     if seconds := sum(row.get("seconds") or 0 for row in history):
         rows.append(("training", duration(seconds)))
     if not os.path.isabs(run.folder):  # else it would say who you are to everyone who reads the notebook
@@ -113,15 +113,13 @@ def run(run: ShownRun, evaluations: Mapping[str, Mapping[str, Any]]) -> str:
     return _joined(_heading(short(run.name)), _facts(rows), training_curves(history))
 
 
-def evaluation(metrics: Mapping[str, Any]) -> str:
+def evaluation(metrics: Metrics) -> str:
     """Return an evaluation: the accuracy with its interval, other figures, and the classes, weakest first."""
-    low, high = metrics["accuracy_interval"]
-    head = Markup('<p><b style="font-size:1.7em;color:{}">{}</b> of {} right (95 %: {} to {}). Data: {}.</p>').format(
+    head = Markup('<p><b style="font-size:1.7em;color:{}">{}</b> of {} right ({}). Data: {}.</p>').format(
         ACCENT,
         percent(metrics["accuracy"]),
         count(metrics["n"], "image"),
-        percent_number(low),
-        percent_number(high),
+        interval(metrics["accuracy_interval"]),
         short(metrics.get("provenance"), 200),
     )
     figures = Markup("<p>{}</p>").format(
@@ -180,11 +178,17 @@ def comparison(verdict: str, tables: Sequence[Sequence[Sequence[str]]], notes: S
     )
 
 
-def check(record: Mapping[str, Any]) -> str:
+def exports(cells: Sequence[Sequence[str]], sentences: Sequence[str]) -> str:
+    """Return the table of exported files, its heading first, and sentences about it."""
+    said = (Markup("<p>{}</p>").format(plain(sentence)) for sentence in sentences)
+    return _joined(_table(cells[0], cells[1:], "files"), *said)
+
+
+def check(record: CheckRecord) -> str:
     """Return a check: how much was found, and each finding with an example and what to do."""
     counts, rows = record["counts"], []
     for each in record["findings"]:
-        item = next(iter(each["items"]), {"pictures": [], "note": ""})
+        item = next(iter(each["items"]), Item(pictures=[], note=""))
         example = " and ".join(short(name, 60) for name in item["pictures"]) or short(item["note"], 60)
         rows.append((each["severity"], plain(each["text"]), example, plain(each["advice"])))
     said = ", ".join(count(counts[f"{severity}s"], severity) for severity in ("error", "warning", "note"))
@@ -228,19 +232,25 @@ def work(
     bar: tuple[str, int, int | None] | None,
     text: str,
     history: Sequence[Mapping[str, Any]],
-    notes: Sequence[str],
+    notes: Sequence[tuple[str, str]],
     ended: bool = False,
 ) -> str:
-    """Return where a verb is: a bar (what, done, of how many) and words beside it, curves, epochs, what was said.
+    """Return the progress of a verb: a progress bar with a text, curves, a table of epochs, and notes.
 
-    What was said stands open while there is nothing else to see, and folds once the verb has `ended`.
+    Args:
+        bar: what is done, how many items are done, and of how many; None shows no bar.
+        text: next to the bar.
+        history: lines of history.jsonl, each with `epochs`.
+        notes: pairs of a label and a text. They are open while there is nothing else to see, and fold afterwards.
+            Errors and warnings stay visible.
+        ended: whether the verb has ended.
     """
     head = Markup("")
     if bar is not None:
         what, done, total = bar
         value = Markup(' value="{}" max="{}"').format(done, total) if total else ""
         head = Markup("<p>{} <progress{}></progress> {}</p>").format(plain(what), value, text)
-    titles = "epoch", "loss", "accuracy", "validation loss", "validation accuracy", "images a second", "time"
+    titles = "epoch", "loss", "accuracy", "validation loss", "validation accuracy", "images per second", "time"
     rows = [
         (
             f"{row['epoch']} of {row['epochs']}",
@@ -254,7 +264,7 @@ def work(
         for row in history[-EPOCHS:]
     ]
     folded = bool(history) or ended
-    loud = [note for note in notes if folded and note.startswith(("error ", "warning "))]
+    loud = [f"{label} {text}" for label, text in notes if folded and label in ("error", "warning")]
     return _joined(
         head,
         training_curves(history),
@@ -263,16 +273,16 @@ def work(
         Markup("<details{}><summary>{}</summary><pre>{}</pre></details>").format(
             Markup("" if folded else " open"),
             "What was chosen, and why" if history else "Notes",
-            "\n".join(map(plain, notes)),
+            "\n".join(plain(note_line(*note)) for note in notes),
         )
         if notes
         else "",
     )
 
 
-def work_text(history: Sequence[Mapping[str, Any]], notes: Sequence[str]) -> str:
-    """Return `work` as text, for where a notebook shows no HTML."""
-    return "\n".join([*map(plain, notes), *map(epoch_line, history)])
+def work_text(history: Sequence[Mapping[str, Any]], notes: Sequence[tuple[str, str]]) -> str:
+    """Return `work` as text, for a notebook that shows no HTML."""
+    return "\n".join([*(plain(note_line(*note)) for note in notes), *map(epoch_line, history)])
 
 
 def training_curves(history: Sequence[Mapping[str, Any]]) -> Markup:

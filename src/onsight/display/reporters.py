@@ -1,6 +1,6 @@
-"""What a verb shows while it works: live in a terminal or a notebook, plain lines elsewhere, nothing when quiet.
+"""Reporters that show progress: live in a terminal or a notebook, plain lines elsewhere, nothing when quiet.
 
-Outside notebooks all of it goes to standard error, so that standard output holds answers only.
+Outside notebooks everything goes to standard error, so that standard output holds answers only.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
 from onsight.core.progress import Reporter
-from onsight.core.text import duration, epoch_line, printable
+from onsight.core.text import duration, epoch_line, note_line, printable
 
 
 class PlainReporter(Reporter):
-    """Lines, for files and pipes."""
+    """Prints plain lines, for files and pipes."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
         self._said = 0.0
 
-    def note(self, text: str) -> None:
-        self.console.print(Text(printable(text)))
+    def note(self, label: str, text: str) -> None:
+        self.console.print(Text(printable(note_line(label, text))))
 
     def work(self, what: str, done: int, total: int | None) -> None:
         if done == total or time.monotonic() - self._said > 5:
@@ -39,15 +39,15 @@ class PlainReporter(Reporter):
 
 
 class LiveReporter(Reporter):
-    """One line that moves, and above it what stays: facts, and a row for each epoch."""
+    """Shows one progress bar that moves, and above it the notes and one line per epoch, which stay."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True, highlight=False)
         self._display: Progress | None = None
         self._task = TaskID(0)
 
-    def note(self, text: str) -> None:
-        self.console.print(Text(printable(text)))
+    def note(self, label: str, text: str) -> None:
+        self.console.print(Text(printable(note_line(label, text))))
 
     def work(self, what: str, done: int, total: int | None) -> None:
         self._show(what, done, total, f"{done:,}" + (f" of {total:,}" if total else ""))
@@ -84,21 +84,21 @@ class LiveReporter(Reporter):
 
 
 class NotebookReporter(Reporter):
-    """One output of a notebook's cell, brought up to date in place: a bar, curves, a table of epochs, what was said."""
+    """Keeps one output of a notebook cell up to date: a progress bar, curves, a table of epochs, and the notes."""
 
     def __init__(self) -> None:
         self._start()
 
     def _start(self) -> None:
         self._handle: Any = None
-        self._notes: list[str] = []
+        self._notes: list[tuple[str, str]] = []
         self._history: list[dict[str, Any]] = []
         self._bar: tuple[str, int, int | None] | None = None
         self._text = ""
         self._drawn = 0.0
 
-    def note(self, text: str) -> None:
-        self._notes.append(text)
+    def note(self, label: str, text: str) -> None:
+        self._notes.append((label, text))
         self._draw()
 
     def work(self, what: str, done: int, total: int | None) -> None:
@@ -109,7 +109,7 @@ class NotebookReporter(Reporter):
             self._draw()
 
     def tick(self, facts: Mapping[str, Any]) -> None:
-        # The bar is that of all epochs: how much of the whole is done is what one waits for.
+        # The bar covers all epochs, because the user waits for the whole training.
         done = (facts["epoch"] - 1) * facts["steps"] + facts["step"]
         self._bar = f"epoch {facts['epoch']} of {facts['epochs']}", done, facts["epochs"] * facts["steps"]
         self._text = f"loss {facts['loss']:.3f}, {facts['accuracy']:.1%}, {facts['images_per_second']:,.0f} images/s"

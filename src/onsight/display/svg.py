@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup, escape
 
+from onsight.core.records import Bin, CoveragePoint
+
 WIDTH, HEIGHT = 300.0, 210.0
 
 
@@ -67,7 +69,7 @@ def curves(epochs: Sequence[float], series: Sequence[dict[str, Any]], title: str
     return _sheet(parts, title, legend if len(legend) > 1 else [])
 
 
-def reliability(bins: Sequence[dict[str, Any]], n: int, title: str) -> Markup:
+def reliability(bins: Sequence[Bin], n: int, title: str) -> Markup:
     """Draw how often answers of each probability are right: bars, against marks where they should end.
 
     `bins` as `metrics.calibration` returns them, of `n` images in all; bars that hold fewer are paler.
@@ -75,11 +77,12 @@ def reliability(bins: Sequence[dict[str, Any]], n: int, title: str) -> Markup:
     frame = Frame(0, 100, 0, 100)
     parts = [_grid(frame, range(0, 101, 20), range(0, 101, 20), "probability of the answer (%)", "right (%)")]
     for each in bins:
-        if not each["count"]:
+        accuracy, confidence = each["accuracy"], each["confidence"]
+        if accuracy is None or confidence is None:  # an empty bin
             continue
         left, wide = frame.x(100 * each["low"]) + 1, frame.x(100 * each["high"]) - frame.x(100 * each["low"]) - 2
-        top, mark = frame.y(100 * each["accuracy"]), frame.y(100 * each["confidence"])
-        told = f"{each['count']:,} images: {100 * each['confidence']:.1f} % sure, {100 * each['accuracy']:.1f} % right"
+        top, mark = frame.y(100 * accuracy), frame.y(100 * confidence)
+        told = f"{each['count']:,} images: {100 * confidence:.1f} % sure, {100 * accuracy:.1f} % right"
         parts.append(
             Markup(
                 '<rect class="bar" x="{:.2f}" y="{:.2f}" width="{:.2f}" height="{:.2f}" fill-opacity="{:.2f}">'
@@ -92,7 +95,7 @@ def reliability(bins: Sequence[dict[str, Any]], n: int, title: str) -> Markup:
     return _sheet(parts, title)
 
 
-def coverage(points: Sequence[dict[str, float]], title: str, threshold: float | None = None) -> Markup:
+def coverage(points: Sequence[CoveragePoint], title: str, threshold: float | None = None) -> Markup:
     """Draw the accuracy of the surest images over how many of them are answered; a ring where `threshold` cuts.
 
     `points` as `metrics.coverage_curve` returns them.

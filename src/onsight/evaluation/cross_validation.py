@@ -44,8 +44,9 @@ def predict_out_of_fold(
     fold = assign(pixels.hashes[training], dataset.labels[training], folds, spec.seed)
     spent = sum(row.get("seconds") or 0.0 for row in run.history())
     show.note(
-        f"folds            {folds} trainings on {round(100 - 100 / folds)} % of {len(training):,} images each: about "
-        f"{folds - 1} times the run's own training, {duration((folds - 1) * spent)} at its speed"
+        "folds",
+        f"{folds} trainings on {round(100 - 100 / folds)} % of {len(training):,} images each: about "
+        f"{folds - 1} times the run's own training, {duration((folds - 1) * spent)} at its speed",
     )
     scores = np.zeros((len(dataset), len(run.classes)), np.float32)
     workshop = run.folder / "folds"
@@ -53,7 +54,7 @@ def predict_out_of_fold(
         inside, outside = training[fold == number], training[fold != number]
         model_run = fold_run(run, number, folds)
         if not model_run.is_trained:
-            show.note(f"fold             {number + 1} of {folds}")
+            show.note("fold", f"{number + 1} of {folds}")
             learned, judged = (Examples(pixels.images, index, dataset.labels[index]) for index in (outside, validation))
             try:
                 fit(model_run, spec, learned, judged, show)

@@ -5,55 +5,61 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import cast
 
 import numpy as np
 
-from onsight.core import text
 from onsight.core.errors import DataError, SpecError
 from onsight.core.files import expanded, now, write_json
 from onsight.core.progress import Reporter
+from onsight.core.records import (
+    Accuracy,
+    AugmentedAccuracy,
+    Calibration,
+    FarOff,
+    LabelErrors,
+    Metrics,
+    Robustness,
+    Slices,
+    ThresholdEffect,
+)
+from onsight.core.text import count, interval, percent
 from onsight.data.dataset import Dataset
 from onsight.data.load import load_dataset
 from onsight.data.pixel_cache import Pixels, load_pixels
 from onsight.data.split import recorded_parts
 from onsight.display.reporters import make_reporter
-from onsight.evaluation import explain, label_errors, slices
-from onsight.evaluation.robustness import measure
+from onsight.evaluation import robustness as corruptions
+from onsight.evaluation import slices
+from onsight.evaluation.cross_validation import check_folds, predict_out_of_fold
+from onsight.evaluation.explain import WORST, explain_mistakes, keras_model
+from onsight.evaluation.label_errors import write_label_errors
 from onsight.evaluation.thumbnails import write_thumbnails
-from onsight.inference.engines import Answer, EngineName, open_engine
+from onsight.inference.engines import Answer, Engine, EngineName, open_engine
 from onsight.inference.predict import probabilities
 from onsight.inference.test_time_augmentation import count_views, mirrors, with_views
-from onsight.metrics import intervals, predictions_csv
-from onsight.metrics import scores as scores_module
+from onsight.metrics.intervals import wilson
+from onsight.metrics.predictions_csv import Predictions, read_predictions, write_predictions
+from onsight.metrics.scores import (
+    at_threshold,
+    calibration,
+    calibration_error,
+    coverage_curve,
+    score,
+    with_temperature,
+)
 from onsight.models.model_file import ModelDescription, read_description
 from onsight.reporting import plot_style, plots
 from onsight.reporting.report import report
-from onsight.runs.run import Run, open_run
-from onsight.spec import TrainSpec
+from onsight.runs.images import RunImages, load_images
+from onsight.runs.run import Run, open_run, read_object
 
-SHOWN = 32  # sample images
-EXAMPLES = 12  # predictions and mistakes shown with their probabilities
-FAR_OFF = ("digits", "toy")  # images of other things, always at hand: the first whose classes the run does not know
-
-
-class Scored(NamedTuple):
-    """What was scored, and how it was answered."""
-
-    folder: Path  # of the evaluation
-    names: list[str]  # n paths
-    images: np.ndarray  # (all, side, side, 3) uint8
-    chosen: np.ndarray  # (n,) which of them
-    labels: np.ndarray  # (n,) integers
-    scores: np.ndarray  # (n, classes) float32 probabilities
-    classes: tuple[str, ...]
-
-    def mistakes(self, most: int) -> np.ndarray:
-        """Return the places of the wrong answers, the surest first."""
-        wrong = np.flatnonzero(self.scores.argmax(axis=1) != self.labels)
-        return wrong[np.argsort(-self.scores[wrong].max(axis=1), kind="stable")][:most]
+SAMPLES = 32  # images of samples.png
+EXAMPLES = 12  # predictions and mistakes that are drawn with their probabilities
+FAR_OFF = ("digits", "toy")  # built-in images of other things: the first whose classes the run does not know is taken
 
 
 @dataclass(frozen=True)
@@ -61,12 +67,38 @@ class Evaluation:
     """What one evaluation found.
 
     Attributes:
-        folder: holds predictions.csv, metrics.json and the images.
+        folder: holds predictions.csv, metrics.json and the plots.
         metrics: the content of metrics.json.
+        robustness: the content of robustness.json, None if robustness has not been measured with these weights.
     """
 
     folder: Path
-    metrics: dict[str, Any] = field(repr=False)
+    metrics: Metrics = field(repr=False)
+    robustness: Robustness | None = field(default=None, repr=False)
+
+    @property
+    def predictions(self) -> Predictions:
+        """The content of predictions.csv: names, labels, probabilities, classes."""
+        return read_predictions(self.folder / "predictions.csv")
+
+    @property
+    def label_errors(self) -> LabelErrors:
+        """The content of label_errors.json: labels that are probably wrong."""
+        return cast(LabelErrors, read_object(self.folder / "label_errors.json"))
+
+    @property
+    def slices(self) -> Slices:
+        """The content of slices.json: the accuracy in parts of the images."""
+        return cast(Slices, read_object(self.folder / "slices.json"))
+
+    @property
+    def findings(self) -> list[str]:
+        """Sentences about test-time augmentation, the threshold and robustness."""
+        return [
+            *augmented_sentences(self.metrics),
+            *threshold_sentences(self.metrics),
+            *robustness_sentences(self.robustness),
+        ]
 
     def __str__(self) -> str:
         low, high = self.metrics["accuracy_interval"]
@@ -79,6 +111,30 @@ class Evaluation:
         from onsight.display import notebook
 
         return notebook.evaluation(self.metrics)
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What is scored, and what answers."""
+
+    run: Run
+    folder: Path  # of the evaluation
+    images: RunImages
+    index: np.ndarray  # (n,) the images that are scored
+    labels: np.ndarray  # (n,) integers, indices into the classes of the run
+    engine: Engine
+    description: ModelDescription
+    batch_size: int
+    columns: slices.Columns  # of the user's CSV
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the n images."""
+        return [self.images.dataset.names[i] for i in self.index.tolist()]
+
+    def answer(self, answer: Answer, show: Reporter) -> np.ndarray:
+        """Return the probabilities (n, classes) that `answer` gives."""
+        return probabilities(answer, self.images.pixels.images, self.index, self.batch_size, show)
 
 
 def evaluate(
@@ -95,168 +151,98 @@ def evaluate(
     engine: EngineName = "auto",
     reporter: Reporter | None = None,
 ) -> Evaluation:
-    """Score a finished run on its test images, or on other data, and write predictions, metrics, plots, report.
+    """Score a finished run on its test images, or on other data; write predictions, metrics, plots and the report.
 
-    Where the model has a threshold, metrics.json says too how many far-off images it catches.
+    If the model has a threshold, metrics.json also says how many far-off images it catches.
 
     Args:
         run: the run, its folder, or `latest`.
-        data: other data, with (some of) the same classes: its test part, or all of it where it has none. Where it turns
-            out to be the run's own, moved or renamed, only the run's test images count.
-        data_dir: where the named data set lies, if it has moved.
-        folds: train so many models on the rest of the training images to look for wrong labels in these too; 0: not.
-        slices_file: a CSV with the column path and others of the user's, to report the accuracy by; see `slices`.
-        robustness: measure the accuracy on corrupted images too, for robustness.json: 75 times the work.
-        quick: of that, on a tenth of the images.
-        tta: score with test-time augmentation too, three views of each image and their mirrors: a figure of its own.
-        batch_size: images a step; changes speed only.
-        engine: what computes: "litert" (no framework is imported), "keras", or "auto": LiteRT where it can be had.
-        reporter: where progress goes.
+        data: other data with (some of) the same classes: its test part, or all of it if it has none. If it turns out to
+            be the run's own data, moved or renamed, only the run's test images are scored.
+        data_dir: where the files of the named data set are, if they have moved.
+        folds: train this many models on the rest of the training images, to find wrong labels in these, too; 0: none.
+        slices_file: a CSV with the column path and columns of the user's, to report the accuracy by; see `slices`.
+        robustness: also measure the accuracy on corrupted images, for robustness.json; takes 75 times the work.
+        quick: measure robustness on a tenth of the images.
+        tta: also score with test-time augmentation, three views of each image and their mirrors, as separate figures.
+        batch_size: images per step; changes the speed only.
+        engine: what answers: "litert" (no framework is imported), "keras", or "auto": LiteRT if it can answer.
+        reporter: receives the progress.
 
     Raises:
         SpecError: one fold, or folds of other data, or `quick` without `robustness`.
-        RunError: there is no such run, or it is not finished, or its test images are gone.
-        DataError: the other data has classes that the run does not know, or nothing to test on, or the CSV fits none.
+        RunError: there is no such run, it is not finished, or its test images are gone.
+        DataError: the other data has unknown classes, or nothing to test on, or the CSV does not fit.
     """
     if quick and not robustness:
-        raise SpecError("quick is a tenth of the robustness measurement: ask for --robustness --quick.")
+        raise SpecError("quick measures robustness on a tenth of the images: it needs --robustness.")
+    if folds == 1 or folds < 0:
+        raise SpecError(f"folds={folds} holds no image out; expected 0, or 2 and more, such as 5.")
     run = open_run(run)
     run.require_trained()
-    if folds == 1 or folds < 0:
-        raise SpecError(f"folds={folds} leaves no image out; expected 0, or 2 and more, such as 5.")
     with reporter or make_reporter() as show:
-        spec = TrainSpec.recorded(run.spec)
-        dataset = load_dataset(data or spec.data, data_dir or (None if data else spec.data_dir), show.work)
-        pixels = load_pixels(dataset, spec.image_size, show.work)
-        name, parts, own = parts_to_score(run, data, dataset, pixels, show)
-        labels = map_classes(dataset, run)
-        if folds:
-            if name != "test":
-                raise SpecError(
-                    "--folds looks at the run's own training images, and --data names others: leave one out."
-                )
-            from onsight.evaluation.cross_validation import check_folds  # here: it trains
-
-            check_folds(run, dataset, pixels, folds)
-        index = np.setdiff1d(np.flatnonzero(parts == "test"), list(pixels.broken))
-        if not len(index):
-            raise DataError(f"{dataset.name} has no readable test images.")
-        names = [dataset.names[i] for i in index.tolist()]
-        columns = slices.read_columns(slices_file, names) if slices_file else {}
-        engine_ = open_engine(run, engine)
-        show.note(f"answering        {engine_.name}  ({engine_.reason})")
-        if own:
-            run.log_test_use(f"evaluate on {dataset.provenance}", scored=True)
-        folder = run.evaluation_folder(name)
-        folder.mkdir(parents=True, exist_ok=True)
-        scores = probabilities(engine_.probabilities, pixels.images, index, batch_size, show)
-        scored = Scored(folder, names, pixels.images, index, labels[index], scores, run.classes)
-        predictions_csv.write_predictions(folder / "predictions.csv", names, scored.labels, scores, run.classes)
-        description = read_description(run.model_folder)
-        found = scores_module.score(scored.labels, scores, run.classes) | trust(scored.labels, scores, description)
-        if description.threshold is not None:
-            found["far_off"] = far_off(engine_.probabilities, run, spec.image_size, description.threshold, show)
+        task = prepare(run, data, data_dir, folds, slices_file, batch_size, engine, show)
+        scores = task.answer(task.engine.probabilities, show)
+        metrics = compute_metrics(task, scores, show)
         if tta:
-            flips = mirrors(run)
-            answer = with_views(engine_.probabilities, flips)
-            right = share(scored.labels, probabilities(answer, pixels.images, index, batch_size, show))
-            found["tta"] = right | {"views": count_views(flips)}
-        found |= {
-            "data": dataset.name,
-            "provenance": dataset.provenance,
-            "engine": engine_.name,
-            "weights_sha256": description.weights_sha256,
-            "evaluated_at": now(),
-        }
-        write_json(folder / "metrics.json", found)
-        look_for_label_errors(run, folder, dataset, pixels, folds, batch_size, show)
-        if robustness:
-            measured = measure(engine_.probabilities, pixels.images, index, scored.labels, quick=quick, show=show)
-            if dataset.images is None and any(name.lower().endswith((".jpg", ".jpeg")) for name in names):
-                measured["notes"].append("The files are JPEG: jpeg_compression compresses them a second time.")
-            write_json(folder / "robustness.json", measured | {"weights_sha256": description.weights_sha256})
-        else:
-            forget(folder / "robustness.json", description)
-        draw(scored, found)
-        truth = [run.classes[label] for label in scored.labels.tolist()]
-        columns = slices.describe(dataset, index, truth, pixels.images) | columns
-        write_json(folder / "slices.json", slices.measure(scores.argmax(axis=1) == scored.labels, columns))
-        write_thumbnails(folder, pixels.images, index, scored.labels, scores, names)
-        show.note("explaining       the mistakes it was surest of")
-        worst = scored.mistakes(explain.WORST)
-        explain.explain_mistakes(
-            folder,
-            pixels.images[index[worst]],
-            scored.labels[worst],
-            scores[worst],
-            [names[i] for i in worst.tolist()],
-            engine_.probabilities,
-            None if engine == "litert" else explain.keras_model(run),
-        )
+            metrics["tta"] = augmented_accuracy(task, show)
+        write_scores(task, scores, metrics)
+        find_label_errors(task, folds, show)
+        robust = measure_robustness(task, quick, show) if robustness else kept_robustness(task)
+        write_slices(task, scores)
+        draw(task, scores, metrics)
+        explain_worst(task, scores, engine, show)
         report(run)
-    return Evaluation(folder, found)
+    return Evaluation(task.folder, metrics, robust)
 
 
-def look_for_label_errors(
-    run: Run, folder: Path, dataset: Dataset, pixels: Pixels, folds: int, batch_size: int, show: Reporter
-) -> None:
-    """Write label_errors.json: suspects among what was scored, and among training images that folds have scored."""
+# Prepare -------------------------------------------------------------------------------------------------------------
+
+
+def prepare(
+    run: Run,
+    data: str | Path | None,
+    data_dir: Path | None,
+    folds: int,
+    slices_file: Path | None,
+    batch_size: int,
+    engine: EngineName,
+    show: Reporter,
+) -> Task:
+    """Return what is scored and what answers, once everything that could fail has been checked. Logs a use of the test.
+
+    The arguments are those of `evaluate`.
+    """
+    dataset, pixels = load_images(run, show.work, data=data, data_dir=data_dir)
+    name, parts, own = parts_to_score(run, data, dataset, pixels, show)
+    images = RunImages(dataset, pixels, parts)
+    labels = map_classes(dataset, run)
     if folds:
-        from onsight.evaluation.cross_validation import predict_out_of_fold  # here: it trains
-
-        predict_out_of_fold(run, dataset, pixels, folds, batch_size, show)
-    scored = predictions_csv.read_predictions(folder / "predictions.csv")
-    tables = [(scored, ["test"] * len(scored.names))]
-    kept = run.evaluation_folder("folds") / "predictions.csv"  # perhaps of an earlier evaluation
-    if folder.name == "test" and kept.exists():
-        scored = predictions_csv.read_predictions(kept)
-        validation = set(run.dataset["split"]["validation"])
-        tables.append((scored, ["validation" if name in validation else "train" for name in scored.names]))
-    count = label_errors.write(folder, tables, dataset.names, pixels.images)
-    if count:
-        show.note(f"label errors     {count:,} labels to look at, the likeliest first: {folder / 'label_errors.json'}")
-
-
-def findings(evaluation: Evaluation) -> list[str]:
-    """Return in plain sentences what an evaluation found about the threshold and about corrupted images."""
-    found, sentences, percent = evaluation.metrics, [], text.percent
-    if tta := found.get("tta"):
-        low, high = (text.percent_number(end) for end in tta["accuracy_interval"])
-        sentences.append(
-            f"With test-time augmentation it gets {percent(tta['accuracy'])} right (95 %: {low} to {high}), "
-            f"for {tta['views']} times the work."
-        )
-    if limit := found["threshold"]:
-        low, high = (text.percent_number(end) for end in limit["accuracy_interval"] or (0, 1))
-        sentences.append(
-            f"Below a probability of {limit['value']:.3f} it says unsure. It answers "
-            f"{percent(limit['coverage'])} of the images, {percent(limit['accuracy'])} of those right "
-            f"(95 %: {low} to {high})."
-        )
-        if far := found.get("far_off"):
-            sentences.append(
-                f"Images of something else are only partly caught: of {far['n']:,} {far['data']} images, none of "
-                f"which it can know, {percent(far['unsure'])} are called unsure."
-            )
-    with contextlib.suppress(FileNotFoundError):
-        robust = json.loads((evaluation.folder / "robustness.json").read_text("utf-8"))
-        name, severity, accuracy = robust["worst"]
-        sentences.append(
-            f"Under corruptions ({robust['title']}, {robust['n']:,} images) {percent(robust['mean'])} right on "
-            f"average, against {percent(robust['clean'])} of the same images as they are; worst is "
-            f"{name.replace('_', ' ')} at severity {severity} with {percent(accuracy)}."
-        )
-    return sentences
+        if name != "test":
+            raise SpecError("--folds trains on the run's own images, but --data names others: leave one out.")
+        check_folds(run, dataset, pixels, folds)
+    index = images.readable("test")
+    if not len(index):
+        raise DataError(f"{dataset.name} has no readable test images.")
+    columns = slices.read_columns(slices_file, [dataset.names[i] for i in index.tolist()]) if slices_file else {}
+    opened = open_engine(run, engine)
+    show.note("answering", f"{opened.name}  ({opened.reason})")
+    if own:
+        run.log_test_use(f"evaluate on {dataset.provenance}", scored=True)
+    folder = run.evaluation_folder(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    description = read_description(run.model_folder)
+    return Task(run, folder, images, index, labels[index], opened, description, batch_size, columns)
 
 
 def parts_to_score(
     run: Run, data: str | Path | None, dataset: Dataset, pixels: Pixels, show: Reporter
 ) -> tuple[str, np.ndarray, bool]:
-    """Return the evaluation's name, (n,) the parts, of which "test" is scored, and whether the data is the run's own.
+    """Return the name of the evaluation, (n,) the parts, of which "test" is scored, and whether the data is the run's.
 
-    The run's test images, where they are in the data, perhaps moved. Else it is other data, or the run's own with
-    test images that have changed since or were added: told by its place, or by all training images being there.
-    Of that, none is scored whose name the run learned from or was judged by.
+    The run's test images are scored if they are in the data, even if it was moved. Otherwise it is other data, or the
+    run's own data whose test images have changed or were added since: recognised by its path, or because it has all
+    training images. Images whose names the run was trained or judged on are left out.
     """
     split = run.dataset["split"]
     if data is None or split["test"]:
@@ -273,12 +259,12 @@ def parts_to_score(
         known = {*split["train"], *split["validation"]}
         learned = np.array([name in known for name in dataset.names]) & (parts == "test")
         parts = np.where(learned, "", parts)
-        show.note(f"left out         {int(learned.sum()):,} images that {run.name} was trained or judged on")
+        show.note("left out", f"{count(int(learned.sum()), 'image')} that {run.name} was trained or judged on")
     return f"{dataset.name}-{dataset.fingerprint[:8]}", parts, own
 
 
 def map_classes(dataset: Dataset, run: Run) -> np.ndarray:
-    """Return the labels of other data as indices into the run's classes, by class name."""
+    """Return the labels of the data as indices into the classes of the run, matched by class name."""
     unknown = sorted(set(dataset.classes) - set(run.classes))
     if unknown:
         raise DataError(
@@ -288,74 +274,203 @@ def map_classes(dataset: Dataset, run: Run) -> np.ndarray:
     return np.array([run.classes.index(name) for name in dataset.classes])[dataset.labels]
 
 
-def share(labels: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
-    """Return accuracy, correct, n and accuracy_interval."""
-    correct, n = int((scores.argmax(axis=1) == labels).sum()), len(labels)
-    return {
-        "accuracy": correct / n,
-        "correct": correct,
-        "n": n,
-        "accuracy_interval": list(intervals.wilson(correct, n)),
-    }
+# Compute -------------------------------------------------------------------------------------------------------------
 
 
-def trust(labels: np.ndarray, scores: np.ndarray, description: ModelDescription) -> dict[str, Any]:
-    """Return what metrics.json says of the model's temperature and threshold, on these predictions.
-
-    - temperature; before_temperature: ece, confidence and calibration as they would be without it
-    - coverage: `metrics.coverage_curve`
-    - threshold: `metrics.at_threshold`, None where the model has none
-    """
+def compute_metrics(task: Task, scores: np.ndarray, show: Reporter) -> Metrics:
+    """Return the content of metrics.json, without test-time augmentation, from the probabilities (n, classes)."""
+    description, labels = task.description, task.labels
     confidence, right = scores.max(axis=1), scores.argmax(axis=1) == labels
-    before = scores_module.with_temperature(scores, 1 / description.temperature).max(axis=1)
-    bins = scores_module.calibration(before, right)
-    return {
-        "temperature": description.temperature,
-        "before_temperature": {
-            "ece": scores_module.calibration_error(bins),
-            "confidence": float(before.mean()),
-            "calibration": bins,
-        },
-        "coverage": scores_module.coverage_curve(confidence, right),
-        "threshold": None
-        if description.threshold is None
-        else scores_module.at_threshold(confidence, right, description.threshold),
-    }
+    threshold = description.threshold
+    metrics = Metrics(
+        **score(labels, scores, task.run.classes),  # type: ignore[typeddict-item]  # mypy asks for optional keys
+        temperature=description.temperature,
+        before_temperature=without_temperature(scores, right, description.temperature),
+        coverage=coverage_curve(confidence, right),
+        threshold=None if threshold is None else at_threshold(confidence, right, threshold),
+        data=task.images.dataset.name,
+        provenance=task.images.dataset.provenance,
+        engine=task.engine.name,
+        weights_sha256=description.weights_sha256,
+        evaluated_at=now(),
+    )
+    if threshold is not None:
+        size = description.image_size
+        metrics["far_off"] = far_off(task.engine.probabilities, task.run.classes, size, threshold, show)
+    return metrics
 
 
-def far_off(answer: Answer, run: Run, image_size: int, threshold: float, show: Reporter) -> dict[str, Any] | None:
-    """Return which share of images of something else the model calls unsure: data, n, unsure.
+def without_temperature(scores: np.ndarray, right: np.ndarray, temperature: float) -> Calibration:
+    """Return the calibration that the answers would have without the temperature."""
+    before = with_temperature(scores, 1 / temperature).max(axis=1)
+    bins = calibration(before, right)
+    return {"ece": calibration_error(bins), "confidence": float(before.mean()), "calibration": bins}
 
-    It should be all of them. It is not: a network can be sure of an image that is unlike all that it has seen.
+
+def far_off(answer: Answer, classes: Sequence[str], image_size: int, threshold: float, show: Reporter) -> FarOff | None:
+    """Return which share of images of something else the model calls unsure; None if there are no such images.
+
+    It should call all of them unsure, but it does not: a network can be confident about an image that is unlike all
+    images that it has seen.
     """
     for name in FAR_OFF:
         other = load_dataset(name)
-        if set(other.classes).isdisjoint(run.classes):
-            confidence = answer(load_pixels(other, image_size, show.work).images).max(axis=1)
+        if set(other.classes).isdisjoint(classes):
+            images = load_pixels(other, image_size, show.work).images
+            confidence = answer(images).max(axis=1)
             return {"data": name, "n": len(other), "unsure": int((confidence < threshold).sum()) / len(other)}
     return None
 
 
-def forget(path: Path, description: ModelDescription) -> None:
-    """Remove a robustness.json that was measured with other weights than the model has by now."""
-    with contextlib.suppress(OSError, ValueError):
-        if json.loads(path.read_text("utf-8")).get("weights_sha256") == description.weights_sha256:
-            return
+def augmented_accuracy(task: Task, show: Reporter) -> AugmentedAccuracy:
+    """Return the accuracy with test-time augmentation."""
+    flips = mirrors(task.run)
+    scores = task.answer(with_views(task.engine.probabilities, flips), show)
+    return AugmentedAccuracy(**accuracy(task.labels, scores), views=count_views(flips))
+
+
+def accuracy(labels: np.ndarray, scores: np.ndarray) -> Accuracy:
+    """Return the accuracy of probabilities (n, classes), with its interval."""
+    correct, n = int((scores.argmax(axis=1) == labels).sum()), len(labels)
+    return {"accuracy": correct / n, "correct": correct, "n": n, "accuracy_interval": list(wilson(correct, n))}
+
+
+# Write ---------------------------------------------------------------------------------------------------------------
+
+
+def write_scores(task: Task, scores: np.ndarray, metrics: Metrics) -> None:
+    """Write predictions.csv and metrics.json."""
+    write_predictions(task.folder / "predictions.csv", task.names, task.labels, scores, task.run.classes)
+    write_json(task.folder / "metrics.json", metrics)
+
+
+def find_label_errors(task: Task, folds: int, show: Reporter) -> None:
+    """Write label_errors.json: suspects among the scored images, and among training images that folds have scored."""
+    run, (dataset, pixels, _) = task.run, task.images
+    if folds:
+        predict_out_of_fold(run, dataset, pixels, folds, task.batch_size, show)
+    scored = read_predictions(task.folder / "predictions.csv")
+    tables = [(scored, ["test"] * len(scored.names))]
+    kept = run.evaluation_folder("folds") / "predictions.csv"  # perhaps of an earlier evaluation
+    if task.folder.name == "test" and kept.exists():
+        scored = read_predictions(kept)
+        validation = set(run.dataset["split"]["validation"])
+        tables.append((scored, ["validation" if name in validation else "train" for name in scored.names]))
+    found = write_label_errors(task.folder, tables, dataset.names, pixels.images)
+    if found:
+        path = task.folder / "label_errors.json"
+        show.note("label errors", f"{count(found, 'label')} to check, the most suspicious first: {path}")
+
+
+def measure_robustness(task: Task, quick: bool, show: Reporter) -> Robustness:
+    """Measure the accuracy under corruptions, write robustness.json, and return its content."""
+    images = task.images.pixels.images
+    measured = corruptions.measure(task.engine.probabilities, images, task.index, task.labels, quick=quick, show=show)
+    if task.images.dataset.images is None and any(name.lower().endswith((".jpg", ".jpeg")) for name in task.names):
+        measured["notes"].append("The files are JPEG: jpeg_compression compresses them a second time.")
+    measured["weights_sha256"] = task.description.weights_sha256
+    write_json(task.folder / "robustness.json", measured)
+    return measured
+
+
+def kept_robustness(task: Task) -> Robustness | None:
+    """Return robustness.json of an earlier evaluation. If it was measured with other weights, remove it."""
+    path = task.folder / "robustness.json"
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        found = json.loads(path.read_text("utf-8"))
+        if found.get("weights_sha256") == task.description.weights_sha256:
+            return cast(Robustness, found)
     path.unlink(missing_ok=True)
+    return None
 
 
-def draw(scored: Scored, found: dict[str, Any]) -> None:
-    """Write the images of an evaluation: samples, confusion matrix, predictions, and the surest mistakes."""
-    folder, _, images, index, labels, scores, classes = scored
-    chosen = np.random.default_rng(0).permutation(len(index))[:SHOWN]
-    shown = images[index[chosen]]
-    plot_style.save(plots.sample_images(shown, [classes[i] for i in labels[chosen]]), folder / "samples.png")
-    plot_style.save(plots.confusion_matrix(np.array(found["confusion"]), classes), folder / "confusion.png")
-    for name, picked in (("predictions", chosen[:EXAMPLES]), ("mistakes", scored.mistakes(EXAMPLES))):
+def write_slices(task: Task, scores: np.ndarray) -> None:
+    """Write slices.json: the accuracy by class, brightness, size, file type and the user's columns."""
+    classes, (dataset, pixels, _) = task.run.classes, task.images
+    truth = [classes[label] for label in task.labels.tolist()]
+    columns = slices.describe(dataset, task.index, truth, pixels.images) | task.columns
+    write_json(task.folder / "slices.json", slices.measure(scores.argmax(axis=1) == task.labels, columns))
+
+
+def draw(task: Task, scores: np.ndarray, metrics: Metrics) -> None:
+    """Write the plots: samples, confusion matrix, predictions, the most confident mistakes; and the thumbnails."""
+    folder, classes, images, labels = task.folder, task.run.classes, task.images.pixels.images, task.labels
+    chosen = np.random.default_rng(0).permutation(len(task.index))[:SAMPLES]
+    samples = plots.sample_images(images[task.index[chosen]], [classes[i] for i in labels[chosen]])
+    plot_style.save(samples, folder / "samples.png")
+    plot_style.save(plots.confusion_matrix(np.array(metrics["confusion"]), classes), folder / "confusion.png")
+    wrong = mistakes(labels, scores)[:EXAMPLES]
+    title = f"The {count(len(wrong), 'most confident mistake')}"
+    for name, picked, heading in (("predictions", chosen[:EXAMPLES], None), ("mistakes", wrong, title)):
         if len(picked):
             truth = [classes[i] for i in labels[picked]]
-            title = f"The {len(picked)} mistakes it was surest of" if name == "mistakes" else None
-            figure = plots.predictions(images[index[picked]], truth, scores[picked], classes, title=title)
+            figure = plots.predictions(images[task.index[picked]], truth, scores[picked], classes, title=heading)
             plot_style.save(figure, folder / f"{name}.png")
         else:
             (folder / f"{name}.png").unlink(missing_ok=True)  # of an earlier evaluation
+    write_thumbnails(folder, images, task.index, labels, scores, task.names)
+
+
+def explain_worst(task: Task, scores: np.ndarray, engine: EngineName, show: Reporter) -> None:
+    """Write heat maps of the most confident mistakes."""
+    show.note("explaining", "the most confident mistakes")
+    worst = mistakes(task.labels, scores)[:WORST]
+    explain_mistakes(
+        task.folder,
+        task.images.pixels.images[task.index[worst]],
+        task.labels[worst],
+        scores[worst],
+        [task.names[i] for i in worst.tolist()],
+        task.engine.probabilities,
+        None if engine == "litert" else keras_model(task.run),
+    )
+
+
+def mistakes(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Return the indices of the wrong answers, the most confident first."""
+    wrong = np.flatnonzero(scores.argmax(axis=1) != labels)
+    return wrong[np.argsort(-scores[wrong].max(axis=1), kind="stable")]
+
+
+# Words ---------------------------------------------------------------------------------------------------------------
+
+
+def augmented_sentences(metrics: Metrics) -> list[str]:
+    """Return a sentence about test-time augmentation, if it was measured."""
+    tta = metrics.get("tta")
+    if not tta:
+        return []
+    return [
+        f"With test-time augmentation {percent(tta['accuracy'])} are right ({interval(tta['accuracy_interval'])}), "
+        f"for {tta['views']} times the work."
+    ]
+
+
+def threshold_sentences(metrics: Metrics) -> list[str]:
+    """Return sentences about the threshold, if the model has one."""
+    limit: ThresholdEffect | None = metrics["threshold"]
+    if not limit:
+        return []
+    sentences = [
+        f"Answers with a confidence below {limit['value']:.3f} are unsure. The model answers "
+        f"{percent(limit['coverage'])} of the images, {percent(limit['accuracy'])} of those right "
+        f"({interval(limit['accuracy_interval'] or [0.0, 1.0])})."
+    ]
+    if far := metrics.get("far_off"):
+        sentences.append(
+            f"Images of something else are only partly caught: of {far['n']:,} {far['data']} images, none of which the "
+            f"model can know, {percent(far['unsure'])} are called unsure."
+        )
+    return sentences
+
+
+def robustness_sentences(robust: Robustness | None) -> list[str]:
+    """Return a sentence about corrupted images, if robustness was measured."""
+    if robust is None:
+        return []
+    name, severity, worst = robust["worst"]
+    return [
+        f"Under corruptions ({robust['title']}, {count(robust['n'], 'image')}) {percent(robust['mean'])} are right on "
+        f"average, compared with {percent(robust['clean'])} of the same images without corruption; the worst is "
+        f"{name.replace('_', ' ')} at severity {severity} with {percent(worst)}."
+    ]

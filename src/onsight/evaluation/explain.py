@@ -1,28 +1,34 @@
-"""Heat maps of a run's mistakes, beside its evaluation, and of images that the user names."""
+"""Heat maps of the mistakes of a run, written beside its evaluation, and of images that the user names."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from onsight.core.errors import ModelFileError, SpecError
+from onsight.core.errors import ImageError, ModelFileError, SpecError
 from onsight.core.files import check_target, write_atomic, write_json
 from onsight.evaluation.thumbnails import jpeg
+from onsight.imaging import decode
+from onsight.inference.engines import Answer, EngineName, open_engine
 from onsight.inference.heat_maps import enlarge, heat_maps, overlay
+from onsight.inference.predict import expand
+from onsight.models.registry import MODELS
+from onsight.runs.run import Run, open_run
 
 if TYPE_CHECKING:
     import keras
     from matplotlib.figure import Figure
 
-    from onsight.inference.engines import Answer, EngineName
-    from onsight.runs.run import Run
-TILE = 112  # pixels a side of the images that are written beside an evaluation
-WORST = 24  # mistakes explained beside an evaluation
-MOST = 32  # images explained by one command
+    from onsight.imaging.decode import ImageSource
+
+TILE = 112  # pixels per side of the images beside an evaluation
+WORST = 24  # mistakes that are explained beside an evaluation
+MOST = 32  # images that `explain` draws at most
+SHOWN = 224  # pixels per side of the images that `explain` draws, at least
 
 
 def explain_mistakes(
@@ -34,20 +40,20 @@ def explain_mistakes(
     answer: Answer,
     model: keras.Model | None = None,
 ) -> None:
-    """Write `heatmaps/` into an evaluation's folder: its surest mistakes, each with the heat of answer and of truth.
+    """Write `heatmaps/` into the folder of an evaluation: its mistakes, with heat maps of the answer and of the label.
 
     `index.json` has {"method", "mistakes": [{"file", "path", "label", "predicted", "probability",
-    "probability_of_label"}]}, labels as indices; each JPEG holds three squares side by side: the image, what spoke
-    for the answer, what spoke for the true class.
+    "probability_of_label"}]}, with labels as indices. Each JPEG holds three squares side by side: the image, the heat
+    map of the answer, and the heat map of the label.
 
     Args:
         folder: of the evaluation.
-        images: (n, H, W, 3) uint8, the wrongly answered, surest first.
-        labels: (n,) true classes.
+        images: (n, H, W, 3) uint8, wrongly answered, the most confident mistake first.
+        labels: (n,) integers.
         scores: (n, classes) probabilities.
         names: n paths.
-        answer: the predictor, for occlusion.
-        model: the Keras model, where there is one.
+        answer: returns probabilities, for occlusion.
+        model: the Keras model, for Grad-CAM, if there is one.
     """
     into = folder / "heatmaps"
     into.mkdir(exist_ok=True)
@@ -75,98 +81,93 @@ def explain_mistakes(
     write_json(into / "index.json", {"method": method, "mistakes": mistakes})
 
 
-def explain(run: Any, sources: Sequence[Any], path: Path, top: int = 3, engine: EngineName = "auto") -> str:
-    """Draw images with their heat maps and likeliest classes into `path` (.png or .svg); return the method's name.
+def explain(
+    run: str | Path | Run,
+    images: Sequence[ImageSource],
+    *,
+    path: Path | None = None,
+    top: int = 3,
+    engine: EngineName = "auto",
+) -> tuple[Figure, str]:
+    """Return a figure of images with their heat maps and likeliest classes, and the name of the method.
 
     Args:
         run: the run, its folder, or `latest`.
-        sources: what `predict` takes.
-        path: the file to write.
-        top: classes an answer.
-        engine: what answers; the heat maps are Keras' where it can be had, except for "litert".
+        images: as `predict` takes them; at most 32.
+        path: a .png or .svg file to write the figure to; None writes none.
+        top: classes per answer.
+        engine: what answers. Keras draws the heat maps (Grad-CAM) if it is installed, except with "litert" (occlusion).
 
     Raises:
-        SpecError: `path` ends in something else, or there are more than 32 images.
+        SpecError: the path has another suffix, or there are more than 32 images.
         ImageError: an image cannot be read.
     """
-    from onsight.reporting import plot_style
+    from onsight.reporting import plot_style, plots
 
-    check_drawing(sources, path)
-    figure, method = draw(run, sources, top, engine)
-    plot_style.save(figure, path)
-    return method
-
-
-def check_drawing(sources: Sequence[Any], path: Path) -> None:
-    """Raise SpecError, before anything is computed, where `explain` would for the file or so many images."""
-    if path.suffix.lower() not in (".png", ".svg"):
-        raise SpecError(f"--explain writes .png or .svg, not '{path.name}'.")
-    check_target(path)
-    few(sources)
-
-
-def few(sources: Sequence[Any]) -> list[tuple[str, Any]]:
-    """Return the images of what `predict` takes with their names; raise SpecError for more than 32."""
-    from onsight.inference.predict import expand
-
-    chosen = list(itertools.islice(expand(sources), MOST + 1))
-    if len(chosen) > MOST:
-        raise SpecError(f"--explain draws at most {MOST} images, and more were given.")
-    return chosen
-
-
-def draw(run: Any, sources: Sequence[Any], top: int = 3, engine: EngineName = "auto") -> tuple[Figure, str]:
-    """Return a figure of images with their heat maps and likeliest classes, and the method's name.
-
-    Args:
-        run: the run, its folder, or `latest`.
-        sources: what `predict` takes.
-        top: classes an answer.
-        engine: what answers; the heat maps are Keras' where it can be had, except for "litert".
-
-    Raises:
-        SpecError: there are more than 32 images.
-        ImageError: an image cannot be read.
-    """
-    from onsight.core.errors import ImageError
-    from onsight.imaging import decode
-    from onsight.inference.engines import open_engine
-    from onsight.reporting import plots
-    from onsight.runs.run import open_run
-
-    chosen = few(sources)
+    if path is not None:
+        check_drawing(images, path)
     opened = open_run(run)
     answering, model = open_engine(opened, engine), None if engine == "litert" else keras_model(opened)
-    size = answering.size
-    images = np.empty((len(chosen), size, size, 3), np.uint8)
-    for number, (name, source) in enumerate(chosen):
-        try:
-            images[number] = decode.load(source, size)
-        except ImageError as error:
-            raise ImageError(f"{name}: {error}") from None
-    scores = answering.probabilities(images)
-    maps, method = heat_maps(images, scores.argmax(axis=1), answering.probabilities, model)
-    side = max(224, size)
+    names, decoded = read(images, answering.size)
+    scores = answering.probabilities(decoded)
+    maps, method = heat_maps(decoded, scores.argmax(axis=1), answering.probabilities, model)
+    side = max(SHOWN, answering.size)
     figure = plots.explanations(
-        [enlarge(image, side) for image in images],
-        [overlay(image, heat, side) for image, heat in zip(images, maps, strict=True)],
-        [Path(name).name for name, _ in chosen],
+        [enlarge(image, side) for image in decoded],
+        [overlay(image, heat, side) for image, heat in zip(decoded, maps, strict=True)],
+        names,
         scores,
         opened.classes,
-        heading=(f"Where it looked ({method})", "the brighter, the more that part speaks for the first answer"),
+        heading=(f"Heat maps ({method})", "the brighter a part, the more it supports the likeliest class"),
         top=top,
     )
+    if path is not None:
+        plot_style.save(figure, path)
     return figure, method
 
 
-def keras_model(run: Run) -> keras.Model | None:
-    """Return a run's Keras classifier for Grad-CAM, or None, for occlusion to explain.
+def check_drawing(images: Sequence[ImageSource], path: Path) -> None:
+    """Raise SpecError, before anything is computed, if `explain` cannot draw these images into `path`."""
+    if path.suffix.lower() not in (".png", ".svg"):
+        raise SpecError(f"Heat maps are written to a .png or .svg file, not to '{path.name}'.")
+    check_target(path)
+    few(images)
 
-    None where no Keras is installed, the network is a user's own that has not been registered here, or this version
-    builds another than the run's.
+
+def few(images: Sequence[ImageSource]) -> list[tuple[str, ImageSource]]:
+    """Return the images with their names.
+
+    Raises:
+        SpecError: there are more than 32.
     """
-    from onsight.models.registry import MODELS
+    chosen = list(itertools.islice(expand(images), MOST + 1))
+    if len(chosen) > MOST:
+        raise SpecError(f"Heat maps are drawn of {MOST} images at most, but more were given.")
+    return chosen
 
+
+def read(images: Sequence[ImageSource], size: int) -> tuple[list[str], np.ndarray]:
+    """Return the file names of the images, and the images (n, size, size, 3) uint8.
+
+    Raises:
+        ImageError: an image cannot be read.
+    """
+    chosen = few(images)
+    decoded = np.empty((len(chosen), size, size, 3), np.uint8)
+    for number, (name, source) in enumerate(chosen):
+        try:
+            decoded[number] = decode.load(source, size)
+        except ImageError as error:
+            raise ImageError(f"{name}: {error}") from None
+    return [Path(name).name for name, _ in chosen], decoded
+
+
+def keras_model(run: Run) -> keras.Model | None:
+    """Return the Keras classifier of a run, for Grad-CAM; or None, so that occlusion explains it.
+
+    None if Keras is not installed, if the network is a custom one that has not been registered in this process, or if
+    this version builds another network than the run's.
+    """
     try:
         return run.load_model() if run.spec.get("model") in MODELS else None
     except (SpecError, ModelFileError):

@@ -11,11 +11,12 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from onsight.core.files import write_atomic, write_json
+from onsight.core.records import LabelErrors, Suspect
 from onsight.imaging import decode
 from onsight.metrics.predictions_csv import Predictions
 
@@ -63,7 +64,7 @@ def count_as(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     return np.where(reached.max(axis=1) >= 0, reached.argmax(axis=1), -1)
 
 
-def write(
+def write_label_errors(
     folder: Path, tables: Sequence[tuple[Predictions, Sequence[str]]], names: Sequence[str], images: np.ndarray
 ) -> int:
     """Write label_errors.json into an evaluation's `folder`, with small images; return how many suspects there are.
@@ -78,7 +79,7 @@ def write(
         names: of all images of the data set.
         images: (len(names), H, W, 3) uint8.
     """
-    suspects: list[dict[str, Any]] = []
+    suspects: list[Suspect] = []
     index = {name: i for i, name in enumerate(names)}
     for table, parts in tables:
         found = find_suspects(table.labels, table.probabilities)
@@ -104,5 +105,6 @@ def write(
         each["thumbnail"] = f"label_errors/{number:02}.webp"
         write_atomic(folder / each["thumbnail"], decode.thumbnail(images[index[each["path"]]]))
     checked = sum(len(table.names) for table, _ in tables)
-    write_json(folder / "label_errors.json", {"method": METHOD, "checked": checked, "suspects": suspects})
+    record: LabelErrors = {"method": METHOD, "checked": checked, "suspects": suspects}
+    write_json(folder / "label_errors.json", record)
     return len(suspects)

@@ -7,11 +7,12 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from onsight.core.progress import Reporter
+from onsight.core.records import Robustness
 from onsight.imaging.corrupt import SCORED, SEVERITIES, corrupt
 from onsight.inference.engines import Answer
 
@@ -38,7 +39,7 @@ def measure(
     seed: int = 0,
     show: Reporter | None = None,
     names: Sequence[str] = SCORED,
-) -> dict[str, Any]:
+) -> Robustness:
     """Return what robustness.json holds: the accuracy of `answer` under each of `names`, at five severities.
 
     Images are corrupted on other threads while the network answers; the result depends on `seed` and the images
@@ -86,7 +87,7 @@ def measure(
         "seed": seed,
         "clean": clean / n,
         "mean": sum(correct.values()) / (n * len(correct)),
-        "worst": [*worst, accuracies[worst]],
+        "worst": (*worst, accuracies[worst]),
         "corruptions": {name: [accuracies[name, severity] for severity in SEVERITIES] for name in names},
         "notes": notes(side),
     }

@@ -13,11 +13,11 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 
 from onsight.core.errors import DataError, ImageError
+from onsight.core.records import Slice, Slices
 from onsight.data.dataset import Dataset
 
 FIFTHS = ("darkest fifth", "second darkest fifth", "middle fifth", "second brightest fifth", "brightest fifth")
@@ -29,7 +29,7 @@ KINDS = {"jpg": "JPEG", "jpeg": "JPEG", "jfif": "JPEG", "tif": "TIFF", "webp": "
 Columns = dict[str, list[str]]  # what a slice is by -> n values, "" where nobody knows
 
 
-def measure(right: np.ndarray, columns: Columns) -> dict[str, Any]:
+def measure(right: np.ndarray, columns: Columns) -> Slices:
     """Return what slices.json holds: {"slices": [...]}, the one with the lowest upper bound first.
 
     Each slice has by, value, n, correct, accuracy, low and high (95 % Wilson), and worse: whether it lies below the
@@ -63,7 +63,7 @@ def measure(right: np.ndarray, columns: Columns) -> dict[str, Any]:
     at_best = np.where(correct < n, betaincinv(correct + 1, np.maximum(n - correct, 1), 1 - tail), 1.0)
     rest = np.where(right_others > 0, betaincinv(np.maximum(right_others, 1), others - right_others + 1, tail), 0.0)
     worse = at_best < rest
-    rows = [
+    rows: list[Slice] = [
         {
             "by": by, "value": value, "n": count, "correct": hits, "accuracy": hits / count,
             "low": float(low[i]), "high": float(high[i]), "worse": bool(worse[i]),

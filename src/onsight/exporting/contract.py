@@ -8,13 +8,14 @@ from typing import Any
 
 from onsight.core.errors import ExportError
 from onsight.core.files import sha256
+from onsight.core.records import ExportRow
 from onsight.exporting.formats import FORMATS, READERS, file_name
 from onsight.inference.parity import TOLERANCE
 from onsight.models.model_file import ModelDescription
 from onsight.runs.run import Run
 
 
-def make_contract(description: ModelDescription, folder: Path, table: list[dict[str, Any]]) -> dict[str, Any]:
+def make_contract(description: ModelDescription, folder: Path, table: list[ExportRow]) -> dict[str, Any]:
     """Return contract.json: what goes in and comes out of every file, and the checksum of each."""
     size = description.image_size
     return {
@@ -70,7 +71,7 @@ def read_contract(folder: Path) -> dict[str, Any] | None:
     return checked
 
 
-def readme(run: Run, description: ModelDescription, table: list[dict[str, Any]]) -> str:
+def readme(run: Run, description: ModelDescription, table: list[ExportRow]) -> str:
     """Return README.md: what goes in and comes out, and for every file the code that a test runs."""
     size, count = description.image_size, len(description.classes)
     parts = [

@@ -23,20 +23,24 @@ import numpy as np
 from onsight.core.errors import ExportError, ParityError, RunError, SpecError
 from onsight.core.files import now, sync_folder, temporary_sibling, write_atomic, write_json
 from onsight.core.progress import Reporter
+from onsight.core.records import ExportRow
+from onsight.core.text import count
 from onsight.display.reporters import make_reporter
 from onsight.exporting.contract import checksums, make_contract, read_contract, readme, size_of
 from onsight.exporting.formats import FORMATS, READERS, check_formats, file_name, write
 from onsight.exporting.judge import MAX_DROP, Precision, Questions, judge
 from onsight.inference.engines import open_engine
 from onsight.inference.parity import TOLERANCE, compare, edge_images, spread, why_no_probabilities
+from onsight.inference.predict import probabilities
 from onsight.models.model_file import read_description
+from onsight.reporting.export_table import Exports
 from onsight.reporting.report import report
+from onsight.runs.images import open_images
 from onsight.runs.run import Run, open_run, read_object
 
-BATCHES = (1, 7, 32)  # that every file is asked in; those of readers/run.py
+BATCHES = (1, 7, 32)  # the batch sizes in which every file is asked
 GATE = 256  # real and edge images that come first
 CALIBRATION = 512  # training images that int8 learns its ranges from
-SPEEDS = ("latency_ms", "latency_p95_ms", "images_per_second")  # measured on one thread and on all
 PATIENCE = 1800  # seconds that a reader may take
 
 
@@ -47,7 +51,7 @@ def export(
     precision: Precision = "float32",
     max_drop: float = MAX_DROP,
     reporter: Reporter | None = None,
-) -> list[dict[str, Any]]:
+) -> Exports:
     """Write `formats` into the run's `export/`, with labels, contract, test vectors and README; return their table.
 
     Args:
@@ -85,49 +89,39 @@ def export(
         finally:
             shutil.rmtree(staged, ignore_errors=True)
         report(run)
-    return table
+    return Exports(table)
 
 
 def ask_keras(run: Run, show: Reporter) -> Questions:
     """Gather the images and let Keras answer for them, in float32."""
-    from onsight.data.load import load_dataset
-    from onsight.data.pixel_cache import load_pixels
-    from onsight.data.split import recorded_parts
-    from onsight.inference.predict import probabilities
-    from onsight.spec import TrainSpec
-
-    spec = TrainSpec.recorded(run.spec)
-    dataset = load_dataset(spec.data, spec.data_dir, show.work)
-    pixels = load_pixels(dataset, spec.image_size, show.work)
-    parts = recorded_parts(run.dataset, dataset, pixels.hashes, ["train", "validation", "test"])
-    train, validation, test = (
-        np.setdiff1d(np.flatnonzero(parts == part), list(pixels.broken)) for part in ("train", "validation", "test")
-    )
-    edges = edge_images(spec.image_size)
+    images = open_images(run, ("train", "validation", "test"), show.work)
+    pixels = images.pixels
+    train, validation, test = (images.readable(part) for part in ("train", "validation", "test"))
+    edges = edge_images(pixels.images.shape[1])
     source = validation if len(validation) else train
     real = source[spread(len(source), GATE - len(edges))]
-    images = np.concatenate([pixels.images[real], edges, pixels.images[validation], pixels.images[test]])
+    asked = np.concatenate([pixels.images[real], edges, pixels.images[validation], pixels.images[test]])
     keras = open_engine(run, "keras")
-    show.note(f"comparing        with {keras.name} in float32 on {len(images):,} images")
+    show.note("comparing", f"with {keras.name} in float32 on {count(len(asked), 'image')}")
     if len(test):
         run.log_test_use("export: answers of files compared with Keras', no label read", scored=False)
-    expected = probabilities(keras.probabilities, images, np.arange(len(images)), 256)
+    expected = probabilities(keras.probabilities, asked, np.arange(len(asked)), 256)
     start = len(real) + len(edges)
     calibration = pixels.images[train[spread(len(train), CALIBRATION)]]
     within = slice(start, start + len(validation))
-    return Questions(images, expected, within, dataset.labels[validation], calibration)
+    return Questions(asked, expected, within, images.dataset.labels[validation], calibration)
 
 
 def make(
     run: Run, name: str, precision: Precision, folder: Path, questions: Questions, max_drop: float, show: Reporter
-) -> dict[str, Any]:
+) -> ExportRow:
     """Write one format into `folder`, let its own runtime answer, judge it, and return its row of the table.
 
     Raises:
         ParityError: it does not answer as Keras does.
     """
     path = folder / file_name(name, precision)
-    show.note(f"writing          {path.name}  ({FORMATS[name].description})")
+    show.note("writing", f"{path.name}  ({FORMATS[name].description})")
     write(name, run.model_folder, path, precision, questions.calibration)
     with tempfile.TemporaryDirectory() as scratch:
         images = Path(scratch) / "pictures.npy"
@@ -142,9 +136,13 @@ def make(
         "precision": precision,
         "bytes": size_of(path),
         **row,
-        **{figure: alone[figure] for figure in SPEEDS},
+        "latency_ms": alone["latency_ms"],
+        "latency_p95_ms": alone["latency_p95_ms"],
+        "images_per_second": alone["images_per_second"],
         "threads": os.cpu_count() or 1,
-        **{f"{figure}_all": together[figure] for figure in SPEEDS},
+        "latency_ms_all": together["latency_ms"],
+        "latency_p95_ms_all": together["latency_p95_ms"],
+        "images_per_second_all": together["images_per_second"],
         "peak_mb": alone["peak_mb"],
         "first_answer_seconds": alone["first_answer_seconds"],
         "made": now(),
@@ -158,7 +156,8 @@ def read(name: str, path: Path, images: Path, answers: Path | None, threads: int
         ExportError: the file cannot be opened or does not answer; the message ends with what the runtime says.
     """
     reader = READERS / f"read_{name}.py"
-    words = [reader, path / FORMATS[name].opened, images, answers or "-", threads]
+    sizes = ",".join(map(str, BATCHES))
+    words = [reader, path / FORMATS[name].opened, images, answers or "-", threads, sizes]
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
     started = time.time()
     try:
@@ -176,10 +175,11 @@ def read(name: str, path: Path, images: Path, answers: Path | None, threads: int
     return found | {"first_answer_seconds": found.pop("first_answer_at") - started}
 
 
-def complete(run: Run, folder: Path, rows: list[dict[str, Any]], questions: Questions) -> list[dict[str, Any]]:
+def complete(run: Run, folder: Path, rows: list[ExportRow], questions: Questions) -> list[ExportRow]:
     """Bring into `folder` the files of earlier exports that still hold, and write what goes with the files."""
     description = read_description(run.model_folder)
-    contract, table = read_contract(run.folder / "export"), []
+    contract = read_contract(run.folder / "export")
+    table: list[ExportRow] = []
     new = {row["file"] for row in rows}
     if contract and contract["weights_sha256"] == description.weights_sha256:
         for row in (read_object(run.folder / "export" / "table.json") or {"files": []})["files"]:
@@ -228,7 +228,7 @@ def check_export(run: str | Path | Run, reporter: Reporter | None = None) -> lis
             if missing := [package for package in format_.reads if not find_spec(package)]:
                 wanted = " ".join(f"'{format_.reads[package]}'" for package in missing)
                 raise ExportError(f"To check {name} needs {', '.join(missing)}. Install: pip install {wanted}")
-            show.note(f"checking         {name}")
+            show.note("checking", f"{name}")
             found.append((name, check_file(path, entry, folder / "vectors")))
     return found
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from onsight.core.errors import ParityError
+from onsight.core.records import Judgement
+from onsight.core.text import count
 from onsight.inference.parity import TOLERANCE, compare, why_no_probabilities
+from onsight.metrics.intervals import paired
 
 AGREEMENT = 0.999  # of the likeliest class, for float16
 MAX_DROP = 0.5  # points of validation accuracy, for int8
@@ -33,84 +36,113 @@ def judge(
     questions: Questions,
     max_drop: float,
     classes: Sequence[str],
-) -> dict[str, Any]:
-    """Return what the table says of a file's answers.
+) -> Judgement:
+    """Return how the answers of an exported file compare with Keras'.
 
     Args:
-        name: the file's, for messages.
-        precision: sets the bar.
-        answers: {size of the batches: probabilities of the first so many images}; those of the largest are of all.
+        name: of the file, for messages.
+        precision: decides how much the answers may differ.
+        answers: {batch size: probabilities of the first images}; those of the largest batch size are of all images.
         questions: the images and Keras' answers.
         max_drop: points of validation accuracy that int8 may cost.
         classes: names, for messages.
 
     Raises:
-        ParityError: they are further from Keras' than the precision allows.
+        ParityError: the answers differ from Keras' by more than the precision allows.
     """
-    expected, within, labels = questions.expected, questions.validation, questions.labels
+    expected, within = questions.expected, questions.validation
     found = answers[max(answers)]
+    require_probabilities(name, answers, expected)
     whole = compare(found, expected)
-    if not np.isfinite(whole.largest) or found.dtype != np.float32:
-        raise ParityError(
-            f"{name} is not written: it gives {found.dtype} of shape {found.shape}, not all of them numbers; expected "
-            f"float32 of shape {expected.shape}."
-        )
-    for rows in answers.values():
-        if why := why_no_probabilities(rows):
-            raise ParityError(f"{name} is not written: its answers are no probabilities, {why}.")
-    # The images beyond the validation set count by their likeliest class alone.
-    differences = {size: compare(rows[: within.stop], expected[: min(len(rows), within.stop)]).largest
-                   for size, rows in answers.items()}  # fmt: skip
-    apart = max(compare(rows, found[: len(rows)]).largest for rows in answers.values())
-    right, before = (rows[within].argmax(axis=1) == labels for rows in (found, expected))
-    row: dict[str, Any] = {
+    # Test images count by their likeliest class only.
+    differences = {
+        size: compare(rows[: within.stop], expected[: min(len(rows), within.stop)]).largest
+        for size, rows in answers.items()
+    }
+    right, before = (rows[within].argmax(axis=1) == questions.labels for rows in (found, expected))
+    judgement: Judgement = {
         "max_difference": max(differences.values()),
         "agreement": whole.agreement,
         "compared": len(expected),
-        "validation_n": len(labels),
-        "validation_accuracy": float(right.mean()) if len(labels) else None,
-        "source_accuracy": float(before.mean()) if len(labels) else None,
+        "validation_n": len(right),
+        "validation_accuracy": float(right.mean()) if len(right) else None,
+        "source_accuracy": float(before.mean()) if len(right) else None,
     }
     if precision == "float32":
-        if not row["max_difference"] <= TOLERANCE:
-            batches = ", ".join(f"{value:.2g} in batches of {size}" for size, value in differences.items())
-            raise ParityError(
-                f"{name} is not written: its probabilities differ from Keras' by {batches}; at most {TOLERANCE:g} is "
-                "allowed for float32."
-            )
-        if whole.agreement < 1:
-            count = round((1 - whole.agreement) * len(expected))
-            raise ParityError(
-                f"{name} is not written: for {count:,} of {len(expected):,} images it names another class."
-            )
-        return row
+        require_equal(name, differences, whole.agreement, len(expected))
+        return judgement
+    apart = max(compare(rows, found[: len(rows)]).largest for rows in answers.values())
     if not apart <= TOLERANCE:
-        raise ParityError(f"{name} is not written: its probabilities differ by {apart:.2g} between sizes of batches.")
+        raise ParityError(f"{name} is not written: its probabilities differ by {apart:.2g} between batch sizes.")
     if precision == "float16" and whole.agreement < AGREEMENT:
         raise ParityError(
             f"{name} is not written: it names the class that Keras names for {whole.agreement:.2%} of "
-            f"{len(expected):,} images; at least {AGREEMENT:.1%} is wanted of float16."
+            f"{count(len(expected), 'image')}; float16 must reach {AGREEMENT:.1%}."
         )
     if precision == "int8":
-        from onsight.metrics.intervals import paired
+        add_drop(name, judgement, right, before, questions.labels, max_drop, classes)
+    return judgement
 
-        if not len(labels):
-            raise ParityError(f"{name} is not written: int8 is judged on validation images, and the run has none.")
-        drop = paired(int((right & ~before).sum()), int((before & ~right).sum()), len(labels))
-        hurt = sorted(
-            ((float(before[labels == i].mean() - right[labels == i].mean()), i) for i in np.unique(labels).tolist()),
-            reverse=True,
+
+def require_probabilities(name: str, answers: dict[int, np.ndarray], expected: np.ndarray) -> None:
+    """Raise ParityError unless the answers are finite float32 probabilities of the expected shape."""
+    found = answers[max(answers)]
+    if not np.isfinite(compare(found, expected).largest) or found.dtype != np.float32:
+        raise ParityError(
+            f"{name} is not written: it answers {found.dtype} of shape {found.shape}, or numbers that are not finite; "
+            f"expected float32 of shape {expected.shape}."
         )
-        row |= {
-            "drop": drop.value,
-            "drop_interval": [drop.low, drop.high],
-            "hurt_most": [{"class": classes[i], "drop": value} for value, i in hurt[:3] if value > 0],
-        }
-        if drop.value * 100 > max_drop:
-            worst = ", ".join(f"{each['class']} {each['drop'] * 100:.1f}" for each in row["hurt_most"])
-            raise ParityError(
-                f"{name} is not written: on {len(labels):,} validation images it is {drop.value * 100:.2f} points "
-                f"less accurate than Keras (95 %: {drop.low * 100:.2f} to {drop.high * 100:.2f}), more than "
-                f"{max_drop:g}. Hurt most, in points: {worst}. --max-drop moves the bar."
-            )
-    return row
+    for rows in answers.values():
+        if why := why_no_probabilities(rows):
+            raise ParityError(f"{name} is not written: its answers are not probabilities: {why}.")
+
+
+def require_equal(name: str, differences: dict[int, float], agreement: float, n: int) -> None:
+    """Raise ParityError unless float32 answers equal Keras' up to rounding, for every batch size."""
+    if not max(differences.values()) <= TOLERANCE:
+        batches = ", ".join(f"{value:.2g} in batches of {size}" for size, value in differences.items())
+        raise ParityError(
+            f"{name} is not written: its probabilities differ from Keras' by {batches}; float32 may differ by "
+            f"{TOLERANCE:g}."
+        )
+    if agreement < 1:
+        other = round((1 - agreement) * n)
+        raise ParityError(f"{name} is not written: for {other:,} of {count(n, 'image')} it names another class.")
+
+
+def add_drop(
+    name: str,
+    judgement: Judgement,
+    right: np.ndarray,
+    before: np.ndarray,
+    labels: np.ndarray,
+    max_drop: float,
+    classes: Sequence[str],
+) -> None:
+    """Add to `judgement` what int8 costs on the validation images; raise ParityError if it costs too much.
+
+    Args:
+        name: of the file, for messages.
+        judgement: gets drop, drop_interval and hurt_most.
+        right: (n,) bool, whether the file is right.
+        before: (n,) bool, whether Keras is right.
+        labels: (n,) integers.
+        max_drop: points of accuracy that int8 may cost.
+        classes: names.
+    """
+    if not len(labels):
+        raise ParityError(f"{name} is not written: int8 is judged on validation images, and the run has none.")
+    drop = paired(int((right & ~before).sum()), int((before & ~right).sum()), len(labels))
+    hurt = sorted(
+        ((float(before[labels == i].mean() - right[labels == i].mean()), i) for i in np.unique(labels).tolist()),
+        reverse=True,
+    )
+    judgement["drop"], judgement["drop_interval"] = drop.value, [drop.low, drop.high]
+    judgement["hurt_most"] = [{"class": classes[i], "drop": value} for value, i in hurt[:3] if value > 0]
+    if drop.value * 100 > max_drop:
+        worst = ", ".join(f"{each['class']} {each['drop'] * 100:.1f}" for each in judgement["hurt_most"])
+        raise ParityError(
+            f"{name} is not written: on {count(len(labels), 'validation image')} it is {drop.value * 100:.2f} points "
+            f"less accurate than Keras (95 %: {drop.low * 100:.2f} to {drop.high * 100:.2f}), and {max_drop:g} are "
+            f"allowed. These classes lose most, in points: {worst}. --max-drop changes the limit."
+        )

@@ -7,14 +7,17 @@ from typing import Any
 
 from onsight.core.text import plain
 from onsight.runs.run import Run
-from onsight.spec import SHARED
+from onsight.spec import Role, fields_with
 
 
 def train_command(run: Run, **changes: Any) -> str:
     """Return the command that repeats a run, with other settings where `changes` names some."""
     asked = run.record.get("asked", {})
     if teacher := run.record.get("teacher"):
-        verb, words = "distill", {key: value for key, value in asked.items() if key not in {*SHARED, "teacher"}}
+        verb, words = (
+            "distill",
+            {key: value for key, value in asked.items() if key not in {*fields_with(Role.TEACHERS), "teacher"}},
+        )
         removed = 1 - (1 - (run.spec.get("channels") or 0.0)) / (1 - teacher.get("channels", 0.0))
         share = {"channels": round(removed, 6)} if removed > 1e-9 else {"sparsity": run.spec.get("sparsity")}
         if any(share.values()):

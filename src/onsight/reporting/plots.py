@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onsight.core.text import percent, percent_number
+from onsight.core.text import count, percent, percent_number, rough_duration
 from onsight.metrics.intervals import wilson
 from onsight.reporting.plot_style import (
     BLUE,
@@ -53,7 +53,7 @@ def sample_images(images: np.ndarray, labels: Sequence[str], columns: int = 8, t
     columns = max(1, min(columns, len(images)))
     classes = len(set(labels))
     cell, line = WIDTH / columns, 0.24
-    lines = [title or f"{_plural(len(images), 'image')} of {_plural(classes, 'class', 'classes')}, as labelled"]
+    lines = [title or f"{count(len(images), 'image')} of {count(classes, 'class', 'classes')}, as labelled"]
     top = _heading_height(lines)
     figure, axes = _sheet(top + math.ceil(len(images) / columns) * (cell + line))
     _heading(figure, lines)
@@ -147,7 +147,7 @@ def curves(history: Sequence[Mapping[str, Any]]) -> Figure:
         upper.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)  # the panels share it
     upper.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
     seconds = column("seconds")
-    pace = f" (about {_duration(float(np.nanmedian(seconds)))} each)" if np.isfinite(seconds).any() else ""
+    pace = f" (about {rough_duration(float(np.nanmedian(seconds)))} each)" if np.isfinite(seconds).any() else ""
     note = ", dotted: learning rate lowered" if drops.any() else ""
     (upper, lower, *rest)[-1].set_xlabel(f"Epoch{pace}{note}")
     _below_heading(figure, _curves_finding(epochs, column("accuracy"), column("val_accuracy")))
@@ -241,7 +241,7 @@ def predictions(
     height = 0.3 + side + 0.06 + rows * line + 0.16
     guesses = [classes[int(row.argmax())] for row in probabilities]
     right = sum(map(str.__eq__, guesses, names)) if names is not None else 0
-    lines = [title or (f"{right:,} of {_plural(len(images), 'image')} right" if names is not None else "Predictions")]
+    lines = [title or (f"{right:,} of {count(len(images), 'image')} right" if names is not None else "Predictions")]
     if names is not None and right < len(images):
         lines.append("outlined in black: the label")
     top = _heading_height(lines)
@@ -333,7 +333,7 @@ def _curves_finding(epochs: np.ndarray, training: np.ndarray, held_out: np.ndarr
         done = training[np.isfinite(training)]
         figure = percent(float(done[-1])) if len(done) else "of unknown accuracy"
         return (
-            f"Training images: {figure} right after {_plural(last, 'epoch')}",
+            f"Training images: {figure} right after {count(last, 'epoch')}",
             "no validation images were held out",
         )
     at = int(np.nanargmax(held_out))
@@ -352,7 +352,7 @@ def _confusion_finding(counts: np.ndarray, classes: Sequence[str]) -> tuple[str,
         return "No images", ""
     low, high = wilson(correct, n)
     interval = f"95 %: {percent_number(low)} to {percent_number(high)}"
-    first = f"{percent(correct / n)} of {_plural(n, 'image')} right ({interval})"
+    first = f"{percent(correct / n)} of {count(n, 'image')} right ({interval})"
     wrong = counts - np.diag(np.diag(counts))
     if not wrong.any():
         return first, "no mistakes"
@@ -377,13 +377,3 @@ def _whole_percent(share: float) -> str:
     if 0 < share < 0.005:
         return "<1 %"
     return ">99 %" if 0.995 <= share < 1 else f"{100 * share:.0f} %"
-
-
-def _plural(n: int, one: str, more: str | None = None) -> str:
-    return f"{n:,} {one if n == 1 else more or one + 's'}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 10:
-        return f"{seconds:.2g} s"
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

@@ -19,7 +19,7 @@ from onsight.display.page import TEMPLATES, fill
 from onsight.reporting import sections
 from onsight.reporting.commands import train_command
 from onsight.reporting.verdict import _next_step, _sentences
-from onsight.runs.run import Run, place, read_evaluations, read_history
+from onsight.runs.run import Run, place, read_evaluations
 
 
 def report(folder: Path | str | Run) -> Path:
@@ -30,14 +30,14 @@ def report(folder: Path | str | Run) -> Path:
     """
     run = folder if isinstance(folder, Run) else Run(folder)
     page = fill("report.html.j2", _filters(), **_page(run)).lstrip()
-    path = run.folder / "report.html"
+    path = run.report
     write_atomic(path, page.encode("utf-8", "replace"))  # a name that is no Unicode is shown with "?"
     return path
 
 
 def _page(run: Run) -> dict[str, Any]:
     """Return everything that the template shows."""
-    history, evaluations = read_history(run), read_evaluations(run)
+    history, evaluations = run.history(), read_evaluations(run)
     first = next(iter(evaluations), None)
     metrics = evaluations[first] if first else None
     sentences, lead = _sentences(run, history, metrics, first), ""

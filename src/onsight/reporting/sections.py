@@ -12,19 +12,20 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from markupsafe import Markup
 
 from onsight.core.errors import RunError
 from onsight.core.files import read_lines
-from onsight.core.text import count, percent, percent_number, plain, short
+from onsight.core.records import DatasetRecord, Metrics, TeacherRecord
+from onsight.core.text import count, note_line, percent, percent_number, plain, rough_duration, short
 from onsight.display import svg
 from onsight.metrics.predictions_csv import read_predictions
 from onsight.metrics.scores import calibration, calibration_error, coverage_curve, with_temperature
 from onsight.reporting.export_table import HEADING, table_rows
-from onsight.reporting.teacher_lines import comparison_lines
+from onsight.reporting.teacher_notes import teacher_notes
 from onsight.runs.run import Run, place, read_object
 
 CIFAR10_FACTS = (
@@ -41,7 +42,7 @@ SLICES = 200
 FORMATS = {b"\xff\xd8\xff": "jpeg", b"\x89PNG\r\n\x1a\n": "png", b"RIFF": "webp"}
 
 
-def page(run: Run, history: list[dict[str, Any]], evaluations: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def page(run: Run, history: list[dict[str, Any]], evaluations: dict[str, Metrics]) -> dict[str, Any]:
     """Return everything that the page shows below its verdict."""
     model = read_object(run.model_folder / "model.json")
     checked = read_object(run.folder / "check.json")
@@ -93,7 +94,7 @@ def mended(run: Run, name: str) -> Iterator[None]:
 
 
 def evaluation(
-    run: Run, name: str, metrics: dict[str, Any], model: dict[str, Any] | None, with_images: bool
+    run: Run, name: str, metrics: Metrics, model: dict[str, Any] | None, with_images: bool
 ) -> dict[str, Any]:
     """Return one evaluation; images are embedded for the first only, so that the page stays small."""
     folder = run.evaluation_folder(name)
@@ -122,7 +123,7 @@ def evaluation(
     }
 
 
-def numbers(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
+def numbers(metrics: Metrics) -> list[tuple[str, str, str]]:
     """Return name, value and one line of explanation of every single figure but the accuracy."""
     found = []
     if top := metrics.get("top_k"):
@@ -168,14 +169,13 @@ def curves(history: list[dict[str, Any]]) -> list[tuple[str, Markup]] | None:
 
 
 def training_time(history: list[dict[str, Any]]) -> str:
-    """Return how long training took and how fast it was, empty if nobody measured."""
+    """Return how long training took and how fast it was; an empty string if the history has no times."""
     seconds = sum(row.get("seconds") or 0 for row in history)
     if not seconds:
         return ""
-    long = f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
     speeds = sorted(row["images_per_second"] for row in history if row.get("images_per_second"))
-    speed = f", {speeds[len(speeds) // 2]:,.0f} images a second" if speeds else ""
-    return f"{count(len(history), 'epoch')} in {f'{seconds:.0f} s' if seconds < 120 else long}{speed}"
+    speed = f", {speeds[len(speeds) // 2]:,.0f} images per second" if speeds else ""
+    return f"{count(len(history), 'epoch')} in {rough_duration(seconds)}{speed}"
 
 
 # Answers -------------------------------------------------------------------------------------------------------------
@@ -212,7 +212,7 @@ def island_json(value: Any) -> Markup:
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 
-def confusion(metrics: dict[str, Any], sprite: dict[str, Any] | None) -> dict[str, Any]:
+def confusion(metrics: Metrics, sprite: dict[str, Any] | None) -> dict[str, Any]:
     """Return the confusion matrix as rows of cells, or, with many classes, the pairs that are confused most."""
     counts = np.asarray(metrics["confusion"], np.int64)  # (C, C)
     classes = [short(row["class"]) for row in metrics["per_class"]]
@@ -342,7 +342,7 @@ def robustness(folder: Path) -> dict[str, Any] | None:
 # The rest ------------------------------------------------------------------------------------------------------------
 
 
-def class_counts(dataset: dict[str, Any]) -> dict[str, Any]:
+def class_counts(dataset: DatasetRecord) -> dict[str, Any]:
     """Return the images of each class and part, and their totals."""
     parts = dataset.get("counts") or {}
     rows = [(name, [part.get(name, 0) for part in parts.values()]) for name in dataset["classes"]]
@@ -375,7 +375,7 @@ def taught(run: Run) -> list[str]:
     """Return how a run compares with the one that it learned from, a sentence a fact; none where it has no teacher."""
     try:
         found = read_object(run.folder / "teacher.json")
-        return [] if found is None else comparison_lines(found)
+        return [] if found is None else [note_line(*note) for note in teacher_notes(cast(TeacherRecord, found))]
     except (RunError, KeyError, TypeError, ValueError) as error:
         raise RunError(f"{run.folder / 'teacher.json'} is damaged. The report can do without: remove it.") from error
 

@@ -11,10 +11,11 @@ import numpy as np
 
 from onsight.core.errors import RunError
 from onsight.core.files import read_lines
-from onsight.core.text import count, percent, percent_number, plain, short, times
+from onsight.core.records import Metrics
+from onsight.core.text import count, interval, percent, plain, short, times
 from onsight.metrics.intervals import wilson
 from onsight.reporting.commands import train_command
-from onsight.runs.run import Run, place, read_evaluations, read_history, read_object
+from onsight.runs.run import Run, place, read_evaluations, read_object
 
 
 def verdict(folder: Path | str | Run, evaluation: str | None = None) -> list[str]:
@@ -29,24 +30,23 @@ def verdict(folder: Path | str | Run, evaluation: str | None = None) -> list[str
     if evaluation is not None and evaluation not in evaluations:
         known = ", ".join(evaluations) or "none"
         raise RunError(f"{run.folder} has no evaluation '{evaluation}'. It has: {known}.")
-    history = read_history(run)
+    history = run.history()
     metrics = evaluations[chosen] if chosen else None
     sentences = _sentences(run, history, metrics, chosen)
     advice, command = _next_step(run, history, metrics)
     return [*sentences, f"{advice}: {command}"]
 
 
-def _sentences(run: Run, history: list[dict[str, Any]], metrics: dict[str, Any] | None, name: str | None) -> list[str]:
+def _sentences(run: Run, history: list[dict[str, Any]], metrics: Metrics | None, name: str | None) -> list[str]:
     """Return the findings of `verdict`, without the next step."""
     sentences = []
     if metrics is None:
         sentences.append(_state(run, history))
     else:
-        low, high = metrics["accuracy_interval"]
         what = "test images" if name == "test" else f"images in '{short(name or '')}'"
         sentences += [
             f"{percent(metrics['accuracy'])} of {metrics['n']:,} {what} right "
-            f"(95 %: {percent_number(low)} to {percent_number(high)}). Data: {plain(str(metrics.get('provenance')))}.",
+            f"({interval(metrics['accuracy_interval'])}). Data: {plain(str(metrics.get('provenance')))}.",
             _confusions(metrics),
             _weakest(metrics),
             _slices(read_object(run.evaluation_folder(name or "") / "slices.json")),
@@ -73,7 +73,7 @@ def _state(run: Run, history: list[dict[str, Any]]) -> str:
     return f"Training has not finished: {done:,} of {epochs} epochs.{so_far}"
 
 
-def _confusions(metrics: dict[str, Any]) -> str:
+def _confusions(metrics: Metrics) -> str:
     """Say which two classes are taken for each other most often."""
     counts = np.asarray(metrics["confusion"])
     wrong = counts - np.diag(np.diag(counts))
@@ -91,16 +91,15 @@ def _confusions(metrics: dict[str, Any]) -> str:
     )
 
 
-def _weakest(metrics: dict[str, Any]) -> str:
+def _weakest(metrics: Metrics) -> str:
     """Say which class is recognised least."""
-    seen = [row for row in metrics["per_class"] if row["recall"] is not None]
+    seen = [(row["recall"], row) for row in metrics["per_class"] if row["recall"] is not None]
     if len(seen) < 2 or metrics["correct"] == metrics["n"]:
         return ""
-    row = min(seen, key=lambda row: row["recall"])
-    low, high = row["recall_interval"]
+    _, row = min(seen, key=lambda each: each[0])
     return (
         f"Weakest class: {short(row['class'])}, {percent(row['recall'])} of {row['support']:,} recognised "
-        f"(95 %: {percent_number(low)} to {percent_number(high)})."
+        f"({interval(row['recall_interval'] or [0.0, 1.0])})."
     )
 
 
@@ -113,7 +112,7 @@ def _slices(found: dict[str, Any] | None) -> str:
     return f"Below the rest, beyond chance: {', '.join(told)}."
 
 
-def _trust(metrics: dict[str, Any]) -> str:
+def _trust(metrics: Metrics) -> str:
     """Say whether the probabilities can be believed: mean probability against accuracy, and ECE."""
     sure, right, (low, high) = metrics["confidence"], metrics["accuracy"], metrics["accuracy_interval"]
     error = f"expected calibration error {100 * metrics['ece']:.1f} points"
@@ -167,7 +166,7 @@ def _validated(history: list[dict[str, Any]]) -> bool:
     return any(row.get("val_accuracy") is not None for row in history)
 
 
-def _next_step(run: Run, history: list[dict[str, Any]], metrics: dict[str, Any] | None) -> tuple[str, str]:
+def _next_step(run: Run, history: list[dict[str, Any]], metrics: Metrics | None) -> tuple[str, str]:
     """Return what to do next, and the exact command."""
     where = place(run)
     if not run.is_trained:

@@ -1,7 +1,7 @@
-"""A run: one folder that holds all that is known of one training, and every path in it.
+"""A run: the folder that holds everything about one training, and the readers of its files.
 
-Its state is which files exist: `model/` means trained, `evaluations/` evaluated. Nothing in it but where the images,
-the keep-list, the first weights and the teacher lie is an absolute path, so it can be moved, zipped and mailed.
+The state of a run is which files exist: `model/` means trained, `evaluations/` means evaluated. All paths in it are
+relative, except those of the data, the keep-list, the initial weights and the teacher. A run can be moved and zipped.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ import shlex
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from onsight.core.errors import OnsightError, RunError
 from onsight.core.files import now, read_lines, write_atomic, write_json
+from onsight.core.records import DatasetRecord, Metrics, SpecRecord
 from onsight.core.text import plain
 
 if TYPE_CHECKING:
     import keras
 
-
 SCHEMA = 1
 
 
 def runs_folder() -> Path:
-    """Return where runs are made and looked for: `ONSIGHT_RUNS`, or `runs` in the current folder."""
+    """Return the folder of all runs: `ONSIGHT_RUNS`, or `runs` in the current folder."""
     return Path(os.environ.get("ONSIGHT_RUNS", "runs"))
 
 
@@ -37,8 +37,9 @@ class Run:
     """One run folder.
 
     Attributes:
-        folder: where it lies.
-        spec: every training choice, resolved; a dict as in spec.json.
+        folder: its path.
+        record: the content of spec.json.
+        spec: every training choice, resolved: the fields of `TrainSpec`.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -48,13 +49,13 @@ class Run:
             RunError: there is no run, or a newer Onsight wrote it.
         """
         self.folder = Path(folder)
-        self.record = self._read("spec.json", {"spec": dict})
+        self.record = cast(SpecRecord, self._read("spec.json", {"spec": dict}))
         self.spec: dict[str, Any] = self.record["spec"]
 
     @cached_property
-    def dataset(self) -> dict[str, Any]:
-        """Classes, counts, provenance and split membership, as in dataset.json."""
-        return self._read("dataset.json", {"name": str, "classes": list})
+    def dataset(self) -> DatasetRecord:
+        """The content of dataset.json: classes, counts, provenance and split membership."""
+        return cast(DatasetRecord, self._read("dataset.json", {"name": str, "classes": list}))
 
     def _read(self, name: str, expected: dict[str, type]) -> dict[str, Any]:
         path = self.folder / name
@@ -65,18 +66,18 @@ class Run:
         except ValueError as error:
             raise RunError(f"{path} is damaged: {error}.") from None
         if not isinstance(value, dict):
-            raise RunError(f"{path} is damaged: it holds no JSON object.")
+            raise RunError(f"{path} is damaged: expected a JSON object.")
         schema = value.get("schema", SCHEMA)
         if not isinstance(schema, int) or schema > SCHEMA:
-            raise RunError(f"{path} was written by a newer Onsight (schema {schema!r}; this one reads {SCHEMA}).")
+            raise RunError(f"{path} was written by a newer Onsight (schema {schema!r}; this version reads {SCHEMA}).")
         for key, kind in expected.items():
             if not isinstance(value.get(key), kind):
-                raise RunError(f"{path} is damaged: its '{key}' is missing or of another type than {kind.__name__}.")
+                raise RunError(f"{path} is damaged: '{key}' is missing or is not a {kind.__name__}.")
         return value
 
     @classmethod
-    def create(cls, name: str, record: dict[str, Any], dataset: dict[str, Any]) -> Run:
-        """Make a new run folder, `name` and the next free number, from what spec.json and dataset.json will hold."""
+    def create(cls, name: str, record: SpecRecord, dataset: DatasetRecord) -> Run:
+        """Create a run folder called `name` and the next free number, with this spec.json and dataset.json."""
         root = runs_folder()
         root.mkdir(parents=True, exist_ok=True)
         taken = [int(match[1]) for path in root.iterdir() if (match := re.fullmatch(r".*-(\d{4,})", path.name))]
@@ -94,7 +95,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The folder's name."""
+        """The name of the folder."""
         return self.folder.resolve().name
 
     @property
@@ -104,17 +105,17 @@ class Run:
 
     @property
     def model_folder(self) -> Path:
-        """`model/`: it exists once training has finished."""
+        """The path of `model/`, which exists once training has finished."""
         return self.folder / "model"
 
     @property
     def checkpoints(self) -> Path:
-        """`checkpoints/`: the newest two states of training."""
+        """The path of `checkpoints/`, which holds the newest two states of training."""
         return self.folder / "checkpoints"
 
     @property
     def report(self) -> Path:
-        """`report.html`."""
+        """The path of `report.html`."""
         return self.folder / "report.html"
 
     @property
@@ -123,7 +124,7 @@ class Run:
         return self.model_folder.is_dir()
 
     def evaluation_folder(self, name: str = "test") -> Path:
-        """Return the folder of one evaluation."""
+        """Return the path of the folder of one evaluation."""
         return self.folder / "evaluations" / name
 
     def require_trained(self) -> None:
@@ -131,11 +132,11 @@ class Run:
         if not self.is_trained:
             raise RunError(
                 f"{self.folder} has no model/ yet: its training has not finished. "
-                f"Go on with: onsight train --resume {self.folder}"
+                f"Continue with: onsight train --resume {self.folder}"
             )
 
     def require_network(self) -> None:
-        """Raise RunError where the run's network is a user's own function that has not been registered here."""
+        """Raise RunError if the network of the run is a custom one that has not been registered in this process."""
         from onsight.models.custom import missing
         from onsight.models.registry import MODELS
 
@@ -153,8 +154,18 @@ class Run:
         return load_model(self.model_folder)
 
     def history(self) -> list[dict[str, Any]]:
-        """Return one dict an epoch: epoch (from 1), loss, accuracy, val_loss, val_accuracy, learning_rate, seconds."""
-        return [line for line in read_lines(self.folder / "history.jsonl") if line.get("event") == "epoch"]
+        """Return one dict per epoch: epoch (from 1), loss, accuracy, val_loss, val_accuracy, learning_rate, seconds.
+
+        If a crash made training repeat an epoch, its last line counts. Numbers that are not finite become None.
+        """
+        rows = {}
+        for line in read_lines(self.folder / "history.jsonl"):
+            if line.get("event") == "epoch" and isinstance(line.get("epoch"), int):
+                rows[line["epoch"]] = {
+                    key: None if isinstance(value, float) and not math.isfinite(value) else value
+                    for key, value in line.items()
+                }
+        return [rows[epoch] for epoch in sorted(rows)]
 
     def model_epoch(self, history: list[dict[str, Any]] | None = None) -> dict[str, Any] | None:
         """Return the epoch whose weights the model has: with patience the best on validation, else the last."""
@@ -165,27 +176,27 @@ class Run:
         return history[-1] if history else None
 
     def append_history(self, line: dict[str, Any]) -> None:
-        """Append one line to history.jsonl, for whoever follows it."""
+        """Append one line to history.jsonl."""
         with open(self.folder / "history.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
     def rewrite_history(self, lines: list[dict[str, Any]]) -> None:
-        """Replace history.jsonl: a resumed training goes on from its checkpoint, not from where it was cut off."""
+        """Replace history.jsonl: a resumed training continues from its checkpoint, not from where it was stopped."""
         write_atomic(self.folder / "history.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
 
     def update_spec(self, **fields: Any) -> None:
-        """Record that the run goes on with other settings."""
+        """Record that the run continues with other choices."""
         self.record["spec"] = self.spec = self.spec | fields
         write_json(self.folder / "spec.json", self.record)
 
     def log_test_use(self, reason: str, *, scored: bool) -> None:
-        """Record that the test set was opened, when, why, and whether its labels were read."""
+        """Record that the test set was opened: when, why, and whether its labels were read."""
         with open(self.folder / "test_uses.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps({"time": now(), "reason": reason, "scored": scored}) + "\n")
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the run for training, for one process at a time; the system lets go of it even after a crash.
+        """Lock the run for training by one process. The operating system releases the lock even after a crash.
 
         Raises:
             RunError: another process trains in this folder.
@@ -205,17 +216,20 @@ class Run:
     def _repr_html_(self) -> str:
         from onsight.display import notebook
 
-        evaluations: dict[str, dict[str, Any]] = {}
-        with contextlib.suppress(OnsightError):  # a damaged evaluation keeps nobody from looking at the run
+        evaluations: dict[str, Metrics] = {}
+        with contextlib.suppress(OnsightError):  # a damaged evaluation must not hide the run
             evaluations = read_evaluations(self)
         return notebook.run(self, evaluations)
 
 
 def open_run(path: str | Path | Run, *, finished: bool | None = True) -> Run:
-    """Return the run at `path`; `latest`, alone or after a folder, is the newest finished (or unfinished, or any) one.
+    """Return the run at `path`.
+
+    `latest`, alone or after a folder, is the newest finished run; with `finished` False the newest unfinished one, with
+    None the newest of all.
 
     Raises:
-        RunError: there is none.
+        RunError: there is no such run.
     """
     if isinstance(path, Run):
         return path
@@ -235,7 +249,7 @@ def open_run(path: str | Path | Run, *, finished: bool | None = True) -> Run:
 
 
 def list_runs(root: str | Path | None = None) -> list[Run]:
-    """Return the runs in a folder, oldest first. Folders that are not runs are passed over."""
+    """Return the runs in a folder, oldest first. Folders that are not runs are skipped."""
     root = Path(root) if root else runs_folder()
     runs = []
     for path in root.iterdir() if root.is_dir() else []:
@@ -245,37 +259,37 @@ def list_runs(root: str | Path | None = None) -> list[Run]:
     return sorted(runs, key=lambda run: (run.record.get("created", ""), run.name))
 
 
-def read_evaluations(run: Run) -> dict[str, dict[str, Any]]:
-    """Return every finished evaluation's metrics by name, `test` first; none of weights that the run no longer has."""
+# Readers -------------------------------------------------------------------------------------------------------------
+
+
+def read_evaluations(run: Run) -> dict[str, Metrics]:
+    """Return the metrics of every finished evaluation by name, `test` first.
+
+    Evaluations of weights that the run no longer has are left out.
+
+    Raises:
+        RunError: a metrics.json is damaged.
+    """
     folders = sorted(run.evaluation_folder().parent.glob("*/metrics.json"), key=lambda path: path.parent.name)
     found = {path.parent.name: read_object(path) for path in folders}
     weights = (read_object(run.model_folder / "model.json") or {}).get("weights_sha256")
     for name, metrics in found.items():
         if not isinstance(metrics, dict) or "accuracy" not in metrics:
-            raise RunError(
-                f"{run.evaluation_folder(name) / 'metrics.json'} is damaged. Mend it: onsight evaluate {place(run)}"
-            )
+            path = run.evaluation_folder(name) / "metrics.json"
+            raise RunError(f"{path} is damaged. Write it again with: onsight evaluate {place(run)}")
     return {
-        name: metrics
+        name: cast(Metrics, metrics)
         for name, metrics in sorted(found.items(), key=lambda item: item[0] != "test")
         if metrics and metrics.get("weights_sha256", weights) == weights
     }
 
 
-def read_history(run: Run) -> list[dict[str, Any]]:
-    """Return the epochs in order; of one that was repeated after a crash, the last. Not-finite figures become None."""
-    rows = {}
-    for line in read_lines(run.folder / "history.jsonl"):
-        if line.get("event") == "epoch" and isinstance(line.get("epoch"), int):
-            rows[line["epoch"]] = {
-                key: None if isinstance(value, float) and not math.isfinite(value) else value
-                for key, value in line.items()
-            }
-    return [rows[epoch] for epoch in sorted(rows)]
-
-
 def read_object(path: Path) -> dict[str, Any] | None:
-    """Return a JSON object, None where there is no file. Raises RunError where the file is damaged."""
+    """Return the JSON object in a file, or None if there is no file or no object.
+
+    Raises:
+        RunError: the file is damaged.
+    """
     try:
         value = json.loads(path.read_text("utf-8"))
     except OSError:
@@ -286,6 +300,6 @@ def read_object(path: Path) -> dict[str, Any] | None:
 
 
 def place(run: Run) -> str:
-    """Return how a command names the run: below `runs/`, never with the writer's own folders."""
+    """Return the run as an argument of a command: a path below `runs/`, without the folders of the user's machine."""
     name = run.folder.resolve()
     return plain(shlex.quote(f"runs/{name.name}" if name.parent.name == "runs" else name.name))

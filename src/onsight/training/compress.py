@@ -1,8 +1,8 @@
-"""Smaller models from bigger ones: `distill` trains another network on a run's answers, `prune` thins its own.
+"""Smaller models: `distill` trains another network on the answers of a run, `prune` shrinks the network of a run.
 
-Both make a new run that names its teacher, by the same training loop: they stop, resume and survive as `train` does.
-Keras' own `Distiller` is not used: it wraps `fit`, which cannot resume within an epoch, and keeps the teacher as a
-Keras model, where LiteRT answers three times as fast, whatever the backend.
+Both create a new run that names its teacher, and use the same training loop, so they stop and resume as `train` does.
+Keras' `Distiller` is not used: it wraps `fit`, which cannot resume within an epoch, and it keeps the teacher as a Keras
+model, while LiteRT answers three times as fast on every backend.
 """
 
 from __future__ import annotations
@@ -14,40 +14,36 @@ from onsight.core.errors import SpecError
 from onsight.core.progress import Reporter
 from onsight.display.reporters import make_reporter
 from onsight.runs.run import Run, open_run
-from onsight.spec import SHARED, TrainSpec
+from onsight.spec import Role, TrainSpec, fields_with
 from onsight.training.train import train
 
-# What a pruned network is trained with again as it was before.
-KEPT = (
-    "model", "optimizer", "batch_size", "early_size", "weight_decay", "label_smoothing", "class_weight",
-    "augmentation", "seed",
-)  # fmt: skip
-GENTLER = 0.5  # times the learning rate of the first training
+GENTLER = 0.5  # the learning rate of a pruned run as a share of its teacher's
 
 
 def distill(teacher: str | Path | Run, spec: TrainSpec | None = None, *, reporter: Reporter | None = None) -> Run:
-    """Train a network on a finished run's images, their labels and, above all, the run's answers for them.
+    """Train a network on the images of a finished run, their labels and, above all, the answers of that run.
 
-    The teacher answers for the same augmented images that the student sees. The loss: `steps.Loss`.
+    The teacher answers for the same augmented images that the student sees. The loss is `steps.Loss`.
 
     Args:
         teacher: a finished run.
-        spec: the student's choices; its data, split and image size are the teacher's.
-        reporter: where progress goes.
+        spec: the choices of the student. Its data, split and image size are the teacher's.
+        reporter: receives the progress.
 
     Raises:
-        SpecError: the spec wants what is the teacher's to say, or what `train` refuses.
+        SpecError: the spec has an option that is the teacher's, or one that `train` refuses.
         OnsightError: as `train` raises them.
     """
     run = open_run(teacher)
     run.require_trained()
     asked = (spec or TrainSpec()).model_dump(exclude_unset=True)
-    if taken := sorted(asked.keys() & set(SHARED) - {"min_precision"}):
+    if taken := sorted(asked.keys() & {*fields_with(Role.TEACHERS)} - {*fields_with(Role.STUDENTS)}):
         raise SpecError(
-            f"A student learns from its teacher's images, split as they were; leave out: {', '.join(taken)}."
+            f"A student takes {', '.join(taken)} from its teacher, to learn from the same images in the same split. "
+            "Leave these options out."
         )
     with reporter or make_reporter() as show:
-        show.note(f"teacher          {run.folder}, {run.spec['model']}")
+        show.note("teacher", f"{run.folder}, {run.spec['model']}")
         return train(TrainSpec(**shared(run) | asked | {"teacher": run.folder}), reporter=show)
 
 
@@ -60,17 +56,17 @@ def prune(
     learning_rate: float | None = None,
     reporter: Reporter | None = None,
 ) -> Run:
-    """Make a run's network smaller and train what is left, beside the labels on the run's own answers.
+    """Make the network of a run smaller, and train what is left on the labels and on the run's own answers.
 
     Args:
-        run: a finished run; it stays as it is.
-        sparsity: share of the kernels' numbers that become zero, the smallest of the whole network. That shrinks
-            compressed files alone: the zeros are stored and multiplied like other numbers.
-        channels: share of the channels to remove, where they can go: of wide layers more than of narrow ones, and of
-            each layer the weakest. That shrinks the file and the time of an answer.
+        run: a finished run. It does not change.
+        sparsity: share of the kernel weights that become zero: the smallest of the whole network. Only compressed files
+            become smaller, because zeros are stored and multiplied like other numbers.
+        channels: share of the channels to remove where that is possible: more of wide layers than of narrow ones, and
+            the weakest of each layer. The file and the latency become smaller.
         epochs: of training; by default as many as the run had.
         learning_rate: by default half of the run's.
-        reporter: where progress goes.
+        reporter: receives the progress.
 
     Raises:
         SpecError: neither or both were asked for, or the network has no channels that can be removed.
@@ -80,26 +76,26 @@ def prune(
     run.require_trained()
     run.require_network()
     if bool(sparsity) == bool(channels):
-        raise SpecError("Give either --sparsity (zeros, say 0.8) or --channels (removed ones, say 0.5).")
+        raise SpecError("Give either --sparsity (for example 0.8) or --channels (for example 0.5), not both.")
     for name, value in (("sparsity", sparsity), ("channels", channels)):
         if not 0 <= value <= 0.95:
-            raise SpecError(f"--{name} is a share from 0 to 0.95, and not {value:g}.")
+            raise SpecError(f"--{name} must be a share from 0 to 0.95, not {value:g}.")
     before = run.spec
-    choices = {name: before[name] for name in KEPT if name in before} | {
+    choices = {name: before[name] for name in fields_with(Role.PRUNED_WITH) if name in before} | {
         "epochs": before["epochs"] if epochs is None else epochs,
         "learning_rate": GENTLER * before["learning_rate"] if learning_rate is None else learning_rate,
-        # Early stopping would take weights from before the last zeros were made.
+        # Early stopping would keep weights from before the last zeros were chosen.
         "patience": 0,
         "schedule": "cosine" if before["schedule"] == "plateau" else before["schedule"],
         "sparsity": max(sparsity, before.get("sparsity") or 0.0),
         "channels": 1 - (1 - channels) * (1 - (before.get("channels") or 0.0)),
     }
     with reporter or make_reporter() as show:
-        show.note(f"teacher          {run.folder}, and the weights to begin with")
+        show.note("teacher", f"{run.folder}, which also gives the initial weights")
         return train(TrainSpec(**shared(run) | choices | {"teacher": run.folder}), reporter=show)
 
 
 def shared(run: Run) -> dict[str, Any]:
-    """Return what a run that learns from `run` has from its spec."""
+    """Return the options that a student takes from its teacher `run`."""
     spec = {"split_seed": run.spec["seed"]} | run.spec  # an older run has no split_seed
-    return {name: spec[name] for name in SHARED if spec.get(name) is not None}
+    return {name: spec[name] for name in fields_with(Role.TEACHERS) if spec.get(name) is not None}

@@ -21,7 +21,7 @@ from onsight.core.progress import Progress
 from onsight.data.download import download
 from onsight.models.model_file import ModelDescription, read_description, read_tensors
 from onsight.models.registry import layer_table
-from onsight.spec import DEFAULT, IMAGENET
+from onsight.spec import DEFAULT_BACKBONE, IMAGENET
 from onsight.training.hdf5 import read_h5
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def find_start(weights: str, model: str | None) -> Start:
     from onsight.runs.run import open_run
 
     if weights == IMAGENET:
-        name = model or DEFAULT
+        name = model or DEFAULT_BACKBONE
         if name not in PUBLISHED:
             raise SpecError(
                 f"Keras publishes no ImageNet weights for {name}. It does for: {', '.join(PUBLISHED)}. Or give a run "
@@ -160,14 +160,16 @@ def of_file(published: Published, name: str) -> bool:
 
 def default_start(image_size: int, progress: Progress | None = None) -> tuple[Start | None, str]:
     """Return the default pretrained network where its weights are here or can be had at once, and why (or why not)."""
-    file = keras_folder() / Path(PUBLISHED[DEFAULT].file(image_size)).name
+    file = keras_folder() / Path(PUBLISHED[DEFAULT_BACKBONE].file(image_size)).name
     there = file.is_file()
     try:
-        fetch(DEFAULT, image_size, progress, timeout=PATIENCE, attempts=1)
+        fetch(DEFAULT_BACKBONE, image_size, progress, timeout=PATIENCE, attempts=1)
     except (DownloadError, ModelFileError) as error:
         return None, f"from scratch: {str(error).split(' Put ')[0]}"
     where = f"are in {file.parent}" if there else f"were fetched into {file.parent}"
-    return find_start(IMAGENET, DEFAULT), f"photos, and {DEFAULT}'s ImageNet weights {where}; --weights none: without"
+    return find_start(IMAGENET, DEFAULT_BACKBONE), (
+        f"photos, and the ImageNet weights of {DEFAULT_BACKBONE} {where}; --weights none starts from scratch"
+    )
 
 
 def fetch(

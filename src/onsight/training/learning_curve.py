@@ -1,6 +1,6 @@
-"""learning_curve(spec) -> Curve: accuracy against the number of training images, and whether more would pay.
+"""learning_curve(spec) -> Curve: accuracy against the number of training images, and whether more images would help.
 
-Every size is trained as an ordinary run and judged on the same validation images; the test set is not touched.
+Every size is trained as an ordinary run and judged on the same validation images. The test set is not used.
 """
 
 from __future__ import annotations
@@ -15,111 +15,66 @@ import numpy as np
 from onsight.core.errors import SpecError
 from onsight.core.files import make_folder, now, write_json
 from onsight.core.progress import Reporter
-from onsight.core.text import percent
+from onsight.core.records import CurvePoint, CurveRecord, CurveVerdict, PowerFit
+from onsight.core.text import count, percent
 from onsight.data.load import load_dataset
 from onsight.display.reporters import make_reporter
 from onsight.metrics.intervals import deviation, mean, wilson
 from onsight.reporting import plot_style, plots
 from onsight.runs.run import Run
 from onsight.spec import TrainSpec
-from onsight.training.train import same_start, train
+from onsight.training.train import as_spec, same_start, train
 
-SIZES = (5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)  # images a class
-WORTH = 0.01  # of accuracy: what twice the images should bring to be worth collecting
-DRAWS = 2000
-UNJUDGED = "A learning curve is judged on validation images; take a --validation above 0."
+SIZES = (5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)  # images per class
+WORTH = 0.01  # of accuracy: the gain from doubling the images that makes collecting them worthwhile
+DRAWS = 2000  # of the bootstrap
+UNJUDGED = "A learning curve is judged on validation images: choose a --validation above 0."
 
 
 class Curve(NamedTuple):
-    """A learning curve: its folder, with curve.json and curve.png, and what the first holds."""
+    """A learning curve.
+
+    Attributes:
+        folder: holds curve.json and curve.png.
+        record: the content of curve.json.
+    """
 
     folder: Path
-    record: dict[str, Any]
+    record: CurveRecord
 
 
 def learning_curve(
-    spec: TrainSpec,
+    spec: TrainSpec | str | Path,
     *,
     sizes: Sequence[int] | None = None,
     seeds: int = 3,
     out: Path | None = None,
     reporter: Reporter | None = None,
+    **options: Any,
 ) -> Curve:
     """Train `spec` on some, more and all images of each class, several times, and fit how the errors fall.
 
     The error is fitted as a * shots ** -b (Hestness et al. 2017, "Deep Learning Scaling is Predictable, Empirically").
-    It has no floor below which more images do not help, so what it promises is the best case.
+    This curve has no floor below which more images do not help, so its forecast is the best case.
 
     Args:
-        spec: what to train, on what and how.
-        sizes: images a class; by default 5, 10, 20, 50 and so on, as far as the classes reach, and all of them.
-        seeds: trainings of each size, with other images each.
-        out: folder for curve.json and curve.png; by default curves/ and the data set's name.
-        reporter: where progress goes.
+        spec: what to train, on what data and how; or only the data.
+        sizes: images per class; by default 5, 10, 20, 50 and so on, up to the size of the classes, and all of them.
+        seeds: trainings per size, each on other images.
+        out: folder for curve.json and curve.png; by default curves/ and the name of the data set.
+        reporter: receives the progress.
+        **options: none, as for `train`.
 
     Raises:
         SpecError: there are no validation images, or too few sizes, or `out` cannot be made.
-        OnsightError: as `train` raises them; runs that have finished stay.
+        OnsightError: as `train` raises them; finished runs stay.
     """
-    if seeds < 1:
-        raise SpecError(f"seeds={seeds} trains nothing; expected 1 or more.")
-    if spec.shots is not None:
-        raise SpecError("A learning curve chooses the shots itself: leave --shots out, or give --sizes.")
-    wanted = sorted(set(sizes or ()))
-    if len(wanted) == 1:
-        raise SpecError(f"A curve needs two sizes or more, and --sizes has {wanted[0]} alone.")
-    if out:
-        make_folder(out)
+    spec = as_spec(spec, options, "learning_curve")
     show = reporter or make_reporter()
-    if spec.validation == 0 and "validation" not in load_dataset(spec.data, spec.data_dir, show.work).parts:
-        raise SpecError(UNJUDGED)
-    asked = spec.model_dump(exclude_unset=True)
-    first_seed, split_seed = spec.seed, spec.seed if spec.split_seed is None else spec.split_seed
-
-    trained: list[Run] = []
-
-    def measure(shots: int | None) -> dict[str, Any]:
-        for each in range(seeds):
-            show.note(f"curve            {shots or 'all'} images a class, {each + 1} of {seeds}")
-            more = {"seed": first_seed + each, "split_seed": split_seed, "shots": shots}
-            trained.append(train(same_start(TrainSpec(**{**asked, **more}), trained), reporter=show))
-            n = sum(trained[-1].dataset["counts"]["validation"].values())
-            if not n:
-                raise SpecError(UNJUDGED)
-        runs = trained[-seeds:]
-        counts = runs[0].dataset["counts"]["train"]
-        accuracies = [float((run.model_epoch() or {})["val_accuracy"]) for run in runs]
-        low, high = interval(accuracies, n)
-        return {
-            "shots": round(sum(counts.values()) / len(counts)),  # fewer than asked for where a class has fewer
-            "pictures": sum(counts.values()),
-            "accuracies": accuracies,
-            "accuracy": mean(accuracies),
-            "low": low,
-            "high": high,
-            "n": n,
-            "runs": [run.name for run in runs],
-            "data": runs[0].dataset["name"],
-        }
-
-    everything = None
-    if not wanted:  # all of them first: then it is known how many there are
-        everything = measure(None)
-        wanted = [size for size in SIZES if size < 0.75 * everything["shots"]]
-    points: list[dict[str, Any]] = []
-    for size in wanted:
-        point = measure(size)
-        if not points or point["shots"] > points[-1]["shots"]:
-            points.append(point)
-        most = max(trained[-1].dataset["counts"]["train"].values())
-        if most < size:
-            show.note(f"curve            no class has more than {most:,} images: there are no larger sizes")
-            break
-    points += [everything] if everything else []
-    if len(points) < 2:
-        raise SpecError(f"A curve needs two sizes or more, and there is {len(points)}. Give --sizes, or add images.")
+    check_request(spec, sizes, seeds, out, show)
+    points = measure_points(Trainings(spec, seeds, show), sorted(set(sizes or ())))
     fit = fit_power(points)
-    record = {
+    record: CurveRecord = {
         "created": now(),
         "data": points[0]["data"],
         "asked": spec.model_dump(mode="json", exclude_unset=True),
@@ -127,15 +82,102 @@ def learning_curve(
         "fit": fit,
         "verdict": verdict(points, fit),
     }
-    folder = out or unused(Path("curves"), str(points[0]["data"]))
+    folder = out or unused(Path("curves"), points[0]["data"])
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "curve.json", record)
     plot_style.save(plots.learning_curve(points, fit, record["verdict"]["headline"]), folder / "curve.png")
     return Curve(folder, record)
 
 
+def check_request(spec: TrainSpec, sizes: Sequence[int] | None, seeds: int, out: Path | None, show: Reporter) -> None:
+    """Raise SpecError, before anything is trained, if no curve can be made. The arguments are `learning_curve`'s."""
+    if seeds < 1:
+        raise SpecError(f"seeds={seeds} trains nothing; expected 1 or more.")
+    if spec.shots is not None:
+        raise SpecError("A learning curve chooses the shots itself: leave --shots out, or give --sizes.")
+    if len(set(sizes or ())) == 1:
+        raise SpecError(f"A curve needs two sizes or more, but --sizes has only {sizes[0] if sizes else ''}.")
+    if out:
+        make_folder(out)
+    if spec.validation == 0 and "validation" not in load_dataset(spec.data, spec.data_dir, show.work).parts:
+        raise SpecError(UNJUDGED)
+
+
+class Trainings:
+    """The trainings of a curve. They share one split and the initial weights.
+
+    Attributes:
+        runs: all runs so far, in the order of training.
+    """
+
+    def __init__(self, spec: TrainSpec, seeds: int, show: Reporter) -> None:
+        self.spec, self.seeds, self.show = spec, seeds, show
+        self.runs: list[Run] = []
+
+    def measure(self, shots: int | None) -> CurvePoint:
+        """Train once per seed on `shots` images per class, None for all of them; return the accuracies."""
+        asked = self.spec.model_dump(exclude_unset=True)
+        split_seed = self.spec.seed if self.spec.split_seed is None else self.spec.split_seed
+        for each in range(self.seeds):
+            self.show.note("curve", f"{shots or 'all'} images per class, {each + 1} of {self.seeds}")
+            more = {"seed": self.spec.seed + each, "split_seed": split_seed, "shots": shots}
+            spec = same_start(TrainSpec(**{**asked, **more}), self.runs)
+            self.runs.append(train(spec, reporter=self.show))
+            if not sum(self.runs[-1].dataset["counts"]["validation"].values()):
+                raise SpecError(UNJUDGED)
+        return curve_point(self.runs[-self.seeds :])
+
+    def largest_class(self) -> int:
+        """Return how many training images the largest class of the last run has."""
+        return max(self.runs[-1].dataset["counts"]["train"].values())
+
+
+def curve_point(runs: Sequence[Run]) -> CurvePoint:
+    """Return one point of a curve from the runs of one size."""
+    counts = runs[0].dataset["counts"]["train"]
+    n = sum(runs[0].dataset["counts"]["validation"].values())
+    accuracies = [float((run.model_epoch() or {})["val_accuracy"]) for run in runs]
+    low, high = interval(accuracies, n)
+    return {
+        "shots": round(sum(counts.values()) / len(counts)),  # fewer than asked for if a class has fewer
+        "pictures": sum(counts.values()),
+        "accuracies": accuracies,
+        "accuracy": mean(accuracies),
+        "low": low,
+        "high": high,
+        "n": n,
+        "runs": [run.name for run in runs],
+        "data": runs[0].dataset["name"],
+    }
+
+
+def measure_points(trainings: Trainings, wanted: Sequence[int]) -> list[CurvePoint]:
+    """Return the points of the curve, fewest images first; without `wanted` sizes the usual ones and all images.
+
+    Raises:
+        SpecError: there are fewer than two.
+    """
+    everything = None
+    if not wanted:  # all images first: then their number is known
+        everything = trainings.measure(None)
+        wanted = [size for size in SIZES if size < 0.75 * everything["shots"]]
+    points: list[CurvePoint] = []
+    for size in wanted:
+        point = trainings.measure(size)
+        if not points or point["shots"] > points[-1]["shots"]:
+            points.append(point)
+        most = trainings.largest_class()
+        if most < size:
+            trainings.show.note("curve", f"no class has more than {count(most, 'image')}, so larger sizes are left out")
+            break
+    points += [everything] if everything else []
+    if len(points) < 2:
+        raise SpecError(f"A curve needs two sizes or more, but there is {len(points)}. Give --sizes, or add images.")
+    return points
+
+
 def interval(accuracies: Sequence[float], n: int) -> tuple[float, float]:
-    """Return the 95 % interval of a mean accuracy: of Wilson for n images, widened where seeds differ by more."""
+    """Return the 95 % interval of a mean accuracy: Wilson's for n images, widened if the seeds differ by more."""
     middle = mean(accuracies)
     low, high = wilson(round(middle * n), n)
     if len(accuracies) > 1:
@@ -146,11 +188,11 @@ def interval(accuracies: Sequence[float], n: int) -> tuple[float, float]:
     return max(0.0, low), min(1.0, high)
 
 
-def fit_power(points: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """Return a and b of error = a * shots ** -b, and the gain of twice the images with its 95 % interval.
+def fit_power(points: Sequence[CurvePoint]) -> PowerFit | None:
+    """Return a and b of error = a * shots ** -b, and the gain from doubling the images with its 95 % interval.
 
-    Least squares in logarithms. The interval is of fits to accuracies drawn anew: seeds with replacement, and the
-    validation images as a binomial. None where fewer than three sizes were trained.
+    Least squares in logarithms. The interval is a bootstrap: seeds are drawn with replacement, and the validation
+    images as a binomial. None if fewer than three sizes were trained.
     """
     if len(points) < 3:
         return None
@@ -158,7 +200,7 @@ def fit_power(points: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     n = points[0]["n"]
 
     def fitted(accuracy: np.ndarray) -> tuple[float, float]:
-        error = np.maximum(1 - accuracy, 0.5 / n)  # none wrong is not never wrong
+        error = np.maximum(1 - accuracy, 0.5 / n)  # no mistake on n images does not mean no mistakes ever
         slope, offset = np.polyfit(np.log(shots), np.log(error), 1)
         return float(np.exp(offset)), float(-slope)
 
@@ -175,39 +217,40 @@ def fit_power(points: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     return {"a": a, "b": b, "gain": gain(a, b), "gain_interval": [float(low), float(high)]}
 
 
-def verdict(points: Sequence[dict[str, Any]], fit: dict[str, Any] | None) -> dict[str, Any]:
-    """Return whether collecting more pays: `pays` (True, False, or None where it cannot be told), headline, text."""
+def verdict(points: Sequence[CurvePoint], fit: PowerFit | None) -> CurveVerdict:
+    """Return whether collecting more images would help; `pays` is None if that cannot be told."""
     before, last = points[-2], points[-1]
     step = last["accuracy"] - before["accuracy"]
     facts = (
-        f"From {before['shots']:,} to {last['shots']:,} images a class accuracy went from "
+        f"From {before['shots']:,} to {last['shots']:,} images per class, accuracy went from "
         f"{percent(before['accuracy'])} to {percent(last['accuracy'])} (mean of {len(last['accuracies'])} trainings, "
         f"n = {last['n']:,})"
     )
     if fit is None:
         return {
             "pays": None,
-            "headline": f"The last step brought {100 * step:+.1f} points; too few sizes to look ahead",
-            "text": f"{facts}. With fewer than three sizes nothing is said of more images: give more --sizes.",
+            "headline": f"The last step brought {100 * step:+.1f} points; too few sizes for a forecast",
+            "text": f"{facts}. A forecast needs three sizes or more: give more --sizes.",
         }
     low, high = fit["gain_interval"]
     ahead = (
-        f"If the errors go on falling as they did, twice the images bring {100 * fit['gain']:+.1f} points "
-        f"(95 %: {100 * low:+.1f} to {100 * high:+.1f}), at best: the fit knows no floor"
+        f"If the errors keep falling as they did, twice the images bring {100 * fit['gain']:+.1f} points "
+        f"(95 %: {100 * low:+.1f} to {100 * high:+.1f}), at best, because the fitted curve has no floor"
     )
     if low >= WORTH:
-        pays, headline = True, f"Collecting more pays: twice as many bring about {100 * fit['gain']:.1f} points"
+        pays: bool | None = True
+        headline = f"Collecting more images would help: twice as many bring about {100 * fit['gain']:.1f} points"
     elif high < WORTH:
-        pays, headline = False, f"More images hardly pay: twice as many bring less than {100 * WORTH:g} point"
+        pays, headline = False, f"More images would hardly help: twice as many bring less than {100 * WORTH:g} point"
     else:
-        pays, headline = None, "Whether more images pay cannot be told from these"
+        pays, headline = None, "These sizes do not tell whether more images would help"
     return {"pays": pays, "headline": headline, "text": f"{headline}. {facts}. {ahead}."}
 
 
 def lines(curve: Curve) -> list[str]:
-    """Return what the command prints."""
+    """Return the lines that the command prints."""
     rows = [
-        f"{point['shots']:>7,} a class   {percent(point['accuracy'])}   "
+        f"{point['shots']:>7,} per class   {percent(point['accuracy'])}   "
         f"(95 %: {100 * point['low']:.1f} to {100 * point['high']:.1f})"
         for point in curve.record["points"]
     ]
@@ -215,7 +258,7 @@ def lines(curve: Curve) -> list[str]:
 
 
 def unused(root: Path, name: str) -> Path:
-    """Return a folder below `root`, the name and the next free number."""
+    """Return a path below `root` that does not exist: the name and the next free number."""
     plain = re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-.") or "curve"
     number = 1
     while (root / f"{plain}-{number:04d}").exists():

@@ -1,4 +1,4 @@
-"""What the learning rate does over a training, and when to stop: plain functions over a dict that checkpoints keep."""
+"""Learning-rate schedules and early stopping: plain functions over a dict that checkpoints store."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import math
 from typing import Any
 
 PLATEAU_FACTOR = 0.1
-WARM_UP = {"cosine": 0.05, "one_cycle": 0.2}  # share of the training in which the rate rises
+WARM_UP = {"cosine": 0.05, "one_cycle": 0.2}  # share of the training in which the learning rate rises
 
 
 def rate_factor(schedule: str, done: float, judge: dict[str, Any]) -> float:
     """Return the learning rate as a share of its highest value.
 
     Args:
-        schedule: constant, cosine (linear up over 5 %, then half a wave to 0), linear (to 0), one_cycle (linear up over
-            20 %, then linear to 0) or plateau.
-        done: share of all steps that were taken, 0 to 1.
-        judge: as from `new_judge`; only plateau looks at it.
+        schedule: constant; cosine (linear warm-up over 5 %, then half a cosine wave to 0); linear (to 0); one_cycle
+            (linear warm-up over 20 %, then linear to 0); or plateau.
+        done: share of all steps that have been taken, 0 to 1.
+        judge: as `new_judge` returns it; only plateau uses it.
     """
     rising = WARM_UP.get(schedule, 0.0)
     if done < rising:
@@ -32,20 +32,20 @@ def rate_factor(schedule: str, done: float, judge: dict[str, Any]) -> float:
 
 
 def new_judge() -> dict[str, Any]:
-    """Return what is known before the first epoch: no best, no waiting, the full learning rate."""
+    """Return the state of early stopping before the first epoch: no best epoch, the full learning rate."""
     return {"best": None, "best_epoch": 0, "waited": 0, "factor": 1.0, "stalled": 0}
 
 
-def judge_anew(judge: dict[str, Any]) -> None:
-    """Let what follows be judged by itself: no waiting, the full learning rate. The best so far stays."""
+def restart_judge(judge: dict[str, Any]) -> None:
+    """Judge the next epochs on their own: stop waiting, return to the full learning rate. The best epoch stays."""
     judge.update(waited=0, stalled=0, factor=1.0)
 
 
 def judge_epoch(judge: dict[str, Any], epoch: int, val_loss: float, *, patience: int) -> bool:
-    """Take one epoch's validation loss into `judge`, and return whether it is the best so far.
+    """Record the validation loss of an epoch in `judge`, and return whether it is the lowest so far.
 
-    Plateau's factor falls to a tenth each time that half of `patience` epochs, at least 2, bring nothing better; where
-    training never stops for that, 5.
+    The factor of the plateau schedule falls to a tenth whenever half of `patience` epochs, at least 2, bring no lower
+    loss; without early stopping (`patience` 0), whenever 5 epochs do not.
     """
     if judge["best"] is None or val_loss < judge["best"]:
         judge.update(best=val_loss, best_epoch=epoch, waited=0, stalled=0)

@@ -1,4 +1,4 @@
-"""The run that a smaller one learns from: what is recorded of it, what answers for it, and how the two compare."""
+"""The teacher of a distilled or pruned run: how it is recorded, opened, and compared with its student."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ import time
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from onsight.core.errors import RunError
 from onsight.core.files import write_json
 from onsight.core.progress import Reporter
+from onsight.core.records import ModelFacts, TeacherRecord, TeacherReference
+from onsight.data.batches import Examples
 from onsight.inference.engines import Answer, open_engine
 from onsight.inference.predict import probabilities
 from onsight.metrics.intervals import paired
 from onsight.models.model_file import read_description
-from onsight.reporting.teacher_lines import comparison_lines
+from onsight.reporting.teacher_notes import teacher_notes
 from onsight.runs.run import Run, open_run
 from onsight.training.zero_weights import zero_share
 
@@ -25,8 +27,8 @@ if TYPE_CHECKING:
     import keras
 
 
-def named(run: Run) -> dict[str, Any]:
-    """Return what a run's spec.json says of the finished run that it learns from, and how thin that is already."""
+def reference(run: Run) -> TeacherReference:
+    """Return what the spec.json of a student records of its teacher: its weights, and how much was pruned already."""
     return {
         "run": run.name,
         "weights_sha256": read_description(run.model_folder).weights_sha256,
@@ -36,22 +38,25 @@ def named(run: Run) -> dict[str, Any]:
 
 
 def open_teacher(run: Run, folder: Path) -> tuple[Run, Answer]:
-    """Return the run that `run` learns from, which lies in `folder`, and what answers for it.
+    """Return the teacher of `run`, whose folder is `folder`, and a function that returns its answers.
 
-    By LiteRT where that can be: a third of the time that Keras takes, and the same on every backend.
+    LiteRT answers if it can: it takes a third of the time of Keras, and answers the same on every backend.
 
     Raises:
-        RunError: it is gone, or has other weights than when the training began.
+        RunError: the teacher is gone, or has other weights than when the training began.
     """
     teacher = open_run(folder)
     teacher.require_trained()
-    if named(teacher)["weights_sha256"] != run.record["teacher"]["weights_sha256"]:
-        raise RunError(f"{teacher.folder} has other weights than when {run.name} began to learn from it.")
+    if reference(teacher)["weights_sha256"] != run.record["teacher"]["weights_sha256"]:
+        raise RunError(
+            f"{teacher.folder} has other weights than when {run.name} began to learn from it. Start a new run: onsight "
+            "distill or onsight prune."
+        )
     return teacher, open_engine(teacher).probabilities
 
 
 def inherit_weights(model: keras.Model, teacher: Run) -> None:
-    """Set a network's weights from a finished run with the same network, and at least as many channels."""
+    """Set the weights of a network from a finished run of the same network with at least as many channels."""
     import keras
 
     from onsight.models.remove_channels import inherit
@@ -60,22 +65,19 @@ def inherit_weights(model: keras.Model, teacher: Run) -> None:
     inherit(model, keras.Model(answering.input, answering.get_layer("logits").output))
 
 
-def say_difference(
-    run: Run, folder: Path, images: np.ndarray, chosen: np.ndarray, labels: np.ndarray, show: Reporter
-) -> None:
-    """Compare a finished run with its teacher in `folder`, write teacher.json into it, and say what that says.
+def compare_with_teacher(run: Run, folder: Path, validation: Examples, show: Reporter) -> None:
+    """Compare a finished run with its teacher, write teacher.json into the run, and show the result.
 
     Args:
-        run: the smaller one.
-        folder: the teacher's.
-        images: (all, H, W, 3) uint8.
-        chosen: (n,) indices of the validation images; none may be there.
-        labels: (n,) of those.
-        show: where it is said.
+        run: the student.
+        folder: of the teacher.
+        validation: the validation images; there may be none.
+        show: receives the result.
     """
+    images, chosen, labels = validation
     runs = [open_run(folder), run]
     answers = [open_engine(each).probabilities for each in runs]
-    found: dict[str, Any] = {"runs": [facts(each) for each in runs]}
+    found: TeacherRecord = {"runs": [facts(each) for each in runs]}
     for side, milliseconds in zip(found["runs"], latencies(answers, images[:1]), strict=True):
         side["latency_ms"] = milliseconds
     if len(chosen):
@@ -83,14 +85,14 @@ def say_difference(
         for side, right in zip(found["runs"], (teacher, own), strict=True):
             side["validation_accuracy"] = float(right.mean())
         apart = paired(int((teacher & ~own).sum()), int((own & ~teacher).sum()), len(labels))
-        found |= {"validation_n": len(labels), "difference": apart._asdict()}
+        found["validation_n"], found["difference"] = len(labels), apart._asdict()
     write_json(run.folder / "teacher.json", found)
-    for line in comparison_lines(found):
-        show.note(line)
+    for label, text in teacher_notes(found):
+        show.note(label, text)
 
 
-def facts(run: Run) -> dict[str, Any]:
-    """Return how large a run's model is: parameters, zeros among its kernels, and bytes as it lies and compressed."""
+def facts(run: Run) -> ModelFacts:
+    """Return how large the model of a run is: parameters, zeros in its kernels, bytes, and bytes when compressed."""
     from safetensors.numpy import load_file
 
     description = read_description(run.model_folder)
@@ -109,7 +111,7 @@ def facts(run: Run) -> dict[str, Any]:
 
 
 def latencies(answers: Sequence[Callable[[np.ndarray], np.ndarray]], image: np.ndarray) -> list[float]:
-    """Return the milliseconds of processor time that each needs for one image, asked in turn; the median of 20."""
+    """Return the CPU time in milliseconds that each takes for one image: medians of 20, measured in turn."""
     spent: list[list[float]] = [[] for _ in answers]
     for _ in range(20):
         for answer, times in zip(answers, spent, strict=True):

@@ -1,166 +1,200 @@
-"""train(spec) -> Run: read, split, build, fit, save. `resume` goes on where a run was stopped, bit for bit."""
+"""train(spec) -> Run: prepare, create the run, fit, report. `resume` continues a run bit for bit."""
 
 from __future__ import annotations
 
-import os
-import shlex
+import contextlib
 import shutil
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from onsight.checks.check import findings_for_training, summary
-from onsight.checks.keep_list import read_keep_list
-from onsight.core.backend import choose_backend, choose_precision, dtype_policy, environment, use_backend
+from onsight.core.backend import choose_backend, use_backend
 from onsight.core.errors import Interrupted, RunError, SpecError
-from onsight.core.files import expanded, sha256, write_json
+from onsight.core.files import write_json
 from onsight.core.progress import Reporter
 from onsight.core.text import percent, points
-from onsight.data.batches import Examples
-from onsight.data.dataset import Dataset
-from onsight.data.load import DATASETS, UNMIRRORED, load_dataset
-from onsight.data.pixel_cache import Pixels, load_pixels, median_side
-from onsight.data.split import few_shots, membership, recorded_parts, split
+from onsight.data.load import DATASETS
 from onsight.display.reporters import make_reporter
 from onsight.metrics.intervals import deviation, mean
-from onsight.models.custom import check_network
-from onsight.models.registry import MODELS
 from onsight.reporting import plot_style, plots
 from onsight.reporting.commands import command_for
 from onsight.reporting.report import report
+from onsight.runs.images import RunImages, open_images
 from onsight.runs.run import Run, open_run
 from onsight.spec import FROM_SCRATCH, IMAGENET, TrainSpec
 from onsight.training.checkpoints import load_checkpoint, numbered
-from onsight.training.initial_weights import Start, default_start, file_of, find_start
-from onsight.training.loop import at_any_size, build, fit
-from onsight.training.phases import plan_phases
-from onsight.training.resolve import resolve
-from onsight.training.teacher import named, say_difference
+from onsight.training.initial_weights import find_start
+from onsight.training.loop import fit
+from onsight.training.prepare import Prepared, prepare
+from onsight.training.teacher import compare_with_teacher
 
 if TYPE_CHECKING:
     import keras
 
 
-SMALLEST_PHOTO = 96  # pixels of the median side, from which ImageNet's weights are taken by default
-# Whoever chooses one of these does not get ImageNet's weights unasked: they go with some networks, or not at all.
-STARTERS = ("model", "preset", "optimizer", "freeze", "teacher", "time_budget", "early_size")
-
-
 def train(
-    spec: TrainSpec | None = None,
+    spec: TrainSpec | str | Path | None = None,
     *,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     reporter: Reporter | None = None,
+    **options: Any,
 ) -> Run:
     """Train a classifier as `spec` says and return its run.
 
     Args:
-        spec: what to train, on what and how; the default is the default preset on CIFAR-10.
-        callbacks: Keras callbacks of your own: their hooks at the begin and end of training and of epochs are called,
-            and `model.stop_training` is heeded. The learning rate stays the schedule's. Their state is not saved.
-        reporter: where progress goes; by default to standard error.
+        spec: what to train, on what data and how; or only the data, as `TrainSpec(data=...)` takes it. By default the
+            default preset on CIFAR-10.
+        callbacks: Keras callbacks. Their hooks at the begin and the end of training and of epochs are called, and
+            `model.stop_training` is respected. The schedule sets the learning rate. Their state is not saved.
+        reporter: receives the progress; by default it is shown on standard error.
+        **options: none; training options belong into the spec, and the error shows how.
 
     Raises:
         SpecError: a choice cannot work.
         DataError: the images cannot be used.
-        TrainingError: training could not go on; the last good state is kept in the run.
+        TrainingError: training could not continue; the last good state is kept in the run.
     """
-    spec = spec or TrainSpec()
-    asked = spec.model_dump(mode="json", exclude_unset=True)
+    spec = as_spec(spec, options)
     with reporter or make_reporter() as show:
-        backend = choose_backend(spec.backend)
-        dataset = load_dataset(spec.data, spec.data_dir, show.work)
-        show.note(f"data             {dataset.provenance}, {len(dataset.classes)} classes")
-        used = read_keep_list(spec.keep_list, dataset) if spec.keep_list else np.ones(len(dataset), bool)
-        side = median_side(dataset) if spec.image_size is None else spec.image_size
-        start, why = choose_start(spec, side, show)
-        spec, reasons = resolve(
-            spec,
-            images=int(np.count_nonzero(used & np.isin(dataset.parts, ("", "train")))),
-            given=set(dataset.parts.tolist()),
-            side=side,
-            flips=dataset.name not in UNMIRRORED,
-            classes=len(dataset.classes),
-            start=start,
+        prepared = prepare(spec, show)
+        with created_run(prepared) as run:
+            show.note("run", str(run.folder))
+            return fit_and_report(run, prepared.spec, prepared.images, show, callbacks)
+
+
+def as_spec(spec: TrainSpec | str | Path | None, options: dict[str, Any], verb: str = "train") -> TrainSpec:
+    """Return what `train` was given as a spec.
+
+    Raises:
+        SpecError: it is something else, or there are options outside the spec; the message shows the right call.
+    """
+    if options or not isinstance(spec, TrainSpec | str | Path | None):
+        data = {"data": str(spec)} if isinstance(spec, str | Path) else {}
+        given = spec.model_dump(exclude_unset=True) if isinstance(spec, TrainSpec) else data
+        words = ", ".join(f"{name}={value!r}" for name, value in {**given, **options}.items()) or 'data="photos/"'
+        what = f"not {', '.join(options)} as arguments" if options else f"not {type(spec).__name__}"
+        raise SpecError(
+            f"onsight.{verb} takes a TrainSpec or the path of your data, {what}. "
+            f"Call: onsight.{verb}(onsight.TrainSpec({words}))"
         )
-        if "weights" in reasons:
-            reasons["weights"] = why
-        teacher = open_run(spec.teacher) if spec.teacher else None
-        if teacher:
-            old = teacher.spec
-            reasons |= {field: "as the teacher's" for field in asked if field in old and asked[field] == old[field]}
-        spec, reasons = settle(spec, reasons, backend.value, backend.reason)
-        pixels = load_pixels(dataset, spec.image_size, show.work)
-        if teacher:  # its parts, else the student would be judged by images that its teacher has learned by heart
-            parts = recorded_parts(teacher.dataset, dataset, pixels.hashes, ("train", "validation", "test"))
-        else:
-            parts = split_readable(dataset, pixels, spec, used)
-        show_choices(show, spec, reasons, dataset, parts, pixels)
-        check = summary(*findings_for_training(dataset, pixels, used))
-        show_findings(show, check, spec.data)
-        members = describe(dataset, parts, pixels)
-        if spec.keep_list:
-            members["keep_list"] = {"sha256": sha256(spec.keep_list), "kept": int(used.sum()), "of": len(dataset)}
-        show.note(f"starting         Keras on {spec.backend}")
+    return spec if isinstance(spec, TrainSpec) else TrainSpec(spec)
+
+
+@contextlib.contextmanager
+def created_run(prepared: Prepared) -> Iterator[Run]:
+    """Create the run; if training fails before its first checkpoint, nobody could resume it, so it is removed."""
+    run = Run.create(f"{prepared.images.dataset.name}-{prepared.spec.model}", prepared.record, prepared.members)
+    try:
+        write_json(run.folder / "check.json", prepared.check)
+        yield run
+    except BaseException:
+        if not numbered(run.checkpoints):
+            shutil.rmtree(run.folder, ignore_errors=True)
+        raise
+
+
+def fit_and_report(
+    run: Run,
+    spec: TrainSpec,
+    images: RunImages,
+    show: Reporter,
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> Run:
+    """Train `run` from where it is, then draw its curves and write its first report."""
+    training, validation = images.examples("train"), images.examples("validation")
+    fit(run, spec, training, validation, show, callbacks)
+    if spec.teacher:
+        compare_with_teacher(run, spec.teacher, validation, show)
+    plot_style.save(plots.curves(run.history()), run.folder / "curves.png")
+    report(run)
+    return run
+
+
+def resume(
+    run: str | Path | Run,
+    *,
+    epochs: int | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    reporter: Reporter | None = None,
+) -> Run:
+    """Continue a run from its newest valid checkpoint, exactly as if it had never stopped.
+
+    Args:
+        run: the run, or its folder; `latest` is the newest unfinished run, with `epochs` the newest of all.
+        epochs: the new number of epochs in total. A finished run can be trained longer, too: its schedule (and
+            `early_size`) is stretched over the new length.
+        callbacks: as for `train`.
+        reporter: receives the progress.
+
+    Raises:
+        RunError: there is no such run, it has no valid checkpoint, or it has finished.
+        DataError: its images are gone or have changed.
+    """
+    run = open_run(run, finished=False if epochs is None else None)
+    run.require_network()
+    spec = spec_to_resume(run, epochs)
+    with reporter or make_reporter() as show:
+        choose_backend(spec.backend)
+        images = open_images(run, ("train", "validation"), show.work)
+        show.note("starting", f"Keras on {spec.backend}")
         use_backend(spec.backend)
-        own = MODELS[spec.model].build is not None
-        if own:  # before hours go into a network whose weights would fit no other process
-            with dtype_policy(spec.precision):
-                check_network(spec.model, spec.image_size, len(dataset.classes))
-        if spec.early_size:  # likewise before there is a run
-            at_any_size(build(spec, len(dataset.classes)), spec.early_size)
-        record = {
-            "asked": asked,
-            "spec": spec.model_dump(mode="json"),
-            "reasons": reasons,
-            "phases": [str(phase) for phase in plan_phases(spec)],
-            "environment": {**environment(), "precision": spec.precision},
-            **({"model_import": MODELS[spec.model].function} if own else {}),
-        }
-        if start:
-            file = file_of(start.weights, spec.model, spec.image_size, show.work)
-            record["weights"] = {"of": start.text, "file": file.name, "sha256": sha256(file)}
-        if teacher:
-            record["teacher"] = named(teacher)
-        run = Run.create(f"{dataset.name}-{spec.model}", record, members)
-        try:
-            write_json(run.folder / "check.json", check)
-            show.note(f"run              {run.folder}")
-            return fit_and_report(run, spec, dataset, pixels, parts, show, callbacks)
-        except BaseException:
-            if not numbered(run.checkpoints):  # it never began, so nobody can go on with it
-                shutil.rmtree(run.folder, ignore_errors=True)
-            raise
+        return fit_and_report(run, spec, images, show, callbacks)
+
+
+def spec_to_resume(run: Run, epochs: int | None) -> TrainSpec:
+    """Return the spec that `run` continues with, for `epochs` epochs in total if that is given.
+
+    Raises:
+        RunError: nothing is left to train.
+    """
+    state = load_checkpoint(run.checkpoints).state
+    done, stopped = state["epoch"], state["stopped"]
+    # The epochs replace a time budget.
+    spec = TrainSpec(**(run.spec if epochs is None else {**run.spec, "epochs": epochs, "time_budget": None}))
+    if epochs is None:
+        if run.is_trained and (stopped or done >= spec.epochs):
+            raise RunError(f"{run.folder} has finished, after {done} epochs. To train it longer: --epochs N.")
+        return spec
+    if epochs <= done:
+        raise RunError(f"{run.folder} has trained {done} epochs already; --epochs {epochs} asks for no more.")
+    if epochs == run.spec["epochs"] and stopped:
+        raise RunError(
+            f"{run.folder} already has --epochs {epochs}. It stopped after {done}, because of early stopping or a "
+            "callback. To train it longer, give a larger number."
+        )
+    return spec
+
+
+# Several seeds -------------------------------------------------------------------------------------------------------
 
 
 def train_seeds(
-    spec: TrainSpec | None = None,
+    spec: TrainSpec | str | Path | None = None,
     seeds: int = 5,
     *,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     reporter: Reporter | None = None,
+    **options: Any,
 ) -> list[Run]:
-    """Train `spec` with its seed, the next, and so on, and return the runs: how much of a figure is luck?
+    """Train `spec` with its seed, the next one, and so on, and return the runs: how much of a figure is luck?
 
-    The images are split alike for all of them, by the first seed: else each would be validated, and where the data
-    set has no test images of its own also tested, on others, and figures would differ for that too.
+    All runs share one split, drawn by the first seed. Otherwise each would be validated (and tested, if the data set
+    has no test part of its own) on other images, and their figures would differ for that reason, too.
 
     Args:
-        spec: what to train; the default is the default preset on CIFAR-10.
-        seeds: how many runs.
-        callbacks: as `train` takes them; the same ones for every run.
-        reporter: where progress goes; by default to standard error.
+        spec: as for `train`.
+        seeds: the number of runs.
+        callbacks: as for `train`; every run gets the same ones.
+        reporter: receives the progress.
+        **options: none, as for `train`.
 
     Raises:
-        SpecError: `seeds` is below 1, or the last seed too large.
-        Interrupted: Ctrl-C or SIGTERM came. Runs that have finished stay, the one at work can be resumed, and the
-            message has the command for the seeds that were not begun.
+        SpecError: `seeds` is below 1, or the last seed is too large.
+        Interrupted: Ctrl-C or SIGTERM was received. Finished runs stay, the current one can be resumed, and the message
+            has the command for the remaining seeds.
         OnsightError: as `train` raises them.
     """
-    spec = spec or TrainSpec()
+    spec = as_spec(spec, options, "train_seeds")
     if seeds < 1:
         raise SpecError(f"seeds={seeds} trains nothing; expected 1 or more.")
     split_seed = spec.seed if spec.split_seed is None else spec.split_seed
@@ -169,7 +203,7 @@ def train_seeds(
     show = reporter or make_reporter()
     runs: list[Run] = []
     for done, each in enumerate(specs, start=1):
-        show.note(f"seed             {each.seed}  ({done} of {seeds})")
+        show.note("seed", f"{each.seed}  ({done} of {seeds})")
         try:
             runs.append(train(same_start(each, runs), callbacks=callbacks, reporter=show))
         except Interrupted as stop:
@@ -177,15 +211,16 @@ def train_seeds(
                 raise
             rest = {"data": spec.data} | same_start(specs[done], runs).model_dump(mode="json", exclude_unset=True)
             command = f"{command_for(rest)} --seeds {seeds - done}"
-            raise Interrupted(f"{stop}\nThen the seeds that were not begun: {command}", stop.exit_code) from None
-    show.note(seed_table(runs))
+            raise Interrupted(f"{stop}\nThen train the remaining seeds: {command}", stop.exit_code) from None
+    for label, text in seed_notes(runs):
+        show.note(label, text)
     return runs
 
 
 def same_start(spec: TrainSpec, earlier: Sequence[Run]) -> TrainSpec:
-    """Return `spec`, beginning as the first of some trainings that are compared did.
+    """Return `spec` with the initial weights that the first of several compared trainings had.
 
-    By now `latest` is another run, and ImageNet's weights may have come within reach.
+    In the meantime `latest` has become another run, and ImageNet weights may have become available.
     """
     if earlier and not (spec.weights is None and spec.data in DATASETS):
         weights = earlier[0].spec["weights"]
@@ -196,176 +231,14 @@ def same_start(spec: TrainSpec, earlier: Sequence[Run]) -> TrainSpec:
     return spec.model_copy(update={"weights": weights})
 
 
-def seed_table(runs: Sequence[Run]) -> str:
-    """Return the runs of `train_seeds` with their validation accuracy, its mean and sample standard deviation."""
-    lines, shares = [], []
+def seed_notes(runs: Sequence[Run]) -> list[tuple[str, str]]:
+    """Return notes, (label, text), on the runs of `train_seeds`: validation accuracies, mean, standard deviation."""
+    notes, shares = [], []
     for run in runs:
         share = (run.model_epoch() or {}).get("val_accuracy")
-        lines.append(f"seed {run.spec['seed']:<11} {run.folder}   validation {percent(share)}")
+        notes.append((f"seed {run.spec['seed']}", f"{run.folder}   validation {percent(share)}"))
         shares += [] if share is None else [share]
     if len(shares) > 1:
         spread = f"{percent(mean(shares))} ± {points(deviation(shares) or 0.0)}"
-        lines.append(f"{len(shares)} seeds          validation {spread} (mean, sample standard deviation)")
-    return "\n".join(lines)
-
-
-def resume(
-    run: str | Path | Run,
-    *,
-    epochs: int | None = None,
-    callbacks: Sequence[keras.callbacks.Callback] = (),
-    reporter: Reporter | None = None,
-) -> Run:
-    """Go on with a run from its newest valid checkpoint, exactly as if it had never stopped.
-
-    Args:
-        run: the run, or its folder; `latest` is the newest unfinished one, with `epochs` the newest of all.
-        epochs: train for so many in all; a finished run goes on too, with its schedule (and `early_size`) drawn over
-            the new length.
-        callbacks: Keras callbacks of your own.
-        reporter: where progress goes.
-
-    Raises:
-        RunError: there is no such run, it has no valid checkpoint, or it has finished.
-        DataError: its images are gone or have changed.
-    """
-    run = open_run(run, finished=False if epochs is None else None)
-    run.require_network()
-    state = load_checkpoint(run.checkpoints).state
-    # Whoever says how many epochs has no time budget any more.
-    spec = TrainSpec(**(run.spec if epochs is None else {**run.spec, "epochs": epochs, "time_budget": None}))
-    if epochs is not None and epochs <= state["epoch"]:
-        raise RunError(f"{run.folder} has trained {state['epoch']} epochs already; --epochs {epochs} asks for no more.")
-    if epochs is not None and epochs == run.spec["epochs"] and state["stopped"]:
-        raise RunError(
-            f"{run.folder} is meant for {epochs} epochs already, and stopped after {state['epoch']}, as it was told to "
-            "or as early stopping judged. To train it longer: --epochs with another number."
-        )
-    if epochs is None and run.is_trained and (state["stopped"] or state["epoch"] >= spec.epochs):
-        raise RunError(f"{run.folder} has finished, after {state['epoch']} epochs. To train it longer: --epochs N.")
-    with reporter or make_reporter() as show:
-        choose_backend(spec.backend)
-        dataset = load_dataset(spec.data, spec.data_dir, show.work)
-        pixels = load_pixels(dataset, spec.image_size, show.work)
-        parts = recorded_parts(run.dataset, dataset, pixels.hashes, ("train", "validation"))
-        show.note(f"starting         Keras on {spec.backend}")
-        use_backend(spec.backend)
-        return fit_and_report(run, spec, dataset, pixels, parts, show, callbacks)
-
-
-def fit_and_report(
-    run: Run,
-    spec: TrainSpec,
-    dataset: Dataset,
-    pixels: Pixels,
-    parts: np.ndarray,
-    show: Reporter,
-    callbacks: Sequence[keras.callbacks.Callback],
-) -> Run:
-    """Train in `run` from where it stands, then draw its curves and its first report."""
-    chosen = [np.flatnonzero(parts == part) for part in ("train", "validation")]
-    training, validation = (Examples(pixels.images, index, dataset.labels[index]) for index in chosen)
-    fit(run, spec, training, validation, show, callbacks)
-    if spec.teacher:
-        say_difference(run, spec.teacher, *validation, show)
-    plot_style.save(plots.curves(run.history()), run.folder / "curves.png")
-    report(run)
-    return run
-
-
-def choose_start(spec: TrainSpec, side: int, show: Reporter) -> tuple[Start | None, str]:
-    """Return the weights to start from, None for new ones, and why.
-
-    Where nobody says, photos start from the default network's ImageNet weights if those can be had without waiting.
-    """
-    if spec.weights not in (None, FROM_SCRATCH):
-        return find_start(spec.weights, spec.model), "asked for"
-    if spec.weights == FROM_SCRATCH:
-        return None, "asked for"
-    if spec.preset == "transfer":
-        start = find_start(IMAGENET, spec.model)
-        return start, f"preset transfer: {start.text}"
-    if spec.data in DATASETS:
-        return None, "data sets with a name start anew, unless --weights says otherwise"
-    given = [name for name in STARTERS if name in spec.model_fields_set]
-    if given:
-        return None, f"new ones, as {' and '.join(given)} was chosen; --weights imagenet: pretrained ones"
-    if side < SMALLEST_PHOTO:
-        return None, f"new ones: ImageNet's are for photos, and the median side of these is {side} px"
-    return default_start(side, show.work)
-
-
-def settle(spec: TrainSpec, reasons: dict[str, str], backend: str, reason: str) -> tuple[TrainSpec, dict[str, str]]:
-    """Fill in backend, precision and absolute paths."""
-    update: dict[str, Any] = {"backend": backend}
-    reasons = reasons | ({} if spec.backend else {"backend": reason})
-    if spec.precision is None:
-        update["precision"], reasons["precision"] = choose_precision(backend)
-    if spec.data not in DATASETS:
-        update["data"] = os.path.realpath(expanded(spec.data))
-    data_dir = spec.data_dir or os.environ.get("ONSIGHT_DATA")
-    if data_dir and "data" not in update:
-        update["data_dir"] = expanded(data_dir).resolve()
-    if spec.keep_list:
-        update["keep_list"] = spec.keep_list.resolve()
-    if spec.weights not in (IMAGENET, FROM_SCRATCH):
-        update["weights"] = find_start(spec.weights, spec.model).weights  # absolute
-    if spec.teacher:
-        update["teacher"] = spec.teacher.resolve()
-    return spec.model_copy(update=update), reasons
-
-
-def split_readable(dataset: Dataset, pixels: Pixels, spec: TrainSpec, used: np.ndarray) -> np.ndarray:
-    """Return (n,) of train, validation, test, or "" for an image not `used`, beyond `shots` or unreadable."""
-    readable = np.setdiff1d(np.flatnonzero(used), list(pixels.broken))
-    parts = np.full(len(dataset), "", dtype="<U10")
-    parts[readable] = split(
-        replace(
-            dataset,
-            names=tuple(dataset.names[index] for index in readable.tolist()),
-            labels=dataset.labels[readable],
-            parts=dataset.parts[readable],
-        ),
-        pixels.hashes[readable],
-        validation=spec.validation,
-        seed=spec.split_seed,
-        allow_tiny=spec.allow_tiny,
-    )
-    if spec.shots:
-        parts[few_shots(dataset.labels, pixels.hashes, parts, spec.shots, spec.seed)] = ""
-    return parts
-
-
-def describe(dataset: Dataset, parts: np.ndarray, pixels: Pixels) -> dict[str, Any]:
-    """Return what dataset.json will say."""
-    return {
-        "name": dataset.name,
-        "classes": list(dataset.classes),
-        "provenance": dataset.provenance,
-        "fingerprint": dataset.fingerprint,
-        "broken": {dataset.names[index]: reason for index, reason in pixels.broken.items()},
-        **membership(dataset, pixels.hashes, parts),
-    }
-
-
-def show_choices(
-    show: Reporter, spec: TrainSpec, reasons: dict[str, str], dataset: Dataset, parts: np.ndarray, pixels: Pixels
-) -> None:
-    """Say what will be trained on what, and why each choice was made that the user did not make."""
-    counts = {part: int(np.count_nonzero(parts == part)) for part in ("train", "validation", "test")}
-    show.note("split            " + ", ".join(f"{part} {count:,}" for part, count in counts.items()))
-    if spec.keep_list:
-        show.note(f"keep-list        {np.count_nonzero(parts != ''):,} of {len(dataset):,} images are used")
-    if pixels.broken:
-        show.note(f"passed over {len(pixels.broken)} unreadable images; dataset.json in the run names them")
-    for field, reason in reasons.items():
-        show.note(f"{field:<16} {getattr(spec, field)}  ({reason})")
-
-
-def show_findings(show: Reporter, check: dict[str, Any], data: str) -> None:
-    """Say what is wrong with the images, as far as it is known, and how to know more."""
-    for each in check["findings"]:
-        if each["severity"] != "note":
-            show.note(f"{each['severity']:<16} {each['text']}")
-    if not check["complete"]:
-        show.note(f"not checked      for near-copies and more: onsight check {shlex.quote(data)}")
+        notes.append((f"{len(shares)} seeds", f"validation {spread} (mean, sample standard deviation)"))
+    return notes

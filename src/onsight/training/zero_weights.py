@@ -6,8 +6,14 @@ Zhu and Gupta 2017, "To prune, or not to prune": one threshold for all kernels, 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from onsight.core.backend import to_numpy
+
+if TYPE_CHECKING:
+    import keras
 
 RAMP = 0.6  # share of the steps over which zeros are made; the rest trains what is left
 UPDATES = 50  # times that the zeros are chosen anew, spread over all steps
@@ -38,3 +44,36 @@ def smallest_masked(kernels: Sequence[np.ndarray], share: float) -> list[np.ndar
 def zero_share(kernels: Sequence[np.ndarray]) -> float:
     """Return the share of zeros among the numbers of all kernels."""
     return sum(int(np.count_nonzero(kernel == 0)) for kernel in kernels) / sum(kernel.size for kernel in kernels)
+
+
+class Masks:
+    """The masks of a network in training: which weights of its kernels are zero.
+
+    Attributes:
+        placed: for each trainable variable its mask on the device, or None; None before the first masks are made.
+    """
+
+    def __init__(self, model: keras.Model, sparsity: float) -> None:
+        self.model, self.sparsity = model, sparsity
+        self.placed: list[Any] | None = None
+
+    def update(self, done: float) -> None:
+        """Choose the zeros again from the weights as they are, when `done` of all steps, 0 to 1, are taken."""
+        kernels = {
+            number: to_numpy(variable)
+            for number, variable in enumerate(self.model.trainable_variables)
+            if variable.name.endswith("kernel")
+        }
+        masks = smallest_masked(list(kernels.values()), scheduled(self.sparsity, done))
+        self.place(dict(zip(kernels, masks, strict=True)))
+
+    def place(self, masks: dict[int, np.ndarray]) -> None:
+        """Put masks, by the number of their trainable variable, on the device."""
+        from keras import ops
+
+        placed = {number: ops.convert_to_tensor(mask) for number, mask in masks.items()}
+        self.placed = [placed.get(number) for number in range(len(self.model.trainable_variables))]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the masks by the number of their trainable variable, as text."""
+        return {f"{number:05d}": to_numpy(mask) for number, mask in enumerate(self.placed or ()) if mask is not None}

@@ -1,8 +1,9 @@
 """Answer for images with one exported file, in a process that knows nothing of Onsight, and measure it.
 
-    python run.py READER FILE PICTURES.npy FOLDER THREADS
+    python run.py READER FILE IMAGES.npy FOLDER THREADS BATCHES
 
-FOLDER gets answers-N.npy: of the images, asked in batches of N. Standard output gets one line of JSON.
+BATCHES are batch sizes, such as 1,7,32. For each size N, FOLDER gets answers-N.npy. Standard output gets one line of
+JSON.
 """
 
 import json
@@ -13,14 +14,13 @@ import time
 
 import numpy as np
 
-BATCHES = (1, 7, 32)
-LATENCIES = 200  # single images
-SECONDS = 2  # that each measurement may take
+LATENCIES = 200  # single images that are timed, at most
+SECONDS = 2  # the longest time of a measurement
 
 
 def main() -> None:
     """Run as the docstring says."""
-    reader, path, images, folder, threads = sys.argv[1:]
+    reader, path, images, folder, threads, sizes = sys.argv[1:]
     images = np.load(images, mmap_mode="r", allow_pickle=False)
     answer = runpy.run_path(reader)["open_model"](path, threads=int(threads) or None)
     answer(np.ascontiguousarray(images[:1]))
@@ -43,18 +43,19 @@ def main() -> None:
     found["images_per_second"] = rounds * len(batch) / spent
     found["peak_mb"] = peak_memory()
 
-    for size in BATCHES if folder != "-" else ():
-        # Whole batches, and what is left as it comes: every size must do. A thousand are enough for single ones.
-        count = len(images) if size == BATCHES[-1] else min(len(images), 32 * size)
+    batches = [int(size) for size in sizes.split(",")]
+    for size in batches if folder != "-" else ():
+        # The last batch is smaller: every size must work. Only the largest size answers for all images.
+        count = len(images) if size == max(batches) else min(len(images), 32 * size)
         answers = [answer(np.ascontiguousarray(images[i : min(i + size, count)])) for i in range(0, count, size)]
         np.save(os.path.join(folder, f"answers-{size}.npy"), np.concatenate(answers))
     sys.stdout.write(json.dumps(found) + "\n")
 
 
 def peak_memory() -> float | None:
-    """Return the peak of the resident memory in MB, or None where the system does not tell.
+    """Return the peak of the resident memory in MB, or None if the system does not report it.
 
-    Not `getrusage`: there a process begins with the memory of the one that started it.
+    `getrusage` would count the memory of the process that started this one.
     """
     try:
         with open("/proc/self/status") as lines:

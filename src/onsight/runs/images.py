@@ -1,0 +1,69 @@
+"""The images of a run, found again where they were when it was trained: the one place that looks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from onsight.core.progress import Progress
+from onsight.data.batches import Examples
+from onsight.data.dataset import Dataset
+from onsight.data.load import load_dataset
+from onsight.data.pixel_cache import Pixels, load_pixels
+from onsight.data.split import recorded_parts
+from onsight.runs.run import Run
+from onsight.spec import TrainSpec
+
+
+class RunImages(NamedTuple):
+    """A data set, its decoded images, and the part of a run that each image is in."""
+
+    dataset: Dataset
+    pixels: Pixels
+    parts: np.ndarray  # (n,) str: train, validation, test, or "" for an image that is in none of them
+
+    def readable(self, part: str) -> np.ndarray:
+        """Return the indices of the images of a part that could be decoded, ascending."""
+        return np.setdiff1d(np.flatnonzero(self.parts == part), list(self.pixels.broken))
+
+    def examples(self, part: str) -> Examples:
+        """Return the images of a part with their labels."""
+        return self.at(np.flatnonzero(self.parts == part))
+
+    def at(self, index: np.ndarray) -> Examples:
+        """Return the images with these indices, (m,) int, with their labels."""
+        return Examples(self.pixels.images, index, self.dataset.labels[index])
+
+
+def load_images(
+    run: Run, progress: Progress | None = None, *, data: str | Path | None = None, data_dir: Path | None = None
+) -> tuple[Dataset, Pixels]:
+    """Return the data set of a run, or other data, and its images at the run's image size.
+
+    Args:
+        run: the run.
+        progress: receives what is done.
+        data: other data, as `load_dataset` takes it; None: the run's own.
+        data_dir: where the files of a named data set are, if not where they were.
+
+    Raises:
+        SpecError: the data is no longer there.
+        DataError: it cannot be used.
+    """
+    spec = TrainSpec.recorded(run.spec)
+    dataset = load_dataset(data or spec.data, data_dir or (None if data else spec.data_dir), progress)
+    return dataset, load_pixels(dataset, spec.image_size, progress)
+
+
+def open_images(run: Run, parts: Iterable[str], progress: Progress | None = None) -> RunImages:
+    """Return the images of a run, those of `parts` marked with their part as the run recorded it.
+
+    Raises:
+        SpecError: the data is no longer there.
+        DataError: it cannot be used, or the images of these parts have changed.
+    """
+    dataset, pixels = load_images(run, progress)
+    return RunImages(dataset, pixels, recorded_parts(run.dataset, dataset, pixels.hashes, parts))

@@ -1,0 +1,87 @@
+"""The end of a training: calibration on validation images, the .tflite file, and `model/`, which is renamed last."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from onsight.core.backend import to_numpy
+from onsight.core.files import sync_folder
+from onsight.core.progress import Reporter
+from onsight.data.batches import Examples
+from onsight.inference.litert import add_litert
+from onsight.inference.parity import spread
+from onsight.models.model_file import save_model
+from onsight.runs.run import Run
+from onsight.spec import TrainSpec
+from onsight.training.calibrate import calibrate
+from onsight.training.network import build, logits_of
+
+if TYPE_CHECKING:
+    import keras
+
+COMPARED = 64  # training images on which LiteRT is compared with Keras
+
+
+def write_model(
+    run: Run,
+    spec: TrainSpec,
+    model: keras.Model,
+    training: Examples,
+    validation: Examples,
+    trained_logits: Callable[[], np.ndarray],
+    batch_size: int,
+    show: Reporter,
+) -> None:
+    """Calibrate the trained network and write `model/` of the run, which appears complete or not at all.
+
+    Args:
+        run: the run.
+        spec: its choices.
+        model: the network with its final weights.
+        training: the training images.
+        validation: the validation images; there may be none.
+        trained_logits: returns the logits (n, classes) of the validation images, as training computed them.
+        batch_size: images answered at a time.
+        show: where progress goes.
+    """
+    folder, partial, old = (run.folder / name for name in ("model", ".model.partial", ".model.old"))
+    for leftover in (partial, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    partial.mkdir()
+    temperature, threshold = calibrated(run, spec, model, validation, trained_logits, batch_size, show)
+    save_model(partial, model, run.classes, temperature, threshold, channels=spec.channels)
+    chosen = training.chosen[spread(len(training.chosen), COMPARED)]
+    if why := add_litert(partial, training.images[chosen]):
+        show.note("model.tflite", f"none: {why}. `onsight predict` uses Keras for this run")
+    if folder.exists():  # a finished run that was trained longer
+        folder.rename(old)
+    partial.rename(folder)
+    sync_folder(run.folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def calibrated(
+    run: Run,
+    spec: TrainSpec,
+    model: keras.Model,
+    validation: Examples,
+    trained_logits: Callable[[], np.ndarray],
+    batch_size: int,
+    show: Reporter,
+) -> tuple[float, float | None]:
+    """Return the temperature and the threshold of the final weights, both chosen on validation images only."""
+    if not len(validation.labels):
+        show.note("temperature", "1  (there are no validation images to fit it on)")
+        return 1.0, None
+    if spec.precision == "float32":
+        logits = trained_logits()
+    else:  # the finished model computes in float32, so calibrate what it answers
+        network = build(spec.model_copy(update={"precision": "float32"}), len(run.classes))
+        for weight, trained in zip(network.weights, model.weights, strict=True):
+            weight.assign(to_numpy(trained))
+        logits = logits_of(network.predict_on_batch, validation, batch_size)
+    return calibrate(logits, validation.labels, spec.min_precision, show.note)

@@ -1,0 +1,72 @@
+"""What ends a training early: Ctrl-C and SIGTERM, which wait until the state is saved; a full disk, full memory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from onsight.core.errors import TrainingError
+from onsight.core.files import is_disk_full
+from onsight.runs.run import Run
+from onsight.spec import TrainSpec
+from onsight.training.checkpoints import numbered
+
+
+@contextlib.contextmanager
+def signals() -> Iterator[list[int]]:
+    """Collect Ctrl-C and SIGTERM in a list. A second signal of the same kind acts as usual.
+
+    Signals that are ignored (`nohup`, background jobs of a shell) stay ignored. Only the main thread may handle
+    signals: on other threads nothing is collected.
+    """
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+
+    def note(number: int, frame: Any) -> None:
+        received.append(number)
+        signal.signal(number, previous[number])
+
+    previous: dict[int, Any] = {}
+    for number in (int(signal.SIGINT), int(signal.SIGTERM)):
+        handler = signal.getsignal(number)
+        if handler not in (None, signal.SIG_IGN):
+            previous[number] = signal.signal(number, note)
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def cause(received: list[int]) -> str:
+    """Return the name of the first signal: Ctrl-C or SIGTERM."""
+    return "Ctrl-C" if received[0] == signal.SIGINT else signal.Signals(received[0]).name
+
+
+@contextlib.contextmanager
+def explained(run: Run, spec: TrainSpec) -> Iterator[None]:
+    """Turn a full disk and full memory into errors that say what to do."""
+    try:
+        yield
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        again = "train again."
+        if numbered(run.checkpoints):
+            again = f"onsight train --resume {run.folder}. The checkpoints written before are complete."
+        raise TrainingError(f"The disk is full ({os.fspath(run.folder)}). Free some space, then: {again}") from error
+    except Exception as error:
+        # The errors of TensorFlow and JAX cannot be named without importing both.
+        exhausted = type(error).__name__ == "ResourceExhaustedError" or "RESOURCE_EXHAUSTED" in str(error)
+        if not (exhausted or isinstance(error, MemoryError)):
+            raise
+        raise TrainingError(
+            f"There is not enough memory for {spec.model} at {spec.image_size} px with batches of {spec.batch_size}. "
+            f"Train with a smaller batch: --batch-size {max(1, spec.batch_size // 2)}"
+        ) from error

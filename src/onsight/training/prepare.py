@@ -1,0 +1,268 @@
+"""Everything that a new run is made of: the spec resolved, the images split, spec.json, dataset.json, check.json.
+
+Nothing is written here. What the user did not choose is chosen here, and each choice is shown with its reason.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from onsight.checks.check import findings_for_training, summary
+from onsight.checks.keep_list import read_keep_list
+from onsight.core.backend import Choice, choose_backend, choose_precision, dtype_policy, environment, use_backend
+from onsight.core.files import expanded, sha256
+from onsight.core.progress import Reporter
+from onsight.core.records import CheckSummary, DatasetRecord, SpecRecord
+from onsight.core.text import count
+from onsight.data.dataset import Dataset
+from onsight.data.load import DATASETS, UNMIRRORED, data_folder, load_dataset
+from onsight.data.pixel_cache import Pixels, load_pixels, median_side
+from onsight.data.split import few_shots, membership, recorded_parts, split
+from onsight.models.custom import check_network
+from onsight.models.registry import MODELS
+from onsight.runs.images import RunImages
+from onsight.runs.run import Run, open_run
+from onsight.spec import FROM_SCRATCH, IMAGENET, Role, TrainSpec, fields_with
+from onsight.training.initial_weights import Start, default_start, file_of, find_start
+from onsight.training.network import at_any_size, build
+from onsight.training.phases import plan_phases
+from onsight.training.resolve import Resolved, resolve
+from onsight.training.teacher import reference
+
+PARTS = ("train", "validation", "test")
+SMALLEST_PHOTO = 96  # pixels: from this median side on, ImageNet weights are the default
+
+
+class Prepared(NamedTuple):
+    """What a new run is made of."""
+
+    spec: TrainSpec  # resolved
+    record: SpecRecord  # spec.json
+    members: DatasetRecord  # dataset.json
+    check: CheckSummary  # check.json
+    images: RunImages
+
+
+class Chosen(NamedTuple):
+    """A resolved spec, the reason of each choice that the user did not make, and what training starts from."""
+
+    spec: TrainSpec
+    reasons: dict[str, str]
+    start: Start | None
+    teacher: Run | None
+
+
+def prepare(spec: TrainSpec, show: Reporter) -> Prepared:
+    """Return everything that the run of `spec` is made of, and start Keras on its backend.
+
+    Raises:
+        SpecError: a choice cannot work.
+        DataError: the images cannot be used.
+    """
+    backend = choose_backend(spec.backend)
+    dataset = load_dataset(spec.data, spec.data_dir, show.work)
+    show.note("data", f"{dataset.provenance}, {count(len(dataset.classes), 'class', 'classes')}")
+    used = read_keep_list(spec.keep_list, dataset) if spec.keep_list else np.ones(len(dataset), bool)
+    chosen = choose(spec, dataset, used, backend, show)
+    pixels = load_pixels(dataset, chosen.spec.image_size, show.work)
+    images = RunImages(dataset, pixels, divide(chosen, dataset, pixels, used))
+    show_choices(chosen, images, show)
+    check = summary(*findings_for_training(dataset, pixels, used))
+    show_findings(check, spec.data, show)
+    members = dataset_record(chosen.spec, images, used)
+    start_keras(chosen.spec, len(dataset.classes), show)
+    return Prepared(chosen.spec, spec_record(spec, chosen, show), members, check, images)
+
+
+# The spec ------------------------------------------------------------------------------------------------------------
+
+
+def choose(spec: TrainSpec, dataset: Dataset, used: np.ndarray, backend: Choice, show: Reporter) -> Chosen:
+    """Return the spec with every choice made, and why. `used` (n,) bool marks the images of the keep-list."""
+    side = median_side(dataset) if spec.image_size is None else spec.image_size
+    start, why = choose_start(spec, side, show)
+    resolved = resolve(
+        spec,
+        images=int(np.count_nonzero(used & np.isin(dataset.parts, ("", "train")))),
+        given=set(dataset.parts.tolist()),
+        side=side,
+        flips=dataset.name not in UNMIRRORED,
+        classes=len(dataset.classes),
+        start=start,
+    )
+    teacher = open_run(spec.teacher) if spec.teacher else None
+    reasons = dict(resolved.reasons)
+    if "weights" in reasons:
+        reasons["weights"] = why
+    if teacher:
+        asked = spec.model_dump(mode="json", exclude_unset=True)
+        reasons |= {name: "the teacher's" for name, value in asked.items() if teacher.spec.get(name, ...) == value}
+    return Chosen(*settle(Resolved(resolved.spec, reasons), start, backend), start, teacher)
+
+
+def choose_start(spec: TrainSpec, side: int, show: Reporter) -> tuple[Start | None, str]:
+    """Return the weights to start from, None for new ones, and the reason.
+
+    If the user says nothing, photos start from the ImageNet weights of the default network, as long as these can be had
+    without waiting. `side` is the median shorter side of the images in pixels, or the image size that was asked for.
+    """
+    if spec.weights not in (None, FROM_SCRATCH):
+        return find_start(spec.weights, spec.model), "asked for"
+    if spec.weights == FROM_SCRATCH:
+        return None, "asked for"
+    if spec.preset == "transfer":
+        start = find_start(IMAGENET, spec.model)
+        return start, f"preset transfer: {start.text}"
+    if spec.data in DATASETS:
+        return None, "named data sets start from scratch unless --weights says otherwise"
+    given = [name for name in fields_with(Role.FROM_SCRATCH) if name in spec.model_fields_set]
+    if given:
+        names, were = " and ".join(given), "was" if len(given) == 1 else "were"
+        return None, f"from scratch, because {names} {were} chosen; --weights imagenet starts from pretrained ones"
+    if side < SMALLEST_PHOTO:
+        found = f"the median side of these is {side} px" if spec.image_size is None else f"image_size is {side}"
+        return None, f"from scratch: ImageNet's are for photos of {SMALLEST_PHOTO} px or more, and {found}"
+    return default_start(side, show.work)
+
+
+def settle(resolved: Resolved, start: Start | None, backend: Choice) -> Resolved:
+    """Fill in the backend and the precision, and make every path absolute."""
+    spec, reasons = resolved.spec, dict(resolved.reasons)
+    update: dict[str, Any] = {"backend": backend.value}
+    if spec.backend is None:
+        reasons["backend"] = backend.reason
+    if spec.precision is None:
+        update["precision"], reasons["precision"] = choose_precision(backend.value)
+    if spec.data not in DATASETS:
+        update["data"] = os.path.realpath(expanded(spec.data))
+    elif folder := data_folder(spec.data_dir):
+        update["data_dir"] = folder.resolve()
+    if spec.keep_list:
+        update["keep_list"] = spec.keep_list.resolve()
+    if start:
+        update["weights"] = start.weights
+    if spec.teacher:
+        update["teacher"] = spec.teacher.resolve()
+    return Resolved(spec.model_copy(update=update), reasons)
+
+
+def start_keras(spec: TrainSpec, num_classes: int, show: Reporter) -> None:
+    """Import Keras on the chosen backend, and check the network before a run exists that could not be trained.
+
+    Raises:
+        SpecError: a custom network breaks the contract, or smaller images do not fit the network.
+    """
+    show.note("starting", f"Keras on {spec.backend}")
+    use_backend(spec.backend)
+    if is_custom(spec):
+        with dtype_policy(spec.precision):
+            check_network(spec.model, spec.image_size, num_classes)
+    if spec.early_size:
+        at_any_size(build(spec, num_classes), spec.early_size)
+
+
+def is_custom(spec: TrainSpec) -> bool:
+    """Return whether the network is one of the user's own."""
+    return MODELS[spec.model].build is not None
+
+
+# The images ----------------------------------------------------------------------------------------------------------
+
+
+def divide(chosen: Chosen, dataset: Dataset, pixels: Pixels, used: np.ndarray) -> np.ndarray:
+    """Return (n,) the part of each image: train, validation, test, or "" for an image that is left out.
+
+    A student has its teacher's parts: otherwise it would be judged by images that its teacher was trained on.
+    """
+    if chosen.teacher:
+        return recorded_parts(chosen.teacher.dataset, dataset, pixels.hashes, PARTS)
+    return split_readable(dataset, pixels, chosen.spec, used)
+
+
+def split_readable(dataset: Dataset, pixels: Pixels, spec: TrainSpec, used: np.ndarray) -> np.ndarray:
+    """Return (n,) train, validation, test, or "" for an image that is not `used`, beyond `shots`, or unreadable."""
+    readable = np.setdiff1d(np.flatnonzero(used), list(pixels.broken))
+    parts = np.full(len(dataset), "", dtype="<U10")
+    parts[readable] = split(
+        replace(
+            dataset,
+            names=tuple(dataset.names[index] for index in readable.tolist()),
+            labels=dataset.labels[readable],
+            parts=dataset.parts[readable],
+        ),
+        pixels.hashes[readable],
+        validation=spec.validation,
+        seed=spec.split_seed,
+        allow_tiny=spec.allow_tiny,
+    )
+    if spec.shots:
+        parts[few_shots(dataset.labels, pixels.hashes, parts, spec.shots, spec.seed)] = ""
+    return parts
+
+
+# The files of the run ------------------------------------------------------------------------------------------------
+
+
+def spec_record(asked: TrainSpec, chosen: Chosen, show: Reporter) -> SpecRecord:
+    """Return the content of spec.json. Keras must have been started."""
+    spec, start = chosen.spec, chosen.start
+    record: SpecRecord = {
+        "asked": asked.model_dump(mode="json", exclude_unset=True),
+        "spec": spec.model_dump(mode="json"),
+        "reasons": chosen.reasons,
+        "phases": [str(phase) for phase in plan_phases(spec)],
+        "environment": {**environment(), "precision": spec.precision},
+    }
+    if is_custom(spec):
+        record["model_import"] = MODELS[spec.model].function
+    if start:
+        file = file_of(start.weights, spec.model, spec.image_size, show.work)
+        record["weights"] = {"of": start.text, "file": file.name, "sha256": sha256(file)}
+    if chosen.teacher:
+        record["teacher"] = reference(chosen.teacher)
+    return record
+
+
+def dataset_record(spec: TrainSpec, images: RunImages, used: np.ndarray) -> DatasetRecord:
+    """Return the content of dataset.json."""
+    dataset, pixels, parts = images
+    record = DatasetRecord(
+        name=dataset.name,
+        classes=list(dataset.classes),
+        provenance=dataset.provenance,
+        fingerprint=dataset.fingerprint,
+        broken={dataset.names[index]: reason for index, reason in pixels.broken.items()},
+        **membership(dataset, pixels.hashes, parts),  # type: ignore[typeddict-item]  # mypy asks for optional keys
+    )
+    if spec.keep_list:
+        record["keep_list"] = {"sha256": sha256(spec.keep_list), "kept": int(used.sum()), "of": len(dataset)}
+    return record
+
+
+# What is shown -------------------------------------------------------------------------------------------------------
+
+
+def show_choices(chosen: Chosen, images: RunImages, show: Reporter) -> None:
+    """Show the split, what is left out, and each choice that the user did not make, with its reason."""
+    parts, n = images.parts, len(images.dataset)
+    show.note("split", ", ".join(f"{part} {np.count_nonzero(parts == part):,}" for part in PARTS))
+    if chosen.spec.keep_list:
+        show.note("keep-list", f"{np.count_nonzero(parts != ''):,} of {count(n, 'image')} are used")
+    if broken := len(images.pixels.broken):
+        show.note("skipped", f"{count(broken, 'unreadable image')}; dataset.json in the run names them")
+    for field, reason in chosen.reasons.items():
+        show.note(field, f"{getattr(chosen.spec, field)}  ({reason})")
+
+
+def show_findings(check: CheckSummary, data: str, show: Reporter) -> None:
+    """Show the errors and warnings about the data that are known, and how to find more."""
+    for each in check["findings"]:
+        if each["severity"] != "note":
+            show.note(each["severity"], each["text"])
+    if not check["complete"]:
+        show.note("not checked", f"near-duplicates and more: run onsight check {shlex.quote(data)}")

@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+
+from onsight.core.errors import ParityError
+from onsight.exporting.judge import Questions, judge
+
+CLASSES = ("a", "b", "c")
+
+
+def questions(count=2000, validation=1500, labelled=True):
+    rng = np.random.default_rng(0)
+    expected = rng.dirichlet([0.3, 0.3, 0.3], count).astype(np.float32)
+    within = slice(100, 100 + validation)
+    labels = expected[within].argmax(axis=1) if labelled else np.zeros(0, np.int64)
+    nothing = np.zeros((count, 1, 1, 3), np.uint8)
+    return Questions(nothing, expected, within if labelled else slice(100, 100), labels, nothing[:1])
+
+
+def answers(asked, change=None, rows=slice(None)):
+    found = asked.expected.copy()
+    if change is not None:
+        found[rows] = change(found[rows])
+    return {1: found[:32], 7: found[:224], 32: found}
+
+
+def swapped(rows):
+    return rows[:, [1, 0, 2]]
+
+
+def test_answers_like_kerass_pass_at_every_precision():
+    asked = questions()
+    for precision in ("float32", "float16", "int8"):
+        row = judge("model", precision, answers(asked), asked, 0.5, CLASSES)
+        assert (row["max_difference"], row["agreement"], row["validation_accuracy"]) == (0, 1, 1)
+    assert row["drop"] == 0
+    assert row["hurt_most"] == []
+
+
+def nudge(rows):
+    return rows * np.float32(1 - 3e-4) + np.float32(1e-4)  # towards the mean: they stay probabilities
+
+
+def test_float32_is_held_to_every_image_and_every_batch():
+    asked = questions()
+    for rows, why in (
+        (slice(0, 1), "differ from Keras' by"),  # an image of the gate
+        (slice(1500, 1501), "differ from Keras' by"),  # of the validation set
+    ):
+        with pytest.raises(ParityError, match=why):
+            judge("model", "float32", answers(asked, nudge, rows), asked, 0.5, CLASSES)
+    test = np.flatnonzero(asked.expected[1700:].argmax(axis=1) == 0)[:1] + 1700
+    with pytest.raises(ParityError, match="for 1 of 2,000 images it names another class"):
+        judge("model", "float32", answers(asked, swapped, test), asked, 0.5, CLASSES)
+    one_size = answers(asked)
+    one_size[7] = nudge(one_size[7])
+    for precision in ("float32", "float16", "int8"):
+        with pytest.raises(ParityError, match="batch"):
+            judge("model", precision, one_size, asked, 0.5, CLASSES)
+
+
+def test_what_is_no_probability_is_refused_at_every_precision():
+    asked = questions()
+    for change, why in (
+        (lambda rows: rows * np.nan, "numbers that are not finite"),
+        (lambda rows: rows * 2, "not probabilities: they reach from 0"),
+        (lambda rows: rows - 1, "not probabilities: they reach from -1"),
+        (lambda rows: rows * 0.99, r"not probabilities: they sum to 0\.99"),
+    ):
+        for precision in ("float32", "float16", "int8"):
+            with pytest.raises(ParityError, match=why):
+                judge("model", precision, answers(asked, change), asked, 100, CLASSES)
+    whole = {size: (rows * 255).astype(np.int8) for size, rows in answers(asked).items()}
+    with pytest.raises(ParityError, match="answers int8 of shape"):
+        judge("model", "int8", whole, asked, 100, CLASSES)
+
+
+def test_float16_may_differ_for_one_image_of_a_thousand():
+    asked = questions()
+    decided = np.flatnonzero(np.abs(asked.expected[:, 0] - asked.expected[:, 1]) > 1e-3)
+    decided = decided[asked.expected[decided, 2] < 0.3]
+    judge("model", "float16", answers(asked, swapped, decided[:2]), asked, 0.5, CLASSES)
+    with pytest.raises(ParityError, match=r"99\.85% of 2,000 images"):
+        judge("model", "float16", answers(asked, swapped, decided[:3]), asked, 0.5, CLASSES)
+
+
+def test_int8_is_judged_by_validation_accuracy():
+    asked = questions()
+    hurt = np.flatnonzero(asked.labels == 1)[:15] + asked.validation.start  # of 1,500: one point
+    with pytest.raises(ParityError, match=r"1\.00 points less accurate.*lose most, in points: b") as error:
+        judge("model", "int8", answers(asked, swapped, hurt), asked, 0.5, CLASSES)
+    assert error.value.exit_code == 3
+    row = judge("model", "int8", answers(asked, swapped, hurt), asked, 1.0, CLASSES)
+    assert row["drop"] == 0.01
+    low, high = row["drop_interval"]
+    assert low < 0.01 < high
+    assert [each["class"] for each in row["hurt_most"]] == ["b"]
+    none = questions(labelled=False)
+    with pytest.raises(ParityError, match="the run has none"):
+        judge("model", "int8", answers(none), none, 0.5, CLASSES)
