@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Change one thing of the recipe behind `fast` at a time, on a narrow copy of its network: what it costs and brings.
+"""Train a narrow copy of the network of `fast` with one change to its recipe at a time; report accuracy and CPU time.
 
     python benchmarks/ablations.py DATA [NAME ...] [--seeds 1] [--images 10000] [--epochs 8]
 
-DATA is the folder that run.py takes; NAME is one or more of VARIANTS, by default all. Each is trained on the first of
-the shuffled training images and scored on the last 10,000 of them, so that no choice sees a test image. Processor
-seconds are the training's; compare them within one run only.
+DATA is the folder that run.py takes. NAME is one or more of VARIANTS; the default is all of them. Each variant is
+trained on the first of the shuffled training images and scored on the last 10,000 of them, so no choice depends on a
+test image. CPU seconds are those of training; compare them only within one run of this program.
 """
 
 import argparse
@@ -22,6 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from onsight.core.backend import choose_precision, dtype_policy
+from onsight.core.text import count
 from onsight.data.batches import Examples, ahead, full_batches, plan_epoch, training_batches
 from onsight.data.load import load_dataset
 from onsight.data.pixel_cache import load_pixels
@@ -44,13 +45,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 def choose_harder(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return which half of a batch has the greater loss (selective backprop, Jiang et al. 2019)."""
+    """Return the indices of the half of a batch with the higher loss (selective backprop, Jiang et al. 2019)."""
     losses = keras.losses.sparse_categorical_crossentropy(labels, model(images, training=True), from_logits=True)
     return np.argsort(-np.asarray(losses))[: len(labels) // 2]
 
 
 def change_tones(images: np.ndarray, draw: np.random.Generator) -> np.ndarray:
-    """Return images of other brightness, by up to 14 % of the range, and contrast, by up to 13 %."""
+    """Return images with brightness changed by up to 14 % of the range, and contrast by up to 13 %."""
     brightness, contrast = draw.uniform(-1, 1, (2, len(images), 1, 1, 1)).astype(np.float32)
     changed = (images - 127.5) * (1 + 0.13 * contrast) + 127.5 + 255 * 0.14 * brightness
     return np.rint(changed).clip(0, 255).astype(np.uint8)
@@ -69,10 +70,10 @@ def train(
     averaged: bool = False,
     tones: bool = False,
 ) -> keras.Model:
-    """Return the narrow network, trained with one thing changed."""
+    """Return the narrow network, trained with one change to the recipe."""
     keras.utils.set_random_seed(seed)
     with dtype_policy(choose_precision("tensorflow").value):
-        model = blocks(None, 10, WIDTHS, "narrow")  # type: ignore[arg-type]  # of any size
+        model = blocks(None, 10, WIDTHS, "narrow")  # type: ignore[arg-type]  # any image size
     whiten(model, training.images, training.chosen)
     step = TensorFlowStep(model, make_optimizer("muon", rate, 0.0), Loss(smoothing))
     step.optimizer.build(model.trainable_variables)
@@ -99,14 +100,14 @@ def train(
 
 
 def accuracy(model: keras.Model, examples: Examples) -> float:
-    """Return the share of right answers."""
+    """Return the accuracy, from 0 to 1."""
     answer = tf.function(lambda images: tf.argmax(model(images, training=False), axis=-1))
     batches = full_batches(examples.images, examples.chosen, 500)
-    return float(np.mean(np.concatenate([answer(images)[:count] for images, count in batches]) == examples.labels))
+    return float(np.mean(np.concatenate([answer(images)[:valid] for images, valid in batches]) == examples.labels))
 
 
 def main() -> None:
-    """Print a Markdown row for each variant and seed."""
+    """Print one Markdown row per variant and seed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("names", nargs="*", metavar="NAME", default=list(VARIANTS))
@@ -119,7 +120,8 @@ def main() -> None:
     shuffled = np.random.default_rng(0).permutation(np.flatnonzero(dataset.parts == "train"))
     scored, seen = shuffled[-SCORED:], shuffled[: asked.images]
     training, judged = (Examples(images, part, dataset.labels[part]) for part in (seen, scored))
-    print(f"| changed ({len(seen):,} images, {asked.epochs} epochs) | seed | right of {SCORED:,} | processor seconds |")
+    size = f"{count(len(seen), 'image')}, {count(asked.epochs, 'epoch')}"
+    print(f"| variant ({size}) | seed | accuracy, n = {SCORED:,} | CPU seconds |")
     print("|---|---|---|---|")
     for seed in range(asked.seeds):
         for name in asked.names:

@@ -1,20 +1,20 @@
 #!/usr/bin/env python3
-"""Train on 20,000 images of 224 px within 3 GB of memory, and print what it took.
+"""Train on 20,000 images of 224 px within 3 GB of memory, and print the time and the peak memory.
 
     python benchmarks/large_images.py [--model cnn_compact --seconds 120] [--count 20000] [--batch-size 32]
 
-Draws the images into a temporary folder (JPEG, about 250 MB; the decoded cache beside it takes 3 GB of disk), trains
-in a process of its own, and looks at that process's memory four times a second.
+The program draws the images into a temporary folder (JPEG, about 250 MB; the decoded cache next to it takes 3 GB of
+disk), trains in a separate process, and samples the memory of that process four times per second.
 
-What counts. The decoded images are mapped, 3 GB of them: their pages are the kernel's cache, which it drops and reads
-again whenever memory is wanted, so that resident size would show how much memory happened to be free. What cannot be
-dropped are the private pages (RssAnon) and shared memory; the pages of programs and libraries (RssFile without the
-images) could be, but nothing would run well without them, so they count too. The process is run under
-RLIMIT_DATA = 3 GB: the kernel refuses it any private memory beyond that.
+Which memory counts: The 3 GB of decoded images are memory-mapped. Their pages belong to the kernel's page cache; the
+kernel drops them when it needs memory, and reads them again later. The resident size would therefore only show how much
+memory happened to be free. Private pages (RssAnon) and shared memory cannot be dropped, so they count. The pages of
+programs and libraries (RssFile without the images) could be dropped, but then nothing would run well, so they count
+too. The process runs under RLIMIT_DATA = 3 GB: the kernel refuses it any private memory beyond that.
 
-The network is by default a tiny one of this file, registered from outside as users do: reading, caching, splitting,
-batches, validation, calibration, the .tflite file and the report are what 20,000 images are a burden for, and a whole
-epoch of them takes a minute or two. With another --model training is stopped after --seconds.
+The default network is a tiny one from this file, registered like a user's custom network. 20,000 images strain reading,
+caching, splitting, batches, validation, calibration, the .tflite file and the report, not the network, and with the
+tiny network a whole epoch takes a minute or two. With another --model, training can be stopped after --seconds.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ SIDE, CLASSES = 224, 4
 LIMIT = 3 * 10**9  # bytes
 
 
-@onsight.model("strided", description="two strided convolutions: as good as no computation", smallest=64)
+@onsight.model("strided", description="two strided convolutions: almost no computation", smallest=64)
 def strided(image_size: int, num_classes: int) -> Any:
-    """Return two convolutions of strides 8 and 4, and a dense layer."""
+    """Return a network of two convolutions with strides 8 and 4, and a dense layer."""
     import keras
     from keras import layers
 
@@ -58,7 +58,7 @@ def strided(image_size: int, num_classes: int) -> Any:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train on many 224 px images within 3 GB.")
     parser.add_argument("--model", default="strided")
-    parser.add_argument("--seconds", type=float, help="of training, after which it is stopped")
+    parser.add_argument("--seconds", type=float, help="stop training after this many seconds")
     parser.add_argument("--count", type=int, default=20_000)
     parser.add_argument("--batch-size", type=int, default=32)
     asked = parser.parse_args()
@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def draw(folder: Path, count: int) -> None:
-    """Write JPEG images of coarse noise, each class brighter in a quarter of its own."""
+    """Write JPEG images of coarse noise; each class is brighter in a different quarter of the image."""
     rng = np.random.default_rng(0)
     for label in range(CLASSES):
         (folder / f"quarter{label}").mkdir(parents=True)
@@ -86,7 +86,7 @@ def draw(folder: Path, count: int) -> None:
 
 
 def train(place: Path, asked: argparse.Namespace) -> None:
-    """Train in a process under the limit, and print the peaks of its memory by phase."""
+    """Train in a process with limited memory, and print its peak memory for each phase."""
     words = f"train {place}/images --image-size {SIDE} --epochs 1 --validation 0.1 --quiet".split()
     words += ["--model", asked.model, "--batch-size", str(asked.batch_size)]
     environ = os.environ | {
@@ -104,24 +104,24 @@ def train(place: Path, asked: argparse.Namespace) -> None:
         since.setdefault(phase, time.perf_counter())
         if phase == "training" and asked.seconds and time.perf_counter() - since[phase] > asked.seconds:
             process.send_signal(signal.SIGTERM)
-            asked.seconds = None  # a second one would end it without saving
+            asked.seconds = None  # a second signal would end it without saving
         for kind, size in memory(process.pid).items():
             peak = peaks.setdefault(phase, {})
             peak[kind] = max(peak.get(kind, 0), size)
         time.sleep(0.25)
-    print(f"ended with {process.returncode} after {time.perf_counter() - started:.0f} s (143: stopped as asked)")
+    print(f"exit code {process.returncode} after {time.perf_counter() - started:.0f} s (143: stopped by --seconds)")
     for phase, peak in peaks.items():
         print(f"{phase:10} counted {peak['counted'] / 1e6:6,.0f} MB   private {peak['private'] / 1e6:6,.0f} MB   "
-              f"images mapped and resident {peak['pictures'] / 1e6:6,.0f} MB")  # fmt: skip
+              f"resident mapped images {peak['mapped'] / 1e6:6,.0f} MB")  # fmt: skip
     most = max(peak["counted"] for peak in peaks.values())
-    print(f"peak {most / 1e6:,.0f} MB of {LIMIT / 1e6:,.0f} MB; the decoded images: "
+    print(f"peak {most / 1e6:,.0f} MB of {LIMIT / 1e6:,.0f} MB; decoded images: "
           f"{asked.count * SIDE * SIDE * 3 / 1e6:,.0f} MB")  # fmt: skip
     if process.returncode not in (0, 143) or most > LIMIT:
         sys.exit(1)
 
 
 def phase_of(place: Path) -> str:
-    """Return what the training does, by what is in its folders; the first steps still count as reading."""
+    """Return the phase of the training, judged by the files in its folders; the first steps still count as reading."""
     for run in place.glob("runs/*"):
         history = run / "history.jsonl"
         if history.is_file():
@@ -130,8 +130,8 @@ def phase_of(place: Path) -> str:
 
 
 def memory(pid: int) -> dict[str, int]:
-    """Return the resident bytes of a process: private, images (mapped), counted (all but those); {} if it is over."""
-    sizes = {"private": 0, "pictures": 0, "counted": 0}
+    """Return resident bytes of a process: private, mapped (images), counted (all but images); {} if it has ended."""
+    sizes = {"private": 0, "mapped": 0, "counted": 0}
     images = False
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/{pid}/smaps").read_text("utf-8", "replace").splitlines():
@@ -139,7 +139,7 @@ def memory(pid: int) -> dict[str, int]:
             if not name.endswith(":"):
                 images = line.endswith("images.npy")
             elif name == "Rss:":
-                sizes["images" if images else "counted"] += 1024 * int(rest[0])
+                sizes["mapped" if images else "counted"] += 1024 * int(rest[0])
             elif name == "Anonymous:" and not images:
                 sizes["private"] += 1024 * int(rest[0])
         return sizes

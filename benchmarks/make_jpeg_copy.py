@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Make the JPEG copy of CIFAR-10 that our figures are measured on, from the official archive.
+"""Make the JPEG copy of CIFAR-10, on which our figures are measured, from the official archive.
 
     python benchmarks/make_jpeg_copy.py ARCHIVE DEST
 
-ARCHIVE is cifar-10-binary.tar.gz, or a folder with its .bin files. Writes, with Pillow's JPEG at quality 75 and 4:2:0:
+ARCHIVE is cifar-10-binary.tar.gz or a folder with its .bin files. The copy is written with Pillow's JPEG encoder at
+quality 75 and 4:2:0:
 
     DEST/cifar10-folders/{train,test}/<class>/<official index>.jpg   60,000 images
     DEST/cifar-10-batches-bin/{data_batch_1..5,test_batch}.bin       the same pixels in CIFAR-10's binary layout

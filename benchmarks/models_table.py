@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Write docs/models.md: what each network of the registry costs, and what it reached where it was trained.
+"""Write docs/models.md: the cost of each network in the registry, and the accuracy of those that were trained.
 
     python benchmarks/models_table.py [RUN_OR_FOLDER ...]
 
-Each argument is a run or a folder of runs. A network's accuracy and training time are those of its evaluated run on
-CIFAR-10 among them that is best on validation images; a network without one is counted and timed with its first
-weights and a little noise, with which it computes the same. Nothing is trained here. An int8 file is made with ranges
-learnt from noise: only its size is of interest. About 20 seconds a network.
+Each argument is a run or a folder of runs. A network's accuracy and training time come from its evaluated run on
+CIFAR-10 with the best validation accuracy. A network without a run is counted and timed with initial weights plus a
+little noise, which takes the same computation. Nothing is trained here. The int8 files are quantized with ranges
+measured on noise, because only their size matters. This takes about 20 seconds per network.
 """
 
 from __future__ import annotations
@@ -34,44 +34,45 @@ from onsight.models.model_file import load_model, read_description, save_model
 from onsight.models.registry import MODELS, build_model, classifier, layer_table
 from onsight.runs.run import Run, list_runs
 
-SIZE, PHOTO_SIZE, CLASSES = 32, 96, 10  # PHOTO_SIZE: of networks that are meant for more than that
-# Test accuracy on the official images, in per cent, of networks whose paper has it: He et al. 2015, table 6;
+SIZE, PHOTO_SIZE, CLASSES = 32, 96, 10  # PHOTO_SIZE is for networks with a larger default size
+# Test accuracy on the official images in per cent, if the network's paper reports it: He et al. 2015, table 6;
 # Zagoruyko and Komodakis 2016, table 6; Zhang et al. 2017, table 1, with crops and weight decay.
 PAPERS = {"resnet20": 91.25, "resnet32": 92.49, "resnet56": 93.03, "wide_resnet16_4": 94.98, "inception_cifar": 89.05}
-COPY = 3.5  # points that the JPEG copy is harder by: the fastest published recipe loses so many on it
-REACH = 1.0  # points that a network may then be below its paper, and is within its reach
+COPY = 3.5  # points that the fastest published recipe loses on the JPEG copy, because the copy is harder
+REACH = 1.0  # points that a network may then be below its paper and still count as within reach
 OUT = Path(__file__).resolve().parents[1] / "docs" / "models.md"
 
 OWN = """
-## Your own
+## Your own network
 
-A function of yours becomes a network like these. In `nets.py`:
+Register a function to use your own network like the ones above. In `nets.py`:
 
 ```python
 import onsight
 
 
-@onsight.model("mine", description="one convolution, to begin with")
+@onsight.model("mine", description="one convolution, to start with")
 def mine(image_size, num_classes):
-    import keras  # here: training has chosen the backend by now
+    import keras  # imported here, after training has chosen the backend
     from keras import layers
 
-    inputs = keras.Input((image_size, image_size, 3), dtype="uint8", name="image")  # RGB as it comes
+    inputs = keras.Input((image_size, image_size, 3), dtype="uint8", name="image")  # RGB, not normalised
     x = layers.Rescaling(1 / 127.5, offset=-1, name="normalise")(inputs)
-    x = layers.Conv2D(32, 3, strides=2, activation="relu", name="conv")(x)  # a name= for every layer
+    x = layers.Conv2D(32, 3, strides=2, activation="relu", name="conv")(x)  # every layer needs a name
     x = layers.GlobalAveragePooling2D(name="pool")(x)
     return keras.Model(inputs, layers.Dense(num_classes, dtype="float32", name="logits")(x))
 ```
 
-`onsight.testing.check_model("mine")` tests what training, files and exports rely on: put it into your own tests. In
-Python, `import nets` before `onsight.train(onsight.TrainSpec(data="photos/", model="mine"))`; on the command line:
+`onsight.testing.check_model("mine")` tests what training, files and exports rely on; call it in your own tests. In
+Python, `import nets` before `onsight.train(onsight.TrainSpec(data="photos/", model="mine"))`. On the command line:
 
 ```
 ONSIGHT_IMPORT=nets onsight train photos/ --model mine
 ```
 
-A run records where the function was, and says so where it is missing. It never imports it by itself: a run folder may
-come from anybody. To predict and evaluate by LiteRT the function is not needed.
+A run records the module of the function, and the error message names it if the function is missing. Onsight never
+imports a module because a run names it: a run folder may come from anybody. Prediction and evaluation with LiteRT do
+not need the function.
 """
 
 
@@ -87,9 +88,9 @@ def main() -> None:
 
 
 def best_runs(places: Iterator[Path]) -> dict[str, Run]:
-    """Return the evaluated run on CIFAR-10 of each network that has the most validation images right, and loads.
+    """Return {network: evaluated run on CIFAR-10 with the best validation accuracy}; runs that do not load are skipped.
 
-    Of those alone that held some out, unless none did.
+    A run without validation images counts only if the network has no other run.
     """
     found: dict[str, tuple[float, Run]] = {}
     for place in places:
@@ -103,7 +104,7 @@ def best_runs(places: Iterator[Path]) -> dict[str, Run]:
             try:
                 load_model(run.model_folder)
             except OnsightError as error:
-                print(f"passed over {run.folder}: {error}", file=sys.stderr)
+                print(f"skipped {run.folder}: {error}", file=sys.stderr)
             else:
                 found[name] = judged, run
     return {name: run for name, (_, run) in found.items()}
@@ -115,7 +116,7 @@ def scores(run: Run) -> dict[str, Any]:
 
 
 def row(name: str, run: Run | None) -> dict[str, Any]:
-    """Measure one network, trained or new: it computes the same. At the size of its run, where it has one."""
+    """Return the measurements of one network, at the image size of its run if it has one; new weights cost the same."""
     size = SIZE if MODELS[name].default_size <= PHOTO_SIZE else PHOTO_SIZE
     with tempfile.TemporaryDirectory() as scratch:
         if run:
@@ -123,7 +124,7 @@ def row(name: str, run: Run | None) -> dict[str, Any]:
         else:
             network = build_model(name, size, CLASSES)
             noise = np.random.default_rng(0)
-            for weight in network.trainable_weights:  # else equal first kernels would be stored once
+            for weight in network.trainable_weights:  # otherwise equal initial kernels would be stored only once
                 weight.assign(weight + noise.normal(0, 1e-3, weight.shape))
             save_model(Path(scratch), network, tuple(f"class {index}" for index in range(CLASSES)))
             model, description = classifier(network), read_description(Path(scratch))
@@ -144,7 +145,7 @@ def row(name: str, run: Run | None) -> dict[str, Any]:
 
 
 def int8_bytes(name: str, content: bytes, images: np.ndarray) -> int | None:
-    """Return the size of the file in integers, or None where the quantizer knows no way."""
+    """Return the size of the int8 file in bytes, or None if the network cannot be quantized."""
     try:
         with failures_named(f"{name} as int8"):
             return len(quantized(content, "int8", images))
@@ -154,9 +155,9 @@ def int8_bytes(name: str, content: bytes, images: np.ndarray) -> int | None:
 
 
 def latency(engine: LitertEngine, images: np.ndarray) -> float:
-    """Return the median milliseconds of one image on one thread, over at least 50 and a second.
+    """Return the median milliseconds of one image on one thread, over at least 50 images and one second.
 
-    Of processor time: on one thread that is what passes where nothing else runs, and other programs do not change it.
+    This is CPU time: on one thread it equals wall time on an idle machine, and other programs do not change it.
     """
     engine.probabilities(images[:1], threads=1)
     taken: list[float] = []
@@ -168,17 +169,17 @@ def latency(engine: LitertEngine, images: np.ndarray) -> float:
 
 
 def page(rows: list[dict[str, Any]]) -> str:
-    """Return docs/models.md."""
+    """Return the text of docs/models.md."""
     facts = environment()
     lines = [
         "# The networks",
         "",
         "Written by `python benchmarks/models_table.py RUNS`; `onsight models NAME` shows one network's layers.",
-        f"All for {CLASSES} classes, and images of so many pixels a side as the second column says. Parameters are",
-        "all that a file holds, also the statistics of batch norms; multiply-adds are those of the kernels, for one",
-        "image. Latency: the LiteRT file, float32, batch norms folded, one image on one thread, processor time,",
-        "median of at least 50. int8: the size of the file with integer weights and values, and of the float32 file",
-        "beside it.",
+        f"All figures are for {CLASSES} classes. The column px is the side of the images in pixels. Parameters are all",
+        "numbers in the weights file, including the statistics of batch norms. Multiply-adds are those of the",
+        "kernels, per image. Latency is the CPU time of one image on one thread: the LiteRT file in float32 with",
+        "folded batch norms, median of at least 50 images. int8 is the size of the file with integer weights and",
+        "activations, with the size of the float32 file in parentheses.",
         "",
         f"Measured with Keras {facts['keras']} on {facts['backend']} {facts['backend_version']}; {facts['machine']}.",
         "",
@@ -198,27 +199,28 @@ def page(rows: list[dict[str, Any]]) -> str:
     lines += [f"- `{each['name']}`: {MODELS[each['name']].description}" for each in rows]
     used = sorted({(run.dataset["provenance"], run.record["environment"]["machine"]) for run in runs_of(rows)})
     if used:
-        lines += ["", "Accuracies are of one run each, of several the one that is best on validation images, with"]
-        lines += ["their 95 % intervals (Wilson), on:", ""]
+        lines += ["", "Each accuracy is from one run, with its 95 % interval (Wilson). If a network has several runs,"]
+        lines += ["it is the one with the best validation accuracy. Data and machine:", ""]
         lines += [f"- {data}; {machine}" for data, machine in used]
         lines += ["", *against_papers(rows)]
     if any(each["size"] == PHOTO_SIZE and not each["run"] for each in rows):
-        lines += ["", "The pretrained ones were not trained: ImageNet's weights, which they are for, could not be"]
-        lines += ["fetched here, and from new weights they would need hours."]
+        lines += ["", "The pretrained networks were not trained: their ImageNet weights could not be downloaded here,"]
+        lines += ["and training them from scratch would take hours."]
     return "\n".join(lines) + "\n" + OWN
 
 
 def against_papers(rows: list[dict[str, Any]]) -> list[str]:
-    """Say which networks come within reach of their papers, and how far the others are."""
+    """Return lines on how far each network is from the accuracy of its paper."""
     lines = [
-        "Papers' figures, where they have one, are of the official images, and of trainings of hours on a GPU. The",
-        f"copy above costs the fastest published recipe {COPY} points. With those taken off the paper's figure:",
+        "The papers' accuracies are for the official images, after hours of training on a GPU. The copy above",
+        f"costs the fastest published recipe {COPY} points, so they are subtracted from the paper's accuracy here. A",
+        f"network is within reach of its paper if it is then at most {REACH:g} point below:",
         "",
     ]
     for each in rows:
         if each["run"] and each["name"] in PAPERS:
             short = PAPERS[each["name"]] - COPY - 100 * scores(each["run"])["accuracy"]
-            verdict = "within its reach" if short <= REACH else "out of its reach in this time"
+            verdict = "within reach" if short <= REACH else "out of reach in this time"
             lines.append(f"- `{each['name']}`: {abs(short):.1f} points {'below' if short > 0 else 'above'}, {verdict}")
     return lines
 
@@ -228,7 +230,7 @@ def runs_of(rows: list[dict[str, Any]]) -> list[Run]:
 
 
 def reached(run: Run) -> tuple[str, str]:
-    """Return what a run reached on the test images, and what it took."""
+    """Return the test accuracy of a run with its interval, and its training recipe with epochs and time."""
     metrics = scores(run)
     low, high = metrics["accuracy_interval"]
     history = run.history()

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""What most people do today: a small CNN, plain Keras, CIFAR-10, everything in memory.
+"""The script of most tutorials: a small CNN in plain Keras on CIFAR-10, with everything in memory.
 
-The network has 161,098 parameters. `run.py` here compares with it side by side; alone:
+The network has 161,098 parameters. `run.py` compares Onsight with this script. To run it alone:
 
     KERAS_BACKEND=tensorflow python benchmarks/plain_keras.py DATA [EPOCHS]
 
-DATA is a folder with CIFAR-10's .bin files. Prints seconds an epoch, then accuracy on the test set.
+DATA is a folder with CIFAR-10's .bin files. The script prints seconds per epoch, then the test accuracy.
 """
 
 import sys
@@ -51,7 +51,7 @@ def main() -> None:
         ],
     )
     seconds = time.perf_counter() - started
-    print(f"{seconds:.0f} s, {seconds / len(history.epoch):.1f} s an epoch, {len(history.epoch)} epochs")
+    print(f"{seconds:.0f} s, {seconds / len(history.epoch):.1f} s per epoch, {len(history.epoch)} epochs")
     print("test loss {:.4f}, accuracy {:.4f}".format(*model.evaluate(*test, verbose=0)))
 
 

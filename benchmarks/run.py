@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Measure Onsight against what it must reach, and write benchmarks/results.md.
+"""Measure the speed and memory of Onsight, and write benchmarks/results.md.
 
     python benchmarks/run.py DATA [NAME ...]
 
-DATA is a folder with cifar10-folders/ and cifar-10-batches-bin/ (make_jpeg_copy.py makes them). NAME is one or more
-of the functions below; without one, all run, about ten minutes on two cores. Speeds are ratios of interleaved rounds:
-machines are shared and noisy, and absolute figures hold for one machine at one moment.
+DATA is a folder with cifar10-folders/ and cifar-10-batches-bin/ (make_jpeg_copy.py makes them). NAME is one or more of
+the functions in BENCHMARKS; the default is all of them, about ten minutes on two cores. Speeds are compared as ratios
+of interleaved rounds, because machines are shared and noisy: absolute figures hold for one machine at one moment.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ ONSIGHT = [sys.executable, "-m", "onsight"]
 Row = tuple[str, str, str]  # what, figure, how
 
 
-# A process starts with the peak memory of the one that starts it, so a small one stands in between.
+# A process inherits the peak memory of its parent, so a small process starts the measured one.
 WATCH = """
 import os, subprocess, sys, time
 for _ in range(int(sys.argv[1])):
@@ -40,7 +40,7 @@ for _ in range(int(sys.argv[1])):
 
 
 def watched(*words: str, rounds: int = 1, **environ: str) -> tuple[float, float, float]:
-    """Run a command so often; return the medians of its seconds, its processor seconds, its peak memory in MB."""
+    """Run a command `rounds` times; return the medians of its seconds, CPU seconds and peak memory in MB."""
     command = [sys.executable, "-c", WATCH, str(rounds), *words]
     done = subprocess.run(command, env=os.environ | environ, stdout=subprocess.PIPE, text=True, check=True)
     seconds, spent, peak = zip(*(map(float, line.split()) for line in done.stdout.splitlines()), strict=True)
@@ -48,14 +48,14 @@ def watched(*words: str, rounds: int = 1, **environ: str) -> tuple[float, float,
 
 
 def help_time(data: Path) -> list[Row]:
-    """`onsight --help`, cold processes; bytecode written by a run that does not count."""
+    """Time `onsight --help` in new processes, after one process that writes the bytecode and is not timed."""
     watched(*ONSIGHT, "--help", PYTHONDONTWRITEBYTECODE="")
     seconds, _, _ = watched(*ONSIGHT, "--help", rounds=15)
     return [("`onsight --help`", f"{seconds:.2f} s", "median of 15 processes")]
 
 
 def first_start(data: Path) -> list[Row]:
-    """Decode and cache 60,000 JPEG files, then start again; each in a new process."""
+    """Time the decoding and caching of 60,000 JPEG files, then later starts with the cache, each in a new process."""
     code = (
         "import sys, time; from onsight.data.load import load_dataset; "
         "from onsight.data.pixel_cache import load_pixels; "
@@ -77,7 +77,7 @@ def first_start(data: Path) -> list[Row]:
 
 
 def memory(data: Path) -> list[Row]:
-    """Peak resident memory of one epoch of `tutorial` on CIFAR-10, the whole process."""
+    """Measure the peak resident memory of the whole process for one epoch of `tutorial` on CIFAR-10."""
     with tempfile.TemporaryDirectory() as runs:
         seconds, _, peak = watched(
             *ONSIGHT, "train", "cifar10", "--preset", "tutorial", "--epochs", "1", "--quiet",
@@ -103,7 +103,7 @@ for _ in sys.stdin:
 
 @contextlib.contextmanager
 def contender(*words: str) -> Iterator[Callable[[], float]]:
-    """Run a program that answers each line on its standard input with a round's images a second."""
+    """Run a program that prints a round's images per second for each line on its standard input."""
     pipe = subprocess.PIPE
     environ = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
     with subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True, cwd=HERE, env=environ) as child:
@@ -116,7 +116,7 @@ def contender(*words: str) -> Iterator[Callable[[], float]]:
             stdin.flush()
             return float(stdout.readline())
 
-        rate()  # compile
+        rate()  # the first round compiles
         try:
             yield rate
         finally:
@@ -124,7 +124,7 @@ def contender(*words: str) -> Iterator[Callable[[], float]]:
 
 
 def compared(what: str, ours: Callable[[], float], theirs: Callable[[], float], rounds: int) -> Row:
-    """Return a row of the ratio of two speeds, measured in turn."""
+    """Return a row with the ratio of two speeds, measured in turn."""
     pairs = [(ours(), theirs()) for _ in range(rounds)]
     ratios = [mine / other for mine, other in pairs]
     mine, other = (statistics.median(column) for column in zip(*pairs, strict=True))
@@ -133,10 +133,10 @@ def compared(what: str, ours: Callable[[], float], theirs: Callable[[], float], 
 
 
 def training_speed(data: Path, rounds: int = 5, count: int = 9_600) -> list[Row]:
-    """One epoch over `count` images by plain Keras' fit and by our loop, in turn, batches of 64.
+    """Time one epoch over `count` images in batches of 64, in turn with our loop and with plain Keras' fit.
 
-    Each in a process of its own, as its user would start it: Onsight asks TensorFlow for oneDNN's kernels and, where it
-    pays, for bfloat16; the plain script takes what Keras and TensorFlow take by themselves, float32.
+    Each runs in its own process, as its user would start it. Onsight asks TensorFlow for oneDNN's kernels and, if it is
+    faster, for bfloat16. The plain script uses the defaults of Keras and TensorFlow, which are float32.
     """
     import numpy as np
 
@@ -166,7 +166,7 @@ def training_speed(data: Path, rounds: int = 5, count: int = 9_600) -> list[Row]
             loop.epoch()
             return count / (time.perf_counter() - started)
 
-        rate()  # compile
+        rate()  # the first round compiles
         return rate
 
     with (
@@ -185,7 +185,7 @@ def training_speed(data: Path, rounds: int = 5, count: int = 9_600) -> list[Row]
 
 @contextlib.contextmanager
 def toy_cnn() -> Iterator[Any]:
-    """Train `cnn` for a moment at 32 px, and give its run."""
+    """Train `cnn` for one epoch on toy images of 32 px, and yield its run."""
     from onsight import TrainSpec, train
     from onsight.core.progress import Reporter
 
@@ -195,21 +195,21 @@ def toy_cnn() -> Iterator[Any]:
 
 
 def timed(work: Callable[[], object], count: int) -> Callable[[], float]:
-    """Return a function that does `work` on `count` images and returns images a second."""
+    """Return a function that calls `work`, which handles `count` images, and returns images per second."""
 
     def rate() -> float:
         started = time.perf_counter()
         work()
         return count / (time.perf_counter() - started)
 
-    rate()  # compile
+    rate()  # the first round compiles
     return rate
 
 
 def predict_speed(data: Path, rounds: int = 5) -> list[Row]:
-    """Answers of `cnn` by LiteRT and by Keras' own `model.predict`, in turn: from arrays, and from 10,000 JPEG files.
+    """Time inference with `cnn` in turn by LiteRT and by Keras' `model.predict`, on arrays and on 10,000 JPEG files.
 
-    The files are decoded by the same code for both, and for both that counts.
+    Both decode the files with the same code, and the decoding is included in both times.
     """
     import numpy as np
 
@@ -230,26 +230,27 @@ def predict_speed(data: Path, rounds: int = 5) -> list[Row]:
         )
         from_files = timed(lambda: list(predictor.stream(files)), len(files)), timed(plain, len(files))
         return [
-            compared("answers of `cnn` from arrays, against `model.predict`", *arrays, rounds),
-            compared(f"answers of `cnn` from {len(files):,} JPEG files, against `model.predict`", *from_files, rounds),
+            compared("inference with `cnn` on arrays, against `model.predict`", *arrays, rounds),
+            compared(f"inference with `cnn` on {len(files):,} JPEGs, against `model.predict`", *from_files, rounds),
         ]
 
 
 def cold_predict(data: Path) -> list[Row]:
-    """`onsight predict RUN one.jpg`, cold processes; bytecode written by one that does not count."""
+    """Time `onsight predict RUN one.jpg` in new processes, after one that writes the bytecode and is not timed."""
     image = str(next((data / "cifar10-folders" / "test").glob("*/*.jpg")))
     with toy_cnn() as run:
         words = *ONSIGHT, "predict", str(run.folder), image
         watched(*words, PYTHONDONTWRITEBYTECODE="")
         seconds, spent, peak = watched(*words, rounds=15)
-    how = f"median of 15 processes; {spent:.2f} s of processor time"
+    how = f"median of 15 processes; {spent:.2f} s of CPU time"
     return [("`onsight predict RUN one.jpg`", f"{seconds:.2f} s, {peak:.0f} MB", how)]
 
 
 def micro_latency(data: Path, rounds: int = 60) -> list[Row]:
-    """One image by `micro` as int8 and by MLPerf Tiny's ResNet-8, in turn, one thread, processor time.
+    """Measure the CPU time of one image on one thread, in turn for `micro` as int8 and MLPerf Tiny's ResNet-8.
 
-    ONSIGHT_RESNET8 names the latter's int8 .tflite file. Weights do not matter: `micro` has random ones.
+    ONSIGHT_RESNET8 names the int8 .tflite file of ResNet-8. `micro` has random weights, because they do not change the
+    time.
     """
     import numpy as np
     from ai_edge_litert.interpreter import Interpreter
@@ -260,7 +261,7 @@ def micro_latency(data: Path, rounds: int = 60) -> list[Row]:
 
     reference = os.environ.get("ONSIGHT_RESNET8")
     if not reference:
-        print("micro_latency is left out: ONSIGHT_RESNET8 does not name a .tflite file")
+        print("micro_latency is skipped: set ONSIGHT_RESNET8 to the .tflite file of ResNet-8")
         return []
     images = np.random.default_rng(0).integers(0, 256, (64, 32, 32, 3), np.uint8)
     ours = quantized(convert(classifier(build_model("micro", 32, 10))), "int8", images)
@@ -280,11 +281,11 @@ def micro_latency(data: Path, rounds: int = 60) -> list[Row]:
     mine, theirs = (statistics.median(times) for times in spent)
     ratio = statistics.median(a / b for a, b in zip(*spent, strict=True))
     how = f"{mine:.3f} against {theirs:.3f} ms, one thread, {rounds} rounds, {len(ours):,} bytes"
-    return [("`micro` as int8, time of one image against ResNet-8's", f"{ratio:.2f}x", how)]
+    return [("`micro` as int8, latency against ResNet-8", f"{ratio:.2f}x", how)]
 
 
 def precisions() -> list[str]:
-    """Return float32 and, where it is another, the precision that Onsight chooses on this processor."""
+    """Return float32 and, if it differs, the precision that Onsight chooses on this CPU."""
     from onsight.core.backend import choose_precision
 
     return sorted({"float32", choose_precision("tensorflow").value}, reverse=True)
@@ -293,7 +294,7 @@ def precisions() -> list[str]:
 def step_rate(
     model: str, batch_size: int, size: int = 32, optimizer: str = "sgd", precision: str = "float32"
 ) -> Callable[[], float]:
-    """Return a function that trains on 2,048 random images and returns images a second."""
+    """Return a function that trains on random images (2,048 at 32 px) and returns images per second."""
     import numpy as np
 
     from onsight.core.backend import dtype_policy
@@ -316,15 +317,15 @@ def step_rate(
         float(loss)
         return count * batch_size / (time.perf_counter() - started)
 
-    rate()  # compile
+    rate()  # the first round compiles
     return rate
 
 
 def against_torch(data: Path, rounds: int = 5) -> list[Row]:
-    """Our training steps and plain PyTorch's, in turn. ONSIGHT_TORCH names a Python that has torch."""
+    """Time our training steps and those of plain PyTorch in turn. ONSIGHT_TORCH names a Python that has torch."""
     python = os.environ.get("ONSIGHT_TORCH")
     if not python:
-        print("against_torch is left out: ONSIGHT_TORCH does not name a Python that has torch")
+        print("against_torch is skipped: set ONSIGHT_TORCH to a Python that has torch")
         return []
     rows = []
     for precision, (theirs, ours, batch_size) in itertools.product(
@@ -337,14 +338,14 @@ def against_torch(data: Path, rounds: int = 5) -> list[Row]:
 
 
 def multiply_adds(model: str, size: int) -> int:
-    """Return those of one image's answer."""
+    """Return the multiply-adds of inference on one image."""
     from onsight.models.registry import build_model, layer_table
 
     return sum(layer["multiply_adds"] for layer in layer_table(build_model(model, size, 10)))
 
 
 def scaling(data: Path) -> list[Row]:
-    """Images a second of a training step against image size and batch, and seconds of an epoch against its images."""
+    """Measure how training time grows with image size, batch size and number of images, and plot it to scaling.png."""
     import matplotlib.pyplot as plt
 
     sizes, batches = (32, 48, 64, 96), (32, 64, 128, 256, 512)
@@ -358,8 +359,8 @@ def scaling(data: Path) -> list[Row]:
         pixels = (sizes[-1] / sizes[0]) ** 2
         growth = by_size[-1] / by_size[0] / pixels
         work = multiply_adds(model, sizes[-1]) / multiply_adds(model, sizes[0]) / pixels
-        how = f"{work:.2f}x the multiply-adds a pixel; batch 64, float32, one round each"
-        rows.append((f"`{model}`, time a pixel at 96 px against 32 px", f"{growth:.2f}x", how))
+        how = f"{work:.2f}x the multiply-adds per pixel; batch 64, float32, one round each"
+        rows.append((f"`{model}`, time per pixel at 96 px against 32 px", f"{growth:.2f}x", how))
     import numpy as np
 
     from onsight.data.batches import Examples, plan_epoch, training_batches
@@ -376,9 +377,9 @@ def scaling(data: Path) -> list[Row]:
         seconds.append(time.perf_counter() - started + seen / rate())
     axes[2].plot(counts, seconds, "o-", label="cnn_compact, batches and steps")
     titles = (
-        ("pixels an image, in 32 x 32", "ms an image, batch 64"),
-        ("batch", "ms an image, 32 px"),
-        ("images", "s an epoch"),
+        ("pixels per image, in units of 32 x 32", "ms per image, batch size 64"),
+        ("batch size", "ms per image, 32 px"),
+        ("images", "s per epoch"),
     )
     for axis, (x, y) in zip(axes, titles, strict=True):
         axis.set(xlabel=x, ylabel=y, ylim=(0, None))
@@ -389,7 +390,7 @@ def scaling(data: Path) -> list[Row]:
 
 
 def check_time(data: Path) -> list[Row]:
-    """`onsight check cifar10`, nothing in the cache, a new process."""
+    """Measure `onsight check cifar10` in a new process with an empty cache."""
     with tempfile.TemporaryDirectory() as cache, tempfile.TemporaryDirectory() as out:
         seconds, _, peak = watched(
             *ONSIGHT, "check", "cifar10", "--quiet", "--out", out, ONSIGHT_DATA=str(data), ONSIGHT_CACHE=cache
@@ -399,7 +400,7 @@ def check_time(data: Path) -> list[Row]:
 
 
 def hash_scaling(data: Path) -> list[Row]:
-    """Candidates among random hashes in 16 variants; one in a hundred is a copy with four bits flipped."""
+    """Time the near-duplicate search over random hashes in 16 variants; 1 % are copies with four flipped bits."""
     import numpy as np
 
     from onsight.checks.near_duplicates import candidates
@@ -419,7 +420,7 @@ def hash_scaling(data: Path) -> list[Row]:
             hit = (query == 0) & (one < copies) & (other == one + count - copies)
             found[one[hit]] = True
         seconds = time.perf_counter() - started
-        how = f"{found.mean():.1%} of copies proposed, n = 1"
+        how = f"{found.mean():.1%} of copies found, n = 1"
         rows.append((f"duplicates among {count:,} hashes", f"{seconds:.1f} s", how))
     return rows
 
@@ -436,7 +437,7 @@ def main() -> None:
     data, names = Path(sys.argv[1]).resolve(), sys.argv[2:]
     from onsight.core.backend import environment, use_backend
 
-    use_backend()  # as the commands do: Keras would not ask for oneDNN's kernels by itself
+    use_backend()  # as the commands do: Keras alone would not ask for oneDNN's kernels
     rows: list[Row] = []
     for benchmark in BENCHMARKS:
         if not names or benchmark.__name__ in names:
@@ -452,7 +453,7 @@ def main() -> None:
         f"{facts['machine']}; Keras {facts['keras']} on {facts['backend']} {facts['backend_version']}, "
         f"Python {facts['python']}. Data: the JPEG copy of CIFAR-10.",
         "",
-        "A ratio is the median of the rounds', with the least and the largest; the speeds are medians of their own.",
+        "A ratio is the median over the rounds, with minimum and maximum. The speeds are medians as well.",
         "",
         "| what | figure | how |",
         "|---|---|---|",

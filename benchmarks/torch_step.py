@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Plain PyTorch, eager, channels-last: the training step that ours is compared with, on random images.
+"""The training step in plain PyTorch (eager, channels last) that ours is compared with, on random images.
 
     python benchmarks/torch_step.py wide|small float32|bfloat16 BATCH
 
-One round for each line on standard input; its answer is the round's images a second. Needs torch (measured with the CPU
-build of 2.13.0), which is no dependency of Onsight: run.py takes the Python that ONSIGHT_TORCH names.
+The program runs one round per line on standard input and prints the round's images per second. It needs torch (measured
+with the CPU build of 2.13.0), which is not a dependency of Onsight: run.py uses the Python that ONSIGHT_TORCH names.
 """
 
 import sys
@@ -18,7 +18,7 @@ COUNT = 2048
 
 
 def wide() -> nn.Module:
-    """Return the network of the published 94 % recipe: 64, 256, 256."""
+    """Return the network of the published 94 % recipe, with 64, 256 and 256 filters."""
     layers: list[nn.Module] = [nn.Conv2d(3, 24, 2), nn.SiLU()]
     layers[0].weight.requires_grad = False  # whitening
     for inputs, outputs in ((24, 64), (64, 256), (256, 256)):
@@ -30,7 +30,7 @@ def wide() -> nn.Module:
 
 
 def small() -> nn.Module:
-    """Return the tutorials' CNN: 32, 64, 128."""
+    """Return the tutorials' CNN, with 32, 64 and 128 filters."""
     layers: list[nn.Module] = []
     for inputs, outputs in ((3, 32), (32, 64), (64, 128)):
         layers += [nn.Conv2d(inputs, outputs, 3), nn.ReLU(), nn.BatchNorm2d(outputs), nn.MaxPool2d(2)]

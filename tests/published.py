@@ -1,9 +1,10 @@
-"""The networks whose weights Keras publishes, and files of weights as Keras published them."""
+"""The networks whose weights Keras publishes, and weights files in the format in which Keras published them."""
 
 import warnings
 
 import keras
 
+# name: (function, module with `preprocess_input`, published parameters without the top) of keras.applications
 FAMILIES = {
     "mobilenetv2": (keras.applications.MobileNetV2, keras.applications.mobilenet_v2, 2_257_984),
     "mobilenetv3_small": (keras.applications.MobileNetV3Small, keras.applications.mobilenet_v3, 939_120),
@@ -19,12 +20,12 @@ FAMILIES = {
 
 
 def publish(path, model):
-    """Write a model's weights as Keras published them: an .h5 of before Keras 3."""
+    """Write a model's weights as Keras published them: an .h5 file in the format before Keras 3."""
     import h5py
     from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w") as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # NumPy's, of how Keras copies TensorFlow's variables
+        warnings.simplefilter("ignore", DeprecationWarning)  # NumPy's, about how Keras copies TensorFlow's variables
         save_weights_to_hdf5_group(file, model)
     return path

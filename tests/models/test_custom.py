@@ -1,4 +1,4 @@
-"""Networks of the user's own, from their registration to every verb."""
+"""Custom networks, from their registration to every command."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from onsight.testing import check_model
 
 
 def linear(image_size, num_classes, *, dtype="uint8", name="dense", softmax=None, last="logits", at_end="float32"):
-    """A small network that keeps the contract, or breaks it in one place."""
+    """Return a small network that keeps the contract, or breaks it in one way."""
     inputs = keras.Input((image_size, image_size, 3), dtype=dtype, name="image")
     x = layers.Rescaling(1 / 255, name="normalise")(inputs)
     x = layers.AveragePooling2D(4, name="pool")(x)
@@ -39,15 +39,15 @@ def mine():
     del MODELS["mine"]
 
 
-def test_a_registered_function_is_a_name_like_any_other(mine):
+def test_a_registered_function_can_be_used_by_name_like_a_built_in_network(mine):
     network = build_model("mine", 24, 3)
     assert network.name == "mine"
     assert network.output_shape == (None, 3)
     assert MODELS["mine"].description == "a linear model"
-    with pytest.raises(SpecError, match="mine takes images of 16 to 64 px, and image_size is 65"):
+    with pytest.raises(SpecError, match="mine takes images of 16 to 64 px, but image_size is 65"):
         build_model("mine", 65, 3)
     assert TrainSpec(model="mine").model == "mine"
-    assert onsight.model("mine")(linear) is linear  # a notebook's cell, run again
+    assert onsight.model("mine")(linear) is linear  # a rerun notebook cell
 
 
 def test_names_and_sizes_are_checked(mine):
@@ -56,15 +56,15 @@ def test_names_and_sizes_are_checked(mine):
             onsight.model(name)
     with pytest.raises(SpecError, match="expected 8 <= smallest <= largest <= 1024, not 64 and 32"):
         onsight.model("other", smallest=64, largest=32)
-    with pytest.raises(SpecError, match=r"'cnn' is taken by a network of Onsight's. Give test_custom:linear another"):
+    with pytest.raises(SpecError, match=r"'cnn' is taken by a built-in network. Give test_custom:linear another"):
         onsight.model("cnn")(linear)
     same = FunctionType(linear.__code__, globals(), "cnn")
-    same.__module__ = "cnn"  # the place that the registry has for the built-in one
+    same.__module__ = "cnn"  # so that its reference equals that of the built-in network
     with pytest.raises(SpecError, match="'cnn' is taken"):
         onsight.model("cnn")(same)
 
 
-def two_answers(network):
+def with_two_outputs(network):
     import keras
 
     return keras.Model(network.input, [network.output, network.output])
@@ -73,17 +73,17 @@ def two_answers(network):
 @pytest.mark.parametrize(
     ("broken", "message"),
     [
-        (lambda size, classes: None, "returned NoneType, not a keras.Model"),
-        (lambda size, classes: linear(size, classes, dtype="float32"), "takes float32 .*the network itself"),
+        (lambda size, classes: None, "returned NoneType, expected a keras.Model"),
+        (lambda size, classes: linear(size, classes, dtype="float32"), "takes float32 .*the network must normalise"),
         (lambda size, classes: linear(32, classes), "expected uint8 .None, 24, 24, 3"),
         (lambda size, classes: linear(size, 5), "expected 'logits', float32 .None, 3"),
         (lambda size, classes: linear(size, classes, last="head"), "ends in 'head'"),
-        (lambda size, classes: two_answers(linear(size, classes)), "has 1 inputs and 2 outputs, expected one each"),
+        (lambda size, classes: with_two_outputs(linear(size, classes)), "1 input and 2 outputs, expected one of each"),
         (lambda size, classes: linear(size, classes, at_end="float16"), "ends in 'logits', float16"),
-        (lambda size, classes: linear(size, classes, name=None), "another network each time: .*'dense.* a name="),
+        (lambda size, classes: linear(size, classes, name=None), "a different network each time: .*'dense.* a name="),
     ],
 )
-def test_a_network_that_breaks_the_contract_is_refused_with_what_was_expected(broken, message):
+def test_a_network_that_breaks_the_contract_is_refused_and_the_error_says_what_was_expected(broken, message):
     onsight.model("broken")(broken)
     try:
         with pytest.raises(SpecError, match=message):
@@ -92,7 +92,7 @@ def test_a_network_that_breaks_the_contract_is_refused_with_what_was_expected(br
         del MODELS["broken"]
 
 
-def test_every_verb_takes_it_and_a_run_without_it_says_what_to_import(mine, toy_spec, monkeypatch, tmp_path):
+def test_every_command_takes_a_custom_network_or_says_what_to_import(mine, toy_spec, monkeypatch, tmp_path):
     monkeypatch.setenv("ONSIGHT_RUNS", str(tmp_path))
     spec = toy_spec.model_copy(update={"model": "mine", "epochs": 2})
     run = onsight.train(spec, reporter=Reporter())
@@ -108,7 +108,7 @@ def test_every_verb_takes_it_and_a_run_without_it_says_what_to_import(mine, toy_
     try:
         hint = "function linear of the module test_custom.*`import test_custom`.*ONSIGHT_IMPORT=test_custom"
         reopened = onsight.open_run(run.folder)
-        # The file for LiteRT is whole in itself: nothing of the user's code is needed.
+        # The LiteRT file is self-contained: the user's code is not needed.
         again = onsight.predict(reopened, [np.zeros((24, 24, 3), np.uint8)], engine="litert")
         assert again[0].label == answers[0].label
         assert onsight.evaluate(reopened, reporter=Reporter()).metrics["accuracy"] == expected
@@ -128,9 +128,9 @@ def test_every_verb_takes_it_and_a_run_without_it_says_what_to_import(mine, toy_
         MODELS["mine"] = entry
 
 
-def test_what_a_file_names_is_never_imported_and_hardly_said():
-    assert "no import has registered it" in missing("x", None)
-    assert "no import has registered it" in missing("x", "os; rm -rf:x")
+def test_a_module_that_a_file_names_is_never_imported_and_malformed_names_are_not_shown():
+    assert "no imported module has registered it" in missing("x", None)
+    assert "no imported module has registered it" in missing("x", "os; rm -rf:x")
     assert "run its definition first" in missing("x", "__main__:x")
     assert "`import this`" in missing("x", "this:x")
     assert "this" not in sys.modules
@@ -149,34 +149,34 @@ def tiny(image_size, num_classes):
 """
 
 
-def test_onsight_import_that_is_no_module_is_said(monkeypatch):
+def test_onsight_import_must_name_a_module(monkeypatch):
     monkeypatch.setenv("ONSIGHT_IMPORT", "./nets")
-    with pytest.raises(SpecError, match=r"names '\./nets'; expected a module's name, like nets, or a file"):
+    with pytest.raises(SpecError, match=r"names '\./nets': expected the name of a module, like nets, or a file"):
         import_own()
 
 
 @pytest.mark.slow
-def test_the_command_line_has_what_onsight_import_names(tmp_path, mine):
+def test_the_command_line_knows_the_networks_of_onsight_import(tmp_path, mine):
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "nets.py").write_text(NETS)
 
-    def say(*words, imports=""):
+    def onsight_with(*words, imports=""):
         return subprocess.run(
             [sys.executable, "-m", "onsight", *words], capture_output=True, text=True,
             env=os.environ | {"ONSIGHT_IMPORT": imports},
         )  # fmt: skip
 
-    done = say("models", imports=os.path.join("sub", "nets.py"))
+    done = onsight_with("models", imports=os.path.join("sub", "nets.py"))
     assert done.returncode == 0, done.stderr
     assert "the smallest there is" in done.stdout
     (tmp_path / "sub" / "this.py").write_text(NETS)
-    assert "this is a module already" in say("models", imports=os.path.join("sub", "this.py")).stderr
-    done = say("models", imports="nowhere_to_be_found")
+    assert "a module this exists already" in onsight_with("models", imports=os.path.join("sub", "this.py")).stderr
+    done = onsight_with("models", imports="nowhere_to_be_found")
     assert done.returncode == 2
-    assert "ONSIGHT_IMPORT names 'nowhere_to_be_found', and there is no module" in done.stderr
+    assert "ONSIGHT_IMPORT names 'nowhere_to_be_found', but there is no module" in done.stderr
 
 
-def test_the_documents_example_passes_the_contract():
+def test_the_example_in_the_docs_passes_the_contract():
     text = (Path(__file__).resolve().parents[2] / "docs" / "models.md").read_text()
     (code,) = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
     try:
@@ -187,8 +187,8 @@ def test_the_documents_example_passes_the_contract():
 
 
 @pytest.mark.slow
-def test_a_process_that_exports_finds_it_too(tmp_path, toy_spec, monkeypatch):
-    """ONNX is written by TensorFlow: on another backend in a process of its own."""
+def test_an_export_in_a_separate_process_finds_the_custom_network(tmp_path, toy_spec, monkeypatch):
+    """TensorFlow writes ONNX files; on another backend it does so in a separate process."""
     (tmp_path / "nets.py").write_text(NETS)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("ONSIGHT_RUNS", str(tmp_path / "runs"))

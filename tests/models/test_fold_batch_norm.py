@@ -13,7 +13,7 @@ RNG = np.random.default_rng(0)
 
 
 def stir(model, low=0.5):
-    """Give every batch norm statistics and scales as training would."""
+    """Set statistics and scales of every batch norm as training would."""
     for layer in model.layers:
         if isinstance(layer, layers.BatchNormalization):
             shape = layer.moving_mean.shape
@@ -36,9 +36,9 @@ def same(model, folded):
     np.testing.assert_allclose(np.asarray(folded.predict_on_batch(images)), expected, atol=1e-5, rtol=1e-5)
 
 
-# test_models.py asks every network whether it answers alike when it is folded.
+# The contract test in test_registry.py checks for every network that folding keeps its outputs.
 @pytest.mark.parametrize("name", ["cnn", "cnn_compact", "whitened", "mobilenet_cifar"])
-def test_networks_are_folded_whole(name):
+def test_all_batch_norms_of_a_network_are_folded(name):
     model = stir(build_model(name, 32, 3))
     before = [to_numpy(weight) for weight in model.weights]
     folded = fold_batch_norms(model)
@@ -48,7 +48,7 @@ def test_networks_are_folded_whole(name):
         np.testing.assert_array_equal(old, to_numpy(new))
 
 
-def test_a_batch_norm_behind_a_sum_stays():
+def test_a_batch_norm_after_a_sum_stays():
     folded = fold_batch_norms(build_model("wide_resnet16_4", 16, 3))
     behind = [folded.get_layer(name).input._keras_history.operation for name in norms(folded)]
     assert len(behind) == 6
@@ -56,7 +56,7 @@ def test_a_batch_norm_behind_a_sum_stays():
 
 
 @pytest.mark.parametrize(("multiplier", "bias"), [(1, False), (2, True)])
-def test_depthwise_convolutions_take_up_the_norm_behind_them(multiplier, bias):
+def test_a_batch_norm_after_a_depthwise_convolution_is_folded_into_it(multiplier, bias):
     image = keras.Input((8, 8, 3), dtype="uint8")
     x = layers.DepthwiseConv2D(3, depth_multiplier=multiplier, use_bias=bias)(layers.Rescaling(1 / 255)(image))
     model = stir(keras.Model(image, layers.ReLU()(BatchNormalization(name="norm")(x))), low=-1.5)
@@ -75,7 +75,7 @@ def network(*between, scale=True, center=True):
     return keras.Model(image, x)
 
 
-def test_what_lies_between_decides():
+def test_the_layers_between_decide_whether_a_batch_norm_is_folded():
     pooled = (layers.MaxPooling2D(), layers.Conv2D(2, 2, padding="valid"), layers.Flatten(), layers.Dense(2))
     cases = {
         "pool": (pooled, 0.5, []),
@@ -94,7 +94,7 @@ def test_what_lies_between_decides():
     same(model, fold_batch_norms(model))
 
 
-def test_a_branch_keeps_what_both_sides_need():
+def test_a_batch_norm_on_one_branch_of_a_sum_stays():
     image = keras.Input((8, 8, 3), dtype="uint8")
     x = layers.Conv2D(4, 3, padding="same")(layers.Rescaling(1 / 255)(image))
     y = BatchNormalization(name="norm")(x)

@@ -28,7 +28,7 @@ def test_batch_norm_equals_keras(shape, scale):
         np.testing.assert_allclose(to_numpy(mine), to_numpy(other), atol=1e-5)
 
 
-def test_frozen_batch_norm_does_not_move():
+def test_a_frozen_batch_norm_does_not_update_its_statistics():
     from onsight.models.layers import BatchNormalization
 
     layer = BatchNormalization()
@@ -39,7 +39,7 @@ def test_frozen_batch_norm_does_not_move():
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-6), ("bfloat16", 0.02)])
-def test_silu_and_its_slope_equal_keras(dtype, tolerance):
+def test_silu_and_its_gradient_equal_keras(dtype, tolerance):
     import keras
 
     from onsight.models.layers import Activation
@@ -53,14 +53,14 @@ def test_silu_and_its_slope_equal_keras(dtype, tolerance):
     if keras.config.backend() == "tensorflow":
         import tensorflow as tf
 
-        slopes = []
+        gradients = []
         for layer, options in ((ours, {"training": True}), (theirs, {})):
             with tf.GradientTape() as tape:
                 tape.watch(x)
                 total = tf.reduce_sum(layer(x, **options))
-            slopes.append(np.asarray(tf.cast(tape.gradient(total, x), tf.float32)))
-        assert slopes[0].max() > 1.05  # silu is steeper than 1 near 2.4
-        np.testing.assert_allclose(*slopes, atol=2 * tolerance)
+            gradients.append(np.asarray(tf.cast(tape.gradient(total, x), tf.float32)))
+        assert gradients[0].max() > 1.05  # silu is steeper than 1 near 2.4
+        np.testing.assert_allclose(*gradients, atol=2 * tolerance)
 
 
 @pytest.mark.parametrize("shape", [(3, 7, 7, 256), (2, 4, 5, 300)])

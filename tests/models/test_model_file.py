@@ -24,7 +24,7 @@ def edit(folder, **changes):
 
 
 def rewrite_weights(folder, tensors):
-    """Put other tensors into the folder, with the right checksum."""
+    """Write other tensors into the folder, with the right checksum."""
     import hashlib
 
     from safetensors.numpy import save
@@ -56,22 +56,22 @@ def test_round_trip(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "weights.safetensors"]
 
 
-def test_a_model_from_before_multiply_adds_were_recorded_loads(folder):
+def test_a_model_json_of_an_older_version_without_multiply_adds_loads(folder):
     rows = [row.copy() for row in read_description(folder).layers]
     assert sum(row.pop("multiply_adds") for row in rows) > 0
     edit(folder, layers=rows)
     assert load_model(folder).output_shape == (None, 3)
     edit(folder, layers=[rows[0] | {"multiply_adds": 1}, *rows[1:]])
-    with pytest.raises(ModelFileError, match="describes other layers"):
+    with pytest.raises(ModelFileError, match="describes layers that differ"):
         load_model(folder)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"schema": 2}, "schema 2, and this Onsight reads up to 1"),
+        ({"schema": 2}, "schema 2, but this version of Onsight reads up to 1"),
         ({"extra": 1}, "extra"),
-        ({"model": "evil"}, "The model 'evil' is not one that this Onsight has"),
+        ({"model": "evil"}, "The model 'evil' is unknown to this version of Onsight"),
         (
             {"model": "evil", "model_import": "os:system"},
             "function system of the module os, which has not been imported",
@@ -80,14 +80,14 @@ def test_a_model_from_before_multiply_adds_were_recorded_loads(folder):
         ({"model_import": 5}, "model_import"),
         ({"image_size": 10**9}, "image_size"),
         ({"image_size": 10}, "22 to 256 px"),
-        ({"image_size": 30}, "other layers"),
-        ({"parameters": 5}, "other layers"),
+        ({"image_size": 30}, "layers that differ"),
+        ({"parameters": 5}, "layers that differ"),
         ({"image_size": "24"}, "image_size"),
         ({"classes": []}, "classes"),
-        ({"classes": ["a", "a", "b"]}, "unlike each other"),
+        ({"classes": ["a", "a", "b"]}, "different from each other"),
         ({"classes": ["a", "b\x1b", "c"]}, "printable"),
         ({"classes": ["a", "b", "c" * 129]}, "classes"),
-        ({"classes": ["a", "b"]}, "other layers"),
+        ({"classes": ["a", "b"]}, "layers that differ"),
         ({"temperature": 0}, "temperature"),
         ({"temperature": float("nan")}, "temperature"),
         ({"threshold": -0.1}, "threshold"),
@@ -104,21 +104,21 @@ def test_a_model_from_before_multiply_adds_were_recorded_loads(folder):
         ({"schema": True}, "schema"),
     ],
 )
-def test_a_model_json_out_of_bounds_is_refused(folder, changes, message):
+def test_an_invalid_model_json_is_refused(folder, changes, message):
     edit(folder, **changes)
     with pytest.raises(ModelFileError, match=message):
         load_model(folder)
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff\xfe", b"[" * 100_000, b"1" * (4 * 2**20 + 1)])
-def test_a_foreign_model_json_is_refused(folder, content):
+def test_a_model_json_that_onsight_did_not_write_is_refused(folder, content):
     (folder / "model.json").write_bytes(content)
     with pytest.raises(ModelFileError):
         load_model(folder)
 
 
 @pytest.mark.parametrize("name", ["model.json", "weights.safetensors"])
-def test_a_missing_file_is_named(folder, name):
+def test_the_error_names_a_missing_file(folder, name):
     (folder / name).unlink()
     with pytest.raises(ModelFileError, match=name):
         load_model(folder)
@@ -129,7 +129,7 @@ def test_damaged_weights_are_refused(folder):
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(ModelFileError, match="damaged or exchanged"):
+    with pytest.raises(ModelFileError, match="damaged or replaced"):
         load_model(folder)
     path.write_bytes(content[:100])
     with pytest.raises(ModelFileError, match="has 100 bytes"):
@@ -145,7 +145,7 @@ def test_weights_that_are_not_finite_are_refused(folder, value):
         load_model(folder)
 
 
-def test_other_names_shapes_and_types_are_refused(folder):
+def test_weights_with_other_names_shapes_or_dtypes_are_refused(folder):
     found = tensors(folder)
     for name, changed in {
         "renamed": {("other" if key == "conv1/bias" else key): value for key, value in found.items()},
@@ -158,7 +158,7 @@ def test_other_names_shapes_and_types_are_refused(folder):
         assert name
 
 
-def test_a_header_that_claims_the_memory_is_refused(folder):
+def test_a_header_that_claims_too_much_memory_is_refused(folder):
     import hashlib
 
     path = folder / "weights.safetensors"

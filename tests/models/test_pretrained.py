@@ -6,14 +6,12 @@ from onsight.core.backend import to_numpy
 from onsight.models.registry import MODELS, build_model, layer_table
 from published import FAMILIES
 
-# Each with the function and the `preprocess_input` that its users would take from Keras, and the published parameters
-# without the top (keras.applications' own count).
 QUICK = ("mobilenetv2", "mobilenetv3_small")
 NAMES = [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in FAMILIES]
 
 
 def lively(family, size, images):
-    """Return the family's own network, with norms that pass on what comes: fresh ones make all images alike."""
+    """Return the family's network with batch norms adapted to `images`; new ones give almost equal features."""
     model = family(include_top=False, weights=None, input_shape=(size, size, 3), pooling="avg")
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -25,7 +23,7 @@ def lively(family, size, images):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_is_the_familys_network_fed_the_usual_way(name):
+def test_features_equal_those_of_keras_applications_with_its_preprocessing(name):
     family, module, parameters = FAMILIES[name]
     size = MODELS[name].smallest
     images = np.random.default_rng(0).integers(0, 256, (6, size, size, 3), np.uint8)
@@ -39,8 +37,8 @@ def test_it_is_the_familys_network_fed_the_usual_way(name):
         ours.assign(to_numpy(theirs))
     expected = original.predict_on_batch(prepared)
     features = keras.Model(model.input, model.get_layer("logits").input).predict_on_batch(images)
-    assert np.ptp(expected, axis=0).max() > 1e-2  # else anything would be equal to it
-    # The other order of sums is amplified by norms over six images; images not prepared give wholly other features.
+    assert np.ptp(expected, axis=0).max() > 1e-2  # otherwise any features would be equal
+    # Batch norms over six images amplify rounding errors; without preprocessing, features would differ far more.
     np.testing.assert_allclose(features, expected, atol=5e-3 * np.abs(expected).max())
 
 
@@ -50,7 +48,7 @@ def test_contract(name):
     model = build_model(name, size, 4)
     assert (model.name, model.input.dtype, model.output_shape) == (name, "uint8", (None, 4))
     assert model.layers[-1].name == "logits"
-    # Nothing is numbered by what was built before, and no block hides its layers.
+    # No name depends on what was built before, and no nested model hides its layers.
     paths, again = [weight.path for weight in model.weights], build_model(name, size, 4)
     assert paths == [weight.path for weight in again.weights]
     assert [layer.name for layer in model.layers] == [layer.name for layer in again.layers]
@@ -58,20 +56,20 @@ def test_contract(name):
     assert not any(isinstance(layer, keras.Model) for layer in model.layers)
     rows = layer_table(model)
     assert sum(row["parameters"] for row in rows) == model.count_params()
-    # Every layer of a convolution or a product has its multiply-adds.
+    # Every convolution and dense layer has multiply-adds.
     weighted = [row for row in rows if "Conv" in row["type"] or row["type"] == "Dense"]
     assert all(row["multiply_adds"] > 0 for row in weighted)
 
 
-def test_multiply_adds_are_the_papers():
+def test_multiply_adds_equal_those_of_the_paper():
     total = sum(row["multiply_adds"] for row in layer_table(build_model("mobilenetv2", 224, 1000)))
     assert total == pytest.approx(300e6, rel=0.01)  # "300M" in Sandler et al. 2018, table 4
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
-def test_it_becomes_a_tflite_file_that_answers_alike(name, tmp_path):
-    """The parity gate passes, and what can be folded is: only norms before padding or a branch stay."""
+def test_the_tflite_file_gives_the_same_probabilities(name, tmp_path):
+    """The parity check passes, and batch norms are folded, except those before padding or a branch."""
     from onsight.inference.litert import add_litert
     from onsight.models.fold_batch_norm import fold_batch_norms
     from onsight.models.model_file import load_model, save_model

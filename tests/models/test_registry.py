@@ -15,7 +15,7 @@ from onsight.testing import check_model
 PRETRAINED = [name for name, entry in MODELS.items() if entry.function.startswith("pretrained:")]  # test_pretrained.py
 
 
-# Of the deeper ones these have every kind of layer; the others take the same contract test among the slow ones.
+# These networks contain every kind of layer; for the others, the same contract test is marked slow.
 FAST = ["mlp", "cnn", "cnn_dropout", "cnn_compact", "whitened", "mobilenet_cifar"]
 
 
@@ -25,14 +25,14 @@ FAST = ["mlp", "cnn", "cnn_dropout", "cnn_compact", "whitened", "mobilenet_cifar
     [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in MODELS if name not in PRETRAINED],
 )
 def test_contract(name):
-    check_model(name, max(25, MODELS[name].smallest))  # an odd size: what is halved leaves a rest
+    check_model(name, max(25, MODELS[name].smallest))  # an odd size cannot be halved evenly
 
 
 @pytest.mark.parametrize(
     "name",
     [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in MODELS if name not in PRETRAINED],
 )
-def test_the_smallest_images_leave_something_at_every_layer(name):
+def test_no_layer_has_an_empty_output_with_the_smallest_images(name):
     size = MODELS[name].smallest
     model = build_model(name, size, 2)
     assert model.name == name
@@ -52,7 +52,7 @@ def test_the_classifier_divides_by_the_temperature():
     np.testing.assert_allclose(probabilities, expected, rtol=1e-4)
 
 
-def test_the_tutorial_cnn_is_the_161098_parameter_table():
+def test_the_tutorial_cnn_has_the_161098_parameters_of_the_tutorials():
     rows = layer_table(build_model("cnn", 32, 10))
     assert [(row["type"], row["output_shape"], row["parameters"]) for row in rows] == [
         ("InputLayer", [32, 32, 3], 0),
@@ -74,7 +74,7 @@ def test_the_tutorial_cnn_is_the_161098_parameter_table():
     assert build_model("cnn", 32, 10).count_params() == 161_098
 
 
-def test_multiply_adds_are_those_counted_by_hand():
+def test_multiply_adds_equal_those_counted_by_hand():
     rows = {row["name"]: row["multiply_adds"] for row in layer_table(build_model("cnn", 32, 10))}
     assert {name: count for name, count in rows.items() if count} == {
         "conv1": 30 * 30 * 27 * 32,
@@ -83,7 +83,7 @@ def test_multiply_adds_are_those_counted_by_hand():
         "dense": 512 * 128,
         "logits": 128 * 10,
     }
-    # By hand: the stem, then 6, 1 + 5 and 1 + 5 convolutions of 3x3, those that halve the image at half the cost.
+    # By hand: the stem, then 6, 1 + 5 and 1 + 5 convolutions of 3x3; those that halve the image cost half.
     assert sum(row["multiply_adds"] for row in layer_table(build_model("resnet20", 32, 10))) == 40_551_040
 
 
@@ -104,7 +104,7 @@ def test_multiply_adds_of_depthwise_and_separable_convolutions():
         ("resnet32", 464_154, "0.46M"),
         ("resnet56", 853_018, "0.85M"),
         ("wide_resnet16_4", 2_748_890, "2.7M"),  # Zagoruyko and Komodakis 2016
-        ("inception_cifar", 1_649_402, "1.6M"),  # to the last one: Zhang et al. 2017, table 1
+        ("inception_cifar", 1_649_402, "1.6M"),  # Zhang et al. 2017, table 1, has the exact number
         ("mobilenet_cifar", 3_217_226, "3.2M"),  # kuangliu/pytorch-cifar
     ],
 )
@@ -115,7 +115,7 @@ def test_networks_have_the_published_parameters(name, parameters, published):
     assert f"{trainable / 1e6:.2f}".startswith(published.removesuffix("M"))
 
 
-def test_mobilenets_body_is_the_papers():
+def test_mobilenet_has_the_layers_and_parameters_of_the_paper():
     model = build_model("mobilenet_cifar", 32, 1000)
     trainable = sum(int(np.prod(w.shape)) for w in model.trainable_weights)
     assert f"{trainable / 1e6:.1f}" == "4.2"  # Howard et al. 2017, table 8: MobileNet 1.0, 1,000 classes
@@ -123,8 +123,8 @@ def test_mobilenets_body_is_the_papers():
 
 
 @pytest.mark.parametrize(("name", "published", "layers"), [("vgg11", 9_231_114, 8), ("vgg16", 14_728_266, 13)])
-def test_vgg_has_the_parameters_of_the_widespread_code(name, published, layers):
-    """kuangliu/pytorch-cifar, whose convolutions have biases too, which its batch norms take off again."""
+def test_vgg_has_the_parameters_of_a_widespread_implementation(name, published, layers):
+    """In kuangliu/pytorch-cifar the convolutions also have biases, which its batch norms cancel."""
     model = build_model(name, 32, 10)
     convolutions = [layer for layer in model.layers if type(layer).__name__ == "Conv2D"]
     assert len(convolutions) == layers
@@ -132,14 +132,14 @@ def test_vgg_has_the_parameters_of_the_widespread_code(name, published, layers):
     assert trainable + sum(layer.filters for layer in convolutions) == published
 
 
-def test_convnext_is_the_published_smallest_but_for_stem_and_head():
+def test_convnext_equals_atto_except_for_stem_and_layer_scales():
     model = build_model("convnext_cifar", 32, 1000)
     parameters = model.count_params() + (4 * 4 - 2 * 2) * 3 * 40  # patches of 4 x 4
     parameters += 2 * 40 + 2 * 80 + 6 * 160 + 2 * 320  # layer scales
     assert parameters == 3_695_520  # "3.7M", Atto in timm and in Woo et al. 2023
 
 
-def test_convnexts_block_adds_to_what_it_is_given():
+def test_a_convnext_block_adds_to_its_input():
     import keras
 
     model = build_model("convnext_cifar", 32, 10)
@@ -150,8 +150,8 @@ def test_convnexts_block_adds_to_what_it_is_given():
     np.testing.assert_allclose(before.mean(axis=-1), 0, atol=1e-5)  # each pixel's channels, normalised
 
 
-def test_wide_resnets_sum_runs_through_untouched():
-    """Norm and ReLU are on the branch: without the branches a stage's output is its first shortcut."""
+def test_nothing_changes_the_sum_of_a_wide_resnet():
+    """Batch norm and ReLU are on the branches: if the branches are zero, a stage's output is its first shortcut."""
     import keras
 
     model = build_model("wide_resnet16_4", 16, 2)
@@ -165,7 +165,7 @@ def test_wide_resnets_sum_runs_through_untouched():
     np.testing.assert_array_equal(skip, total)
 
 
-def test_inceptions_modules_put_their_sides_beside_each_other():
+def test_inception_modules_concatenate_their_branches():
     model = build_model("inception_cifar", 28, 10)
     shapes = [layer.output.shape[1:] for layer in model.layers if type(layer).__name__ == "Concatenate"]
     widths = [64, 80, 160, 160, 160, 160, 144, 240, 336, 336]
@@ -174,7 +174,7 @@ def test_inceptions_modules_put_their_sides_beside_each_other():
 
 
 @pytest.mark.backend
-def test_resnet20s_shortcut_takes_every_other_pixel_and_adds_zeros():
+def test_the_shortcut_of_resnet20_takes_every_other_pixel_and_pads_channels_with_zeros():
     import keras
 
     model = build_model("resnet20", 32, 10)
@@ -187,8 +187,8 @@ def test_resnet20s_shortcut_takes_every_other_pixel_and_adds_zeros():
 
 
 @pytest.mark.parametrize(("name", "size"), [("resnet20", 32), ("resnet20", 30), ("wide_resnet16_4", 16)])
-def test_a_block_that_halves_is_centred_on_the_pixels_that_its_shortcut_takes(name, size):
-    """A kernel of which only the middle is not zero picks one pixel; "same" would pick its neighbour."""
+def test_a_halving_convolution_is_centred_on_the_pixels_of_its_shortcut(name, size):
+    """A kernel that is zero except in the middle picks one pixel; with "same" padding it would pick the neighbour."""
     import keras
 
     model = build_model(name, size, 2)
@@ -203,7 +203,7 @@ def test_a_block_that_halves_is_centred_on_the_pixels_that_its_shortcut_takes(na
 
 
 @pytest.mark.parametrize("name", ["resnet20", "vgg11", "inception_cifar", "mobilenet_cifar"])
-def test_where_muon_may_rescale_kernels_a_batch_norm_follows(name):
+def test_a_batch_norm_follows_every_convolution_of_a_normed_network(name):
     assert MODELS[name].normed
     model = build_model(name, 32, 2)
     users = consumers(model)
@@ -211,31 +211,31 @@ def test_where_muon_may_rescale_kernels_a_batch_norm_follows(name):
     assert behind == {"BatchNormalization"}
 
 
-def test_what_docstrings_say_of_multiply_adds():
-    said = {}
+def test_the_multiply_adds_in_docstrings_are_right():
+    stated = {}
     for name, entry in MODELS.items():
         module, function = entry.function.split(":")
         text = inspect.getdoc(getattr(importlib.import_module(f"onsight.models.{module}"), function))
         if found := re.search(r"(\d+) million\s+multiply-adds at\s+32 px", text):
-            said[name] = int(found[1])
-    assert said.keys() >= {"vgg11", "vgg16", "convnext_cifar", "cnn_compact", "whitened_wide"}
-    for name, millions in said.items():
+            stated[name] = int(found[1])
+    assert stated.keys() >= {"vgg11", "vgg16", "convnext_cifar", "cnn_compact", "whitened_wide"}
+    for name, millions in stated.items():
         assert round(sum(row["multiply_adds"] for row in layer_table(build_model(name, 32, 10))) / 1e6) == millions
 
 
-def test_errors_say_what_would_fit():
+def test_errors_say_what_was_expected():
     with pytest.raises(SpecError, match="Did you mean 'cnn'"):
         build_model("cn", 32, 10)
-    with pytest.raises(SpecError, match="cnn takes images of 22 to 256 px, and image_size is 21"):
+    with pytest.raises(SpecError, match="cnn takes images of 22 to 256 px, but image_size is 21"):
         build_model("cnn", 21, 10)
     with pytest.raises(SpecError, match="at least two classes"):
         build_model("cnn", 32, 1)
 
 
-def test_whitened_has_the_papers_parameters():
+def test_whitened_has_the_parameters_of_the_paper():
     model = build_model("whitened", 32, 10)
     weights = sum(int(np.prod(w.shape)) for w in model.trainable_weights) + 2 * 2 * 3 * 24
-    assert weights == 1_971_640  # "1.97M" in Jordan 2024, which counts the whitening too
+    assert weights == 1_971_640  # "1.97M" in Jordan 2024, which includes the whitening layer
     assert [layer.output.shape[1] for layer in model.layers if layer.name.startswith("pool")][:3] == [15, 7, 3]
 
 
@@ -259,7 +259,7 @@ def test_whitening_makes_the_patches_uncorrelated():
 
 
 @pytest.mark.backend
-def test_a_dirac_kernel_passes_its_inputs_on():
+def test_a_dirac_kernel_copies_its_inputs():
     from onsight.models.whitened import dirac
 
     kernel = to_numpy(dirac((3, 3, 4, 6)))
@@ -270,7 +270,7 @@ def test_a_dirac_kernel_passes_its_inputs_on():
     assert dirac((3, 3, 6, 4)).shape == (3, 3, 6, 4)
 
 
-def test_networks_without_preparation_are_left_alone():
+def test_prepare_model_does_not_change_networks_without_preparation():
     model = build_model("mlp", 8, 2)
     before = [to_numpy(weight) for weight in model.weights]
     prepare_model(model, np.zeros((4, 8, 8, 3), np.uint8), np.arange(4))

@@ -12,7 +12,7 @@ from onsight.models.remove_channels import inherit, kept_counts, narrowed, remov
 RNG = np.random.default_rng(0)
 
 
-def answers(model):
+def outputs(model):
     images = np.random.default_rng(1).integers(0, 256, (4, *model.input_shape[1:]), dtype=np.uint8)
     return np.asarray(model.predict_on_batch(images))
 
@@ -25,7 +25,7 @@ def stirred(model):
 
 
 def silence(model, small):
-    """Set the weights that make the channels which `small` has not say nothing."""
+    """Set weights so that the channels that `small` lacks are always zero."""
     for name, (layer, followers) in removable(model).items():
         count = layer.kernel.shape[-1]
         gone = RNG.permutation(count)[small.get_layer(name).kernel.shape[-1] :]
@@ -44,7 +44,7 @@ def silence(model, small):
     return model
 
 
-# Of the others, which have the same kinds of layers, the slow tests take care.
+# The other networks have the same kinds of layers; their tests are marked slow.
 QUICK = ("cnn", "cnn_compact", "resnet20", "mobilenet_cifar")
 SIZES = {"inceptionv3": 75}
 
@@ -52,14 +52,14 @@ SIZES = {"inceptionv3": 75}
 @pytest.mark.parametrize(
     "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
 )
-def test_channels_that_say_nothing_can_go_from_every_network(name):
-    """The answers of a network without them are exactly those of the network with them, so all else moved along."""
+def test_removing_silent_channels_does_not_change_the_outputs_of_any_network(name):
+    """The narrower network has the same outputs, so all other weights were moved to their right places."""
     size = SIZES.get(name, 32)
     small = build_model(name, size, 3, channels=0.5)
     full = silence(stirred(build_model(name, size, 3)), small)
     assert small.count_params() < full.count_params()
     inherit(small, full)
-    np.testing.assert_allclose(answers(small), answers(full), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(outputs(small), outputs(full), rtol=1e-4, atol=1e-4)
     assert [layer.name for layer in small.layers] == [layer.name for layer in full.layers]
     for layer in full.layers:
         flags = [weight.trainable for weight in small.get_layer(layer.name).weights]
@@ -72,20 +72,20 @@ def test_channels_that_say_nothing_can_go_from_every_network(name):
         ([16, 16, 16], 0.5, [8, 8, 8]),
         ([32, 32, 64, 64, 128, 128], 0.5, [25, 25, 36, 36, 51, 51]),
         ([32, 32, 64, 64, 128, 128], 0.75, [13, 13, 18, 18, 25, 25]),
-        ([8, 512], 0.5, [8, 252]),  # no layer has more than it had
-        ([1, 3], 0.9, [1, 1]),  # or nothing
+        ([8, 512], 0.5, [8, 252]),  # no layer gets more channels than it had
+        ([1, 3], 0.9, [1, 1]),  # every layer keeps at least one channel
     ],
 )
-def test_wide_layers_lose_most(widths, share, kept):
+def test_wide_layers_lose_the_most_channels(widths, share, kept):
     assert kept_counts(widths, share) == kept
 
 
-def test_the_ends_of_residual_blocks_stay():
+def test_the_last_convolutions_of_residual_blocks_keep_their_channels():
     found = removable(build_model("resnet20", 32, 3))
     assert set(found) == {f"block{stage}_{block}_1_conv" for stage in (1, 2, 3) for block in (1, 2, 3)}
 
 
-def test_channels_behind_depthwise_convolutions_and_norms_of_flat_maps():
+def test_channels_before_depthwise_convolutions_and_batch_norms_of_flat_maps_are_removed():
     image = keras.Input((8, 8, 3), dtype="uint8", name="image")
     x = layers.Rescaling(1 / 255, name="normalise")(image)
     x = layers.Conv2D(6, 3, name="conv")(x)
@@ -97,7 +97,7 @@ def test_channels_behind_depthwise_convolutions_and_norms_of_flat_maps():
     full = stirred(keras.Model(image, layers.Dense(3, name="logits")(x), name="tried"))
     small = narrowed(full, 0.5)
     inherit(small, full)
-    # The same network whose weakest channels are multiplied by zero in front of the head.
+    # The same network, with its weakest channels multiplied by zero in the head.
     strongest = np.linalg.norm(to_numpy(full.get_layer("conv").kernel).reshape(-1, 6), axis=0)
     norm = full.get_layer("norm")
     strongest *= np.abs(to_numpy(norm.gamma)) / np.sqrt(to_numpy(norm.moving_variance) + norm.epsilon)
@@ -106,7 +106,7 @@ def test_channels_behind_depthwise_convolutions_and_norms_of_flat_maps():
     kernel = to_numpy(head.kernel).reshape(-1, 6, 3)
     kernel[:, gone] = 0
     head.kernel.assign(kernel.reshape(-1, 3))
-    np.testing.assert_allclose(answers(small), answers(full), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(outputs(small), outputs(full), rtol=1e-5, atol=1e-5)
 
 
 def test_a_network_without_removable_channels_is_refused():

@@ -1,4 +1,4 @@
-"""What networks of several papers begin and go on with."""
+"""The input layer and the convolution block that networks of several papers share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from onsight.models.layers import BatchNormalization
 
 
 def image_input(image_size: int) -> tuple[Any, Any]:
-    """Return the input, uint8 RGB (batch, image_size, image_size, 3), and it as numbers from -1 to 1."""
+    """Return the input, uint8 RGB (batch, image_size, image_size, 3), and the same images scaled to -1..1."""
     inputs = keras.Input((image_size, image_size, 3), dtype="uint8", name="image")
     return inputs, layers.Rescaling(1 / 127.5, offset=-1, name="normalise")(inputs)
 
@@ -27,9 +27,10 @@ def convolve(
     scale: bool = True,
     relu: bool = True,
 ) -> Any:
-    """Return a convolution of `size` x `size` (same size or, with strides, a part) without bias, batch norm, ReLU.
+    """Return a `size` x `size` convolution without bias, followed by batch norm and, if `relu`, ReLU.
 
-    `scale` is whether the batch norm has one beside its shift.
+    With "same" padding the output has the size of the input divided by `strides`. `scale` is whether the batch norm
+    has a scale in addition to its shift.
     """
     x = layers.Conv2D(
         filters, size, strides, padding=padding, use_bias=False, kernel_initializer="he_normal", name=f"{name}_conv"

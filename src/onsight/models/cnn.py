@@ -1,4 +1,4 @@
-"""Plain convolutional networks: the tutorials' own, and a deeper one."""
+"""Plain convolutional networks: the tutorials' CNN, a deeper one, and two that pool early."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from onsight.models.layers import BatchNormalization
 def cnn(image_size: int, num_classes: int) -> keras.Model:
     """Return the small CNN that most CIFAR-10 tutorials build: 161,098 parameters at 32 px and 10 classes.
 
-    Three times 3x3 valid convolution (32, 64, 128) with ReLU, batch norm, 2x2 max-pool; then flatten, dense 128,
-    dropout 0.5, dense.
+    Three times 3x3 valid convolution (32, 64, 128 filters) with ReLU, batch norm and 2x2 max-pooling; then flatten,
+    dense 128 with ReLU, dropout 0.5 and the dense layer for the logits.
     """
     inputs = keras.Input((image_size, image_size, 3), dtype="uint8", name="image")
     x = layers.Rescaling(1 / 255, name="normalise")(inputs)
@@ -28,7 +28,10 @@ def cnn(image_size: int, num_classes: int) -> keras.Model:
 
 
 def cnn_dropout(image_size: int, num_classes: int) -> keras.Model:
-    """Return conv-conv-pool stages (32, 64, 128) with batch norm and a dense layer, with dropout and L2 throughout."""
+    """Return a CNN of three stages of two convolutions and a max-pooling, with batch norm, dropout and L2.
+
+    The stages have 32, 64 and 128 filters. A dense layer of 128 follows.
+    """
     decay = keras.regularizers.L2(1e-4)
     inputs = keras.Input((image_size, image_size, 3), dtype="uint8", name="image")
     x = layers.Rescaling(1 / 127.5, offset=-1, name="normalise")(inputs)
@@ -50,26 +53,27 @@ def cnn_dropout(image_size: int, num_classes: int) -> keras.Model:
 
 
 def cnn_compact(image_size: int, num_classes: int) -> keras.Model:
-    """Return three stages (32, 64, 128) that pool right after their first convolution; global max-pool, dense.
+    """Return a CNN of three stages (32, 64, 128 filters) that pool right after their first convolution.
 
-    Most of the time of a small CNN goes into its first, largest maps. Pooling before the norm and the activation, as in
-    Jordan 2024 ("94% on CIFAR-10 in 3.29 Seconds"), leaves them one convolution: 17 million multiply-adds at 32 px
-    against the 39 million of `cnn_dropout`.
+    A small CNN spends most of its time on its first feature maps, which are the largest. Here they pass through only
+    one convolution, because each stage pools before batch norm and activation, as in Jordan 2024 ("94% on CIFAR-10 in
+    3.29 Seconds"). This takes 17 million multiply-adds at 32 px; `cnn_dropout` takes 39 million.
     """
     return pooled_early(image_size, num_classes, (32, 64, 128), "cnn_compact")
 
 
 def micro(image_size: int, num_classes: int) -> keras.Model:
-    """Return `cnn_compact` with widths (32, 40, 56), for microcontrollers: 86 thousand parameters, 8.9 million
-    multiply-adds at 32 px, 98 kB as an int8 .tflite file.
+    """Return `cnn_compact` with 32, 40 and 56 filters, for microcontrollers.
 
-    MLPerf Tiny's ResNet-8 has as many parameters and 12.5 million; this answers in 0.77 of its time (one thread).
+    It has 86 thousand parameters, takes 8.9 million multiply-adds at 32 px, and is 98 kB as an int8 .tflite file.
+    MLPerf Tiny's ResNet-8 has as many parameters and 12.5 million multiply-adds; the latency of this network is 0.77
+    of that of ResNet-8 (one thread).
     """
     return pooled_early(image_size, num_classes, (32, 40, 56), "micro")
 
 
 def pooled_early(image_size: int, num_classes: int, widths: tuple[int, ...], name: str) -> keras.Model:
-    """Return stages of two convolutions each that pool right after the first; global max-pool, dense."""
+    """Return stages of two convolutions that pool after the first one, then global max-pooling and a dense layer."""
     inputs = keras.Input((image_size, image_size, 3), dtype="uint8", name="image")
     x = layers.Rescaling(1 / 127.5, offset=-1, name="normalise")(inputs)
     for stage, filters in enumerate(widths, start=1):

@@ -13,13 +13,14 @@ DEPTHS, WIDTHS = (2, 2, 6, 2), (40, 80, 160, 320)
 def convnext_cifar(image_size: int, num_classes: int) -> keras.Model:
     """Return a ConvNeXt with patches of 2 x 2 pixels: 3.4 million parameters, 44 million multiply-adds at 32 px.
 
-    A network of ours: the paper's smallest, ConvNeXt-T, has 28.6 million parameters and takes patches of 4 x 4, of
-    which 32 px leave too few. Depths and widths are those of "Atto", the smallest of Woo et al. 2023 ("ConvNeXt V2",
-    3.7 million parameters at 1,000 classes). Without the layer scale, which serves networks of many more layers.
+    No paper has this network. The smallest one of the paper, ConvNeXt-T, has 28.6 million parameters and takes patches
+    of 4 x 4 pixels; an image of 32 px has too few of them. Depths and widths are those of "Atto", the smallest network
+    of Woo et al. 2023 ("ConvNeXt V2", 3.7 million parameters at 1,000 classes). The layer scale is left out, because
+    it helps networks with many more layers.
     """
     inputs = keras.Input((image_size, image_size, 3), dtype="uint8", name="image")
-    # Not centred: of a grey image x / 127.5 - 1 leaves little but rounding, which the norm behind the stem would
-    # enlarge (LiteRT's answers were 2e-5 from those of JAX). That norm centres anyway.
+    # Not centred: x / 127.5 - 1 turns a grey image into little but rounding errors, and the layer norm after the stem
+    # amplifies them (LiteRT's probabilities differed from JAX's by 2e-5). That layer norm centres the values anyway.
     x = layers.Rescaling(1 / 255, name="normalise")(inputs)
     x = layers.Conv2D(WIDTHS[0], 2, strides=2, name="stem")(x)
     x = normalise(x, "stem_norm")
@@ -36,7 +37,7 @@ def convnext_cifar(image_size: int, num_classes: int) -> keras.Model:
 
 
 def block(x: Any, width: int, name: str) -> Any:
-    """Return x plus: 7x7 of each channel by itself, layer norm, 1x1 to four times the width, GELU, 1x1 back."""
+    """Return x plus a branch: 7x7 depthwise convolution, layer norm, 1x1 to four times the width, GELU, 1x1 back."""
     y = layers.DepthwiseConv2D(7, padding="same", name=f"{name}_depthwise")(x)
     y = normalise(y, f"{name}_norm")
     y = layers.Conv2D(4 * width, 1, name=f"{name}_expand")(y)
@@ -46,5 +47,5 @@ def block(x: Any, width: int, name: str) -> Any:
 
 
 def normalise(x: Any, name: str) -> Any:
-    """Return x, each pixel's channels brought to mean 0 and variance 1, then scaled and shifted."""
+    """Return x after a layer norm: each pixel's channels get mean 0 and variance 1, then a scale and a shift."""
     return layers.LayerNormalization(epsilon=1e-6, name=name)(x)

@@ -1,8 +1,8 @@
-"""Batch norms folded into the weights beside them: the same answers with fewer passes over the maps.
+"""Folding of batch norms into the weights of a neighbouring layer: same outputs, fewer passes over the feature maps.
 
-Once training is over a batch norm is y = scale * x + shift, a number each for every channel. Converters fold it where
-it follows a convolution at once, and leave a multiplication and an addition where an activation or a pooling lies
-between. No layer may be used twice in the network.
+After training, a batch norm is y = scale * x + shift, with one scale and one shift per channel. Converters fold it only
+if it directly follows a convolution; if an activation or a pooling lies between, they keep a multiplication and an
+addition. No layer of the network may be used twice.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 def fold_batch_norms(model: keras.Model) -> keras.Model:
-    """Return a model with the answers of `model`, for inference only, and none of the batch norms that can be folded.
+    """Return a model for inference with the outputs of `model`, in which batch norms are folded where possible.
 
-    A batch norm goes into the convolution or dense layer before it, or else into the one behind it. Pooling by maximum
-    may lie between where every scale is positive; what cannot be moved past what lies between stays as it is.
+    A batch norm is folded into the convolution or dense layer before it, or else into the one after it. Max-pooling may
+    lie between if every scale is positive. A batch norm that cannot be moved past the layers between stays.
 
     Args:
         model: a functional model in float32; it is not changed.
@@ -37,9 +37,9 @@ def fold_batch_norms(model: keras.Model) -> keras.Model:
             if target := weighted_before(layer, users, scale):
                 kernel, bias = weights.setdefault(target.name, kernel_and_bias(target))
                 weights[target.name] = [kernel * scale.reshape(filters(target)), bias * scale + shift]
-            elif target := weighted_behind(layer, users, scale):
+            elif target := weighted_after(layer, users, scale):
                 kernel, bias = weights.setdefault(target.name, kernel_and_bias(target))
-                # A flattened map has the channels innermost, so each comes round once a pixel.
+                # A flattened map has the channels innermost, so each channel occurs once per pixel.
                 repeated = kernel.shape[-2] // len(scale)
                 scale, shift = np.tile(scale, repeated), np.tile(shift, repeated)
                 moved = (kernel * shift[:, None]).reshape(-1, kernel.shape[-1]).sum(axis=0)
@@ -69,13 +69,13 @@ def fold_batch_norms(model: keras.Model) -> keras.Model:
 
 
 def plain_config(layer: Any) -> dict[str, Any]:
-    """Return the configuration of a layer whose weights will be set: without initializers, of which some are ours."""
+    """Return a layer's configuration without its initializers, some of which are our own: its weights are set later."""
     config: dict[str, Any] = layer.get_config()
     return config | {name: "zeros" for name in config if name.endswith("_initializer")}
 
 
 def affine(layer: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return scale and shift, (channels,) float64, of a batch norm at inference."""
+    """Return the scale and the shift, (channels,) float64 each, of a batch norm at inference."""
     mean, variance = (to_numpy(value).astype(np.float64) for value in (layer.moving_mean, layer.moving_variance))
     scale = 1 / np.sqrt(variance + layer.epsilon)
     if layer.scale:
@@ -87,19 +87,19 @@ def affine(layer: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def kernel_and_bias(layer: Any) -> list[np.ndarray]:
-    """Return the kernel and the bias, zero where there is none, of a convolution or dense layer in float64."""
+    """Return the kernel and the bias of a convolution or dense layer in float64; a missing bias is zero."""
     kernel = to_numpy(layer.kernel).astype(np.float64)
     return [kernel, to_numpy(layer.bias).astype(np.float64) if layer.use_bias else np.zeros(layer.output.shape[-1])]
 
 
 def filters(layer: Any) -> tuple[int, ...]:
-    """Return the shape of the kernel's last axes that has a number for each channel of the output."""
+    """Return the shape of the kernel's last axes, which together have one entry per output channel."""
     shape: tuple[int, ...] = layer.kernel.shape
     return shape[-2:] if is_depthwise(layer) else shape[-1:]
 
 
 def weighted_before(layer: Any, users: dict[str, list[Any]], scale: np.ndarray) -> Any:
-    """Return the layer whose weights can take up a batch norm behind it, or None."""
+    """Return the layer before a batch norm into whose weights the batch norm can be folded, or None."""
     import keras
 
     before = producer(layer.input)
@@ -110,8 +110,8 @@ def weighted_before(layer: Any, users: dict[str, list[Any]], scale: np.ndarray) 
     return before if before.activation is keras.activations.linear else None
 
 
-def weighted_behind(layer: Any, users: dict[str, list[Any]], scale: np.ndarray) -> Any:
-    """Return the layer whose weights can take up a batch norm before it, or None."""
+def weighted_after(layer: Any, users: dict[str, list[Any]], scale: np.ndarray) -> Any:
+    """Return the layer after a batch norm into whose weights the batch norm can be folded, or None."""
     import keras
 
     passing = (keras.layers.Dropout, keras.layers.Flatten, keras.layers.GlobalAveragePooling2D)
@@ -121,7 +121,7 @@ def weighted_behind(layer: Any, users: dict[str, list[Any]], scale: np.ndarray) 
         if pooled and not (scale > 0).all():
             return None
         if is_weighted(layer):
-            # Where zeros are padded the shift would be missing at the border.
+            # Zero padding comes after the batch norm: the border would not get the shift.
             return layer if getattr(layer, "padding", "valid") == "valid" else None
         if not (pooled or isinstance(layer, passing)):
             return None
@@ -129,7 +129,7 @@ def weighted_behind(layer: Any, users: dict[str, list[Any]], scale: np.ndarray) 
 
 
 def is_weighted(layer: Any) -> bool:
-    """Return whether the layer is a plain convolution or a dense layer, its channels last and in one group."""
+    """Return whether the layer is a dense layer, or an ungrouped convolution with channels last."""
     import keras
 
     from onsight.models.layers import standard  # imports Keras
@@ -140,21 +140,21 @@ def is_weighted(layer: Any) -> bool:
 
 
 def is_depthwise(layer: Any) -> bool:
-    """Return whether the layer convolves each channel by itself; its kernel is (height, width, inputs, multiplier)."""
+    """Return whether the layer is a depthwise convolution; its kernel is (height, width, inputs, multiplier)."""
     import keras
 
     return type(layer) is keras.layers.DepthwiseConv2D and layer.data_format == "channels_last"
 
 
 def producer(tensor: Any) -> Any:
-    """Return the layer that gives a tensor of a functional model."""
+    """Return the layer whose output a tensor of a functional model is."""
     return tensor._keras_history.operation
 
 
 def consumers(model: keras.Model) -> dict[str, list[Any]]:
-    """Return layer name -> the layers of `model` that take its output, seen from the model's own output.
+    """Return {layer name: layers of `model` that take its output}, found from the model's outputs backwards.
 
-    Operations that are no layers (`x + 3`) count as such.
+    Operations that are not layers (`x + 3`) are included like layers.
     """
     users: dict[str, list[Any]] = {operation.name: [] for operation in model.operations}
     seen: set[tuple[int, int]] = set()

@@ -1,7 +1,7 @@
 """A small Inception: Zhang et al. 2017, "Understanding deep learning requires rethinking generalization", figure 3.
 
-Its modules are a simplified form of those of Szegedy et al. 2015, "Going Deeper with Convolutions", whose own networks
-are made for 224 px and more.
+Its modules are a simplified form of those of Szegedy et al. 2015, "Going Deeper with Convolutions", whose networks are
+made for images of 224 px and more.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from onsight.models.blocks import convolve, image_input
 def inception_cifar(image_size: int, num_classes: int) -> keras.Model:
     """Return the paper's Inception for CIFAR-10: 1,649,402 parameters at 10 classes (its table 1).
 
-    That figure leaves the batch norms a shift and no scale, which the next convolution can take over. The paper trains
-    on crops of 28 px; the last mean is over whatever is left, 7 x 7 of those.
+    That figure is reached if the batch norms have a shift but no scale; the next convolution can do the scaling. The
+    paper trains on crops of 28 px, which leave 7 x 7 pixels for the last average pooling. Here the pooling averages
+    over as many pixels as the image leaves.
     """
     inputs, x = image_input(image_size)
     x = convolve(x, 96, 3, "stem", scale=False)
@@ -36,12 +37,12 @@ def inception_cifar(image_size: int, num_classes: int) -> keras.Model:
 
 
 def module(x: Any, ones: int, threes: int, name: str) -> Any:
-    """Return 1x1 and 3x3 convolutions of the same maps, side by side."""
+    """Return a 1x1 and a 3x3 convolution of the same maps, concatenated."""
     sides = [convolve(x, ones, 1, f"{name}_1x1", scale=False), convolve(x, threes, 3, f"{name}_3x3", scale=False)]
     return layers.Concatenate(name=name)(sides)
 
 
 def downsample(x: Any, filters: int, name: str) -> Any:
-    """Return a 3x3 convolution and a 3x3 max-pool, both of every other pixel, side by side."""
+    """Return a 3x3 convolution and a 3x3 max-pooling, both with stride 2, concatenated."""
     pooled = layers.MaxPooling2D(3, strides=2, padding="same", name=f"{name}_pool")(x)
     return layers.Concatenate(name=name)([convolve(x, filters, 3, f"{name}_3x3", strides=2, scale=False), pooled])

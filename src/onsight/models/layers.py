@@ -1,4 +1,4 @@
-"""Layers that Keras has and that run faster another way."""
+"""Faster versions of Keras layers, with the same weights and results."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ import keras
 
 @keras.saving.register_keras_serializable(package="onsight")
 class BatchNormalization(keras.layers.BatchNormalization):
-    """Keras' batch norm over the last axis, by TensorFlow's fused kernel while it trains.
+    """Keras' batch norm over the last axis, computed by TensorFlow's fused kernel in training.
 
-    Keras composes it from a dozen operations that each walk through the whole image; the kernel walks twice. Same
-    weights, same formulas, same results within float tolerance; on other backends it is Keras' own.
+    Keras composes the batch norm of a dozen operations, each of which passes over the whole feature map; the kernel
+    makes two passes. Weights and formulas are the same, and results are equal within float tolerance. On other backends
+    this is Keras' own batch norm.
 
-    The momentum is 0.9, not Keras' 0.99: a small folder trains in some hundred steps, and statistics that remember a
-    hundred steps then belong to weights of long ago (digits, 225 steps: 11.0 % right on test images with 0.99,
-    98.9 % with 0.9).
+    The momentum is 0.9, not Keras' 0.99. A small folder trains for a few hundred steps. Statistics averaged over a
+    hundred steps then belong to weights that are long out of date (digits, 225 steps: test accuracy of 11.0 % with
+    0.99, 98.9 % with 0.9).
     """
 
     def __init__(self, momentum: float = 0.9, **kwargs: Any) -> None:
@@ -41,7 +42,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
             epsilon=self.epsilon,
             is_training=True,
         )
-        # The kernel's variance divides by n - 1, Keras' by n.
+        # The kernel divides by n - 1 for the variance, Keras by n.
         count = tf.cast(tf.size(inputs) // inputs.shape[-1], variance.dtype)
         variance *= (count - 1) / count
         for moving, now in ((self.moving_mean, mean), (self.moving_variance, variance)):
@@ -51,14 +52,15 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
 @keras.saving.register_keras_serializable(package="onsight")
 class Conv2D(keras.layers.Conv2D):
-    """Keras' convolution, whose kernel TensorFlow differentiates in bfloat16 as nine products where that is faster.
+    """Keras' convolution, with a faster kernel gradient for TensorFlow in bfloat16: nine matrix products.
 
-    oneDNN takes twice as long for a kernel's gradient as for the convolution itself. A batch of 500, 256 to 256
-    channels: 62 ms at 7 px where the products take 49, 20 and 8 ms at 3 px; with fewer channels the products lose.
+    oneDNN takes twice as long for the gradient of a kernel as for the convolution itself. For a batch of 500 and 256 to
+    256 channels it takes 62 ms at 7 px and 20 ms at 3 px; the products take 49 ms and 8 ms. With fewer channels the
+    products are slower, so oneDNN's gradient is used.
     """
 
     def convolution_op(self, inputs: Any, kernel: Any) -> Any:
-        """Return the convolution alone, (batch, H, W, filters)."""
+        """Return the convolution without bias and activation, (batch, H, W, filters)."""
         usual = (self.kernel_size, self.strides, self.padding, self.dilation_rate, self.groups, self.data_format)
         wide = self.compute_dtype == "bfloat16" and min(self.filters, inputs.shape[-1]) >= 256
         if wide and _fusing() and usual == ((3, 3), (1, 1), "same", (1, 1), 1, "channels_last"):
@@ -68,7 +70,7 @@ class Conv2D(keras.layers.Conv2D):
 
 @functools.cache
 def _convolution() -> Callable[[Any, Any], Any]:
-    """Return TensorFlow's convolution, 3 x 3 and of the same size, with that gradient."""
+    """Return TensorFlow's 3 x 3 "same" convolution, with the kernel gradient as nine matrix products."""
     import tensorflow as tf
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
@@ -97,10 +99,11 @@ def _convolution() -> Callable[[Any, Any], Any]:
 
 @keras.saving.register_keras_serializable(package="onsight")
 class Activation(keras.layers.Activation):
-    """Keras' activation, whose silu TensorFlow differentiates in one pass over the image while it trains.
+    """Keras' activation, with a faster gradient of silu for TensorFlow in training: one pass over the feature map.
 
-    Else it takes six, in bfloat16 at 13 ms instead of 3.4 for a batch of 500 x 15 x 15 x 64 on two cores. The same
-    formula, computed in float32; where it was not tried, and on other backends, it is Keras' own.
+    TensorFlow's own gradient makes six passes: 13 ms in bfloat16 instead of 3.4 ms, for a batch of 500 x 15 x 15 x 64
+    on two cores. The formula is the same, computed in float32. On other backends, and on platforms where the fast
+    gradient has not been tested, this is Keras' own activation.
     """
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
@@ -111,7 +114,7 @@ class Activation(keras.layers.Activation):
 
 @functools.cache
 def _silu() -> Callable[[Any], Any]:
-    """Return TensorFlow's silu with a gradient compiled by XLA, which makes one loop of it."""
+    """Return TensorFlow's silu with a gradient that XLA compiles into one loop."""
     import tensorflow as tf
 
     @tf.function(jit_compile=True)  # type: ignore[untyped-decorator]
@@ -129,12 +132,12 @@ def _silu() -> Callable[[Any], Any]:
 
 
 def _fusing() -> bool:
-    """Return whether gradients of our own were tried on what Keras runs on."""
+    """Return whether our own gradients have been tested on this platform and backend."""
     backend: str = keras.config.backend()
     return sys.platform == "linux" and backend == "tensorflow"
 
 
 def standard(layer: keras.layers.Layer) -> type[keras.layers.Layer]:
-    """Return the class of a layer; where it is one of these, that of Keras which computes the same."""
+    """Return the class of a layer; for a layer of this module, the Keras class that it replaces."""
     kind = type(layer)
     return kind.mro()[1] if kind.__module__ == __name__ else kind

@@ -1,4 +1,4 @@
-"""The multi-layer perceptron: what a network without convolutions reaches."""
+"""The multi-layer perceptron: the baseline without convolutions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from keras import layers
 
 
 def mlp(image_size: int, num_classes: int) -> keras.Model:
-    """Return the ANN baseline of the tutorials: flatten, dense 512, dense 256, each with ReLU."""
+    """Return the ANN baseline of the tutorials: flatten, then dense 512 and dense 256, each with ReLU."""
     inputs = keras.Input((image_size, image_size, 3), dtype="uint8", name="image")
     x = layers.Rescaling(1 / 127.5, offset=-1, name="normalise")(inputs)
     x = layers.Flatten(name="flatten")(x)

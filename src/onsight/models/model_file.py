@@ -1,7 +1,7 @@
-"""Model folders: `model.json` and `weights.safetensors`, loaded without running anything that the files say.
+"""Model folders: writing and loading `model.json` and `weights.safetensors`, without executing anything in the files.
 
-The network is built from the registry, so the file cannot name code; the expected table {name: shape, dtype} comes from
-that network, so the file cannot choose what is allocated.
+The network is built from the registry, so a file cannot name code to run. The expected table {name: (shape, dtype)}
+comes from that network, so a file cannot choose how much memory is allocated.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ JSON_LIMIT = 4 * 2**20  # bytes
 
 @dataclass(frozen=True, kw_only=True)
 class ModelDescription:
-    """What model.json holds, beside its schema; unknown keys are refused.
+    """The content of model.json without its schema number; unknown keys are refused.
 
-    Checked by hand: importing pydantic takes a third of the time in which one prediction is answered.
+    The fields are checked by hand, because importing pydantic would take a third of the time of one prediction.
     """
 
     model: str
     image_size: int
     classes: list[str]
-    channels: float = 0.0  # share that was removed from the network of that name
+    channels: float = 0.0  # share of the channels that was removed from the network
     geometry: str = "centre square, scaled to image_size (antialiased)"
     temperature: float = 1.0
-    threshold: float | None = None  # below it a prediction is unsure
+    threshold: float | None = None  # predictions with less confidence are unsure
     parameters: int
     layers: list[dict[str, Any]]
     weights_sha256: str
-    litert_sha256: str | None = None  # of model.tflite, where there is one
-    model_import: str | None = None  # "module:function" of a user's own network, for whoever has to import it
+    litert_sha256: str | None = None  # of model.tflite, if it exists
+    model_import: str | None = None  # "module:function" of a custom network, for the person who has to import it
 
     def __post_init__(self) -> None:
         for name, (fits, expected) in RULES.items():
@@ -57,12 +57,12 @@ class ModelDescription:
 
 
 def is_number(value: Any, low: float, high: float) -> bool:
-    """Return whether a value from JSON is a number from `low` to `high`; NaN is not."""
+    """Return whether a value from JSON is a number from `low` to `high`; NaN does not count as one."""
     return type(value) in (int, float) and low <= value <= high
 
 
 def is_sha256(value: Any) -> bool:
-    """Return whether a value is 64 hexadecimal digits."""
+    """Return whether a value is a string of 64 hexadecimal digits."""
     return type(value) is str and re.fullmatch("[0-9a-f]{64}", value) is not None
 
 
@@ -87,7 +87,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "temperature": (lambda value: is_number(value, 1e-9, 1000), "a number above 0, at most 1000"),
     "threshold": (lambda value: value is None or is_number(value, 0, 1), "a number from 0 to 1, or null"),
-    "parameters": (lambda value: type(value) is int and value >= 0, "a whole number from 0"),
+    "parameters": (lambda value: type(value) is int and value >= 0, "a whole number, 0 or more"),
     "layers": (
         lambda value: type(value) is list and len(value) <= 10_000 and all(type(row) is dict for row in value),
         "at most 10,000 objects",
@@ -106,9 +106,10 @@ def save_model(
     threshold: float | None = None,
     channels: float = 0.0,
 ) -> None:
-    """Write `model` (to logits) into `folder`, which must exist; below `threshold` its predictions are unsure.
+    """Write `model`, whose outputs are logits, into the existing `folder`.
 
-    `channels` is the share of them that the network was built without.
+    Predictions with less confidence than `threshold` are unsure. `channels` is the share of the channels that the
+    network was built without.
     """
     from safetensors.numpy import save
 
@@ -130,15 +131,15 @@ def save_model(
 
 
 def write_description(folder: Path, description: ModelDescription) -> None:
-    """Write model.json."""
+    """Write `folder`/model.json."""
     write_json(folder / "model.json", {"schema": SCHEMA, **vars(description)})
 
 
 def read_description(folder: Path) -> ModelDescription:
-    """Return what `folder`/model.json says, checked. Imports no Keras.
+    """Return the checked content of `folder`/model.json. This does not import Keras.
 
     Raises:
-        ModelFileError: the file is absent, too large, not JSON, of a newer schema, or says something out of bounds.
+        ModelFileError: the file is missing, too large, not JSON or of a newer schema, or one of its values is invalid.
     """
     path = folder / "model.json"
     try:
@@ -148,11 +149,11 @@ def read_description(folder: Path) -> ModelDescription:
     except OSError as error:
         raise ModelFileError(f"{path} cannot be read ({error.strerror}). A finished run has one in model/.") from None
     except (ValueError, RecursionError) as error:
-        raise ModelFileError(f"{path} is not JSON: {error}. It was not written by Onsight, or was damaged.") from None
+        raise ModelFileError(f"{path} is not JSON: {error}. It is damaged, or was not written by Onsight.") from None
     schema = value.get("schema") if isinstance(value, dict) else None
     if isinstance(schema, int) and schema > SCHEMA:
         raise ModelFileError(
-            f"{path} has schema {schema}, and this Onsight reads up to {SCHEMA}. Take a newer Onsight."
+            f"{path} has schema {schema}, but this version of Onsight reads up to {SCHEMA}. Install a newer version."
         )
     try:
         if type(schema) is not int or schema < 1:
@@ -160,11 +161,11 @@ def read_description(folder: Path) -> ModelDescription:
         description = ModelDescription(**{name: field for name, field in value.items() if name != "schema"})
     except (TypeError, ValueError) as error:  # TypeError: a key is unknown or missing
         problem = str(error).removeprefix("ModelDescription.__init__() ")
-        raise ModelFileError(f"{path}: {problem}. It was damaged, or not written by Onsight.") from None
+        raise ModelFileError(f"{path}: {problem}. It is damaged, or was not written by Onsight.") from None
     if not all(name.isprintable() for name in description.classes) or len(set(description.classes)) < len(
         description.classes
     ):
-        raise ModelFileError(f"{path}: class names must be printable and unlike each other.")
+        raise ModelFileError(f"{path}: class names must be printable and different from each other.")
     return description
 
 
@@ -172,7 +173,7 @@ def load_model(folder: Path) -> keras.Model:
     """Return the classifier in `folder`: uint8 RGB (batch, H, W, 3) to float32 probabilities (batch, classes).
 
     Raises:
-        ModelFileError: anything in the folder is not what this version would have written for that network.
+        ModelFileError: something in the folder differs from what this version would have written for that network.
     """
     description = read_description(folder)
     if description.model not in MODELS:
@@ -185,11 +186,12 @@ def load_model(folder: Path) -> keras.Model:
     except OnsightError as error:
         raise ModelFileError(f"{folder / 'model.json'}: {error}") from None
     rows = layer_table(model)
-    older = [{key: value for key, value in row.items() if key != "multiply_adds"} for row in rows]  # older runs
+    # Older versions did not write multiply_adds.
+    older = [{key: value for key, value in row.items() if key != "multiply_adds"} for row in rows]
     if description.parameters != model.count_params() or description.layers not in (rows, older):
         raise ModelFileError(
-            f"{folder / 'model.json'} describes other layers than this version's {description.model} has: it was "
-            "damaged, or made by another version."
+            f"{folder / 'model.json'} describes layers that differ from this version's {description.model}: it is "
+            "damaged, or was written by another version."
         )
     weights = {weight.path: weight for weight in model.weights}
     expected = {name: (tuple(weight.shape), weight.dtype) for name, weight in weights.items()}
@@ -210,27 +212,29 @@ def read_tensors(
     Args:
         path: the file.
         expected: what it must hold.
-        sha256: of the file, where somebody has recorded it.
-        without: tensors that it may hold too, with the bytes that each may take; they are left out.
+        sha256: recorded checksum of the file, or None to skip the check.
+        without: {name: bytes} of tensors that the file may also hold, with the most bytes that each may take. They are
+            not returned.
 
     Raises:
-        ModelFileError: names, shapes, types, size or checksum differ, or a value is not finite.
+        ModelFileError: the file cannot be read, its names, shapes, dtypes, size or checksum differ, or a value is not
+            finite.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
     without = without or {}
     size = sum(int(np.prod(shape)) * np.dtype(dtype).itemsize for shape, dtype in expected.values())
-    allowed = size + sum(without.values()) + 1024 + 512 * len(expected)  # the header: a line for each tensor
+    allowed = size + sum(without.values()) + 1024 + 512 * len(expected)  # the header: one line per tensor
     try:
         actual = path.stat().st_size
         if not size <= actual <= allowed:
-            raise ModelFileError(f"{path} has {actual:,} bytes; its network needs between {size:,} and {allowed:,}.")
+            raise ModelFileError(f"{path} has {actual:,} bytes; its network needs {size:,} to {allowed:,}.")
         content = path.read_bytes()
     except OSError as error:
         raise ModelFileError(f"{path} cannot be read: {error.strerror}.") from None
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
-        raise ModelFileError(f"{path} does not have the SHA-256 that model.json names: it was damaged or exchanged.")
+        raise ModelFileError(f"{path} does not have the SHA-256 that model.json names: it was damaged or replaced.")
     try:
         tensors = {name: array for name, array in load(content).items() if name not in without}
     except (SafetensorError, ValueError, KeyError) as error:
@@ -244,5 +248,5 @@ def read_tensors(
         )
     for name, array in tensors.items():
         if not np.isfinite(array).all():
-            raise ModelFileError(f"{path}: '{name}' holds NaN or infinity. A model like that answers nothing.")
+            raise ModelFileError(f"{path}: '{name}' holds NaN or infinity, so the model cannot be used.")
     return tensors

@@ -1,7 +1,8 @@
 """The networks of `keras.applications` whose ImageNet weights Keras publishes, each as one flat network from uint8.
 
-What a family does to its images beforehand is inside. Nothing is downloaded here: a network is built empty, and
-`weights.load` fills it. Batch norm is `onsight.layers`', so a whole network can be trained from scratch too.
+The preprocessing of each family is part of its network. Nothing is downloaded here: a network is built with new
+weights, and `training.initial_weights.load` sets the published ones. Batch norm is that of `onsight.models.layers`, so
+a network can also be trained from scratch.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from keras import layers
 
 from onsight.models.layers import BatchNormalization
 
-MOMENTUM = 0.9  # of batch norm: the families' 0.99 and 0.999 are for ImageNet's hundreds of thousands of steps
+MOMENTUM = 0.9  # of batch norm; the families' 0.99 and 0.999 suit ImageNet's hundreds of thousands of steps
 
 
 def mobilenetv2(image_size: int, num_classes: int) -> keras.Model:
@@ -24,12 +25,12 @@ def mobilenetv2(image_size: int, num_classes: int) -> keras.Model:
 
 
 def mobilenetv3_small(image_size: int, num_classes: int) -> keras.Model:
-    """Return MobileNetV3 small, width 1.0 (Howard et al. 2019, "Searching for MobileNetV3"), to its last map."""
+    """Return MobileNetV3 small, width 1.0, up to its last map (Howard et al. 2019, "Searching for MobileNetV3")."""
     return assemble("mobilenetv3_small", keras.applications.MobileNetV3Small, image_size, num_classes)
 
 
 def mobilenetv3_large(image_size: int, num_classes: int) -> keras.Model:
-    """Return MobileNetV3 large, width 1.0 (Howard et al. 2019, "Searching for MobileNetV3"), to its last map."""
+    """Return MobileNetV3 large, width 1.0, up to its last map (Howard et al. 2019, "Searching for MobileNetV3")."""
     return assemble("mobilenetv3_large", keras.applications.MobileNetV3Large, image_size, num_classes)
 
 
@@ -71,19 +72,19 @@ def convnext_tiny(image_size: int, num_classes: int) -> keras.Model:
 def assemble(
     name: str, family: Callable[..., keras.Model], image_size: int, num_classes: int, *, rescale: bool = False
 ) -> keras.Model:
-    """Return a family's network without its top, averaged over its last map, with a head of ours.
+    """Return a family's network without its top, with global average pooling and a new dense head.
 
-    It is copied layer by layer: Keras numbers unnamed layers by how many the process has made, so that a file's table
-    of weights would differ from process to process; and blocks that are networks of their own become plain layers,
-    which folding, conversion and the layer table can look into.
+    The network is copied layer by layer, for two reasons. Keras numbers unnamed layers by how many the process has
+    created, so the names in a weights file would differ from process to process. And nested models become plain layers,
+    which folding, conversion and the layer table can handle.
 
     Args:
-        name: of the network.
+        name: name of the network.
         family: the function of `keras.applications`.
-        image_size: in pixels.
-        num_classes: outputs of the head.
-        rescale: bring images to -1..1 first, which is `preprocess_input` of the families that do not prepare them
-            inside.
+        image_size: side of the images in pixels.
+        num_classes: number of outputs of the head.
+        rescale: whether to scale images to -1..1 first. This is the `preprocess_input` of the families whose networks
+            do not preprocess images themselves.
     """
     inputs = keras.Input((image_size, image_size, 3), dtype="uint8", name="image")
     x = layers.Rescaling(1 / 127.5, offset=-1, name="normalise")(inputs) if rescale else inputs
@@ -119,27 +120,27 @@ def assemble(
 
 @keras.saving.register_keras_serializable(package="onsight")
 class LayerScale(layers.Layer):  # type: ignore[misc]  # Keras exports it untyped
-    """A learnt factor for each channel, as in `keras.applications`' ConvNeXt, where the weight has no name."""
+    """A learnt factor per channel, as in `keras.applications`' ConvNeXt; there, the weight has no name."""
 
     def __init__(self, init_values: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.init_values = init_values
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Make the factors, (channels,)."""
+        """Create the factors, (channels,)."""
         start = keras.initializers.Constant(self.init_values)
         self.gamma = self.add_weight(shape=(input_shape[-1],), initializer=start, name="gamma")
 
     def call(self, inputs: Any) -> Any:
-        """Return the inputs, (batch, H, W, channels), each channel times its factor."""
+        """Return the inputs, (batch, H, W, channels), with each channel multiplied by its factor."""
         return inputs * self.gamma
 
     def get_config(self) -> dict[str, Any]:
-        """Return what `from_config` takes."""
+        """Return the arguments of the constructor, for `from_config`."""
         return {**super().get_config(), "init_values": self.init_values}
 
 
 def unnamed(layer: keras.layers.Layer) -> str:
-    """Return what Keras calls a layer of that kind where nobody names it: its class in snake case."""
+    """Return Keras' default name for a layer of this class, without a number: the class name in snake case."""
     words = re.sub("(.)([A-Z][a-z0-9]+)", r"\1_\2", type(layer).__name__)
     return re.sub("([a-z])([A-Z])", r"\1_\2", words).lower()

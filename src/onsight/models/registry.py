@@ -1,8 +1,8 @@
-"""The registry of networks: a name, what it is good for, and the function that builds it.
+"""The registry of networks: name, description, image sizes and building function of each, and functions on networks.
 
 A function takes (image_size, num_classes) and returns a `keras.Model` from uint8 RGB (batch, image_size, image_size, 3)
-to the logits (batch, num_classes) of a float32 dense layer named `logits`. It normalises inside, and names every layer.
-Listing the registry imports no Keras.
+to the logits (batch, num_classes) of a float32 dense layer named `logits`. The network normalises the images itself,
+and every layer has a name. Listing the registry does not import Keras.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ if TYPE_CHECKING:
 class Entry(NamedTuple):
     """One network of the registry."""
 
-    function: str  # "module:function" inside this package, or of a user's own wherever it is
+    function: str  # "module:function": in this package, or in any module for a custom network
     description: str
     smallest: int  # image size in pixels
-    largest: int  # beyond it, its dense layers would take gigabytes
-    default_size: int  # images are not enlarged beyond it unless the user says so
-    prepare: str = ""  # "module:function" of `prepare_model`'s arguments: sets weights from data
-    normed: bool = False  # whether a norm follows each convolution, or its sum, so that Muon may rescale kernels
-    build: Callable[[int, int], keras.Model] | None = None  # the function itself, where it is a user's own
+    largest: int  # with larger images, some networks' dense layers would take gigabytes
+    default_size: int  # images are not enlarged beyond this size unless the user asks for it
+    prepare: str = ""  # "module:function" that takes `prepare_model`'s arguments and sets weights from data
+    normed: bool = False  # whether a norm follows each convolution or its sum, so that Muon may rescale kernels
+    build: Callable[[int, int], keras.Model] | None = None  # the function itself, of a custom network
 
 
 def _group(module: str, sizes: tuple[int, int, int], descriptions: dict[str, str], **more: Any) -> dict[str, Entry]:
-    """Return the entries of a file of networks: its smallest, largest and default size, and what each is good for."""
+    """Return the entries of one module; `sizes` are the smallest, largest and default size of its networks."""
     return {name: Entry(f"{module}:{name}", text, *sizes, **more) for name, text in descriptions.items()}
 
 
 SMALL, PHOTOS = (16, 1024, 96), (32, 1024, 224)
 MODELS: dict[str, Entry] = {
-    **_group("mlp", (8, 128, 32), {"mlp": "two dense layers: the ANN baseline, near 50 % on CIFAR-10"}),
+    **_group("mlp", (8, 128, 32), {"mlp": "two dense layers: the ANN baseline, about 50 % on CIFAR-10"}),
     **_group("cnn", (22, 256, 64), {"cnn": "the tutorials' small CNN: 161,098 parameters at 32 px and 10 classes"}),
-    **_group("cnn", (16, 256, 96), {"cnn_dropout": "conv-conv-pool stages with batch norm, dropout and L2"}),
+    **_group("cnn", (16, 256, 96), {"cnn_dropout": "stages of two convolutions, with batch norm, dropout and L2"}),
     **_group(
         "cnn",
         (8, 1024, 96),
         {
-            "cnn_compact": "three stages that pool early: the most accuracy for the time on a CPU",
-            "micro": "the same, narrower, for microcontrollers: less than 100 kB as int8",
+            "cnn_compact": "three stages that pool early: the best trade-off of accuracy and CPU time",
+            "micro": "cnn_compact with fewer filters, for microcontrollers: less than 100 kB as int8",
         },
         normed=True,
     ),
@@ -55,48 +55,51 @@ MODELS: dict[str, Entry] = {
         "resnet",
         SMALL,
         {
-            "resnet20": "He et al. 2015 for CIFAR: 0.27 million parameters",
-            "resnet32": "the same, deeper: 0.46 million parameters",
-            "resnet56": "deeper still: 0.85 million parameters, three times the time",
+            "resnet20": "ResNet for CIFAR (He et al. 2015): 0.27 million parameters",
+            "resnet32": "a deeper resnet20: 0.46 million parameters",
+            "resnet56": "deeper still: 0.85 million parameters, three times the time of resnet20",
         },
         normed=True,
     ),
     **_group(
         "resnet",
         SMALL,
-        {"wide_resnet16_4": "Zagoruyko and Komodakis 2016: wide and accurate; slow on a CPU"},
+        {"wide_resnet16_4": "wide ResNet (Zagoruyko and Komodakis 2016): accurate, but slow on a CPU"},
         normed=True,
     ),
     **_group(
         "vgg",
         SMALL,
         {
-            "vgg11": "Simonyan and Zisserman 2014, batch-normed: plain and large, 9.2 million parameters",
-            "vgg16": "the same with 13 convolutions: 14.7 million parameters",
+            "vgg11": "VGG-11 with batch norm (Simonyan and Zisserman 2014): plain and large, 9.2 million parameters",
+            "vgg16": "VGG-16 with batch norm: 13 convolutions instead of 8, 14.7 million parameters",
         },
         normed=True,
     ),
     **_group(
         "inception",
         SMALL,
-        {"inception_cifar": "Zhang et al. 2017: 1x1 beside 3x3, 1.65 million parameters"},
+        {"inception_cifar": "small Inception (Zhang et al. 2017): 1x1 and 3x3 in parallel, 1.65 million parameters"},
         normed=True,
     ),
     **_group(
-        "mobilenet", SMALL, {"mobilenet_cifar": "Howard et al. 2017: few multiply-adds for 3.2 million"}, normed=True
+        "mobilenet",
+        SMALL,
+        {"mobilenet_cifar": "MobileNet (Howard et al. 2017): 3.2 million parameters, few multiply-adds"},
+        normed=True,
     ),
     **_group(
         "convnext",
         SMALL,
-        {"convnext_cifar": "after Liu et al. 2022: layer norms, 7x7 depthwise; many epochs"},
-        normed=True,  # by layer norms; that Muon suits it was measured (docs/decisions.md)
+        {"convnext_cifar": "small ConvNeXt (after Liu et al. 2022): layer norm, 7x7 depthwise; needs many epochs"},
+        normed=True,  # its norms are layer norms; measured to train well with Muon (docs/decisions/training.md)
     ),
     **_group(
         "whitened",
         (17, 1024, 96),
         {
-            "whitened": "the fastest published recipe's: 1.97 million parameters",
-            "whitened_wide": "the same, wider: more accuracy for more time",
+            "whitened": "the network of the fastest published CIFAR-10 recipe: 1.97 million parameters",
+            "whitened_wide": "a wider whitened: more accurate, but slower",
         },
         prepare="whitened:whiten",
         normed=True,
@@ -106,34 +109,34 @@ MODELS: dict[str, Entry] = {
         PHOTOS,
         {
             "mobilenetv2": "pretrained, 2.3 million parameters: runs everywhere",
-            "mobilenetv3_small": "pretrained, 0.9 million parameters: the smallest and quickest",
-            "mobilenetv3_large": "pretrained, 3.0 million parameters: quick, and better than v2",
+            "mobilenetv3_small": "pretrained, 0.9 million parameters: the smallest and fastest",
+            "mobilenetv3_large": "pretrained, 3.0 million parameters: fast, and better than mobilenetv2",
             "efficientnetv2_b0": "pretrained, 5.9 million parameters: the default for photos",
-            "efficientnetv2_b1": "pretrained, 6.9 million parameters: B0, deeper",
-            "efficientnetv2_b2": "pretrained, 8.8 million parameters: B0, deeper and wider",
-            "efficientnetv2_b3": "pretrained, 12.9 million parameters: the best of the family here",
-            "resnet50v2": "pretrained, 23.6 million parameters: the classic",
+            "efficientnetv2_b1": "pretrained, 6.9 million parameters: a deeper B0",
+            "efficientnetv2_b2": "pretrained, 8.8 million parameters: a deeper and wider B0",
+            "efficientnetv2_b3": "pretrained, 12.9 million parameters: the best of the EfficientNets here",
+            "resnet50v2": "pretrained, 23.6 million parameters: the classic ResNet",
             "convnext_tiny": "pretrained, 27.8 million parameters: the largest and slowest",
         },
     ),
-    **_group("pretrained", (75, 1024, 224), {"inceptionv3": "pretrained, 21.8 million parameters: Inception"}),
+    **_group("pretrained", (75, 1024, 224), {"inceptionv3": "pretrained, 21.8 million parameters: Inception v3"}),
 }
 
 
 def check_size(name: str, image_size: int) -> None:
-    """Raise SpecError where network `name` cannot take images of `image_size`."""
+    """Raise SpecError if `name` is unknown or its network cannot take images of `image_size` pixels per side."""
     if name not in MODELS:
         raise SpecError(unknown_name("model", name, MODELS))
     smallest, largest = MODELS[name].smallest, MODELS[name].largest
     if not smallest <= image_size <= largest:
         raise SpecError(
-            f"{name} takes images of {smallest} to {largest} px, and image_size is {image_size}. "
-            "Take another --image-size, or another model."
+            f"{name} takes images of {smallest} to {largest} px, but image_size is {image_size}. "
+            "Choose another --image-size or another model."
         )
 
 
 def usual_size(name: str) -> int:
-    """Return 32, the side of the usual small images, or the nearest to it that network `name` takes."""
+    """Return 32, the usual side of small images in pixels, or the nearest side that network `name` takes."""
     return min(max(32, MODELS[name].smallest), MODELS[name].largest) if name in MODELS else 32
 
 
@@ -141,21 +144,21 @@ def build_model(name: str, image_size: int, num_classes: int, channels: float = 
     """Return a new network: uint8 RGB (batch, image_size, image_size, 3) in, float32 logits (batch, num_classes) out.
 
     Args:
-        name: of the registry.
-        image_size: pixels a side.
-        num_classes: at least two.
-        channels: share of the channels to leave out, where that can be.
+        name: name in the registry.
+        image_size: side of the images in pixels.
+        num_classes: number of classes, at least two.
+        channels: share of the removable channels to leave out.
 
     Raises:
-        SpecError: the name is unknown, the images are too small for it, there are fewer than two classes, or it has
-            no channels that can be left out.
+        SpecError: the name is unknown, the network does not take images of this size, there are fewer than two
+            classes, or channels should be left out of a network without removable ones.
     """
     check_size(name, image_size)
     if num_classes < 2:
-        raise SpecError(f"A classifier needs at least two classes, and num_classes is {num_classes}.")
+        raise SpecError(f"A classifier needs at least two classes, but num_classes is {num_classes}.")
     model: keras.Model = builder(name)(image_size, num_classes)
-    if MODELS[name].build and hasattr(model, "name"):  # without one it is no model, which `own.check_network` tells
-        model.name = name  # by which it is looked up again
+    if MODELS[name].build and hasattr(model, "name"):  # without a name it is no model: `check_network` reports it
+        model.name = name  # the key by which others look it up in the registry
     if channels:
         from onsight.models.remove_channels import narrowed
 
@@ -169,12 +172,12 @@ def builder(name: str) -> Callable[[int, int], keras.Model]:
 
 
 def prepare_model(model: keras.Model, images: np.ndarray, order: np.ndarray) -> None:
-    """Set the weights that a network takes from data before it trains, if it has such.
+    """Set the weights that are computed from data before training, if the network has any.
 
     Args:
-        model: new, from `build_model`.
+        model: a new network from `build_model`.
         images: (all, H, W, 3) uint8, may be memory-mapped.
-        order: indices of the training images among them, shuffled: as many of the first as are needed are read.
+        order: shuffled indices of the training images in `images`. Only as many of the first ones as needed are read.
     """
     if MODELS[model.name].prepare:
         _function(MODELS[model.name].prepare)(model, images, order)
@@ -187,7 +190,7 @@ def _function(reference: str) -> Callable[..., Any]:
 
 
 def classifier(model: keras.Model, temperature: float = 1.0) -> keras.Model:
-    """Return `model` (to logits) with temperature and softmax on top, in float32, sharing its weights."""
+    """Return `model` with temperature and softmax on top of its logits, both in float32; the weights are shared."""
     import keras
 
     logits = keras.layers.Rescaling(1 / temperature, dtype="float32", name="temperature")(model.output)
@@ -196,15 +199,15 @@ def classifier(model: keras.Model, temperature: float = 1.0) -> keras.Model:
 
 
 def layer_table(model: keras.Model) -> list[dict[str, Any]]:
-    """Return one row a layer: name, type, output_shape (without the batch), parameters, multiply_adds (for an image).
+    """Return one row per layer: name, type, output_shape (without the batch), parameters, multiply_adds (per image).
 
-    Of the multiply-adds those of the kernels are counted, as papers do: each number of a convolution's or a dense
-    layer's kernel takes part once at each position of the output. Biases, norms and activations are left out.
+    As in papers, only the multiply-adds of kernels are counted: each weight of a convolution's or a dense layer's
+    kernel is used once per position of the output. Biases, norms and activations are left out.
     """
     rows = []
     for layer in model.layers:
         shape = list(layer.output.shape[1:])
-        # "kernel" of Conv2D, DepthwiseConv2D and Dense; SeparableConv2D has two.
+        # Conv2D, DepthwiseConv2D and Dense have one "kernel"; SeparableConv2D has two.
         kernels = sum(math.prod(weight.shape) for weight in layer.weights if weight.name.endswith("kernel"))
         rows.append(
             {

@@ -1,10 +1,10 @@
-"""Networks with channels removed: fewer filters a layer, the same layers, so that files shrink and answers come faster.
+"""Removal of channels: the same layers with fewer filters, for smaller files and faster inference.
 
-Wide layers lose most of them: each keeps channels in proportion to the root of its width.
+Wide layers lose the most channels: a layer keeps channels in proportion to the square root of its width.
 
-A channel can go where nothing but convolutions and dense layers read it, with only what treats each channel alone
-(batch norm, activation, pooling, dropout, depthwise convolution) between. Where two paths meet in a sum, as at the end
-of a residual block, both would have to lose the same channels: those stay.
+A channel can be removed if only convolutions and dense layers read it, with nothing between that mixes channels (batch
+norm, activation, pooling, dropout and depthwise convolution do not). Where two paths meet in a sum, as at the end of a
+residual block, both would have to lose the same channels, so these channels are kept.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
 
 
 def narrowed(model: keras.Model, share: float) -> keras.Model:
-    """Return a new network like `model` without `share` of all channels that can go.
+    """Return a new network like `model`, without `share` of its removable channels.
 
-    Its weights are new too; `inherit` sets them. Which layers have how many channels follows from `model` and `share`
-    alone, so a model file needs to name no more than the share.
+    Its weights are new; `inherit` sets them. The number of channels of each layer follows from `model` and `share`
+    alone, so a model file only needs to record the share.
 
     Raises:
-        SpecError: no layer of the network can lose channels.
+        SpecError: no layer of the network has removable channels.
     """
     import keras
 
     layers = {name: layer for name, (layer, _) in removable(model).items()}
     if not layers:
         raise SpecError(
-            f"{model.name} has no channels that can be removed: each is also read by something other than a "
-            "convolution or a dense layer. `onsight prune --sparsity` works for every network."
+            f"{model.name} has no channels that can be removed: each one is read by something other than a "
+            "convolution or a dense layer. Use `onsight prune --sparsity`, which works for every network."
         )
 
     counts = kept_counts([getattr(layer, size_key(layer)) for layer in layers.values()], share)
@@ -50,39 +50,40 @@ def narrowed(model: keras.Model, share: float) -> keras.Model:
         return type(layer).from_config(config)
 
     result = keras.models.clone_model(model, clone_function=copy)
-    for layer in model.layers:  # which weights do not train is no part of a layer's configuration
+    for layer in model.layers:  # a layer's configuration does not say which of its weights are frozen
         for old, new in zip(layer.weights, result.get_layer(layer.name).weights, strict=True):
             new.trainable = old.trainable
     return result
 
 
 def kept_counts(widths: Sequence[int], share: float) -> list[int]:
-    """Return how many channels each layer keeps, at least one, when `share` of all of them goes.
+    """Return how many channels each layer keeps, at least one, if `share` of all channels is removed.
 
-    In proportion to the root of its width, but no more than it has. The early layers of an image network are narrow and
-    see the most pixels; a filter less costs more answers there than in the wide, late ones.
+    A layer keeps channels in proportion to the square root of its width, but no more than it has. The early layers of
+    an image network are narrow and see the most pixels: removing a filter costs more accuracy there than in the wide,
+    late layers.
 
     >>> kept_counts([32, 32, 64, 64, 128, 128], 0.5)
     [25, 25, 36, 36, 51, 51]
     """
     counts = np.array(widths, np.float64)
     low, high = 0.0, float(np.sqrt(counts.max()))
-    for _ in range(60):  # to the last digit
+    for _ in range(60):  # enough for full float64 precision
         middle = (low + high) / 2
         fits = np.minimum(counts, middle * np.sqrt(counts)).sum() <= (1 - share) * counts.sum()
         low, high = (middle, high) if fits else (low, middle)
-    # Rounded, halves up also where another processor's last digit falls below them.
+    # Round half up; 1e-6 makes this the same on CPUs whose last digit falls just below a half.
     kept = np.floor(np.minimum(counts, low * np.sqrt(counts)) + 0.5 + 1e-6)
     return [max(1, int(count)) for count in kept]
 
 
 def size_key(layer: Any) -> str:
-    """Return what a layer's configuration calls its number of channels."""
+    """Return the key of a layer's configuration that holds its number of channels."""
     return "filters" if hasattr(layer, "filters") else "units"
 
 
 def removable(model: keras.Model) -> dict[str, tuple[Any, list[Any]]]:
-    """Return {layer's name: (layer, those that must follow when it loses channels)} of a functional model."""
+    """Return {layer name: (layer, layers that must follow if it loses channels)} for a functional model."""
     users = consumers(model)
     found = {}
     for layer in model.layers:
@@ -94,7 +95,7 @@ def removable(model: keras.Model) -> dict[str, tuple[Any, list[Any]]]:
 
 
 def following(layer: Any, users: dict[str, list[Any]]) -> list[Any] | None:
-    """Return the layers whose weights are by channel of `layer`, or None where its channels must stay."""
+    """Return the layers whose weights depend on the channels of `layer`, or None if its channels must stay."""
     import keras
 
     kinds = keras.layers
@@ -106,7 +107,7 @@ def following(layer: Any, users: dict[str, list[Any]]) -> list[Any] | None:
     followers, waiting = [], [layer]
     while waiting:
         using = users[waiting.pop().name]
-        if not using:  # the network's own output
+        if not using:  # this is the network's output
             return None
         for user in using:
             if is_weighted(user):
@@ -122,21 +123,21 @@ def following(layer: Any, users: dict[str, list[Any]]) -> list[Any] | None:
 
 
 def is_depthwise(layer: Any) -> bool:
-    """Return whether the layer filters each channel alone, once."""
+    """Return whether the layer is a depthwise convolution with one output per channel."""
     import keras
 
     return type(layer) is keras.layers.DepthwiseConv2D and bool(layer.depth_multiplier == 1)
 
 
 def inherit(model: keras.Model, source: keras.Model) -> None:
-    """Set the weights of `model` from `source`, the same network with at least as many channels: its strongest ones.
+    """Set the weights of `model` from the strongest channels of `source`, the same network but at least as wide.
 
-    A channel is as strong as the norm of its filter once the batch norm behind it is folded in (Li et al. 2017,
-    "Pruning Filters for Efficient ConvNets", with the scale that the filter really has).
+    The strength of a channel is the norm of its filter after folding in the following batch norm. This is the criterion
+    of Li et al. 2017, "Pruning Filters for Efficient ConvNets", with the filter's effective scale.
 
     Args:
-        model: from `narrowed`, or as wide as `source`.
-        source: trained.
+        model: a network from `narrowed`, or one as wide as `source`.
+        source: the trained network.
     """
     weights = {layer.name: [to_numpy(weight) for weight in layer.weights] for layer in source.layers}
     for name, (layer, followers) in removable(source).items():
@@ -146,7 +147,7 @@ def inherit(model: keras.Model, source: keras.Model) -> None:
         weights[name] = [array[..., kept] for array in weights[name]]
         for follower in followers:
             arrays = weights[follower.name]
-            own = arrays[1:] if is_weighted(follower) else []  # a bias is by the follower's own channels
+            own = arrays[1:] if is_weighted(follower) else []  # a bias belongs to the follower's own channels
             read = arrays[: len(arrays) - len(own)]
             weights[follower.name] = [taken(array, kept, count, -2 if array.ndim > 1 else -1) for array in read] + own
     for layer in model.layers:
@@ -155,20 +156,23 @@ def inherit(model: keras.Model, source: keras.Model) -> None:
 
 
 def strength(layer: Any, followers: list[Any]) -> np.ndarray:
-    """Return (channels,) how strong each channel of a layer is."""
+    """Return the strength of each channel of a layer, (channels,)."""
     import keras
 
     kernel = to_numpy(layer.kernel).astype(np.float64)
     norms: np.ndarray = np.sqrt((kernel**2).sum(axis=tuple(range(kernel.ndim - 1))))
     if followers and isinstance(followers[0], keras.layers.BatchNormalization):
         scale, _ = affine(followers[0])
-        if len(scale) == len(norms):  # behind a flatten it has one for each pixel
+        if len(scale) == len(norms):  # after a flatten it has one per pixel and channel
             norms *= np.abs(scale)
     return norms
 
 
 def taken(array: np.ndarray, kept: np.ndarray, count: int, axis: int) -> np.ndarray:
-    """Return `array` with only `kept` of every `count` along an axis: behind a flatten channels come once a pixel."""
+    """Return `array` with only the entries `kept` of every `count` along `axis`.
+
+    After a flatten, the channels repeat for every pixel.
+    """
     length = array.shape[axis]
     index = (np.arange(length // count)[:, None] * count + kept).ravel()
     found: np.ndarray = np.take(array, index, axis=axis)

@@ -30,8 +30,8 @@ def plain(image_size: int, num_classes: int, depth: int, name: str) -> keras.Mod
     """Return three stages of `depth` blocks (16, 32, 64 filters): 6 * depth + 2 layers with weights.
 
     He et al. 2015, "Deep Residual Learning for Image Recognition", section 4.2. The shortcut is the paper's option A,
-    without parameters: where a stage halves the image and doubles the filters, every other pixel is taken and the
-    missing channels are zeros.
+    without parameters: if a stage halves the image and doubles the filters, the shortcut takes every other pixel and
+    fills the missing channels with zeros.
     """
     inputs, x = image_input(image_size)
     x = convolve(x, 16, 3, "stem")
@@ -61,9 +61,9 @@ def plain(image_size: int, num_classes: int, depth: int, name: str) -> keras.Mod
 def wide_resnet16_4(image_size: int, num_classes: int) -> keras.Model:
     """Return WRN-16-4: three stages of two blocks (64, 128, 256 filters); 2.75 million parameters at 10 classes.
 
-    Zagoruyko and Komodakis 2016, "Wide Residual Networks", without its optional dropout. Norm and ReLU come before each
-    convolution, so that the sum runs through the network untouched; where the width changes, a 1x1 convolution of what
-    the block's first one takes is added instead.
+    Zagoruyko and Komodakis 2016, "Wide Residual Networks", without its optional dropout. Batch norm and ReLU come
+    before each convolution, so nothing changes the sum on its way through the network. If the width changes, the
+    shortcut is a 1x1 convolution of the input of the block's first convolution.
     """
     inputs, x = image_input(image_size)
     x = layers.Conv2D(16, 3, padding="same", use_bias=False, kernel_initializer="he_normal", name="stem_conv")(x)
@@ -88,14 +88,15 @@ def wide_resnet16_4(image_size: int, num_classes: int) -> keras.Model:
 
 
 def halve(x: Any, filters: int, name: str) -> Any:
-    """Return a 3x3 convolution, batch norm and ReLU, centred on pixels 0, 2, 4, …: those that the shortcut takes.
+    """Return a 3x3 convolution of stride 2, batch norm and ReLU, centred on pixels 0, 2, 4, … like the shortcut.
 
-    So do the papers' programs, which pad on both sides. Keras' "same" centres it on 1, 3, 5, … where a side is even.
+    The papers' programs do the same, because they pad on both sides. Keras' "same" padding would centre the convolution
+    on pixels 1, 3, 5, … if the side is even.
     """
     x = layers.ZeroPadding2D(1, name=f"{name}_pad")(x)
     return convolve(x, filters, 3, name, strides=2, padding="valid")
 
 
 def activate(x: Any, name: str) -> Any:
-    """Return batch norm and ReLU."""
+    """Return x after batch norm and ReLU."""
     return layers.ReLU(name=f"{name}_relu")(BatchNormalization(name=f"{name}_norm")(x))

@@ -1,4 +1,4 @@
-"""A network in words and numbers, as `onsight models NAME` prints it."""
+"""The text that `onsight models NAME` prints: description and layer table of a network."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from onsight.models.registry import MODELS, build_model, builder, check_size, la
 
 
 def model_lines(name: str, image_size: int | None = None, num_classes: int = 10) -> Iterator[str]:
-    """Yield what the network is good for, and a row a layer: name, type, output shape, parameters, multiply-adds.
+    """Yield the network's description, then a table of name, type, output shape, parameters, multiply-adds per layer.
 
     Args:
-        name: of the registry.
-        image_size: side of the images in pixels; by default 32, or the nearest to it that it takes.
-        num_classes: how many answers it gives.
+        name: name in the registry.
+        image_size: side of the images in pixels; by default 32, or the nearest side that the network takes.
+        num_classes: number of classes.
 
     Raises:
-        SpecError: there is no such network, or it does not take such images.
+        SpecError: the network does not exist, or does not take images of this size.
     """
     from onsight.core.backend import use_backend
 
@@ -30,10 +30,10 @@ def model_lines(name: str, image_size: int | None = None, num_classes: int = 10)
     entry = MODELS[name]
     yield f"{name}: {entry.description}"
     yield ""
-    yield inspect.getdoc(builder(name)) or "(its function has no docstring)"
+    yield inspect.getdoc(builder(name)) or "(the function has no docstring)"
     yield ""
-    yield f"Takes images of {entry.smallest} to {entry.largest} px, usually up to {entry.default_size}."
-    yield f"With images of {size} px and {num_classes} classes, and the multiply-adds of one image:"
+    yield f"It takes images of {entry.smallest} to {entry.largest} px, by default up to {entry.default_size} px."
+    yield f"Its layers with images of {size} px and {num_classes} classes; multiply-adds are per image:"
     yield ""
     cells = [("layer", "type", "output", "parameters", "multiply-adds")]
     for row in rows:
@@ -48,4 +48,4 @@ def model_lines(name: str, image_size: int | None = None, num_classes: int = 10)
         numbers = [cell.rjust(width) for cell, width in zip(line[3:], widths[3:], strict=True)]
         yield "  ".join(words + numbers).rstrip()
     yield ""
-    yield f"{trained:,} parameters are trained; {4 * total / 1e6:.1f} MB in float32."
+    yield f"{trained:,} parameters are trained; all parameters take {4 * total / 1e6:.1f} MB in float32."

@@ -1,9 +1,9 @@
 """VGG for small images: plain stacks of 3x3 convolutions, each with a batch norm.
 
 Simonyan and Zisserman 2014, "Very Deep Convolutional Networks for Large-Scale Image Recognition", configurations A and
-D. The paper trains on 224 px, without batch norm, and ends in two dense layers of 4,096. The networks for CIFAR-10 are
-no paper's: everybody keeps the convolutions, adds batch norms and puts one dense layer behind the last pooling. Counts
-are compared with the widespread code of that kind, kuangliu/pytorch-cifar, models/vgg.py.
+D. The paper trains on 224 px, without batch norm, and ends in two dense layers of 4,096. No paper describes the
+networks for CIFAR-10. The usual form keeps the convolutions, adds batch norms and has one dense layer after the last
+pooling. Tests compare parameter counts with a widespread implementation, kuangliu/pytorch-cifar, models/vgg.py.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ def vgg16(image_size: int, num_classes: int) -> keras.Model:
 
 
 def stages(image_size: int, num_classes: int, depths: tuple[int, ...], name: str) -> keras.Model:
-    """Return five stages of `depths` convolutions (64, 128, 256, 512, 512 filters) and a max-pool each; dense.
+    """Return a VGG of five stages, each with `depths` convolutions and a max-pooling, and a dense layer.
 
-    Convolutions have no bias: the batch norm behind each has one. At 32 px one pixel is left at the end; of larger
-    images the mean is taken.
+    The stages have 64, 128, 256, 512 and 512 filters. The convolutions have no bias, because the following batch norm
+    has a shift. At 32 px one pixel is left after the last stage; with larger images the remaining pixels are averaged.
     """
     inputs, x = image_input(image_size)
     for stage, (depth, filters) in enumerate(zip(depths, (64, 128, 256, 512, 512), strict=True), start=1):

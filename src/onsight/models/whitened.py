@@ -1,4 +1,4 @@
-"""The networks of the fastest published CIFAR-10 trainings: a whitening convolution, then blocks that pool early.
+"""The networks of the fastest published CIFAR-10 recipes: a whitening convolution, then blocks that pool early.
 
 Jordan 2024, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", and its successors.
 """
@@ -13,33 +13,33 @@ from keras import layers
 
 from onsight.models.layers import Activation, BatchNormalization, Conv2D
 
-PIXELS = 5_000 * 32 * 32  # looked at for the whitening
-PATCH = 2  # pixels a side
+PIXELS = 5_000 * 32 * 32  # read for the whitening
+PATCH = 2  # pixels per side
 WIDTHS = (64, 256, 256)
 WIDE = (128, 384, 384)
 
 
 def whitened(image_size: int, num_classes: int) -> keras.Model:
-    """Return the network of `fast`: 1.97 million parameters, 118 million multiply-adds at 32 px."""
+    """Return the network of the preset `fast`: 1.97 million parameters, 118 million multiply-adds at 32 px."""
     return blocks(image_size, num_classes, WIDTHS, "whitened")
 
 
 def whitened_wide(image_size: int, num_classes: int) -> keras.Model:
-    """Return the network of `best`: wider blocks, 4.6 million parameters, 302 million multiply-adds at 32 px."""
+    """Return the wider network of the preset `best`: 4.6 million parameters, 302 million multiply-adds at 32 px."""
     return blocks(image_size, num_classes, WIDE, "whitened_wide")
 
 
 def blocks(image_size: int, num_classes: int, widths: tuple[int, ...], name: str) -> keras.Model:
-    """Return a whitening convolution and one block a width; every global maximum of the last goes into the logits.
+    """Return a whitening convolution, one block per width, global max-pooling and a dense head.
 
-    The head starts small, at a standard deviation of 1/256: the published program divides the logits of a head of
-    standard deviation 1 by its number of features, 256, which is the same function.
+    The head starts small, with a standard deviation of 1/256. The published program starts with a standard deviation of
+    1 and divides the logits by the number of features, 256, which is the same function.
     """
     inputs = keras.Input((image_size, image_size, 3), dtype="uint8", name="image")
-    x = layers.Rescaling(1 / 63.75, offset=-2, name="normalise")(inputs)  # about (x - mean) / deviation of photos
+    x = layers.Rescaling(1 / 63.75, offset=-2, name="normalise")(inputs)  # about (x - mean) / std of photos
     whitening = layers.Conv2D(2 * 3 * PATCH**2, PATCH, name="whitening")
     x = whitening(x)
-    whitening.kernel.trainable = False  # `whiten` sets it; its bias learns
+    whitening.kernel.trainable = False  # `whiten` sets it; the bias is trained
     x = Activation("silu", name="silu0")(x)
     for block, filters in enumerate(widths, start=1):
         for part in "ab":
@@ -56,9 +56,9 @@ def blocks(image_size: int, num_classes: int, widths: tuple[int, ...], name: str
 
 
 def dirac(shape: tuple[int, ...], dtype: Any = None) -> Any:
-    """Return a kernel (height, width, inputs, outputs) whose first outputs pass the inputs on; the rest is uniform.
+    """Return a kernel (height, width, inputs, outputs) whose first outputs copy the inputs; the rest is random.
 
-    The uniform part is ±1/sqrt(fan in), PyTorch's usual.
+    The random part is uniform within ±1/sqrt(fan in), PyTorch's default.
     """
     height, width, inputs, outputs = shape
     bound = (height * width * inputs) ** -0.5
@@ -70,21 +70,21 @@ def dirac(shape: tuple[int, ...], dtype: Any = None) -> Any:
 
 
 def whiten(model: keras.Model, images: np.ndarray, order: np.ndarray) -> None:
-    """Set the first convolution so that its outputs are uncorrelated and of one variance on training images.
+    """Set the first convolution so that its outputs are uncorrelated, with equal variance, on training images.
 
-    Its filters are the eigenvectors of the patches' uncentred covariance, divided by the root of their eigenvalue plus
-    5e-4, and their negatives.
+    The filters are the eigenvectors of the patches' uncentred covariance, each divided by sqrt(eigenvalue + 5e-4), and
+    the negatives of these filters.
 
     Args:
-        model: from `whitened` or `whitened_wide`.
+        model: a network from `whitened` or `whitened_wide`.
         images: (all, H, W, 3) uint8.
-        order: which of them to look at: the first 5,000 at 32 px, fewer of larger ones.
+        order: shuffled indices into `images`. The first 5,000 are read at 32 px, fewer if the images are larger.
     """
     some = np.sort(order[: PIXELS // (images.shape[1] * images.shape[2])])
     scaled = images[some].astype(np.float32) / 63.75 - 2
     windows = np.lib.stride_tricks.sliding_window_view(scaled, (PATCH, PATCH), axis=(1, 2))  # (n, H-1, W-1, 3, 2, 2)
     patches = windows.transpose(0, 1, 2, 4, 5, 3).reshape(-1, 3 * PATCH**2)
     values, vectors = np.linalg.eigh((patches.T @ patches / len(patches)).astype(np.float64))
-    filters = (vectors / np.sqrt(values + 5e-4))[:, ::-1]  # the largest first
+    filters = (vectors / np.sqrt(values + 5e-4))[:, ::-1]  # largest eigenvalue first
     kernel = np.concatenate([filters, -filters], axis=1).reshape(PATCH, PATCH, 3, -1)
     model.get_layer("whitening").kernel.assign(kernel.astype(np.float32))
