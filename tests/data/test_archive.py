@@ -34,13 +34,13 @@ def test_the_checksum_of_a_file_written_just_now_is_not_remembered(tmp_path):
     stat = path.stat()
     checksum_of(path, "MD5")
     path.write_bytes(b"two")
-    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # the same size and time, as within the clock's grain
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # same size and time, as if within the clock's resolution
     assert checksum_of(path, "MD5") == hashlib.md5(b"two").hexdigest()
 
 
 @pytest.mark.parametrize("name", ["a" * 5000, "a" * (2 << 20)])
 @pytest.mark.parametrize("kind", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
-def test_a_header_that_would_fill_the_memory_is_refused(tmp_path, name, kind):
+def test_a_very_long_header_is_refused(tmp_path, name, kind):
     with tarfile.open(tmp_path / "a.tar.gz", "w:gz", format=kind) as tar:
         for member in (name, "wanted"):
             entry = tarfile.TarInfo(member)

@@ -31,7 +31,7 @@ def test_an_epoch_shows_each_image_at_most_once_with_its_label():
         assert np.array_equal(images, IMAGES[INDEX[labels]])
 
 
-def test_starting_in_the_middle_gives_the_rest_of_the_epoch():
+def test_starting_in_the_middle_yields_the_rest_of_the_epoch():
     whole, rest = batches(epoch=3), batches(epoch=3, start=2)
     assert len(rest) == 3
     for (images, labels), (same_images, same_labels) in zip(whole[2:], rest, strict=True):
@@ -43,7 +43,7 @@ def test_epochs_differ_in_order():
     assert not np.array_equal(batches(epoch=0)[0][1], batches(epoch=1)[0][1])
 
 
-def test_a_set_smaller_than_a_batch_is_one_batch():
+def test_a_set_smaller_than_a_batch_makes_one_batch():
     assert [len(labels) for _, labels in batches(batch_size=64)] == [43]
 
 
@@ -54,13 +54,13 @@ def test_full_batches_keep_order_and_shape():
     assert np.array_equal(np.concatenate([batch[:count] for batch, count in parts]), IMAGES[INDEX])
 
 
-def test_fewer_large_images_are_answered_at_once():
+def test_large_images_are_answered_in_smaller_batches():
     assert [answered_at_once(size) for size in (8, 32, 64, 96, 224, 1024)] == [256, 256, 256, 113, 20, 1]
 
 
-def test_a_shrunk_pixel_is_the_mean_of_what_it_covers():
+def test_a_shrunk_pixel_is_the_mean_of_its_area():
     images = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
-    fine = images.repeat(3, axis=1).repeat(3, axis=2)  # 96: a pixel of 24 covers 4 x 4 of them, one of 16 covers 6 x 6
+    fine = images.repeat(3, axis=1).repeat(3, axis=2)  # side 96: 4 x 4 pixels per pixel of side 24, 6 x 6 of side 16
     for side in (24, 16):
         each = 96 // side
         means = fine.reshape(5, side, each, side, each, 3).mean(axis=(2, 4))
@@ -68,7 +68,7 @@ def test_a_shrunk_pixel_is_the_mean_of_what_it_covers():
     np.testing.assert_array_equal(shrink(np.full((2, 50, 50, 3), 255, np.uint8), 37), 255)
 
 
-def test_a_plan_with_a_side_gives_shrunk_batches():
+def test_a_plan_with_a_side_makes_shrunk_batches():
     images = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), np.uint8)
     examples = Examples(images, np.arange(8), np.zeros(8, int))
     plan = plan_epoch(examples, "none", 0, 0)

@@ -29,7 +29,7 @@ def own_cache(tmp_path, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    """Both data sets with 4 images a file instead of 10,000 and more; `official` is told by their own checksums."""
+    """Give both data sets 4 images per file instead of 10,000 or more; the checksums of these files are official."""
     for name, layout in LAYOUTS.items():
         files = {
             file: replace(spec, count=4, md5=hashlib.md5(content(name, file)).hexdigest() if spec.md5 else None)
@@ -39,12 +39,12 @@ def small(monkeypatch):
 
 
 def images(file):
-    """Four different (32, 32, 3) images, the same ones each time for the same file."""
+    """Return four random (32, 32, 3) images, always the same ones for the same file."""
     return np.random.default_rng(list(file.encode())).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
 
 
 def content(name, file, labels=(3, 0, 9, 1)):
-    """The bytes of one file: labels, then planes of red, green and blue."""
+    """Return the bytes of one file: per image the label, then planes of red, green and blue."""
     planes = images(file).transpose(0, 3, 1, 2).reshape(4, -1)
     columns = [np.array(labels, np.uint8)[:, np.newaxis], planes]
     if name == "cifar100":
@@ -113,7 +113,7 @@ def test_other_checksums_make_an_unverified_copy(tmp_path):
 
 @pytest.mark.parametrize("name", LAYOUTS)
 @pytest.mark.parametrize("by_folder", [True, False])
-def test_an_archive_gives_the_same_as_its_files(name, by_folder, tmp_path, monkeypatch):
+def test_an_archive_holds_the_same_data_set_as_its_files(name, by_folder, tmp_path, monkeypatch):
     archive = write_archive(name, tmp_path / "data" / LAYOUTS[name].archive)
     make_official(name, archive, monkeypatch)
     dataset = load_cifar(name, archive.parent if by_folder else archive)
@@ -121,7 +121,7 @@ def test_an_archive_gives_the_same_as_its_files(name, by_folder, tmp_path, monke
     assert dataset.fingerprint == load_cifar(name, write_folder(name, tmp_path / "copy")).fingerprint
 
 
-def test_files_of_cifar100_alone_cannot_be_told_to_be_official(tmp_path):
+def test_extracted_files_of_cifar100_cannot_be_verified(tmp_path):
     dataset = load_cifar("cifar100", write_folder("cifar100", tmp_path / "copy"))
     assert dataset.provenance == "unverified copy of CIFAR-100"
 
@@ -138,7 +138,7 @@ def test_an_archive_is_unpacked_once(tmp_path, monkeypatch):
     assert load_cifar("cifar10", archive).fingerprint == first.fingerprint
 
 
-def test_no_member_decides_where_it_is_written(tmp_path):
+def test_paths_in_an_archive_do_not_decide_where_files_are_written(tmp_path):
     files = contents("cifar10")
     members = {"../../../evil.txt": b"evil", "../" + "data_batch_1.bin": files.pop("data_batch_1.bin"), **files}
     before = sorted(tmp_path.iterdir())
@@ -147,7 +147,7 @@ def test_no_member_decides_where_it_is_written(tmp_path):
     assert not list(tmp_path.rglob("evil*"))
 
 
-def test_a_link_in_an_archive_is_passed_over(tmp_path):
+def test_a_link_in_an_archive_is_skipped(tmp_path):
     archive = tmp_path / "cifar-10-binary.tar.gz"
     with tarfile.open(archive, "w:gz") as tar:
         link = tarfile.TarInfo("cifar-10-batches-bin/data_batch_1.bin")
@@ -163,27 +163,27 @@ def test_a_member_of_another_size_is_refused(tmp_path):
         load_cifar("cifar10", write_archive("cifar10", tmp_path / "cifar-10-binary.tar.gz", members))
 
 
-def test_an_archive_that_inflates_without_end_is_refused(tmp_path, monkeypatch):
+def test_an_archive_that_inflates_to_too_much_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(cifar, "MAX_UNPACKED", 200_000)
     members = {"bomb": bytes(1_000_000)} | contents("cifar10")
     archive = write_archive("cifar10", tmp_path / "cifar-10-binary.tar.gz", members)
-    for _ in range(2):  # what came before the end is not taken the next time
+    for _ in range(2):  # the files before the bomb are not used the second time
         with pytest.raises(DataError, match="inflates to more than"):
             load_cifar("cifar10", archive)
 
 
 @pytest.mark.parametrize("share", [0, 0.5, 0.999])
-def test_half_an_archive_is_refused(tmp_path, share):
+def test_an_incomplete_archive_is_refused(tmp_path, share):
     archive = write_archive("cifar10", tmp_path / "cifar-10-binary.tar.gz")
     data = archive.read_bytes()
     archive.write_bytes(data[: int(len(data) * share)])
-    with pytest.raises(DataError, match=r"cifar-10-binary\.tar\.gz' is not a whole \.tar\.gz"):
+    with pytest.raises(DataError, match=r"cifar-10-binary\.tar\.gz' is not a complete \.tar\.gz"):
         load_cifar("cifar10", archive)
 
 
 def test_an_archive_with_a_wrong_checksum_at_its_end_is_refused(tmp_path):
     archive = write_archive("cifar10", tmp_path / "cifar-10-binary.tar.gz")
-    # Padding, as tar may write it: the last file is read long before the end.
+    # tar may add padding like this: the last file ends long before the archive does.
     data = gzip.compress(gzip.decompress(archive.read_bytes()) + bytes(4 << 20))
     archive.write_bytes(data[:-8] + bytes(4) + data[-4:])
     for _ in range(2):
@@ -194,7 +194,7 @@ def test_an_archive_with_a_wrong_checksum_at_its_end_is_refused(tmp_path):
 def test_another_compressed_file_is_refused(tmp_path):
     archive = tmp_path / "cifar-10-binary.tar.gz"
     archive.write_bytes(gzip.compress(b"something else" * 1000))
-    with pytest.raises(DataError, match=r"is not a whole \.tar\.gz"):
+    with pytest.raises(DataError, match=r"is not a complete \.tar\.gz"):
         load_cifar("cifar10", archive)
 
 
@@ -216,7 +216,7 @@ def test_a_missing_file_is_named(tmp_path):
             "holds the label 10 in record 2, .*0 to 9",
         ),
         ("cifar100", "train.bin", content("cifar100", "x", (100, 0, 0, 0)), "holds the label 100 in record 0"),
-        ("cifar100", "fine_label_names.txt", b"cat\ndog", "lists 2 different classes, expected 100"),
+        ("cifar100", "fine_label_names.txt", b"cat\ndog", "lists 2 distinct classes, expected 100"),
         ("cifar100", "fine_label_names.txt", b"\xff" * 100, "cannot be read"),
     ],
 )
@@ -232,7 +232,7 @@ def test_pickles_are_not_opened(tmp_path):
         load_cifar("cifar10", tmp_path)
 
 
-def test_a_data_folder_that_does_not_exist_is_an_error_and_no_download(tmp_path):
+def test_a_missing_data_folder_is_an_error_instead_of_a_download(tmp_path):
     with pytest.raises(DataError, match=r"The data folder '.*typo' does not exist"):
         load_cifar("cifar10", tmp_path / "typo")
 
@@ -241,17 +241,17 @@ def test_without_a_copy_the_archive_is_downloaded_once(tmp_path, monkeypatch):
     archive = write_archive("cifar10", tmp_path / "home" / "cifar-10-binary.tar.gz")
     make_official("cifar10", archive, monkeypatch)
     handler = partial(QuietHandler, directory=str(archive.parent))
-    told = []
+    reports = []
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         monkeypatch.setenv("ONSIGHT_CIFAR_URL", f"http://127.0.0.1:{server.server_port}/")
-        dataset = load_dataset("cifar10", progress=lambda *state: told.append(state))
+        dataset = load_dataset("cifar10", progress=lambda *state: reports.append(state))
         server.shutdown()
         thread.join()
     assert dataset.provenance == "official CIFAR-10 (checksums match)"
-    assert told[-1] == ("downloading cifar-10-binary.tar.gz", archive.stat().st_size, archive.stat().st_size)
-    assert load_dataset("cifar10").fingerprint == dataset.fingerprint  # now from the cache: nothing listens any more
+    assert reports[-1] == ("downloading cifar-10-binary.tar.gz", archive.stat().st_size, archive.stat().st_size)
+    assert load_dataset("cifar10").fingerprint == dataset.fingerprint  # from the cache: the server has stopped
     with pytest.raises(DownloadError, match=r"Put cifar-100-binary\.tar\.gz in a folder and pass --data-dir FOLDER"):
         load_dataset("cifar100")
 
@@ -261,14 +261,14 @@ class QuietHandler(SimpleHTTPRequestHandler):
         pass
 
 
-def test_a_cache_that_cannot_be_written_only_costs_time(tmp_path, monkeypatch):
+def test_a_read_only_cache_matters_only_for_archives(tmp_path, monkeypatch):
     (tmp_path / "cache").write_text("a file where the folder should be")
     assert len(load_cifar("cifar10", write_folder("cifar10", tmp_path / "copy"))) == 24
     with pytest.raises(DataError, match=r"cannot be unpacked .*ONSIGHT_CACHE"):
         load_cifar("cifar10", write_archive("cifar10", tmp_path / "cifar-10-binary.tar.gz"))
 
 
-def test_real_photos_have_six_thousand_of_each_class(monkeypatch):
+def test_real_data_has_six_thousand_photos_of_each_class(monkeypatch):
     place = os.environ.get("ONSIGHT_TEST_DATA")
     if not place or not (Path(place) / "cifar-10-batches-bin").is_dir():
         pytest.skip("needs cifar-10-batches-bin in the folder that ONSIGHT_TEST_DATA names")
@@ -278,7 +278,7 @@ def test_real_photos_have_six_thousand_of_each_class(monkeypatch):
     assert dataset.images.shape == (60_000, 32, 32, 3)
     assert np.bincount(dataset.labels).tolist() == [6000] * 10
     assert np.bincount(dataset.labels[dataset.parts == "test"]).tolist() == [1000] * 10
-    # Photos of the sky are blue, of frogs they are not: planes in the wrong order would show.
+    # Airplanes are photographed in front of a blue sky, frogs are not: this detects planes in the wrong order.
     mean = {
         name: dataset.images[dataset.labels == dataset.classes.index(name)].mean(axis=(0, 1, 2))
         for name in ("airplane", "frog")

@@ -17,7 +17,7 @@ HALF = len(CONTENT) // 2
 
 
 class Server(ThreadingHTTPServer):
-    """Serves CONTENT at every path, in the manner that the path names; `asked` logs (path, range, if-range)."""
+    """Serve CONTENT at every path, in the manner that the path names; `asked` logs (path, range, if-range)."""
 
     daemon_threads = True
 
@@ -28,7 +28,7 @@ class Server(ThreadingHTTPServer):
         self.etag = '"1"'
 
     def handle_error(self, request, client_address):
-        """Say nothing when the client hangs up, which is what some tests are about."""
+        """Print nothing when the client disconnects: some tests do that on purpose."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
@@ -65,7 +65,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send(CONTENT, 200, stop=HALF if first else None)
         elif manner == "elsewhere":
             self.send(CONTENT[7:], 206, {"Content-Range": f"bytes 7-{len(CONTENT) - 1}/{len(CONTENT)}"})
-        elif manner == "stubborn" and self.headers.get("Range"):  # goes on, whatever was begun
+        elif manner == "stubborn" and self.headers.get("Range"):  # resumes, whatever version the client holds
             span = f"bytes 1000-{len(CONTENT) - 1}/{len(CONTENT)}"
             self.send(CONTENT[1000:], 206, {"Content-Range": span, "ETag": '"2"'})
         elif manner == "cut-always":
@@ -88,7 +88,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send(content, 200, {"Content-Type": kind})
 
     def ranged(self, **how):
-        """Answer as RFC 9110 says: the rest of the file where its version is the one that was asked for."""
+        """Answer as RFC 9110 prescribes: with the rest of the file if it has the requested version, else with all."""
         span = self.headers.get("Range")
         if not span or self.headers.get("If-Range", self.server.etag) != self.server.etag:
             return self.send(CONTENT, 200, **how)
@@ -147,27 +147,27 @@ def left_by_an_earlier_start(target, content):
     partial_of(target).write_bytes(content)
 
 
-def test_without_a_published_checksum_the_first_ones_is_kept(server, target):
+def test_without_a_published_checksum_that_of_the_first_download_is_kept(server, target):
     note = target.with_name(f"{target.name}.sha256")
     assert fetch(server, "whole", target, sha256=None, size=None).read_bytes() == CONTENT
     assert note.read_text() == SHA256
     target.unlink()
-    with pytest.raises(DownloadError, match=f"expected SHA-256 {SHA256} as at the first download .remove {note.name}"):
+    with pytest.raises(DownloadError, match=f"expected SHA-256 {SHA256} as in the first download .remove {note.name}"):
         fetch(server, "garbage", target, sha256=None, size=None)
     assert not target.exists()
     assert fetch(server, "whole", target, sha256=None, size=None).exists()
     asked = len(server.asked)
     assert fetch(server, "whole", target, sha256=None, size=None).exists()
-    assert len(server.asked) == asked  # it is there, and as recorded
+    assert len(server.asked) == asked  # the file is in place, with the recorded checksum
 
 
-def test_the_first_download_takes_no_beginning_that_nothing_vouches_for(server, target):
+def test_the_first_download_ignores_a_partial_file_without_a_version(server, target):
     left_by_an_earlier_start(target, b"x" * 1000)
     assert fetch(server, "whole", target, sha256=None, size=None).read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("version", ['"1"', '"0"'])
-def test_the_first_download_goes_on_only_where_the_server_has_the_same_version(server, target, version):
+def test_the_first_download_resumes_only_the_same_version(server, target, version):
     left_by_an_earlier_start(target, (CONTENT if version == server.etag else b"x" * 1000)[:1000])
     partial_of(target).with_name(f"{partial_of(target).name}.etag").write_text(version)
     assert fetch(server, "whole", target, sha256=None, size=None).read_bytes() == CONTENT
@@ -176,7 +176,7 @@ def test_the_first_download_goes_on_only_where_the_server_has_the_same_version(s
 
 
 @pytest.mark.parametrize(("path", "version"), [("stubborn", '"1"'), ("stubborn", ""), ("whole", "")])
-def test_the_first_download_is_never_joined_of_two_files(server, target, path, version):
+def test_the_first_download_never_joins_pieces_of_two_files(server, target, path, version):
     left_by_an_earlier_start(target, b"x" * 1000)
     partial_of(target).with_name(f"{partial_of(target).name}.etag").write_text(version)
     assert fetch(server, path, target, sha256=None, size=None).read_bytes() == CONTENT
@@ -184,77 +184,77 @@ def test_the_first_download_is_never_joined_of_two_files(server, target, path, v
 
 @pytest.mark.parametrize(
     ("path", "message"),
-    [("endless", "does not say how long it is"), ("absent", "answered 404"), ("to-ftp", "ftp.* is refused")],
+    [("endless", "does not report its size"), ("absent", "answered 404"), ("to-ftp", "ftp.* is refused")],
 )
-def test_a_length_that_cannot_be_known_is_an_error(server, target, path, message):
+def test_an_unknown_size_is_an_error(server, target, path, message):
     with pytest.raises(DownloadError, match=message):
         fetch(server, path, target, sha256=None, size=None)
     assert not target.with_name(f"{target.name}.sha256").exists()
 
 
-def test_a_file_arrives_whole_and_nothing_else_is_left(server, target):
-    told = []
-    assert fetch(server, "whole", target, progress=lambda *done: told.append(done)) == target
+def test_a_file_arrives_complete_and_nothing_else_is_left(server, target):
+    reports = []
+    assert fetch(server, "whole", target, progress=lambda *done: reports.append(done)) == target
     assert target.read_bytes() == CONTENT
-    assert told[-1] == (len(CONTENT), len(CONTENT))
-    assert sorted(told) == told
+    assert reports[-1] == (len(CONTENT), len(CONTENT))
+    assert sorted(reports) == reports
     assert not partial_of(target).exists()
 
 
-def test_a_file_that_is_there_is_not_fetched_again(server, target):
+def test_an_existing_file_is_not_downloaded_again(server, target):
     fetch(server, "whole", target)
     fetch(server, "whole", target)
     assert len(server.asked) == 1
 
 
-def test_a_wrong_file_that_is_there_is_replaced(server, target):
+def test_an_existing_wrong_file_is_replaced(server, target):
     target.parent.mkdir()
     target.write_bytes(b"half of it")
     assert fetch(server, "whole", target).read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("manner", ["cut", "stall"])
-def test_a_broken_download_goes_on_where_it_stopped(server, target, manner):
+def test_a_broken_download_resumes_where_it_stopped(server, target, manner):
     assert fetch(server, manner, target).read_bytes() == CONTENT
     assert server.asked == [(manner, None, None), (manner, f"bytes={HALF}-", '"1"')]
 
 
-def test_the_next_start_goes_on_where_the_last_one_stopped(server, target):
+def test_the_next_start_resumes_where_the_last_one_stopped(server, target):
     left_by_an_earlier_start(target, CONTENT[:1000])
     assert fetch(server, "whole", target).read_bytes() == CONTENT
     assert server.asked == [("whole", "bytes=1000-", None)]
 
 
-def test_a_whole_file_left_by_an_earlier_start_is_taken_without_asking(server, target):
+def test_a_complete_partial_file_is_used_without_a_request(server, target):
     left_by_an_earlier_start(target, CONTENT)
     assert fetch(server, "whole", target).read_bytes() == CONTENT
     assert server.asked == []
 
 
 @pytest.mark.parametrize("left", [b"x" * 1000, b"x" * len(CONTENT), CONTENT + b"more"])
-def test_a_wrong_beginning_left_by_an_earlier_start_is_fetched_anew(server, target, left):
+def test_a_wrong_partial_file_is_downloaded_again(server, target, left):
     left_by_an_earlier_start(target, left)
     assert fetch(server, "whole", target).read_bytes() == CONTENT
 
 
-def test_a_server_that_cannot_resume_is_asked_for_all_of_it(server, target):
+def test_a_server_that_cannot_resume_sends_the_whole_file(server, target):
     assert fetch(server, "deaf", target).read_bytes() == CONTENT
     assert len(server.asked) == 2
 
 
-def test_a_file_that_changes_between_two_attempts_is_not_joined_of_two(server, target):
+def test_pieces_of_a_file_that_changes_between_attempts_are_not_joined(server, target):
     assert fetch(server, "changes", target).read_bytes() == CONTENT
     assert server.asked[1:] == [("changes", f"bytes={HALF}-", '"1"')]
 
 
-def test_an_answer_with_another_range_is_not_appended(server, target):
+def test_a_response_with_another_range_is_not_appended(server, target):
     left_by_an_earlier_start(target, CONTENT[:1000])
     with pytest.raises(DownloadError, match="another range"):
         fetch(server, "elsewhere", target)
     assert not target.exists()
 
 
-def test_wrong_bytes_are_removed_and_both_checksums_are_named(server, target):
+def test_a_wrong_file_is_removed_and_both_checksums_are_named(server, target):
     with pytest.raises(DownloadError) as caught:
         fetch(server, "garbage", target)
     message = str(caught.value)
@@ -264,7 +264,7 @@ def test_wrong_bytes_are_removed_and_both_checksums_are_named(server, target):
     assert [path.name for path in target.parent.iterdir()] == ["file.tar.gz.lock"]
 
 
-def test_a_login_page_in_between_is_noticed_by_its_size(server, target):
+def test_a_login_page_is_noticed_by_its_size(server, target):
     with pytest.raises(DownloadError, match=r"26 bytes of text/html, expected 1,048,576"):
         fetch(server, "login-page", target)
     assert len(server.asked) == 1
@@ -276,17 +276,17 @@ def test_more_bytes_than_expected_are_not_kept(server, target):
     assert partial_of(target).stat().st_size == 0
 
 
-def test_an_absent_file_is_asked_for_once(server, target):
+def test_an_absent_file_is_requested_once(server, target):
     with pytest.raises(DownloadError, match=r"404 Not Found.*Put file\.tar\.gz in a folder"):
         fetch(server, "absent", target)
     assert len(server.asked) == 1
 
 
-def test_a_busy_server_is_asked_again(server, target):
+def test_a_busy_server_is_tried_again(server, target):
     assert fetch(server, "busy-once", target).read_bytes() == CONTENT
 
 
-def test_a_busy_server_is_asked_for_the_length_again(server, target):
+def test_a_busy_server_is_tried_again_for_the_size(server, target):
     assert fetch(server, "busy-once", target, size=None).read_bytes() == CONTENT
     target.unlink()
     with pytest.raises(DownloadError, match="answered 503"):
@@ -301,7 +301,7 @@ def test_a_server_that_never_delivers_is_given_up(server, target, manner, reason
     assert len(server.asked) == 3
 
 
-def test_attempts_that_bring_much_are_not_counted(server, target, monkeypatch):
+def test_attempts_that_receive_much_do_not_count_as_failed(server, target, monkeypatch):
     monkeypatch.setattr(download_module, "PROGRESS", 1000)
     content_left = CONTENT[: len(CONTENT) - 5000]
     left_by_an_earlier_start(target, content_left)
@@ -313,7 +313,7 @@ def test_redirects_are_followed(server, target):
     assert fetch(server, "moved", target).read_bytes() == CONTENT
 
 
-def test_redirects_in_a_circle_end(server, target):
+def test_circular_redirects_end(server, target):
     with pytest.raises(DownloadError, match="302"):
         fetch(server, "circle", target)
     assert len(server.asked) <= 6
@@ -329,10 +329,10 @@ def test_a_redirect_to_another_protocol_is_refused(server, target):
 )
 def test_unsafe_addresses_are_refused(url, after):
     with pytest.raises(DownloadError, match="is refused"):
-        download_module._check_scheme(url, after)
+        download_module.check_scheme(url, after)
 
 
-def test_a_dead_network_is_met_at_once_and_says_what_to_do(server, target):
+def test_without_a_network_the_error_comes_at_once_and_says_what_to_do(server, target):
     closed = server.url("whole")
     server.shutdown()
     server.server_close()
@@ -352,7 +352,7 @@ def test_a_folder_that_cannot_be_written_is_named(server, tmp_path):
         fetch(server, "whole", tmp_path / "downloads" / "file.tar.gz")
 
 
-def test_two_processes_fetch_one_file_once(server, target):
+def test_processes_that_want_the_same_file_download_it_once(server, target):
     code = (
         "import sys; from pathlib import Path; from onsight.data.download import download;"
         f"download({server.url('whole')!r}, Path({str(target)!r}), sha256={SHA256!r}, size={len(CONTENT)})"
@@ -363,11 +363,11 @@ def test_two_processes_fetch_one_file_once(server, target):
     assert len(server.asked) == 1
 
 
-def test_where_only_an_md5_is_published_that_is_checked(server, target):
+def test_a_published_md5_is_checked(server, target):
     md5 = hashlib.md5(CONTENT).hexdigest()
     assert download(server.url("cut"), target, md5=md5, size=len(CONTENT)).read_bytes() == CONTENT
     download(server.url("whole"), target, md5=md5)
-    assert len(server.asked) == 2  # cut, resumed, and then there
+    assert len(server.asked) == 2  # cut off, resumed, and then in place
     target.write_bytes(b"damaged")
-    with pytest.raises(DownloadError, match=rf"sent other bytes: expected MD5 {md5}, got .* Do this\.$"):
+    with pytest.raises(DownloadError, match=rf"with another checksum: expected MD5 {md5}, got .* Do this\.$"):
         download(server.url("garbage"), target, md5=md5, mend="Do this.")

@@ -17,7 +17,7 @@ from onsight.data.table import read_csv
 
 
 def make(root, *paths):
-    """Create files that hold their own path, so that reading the wrong one shows."""
+    """Create files that contain their own path, so that a test notices if the wrong one is read."""
     for path in paths:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_bytes(str(path).encode())
@@ -33,7 +33,7 @@ FLAT = ("cat/1.jpg", "cat/2.JPEG", "dog/1.png")
 DIVIDED = ("train/cat/1.jpg", "train/dog/1.jpg", "test/cat/2.jpg", "test/dog/2.jpg")
 
 
-def test_one_folder_a_class(photos):
+def test_one_folder_per_class(photos):
     dataset = load_dataset(make(photos, *FLAT))
     assert dataset.name == "photos"
     assert dataset.classes == ("cat", "dog")
@@ -46,7 +46,7 @@ def test_one_folder_a_class(photos):
     assert [dataset.read(index) for index in range(3)] == [name.encode() for name in FLAT]
 
 
-def test_an_incomplete_set_can_be_listed_where_that_is_asked(photos):
+def test_an_incomplete_set_can_be_listed_on_request(photos):
     make(photos, *DIVIDED, "train/bird/1.jpg")
     (photos / "test" / "cow").mkdir()
     dataset = load_dataset(photos, complete=False)
@@ -73,7 +73,7 @@ def test_an_incomplete_set_can_be_listed_where_that_is_asked(photos):
         ("Train", "train"),
     ],
 )
-def test_parts_are_told_by_their_folders(photos, spelled, part):
+def test_parts_are_recognised_by_their_folders(photos, spelled, part):
     dataset = read_folder(
         make(photos, "train/cat/1.jpg", "train/dog/1.jpg", f"{spelled}/cat/2.jpg", f"{spelled}/dog/2.jpg")
     )
@@ -96,13 +96,13 @@ def test_a_class_may_be_called_train(photos):
     assert set(dataset.parts.tolist()) == {""}
 
 
-def test_folders_below_a_class_count_to_it(photos):
+def test_folders_below_a_class_belong_to_it(photos):
     dataset = read_folder(make(photos, "cat/black/2020/1.jpg", "cat/1.jpg", "dog/1.jpg"))
     assert dataset.names == ("cat/1.jpg", "cat/black/2020/1.jpg", "dog/1.jpg")
     assert dataset.labels.tolist() == [0, 0, 1]
 
 
-def test_what_is_hidden_or_no_image_is_passed_over(photos):
+def test_hidden_files_and_other_files_than_images_are_skipped(photos):
     make(
         photos,
         *FLAT,
@@ -118,7 +118,7 @@ def test_what_is_hidden_or_no_image_is_passed_over(photos):
     assert read_folder(photos).names == FLAT
 
 
-def test_the_fingerprint_follows_names_sizes_and_times(photos):
+def test_the_fingerprint_depends_on_names_sizes_and_times(photos):
     marks = [read_folder(make(photos, *FLAT)).fingerprint]
     assert read_folder(photos).fingerprint == marks[0]
     (photos / "cat/1.jpg").write_bytes(b"other")
@@ -148,7 +148,7 @@ def test_links_are_followed_but_not_in_circles(tmp_path, photos):
     assert dataset.read(6) == b"a.jpg"
 
 
-def test_a_link_to_nothing_is_a_image_that_cannot_be_read(photos):
+def test_a_broken_link_is_an_unreadable_image(photos):
     make(photos, *FLAT)
     (photos / "dog" / "2.jpg").symlink_to("nowhere.jpg")
     dataset = read_folder(photos)
@@ -157,7 +157,7 @@ def test_a_link_to_nothing_is_a_image_that_cannot_be_read(photos):
 
 
 @pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="this system has no sockets in folders")
-def test_a_link_to_itself_is_a_image_that_cannot_be_read(photos):
+def test_a_link_to_itself_is_an_unreadable_image(photos):
     make(photos, *FLAT)
     (photos / "cat" / "loop.jpg").symlink_to("loop.jpg")
     dataset = read_folder(photos)
@@ -165,7 +165,7 @@ def test_a_link_to_itself_is_a_image_that_cannot_be_read(photos):
         dataset.read(dataset.names.index("cat/loop.jpg"))
 
 
-def test_a_socket_with_the_name_of_a_image_is_passed_over(photos, monkeypatch):
+def test_a_socket_with_the_name_of_an_image_is_skipped(photos, monkeypatch):
     make(photos, *FLAT)
     monkeypatch.chdir(photos)
     with socket.socket(socket.AF_UNIX) as listening:
@@ -180,7 +180,7 @@ def test_a_huge_file_is_not_read_into_memory(photos, monkeypatch):
         dataset.read(0)
 
 
-def test_one_class_in_two_spellings_of_unicode_is_one(photos):
+def test_two_unicode_spellings_are_one_class(photos):
     composed, decomposed = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
     paths = [f"train/{composed}/1.jpg", f"test/{decomposed}/2.jpg", "train/bar/1.jpg", "test/bar/1.jpg"]
     assert read_folder(make(photos, *paths)).classes == ("bar", composed)
@@ -198,24 +198,24 @@ def test_the_current_folder_has_a_name(photos, monkeypatch):
 @pytest.mark.parametrize(
     ("paths", "reason"),
     [
-        (["cat/notes.txt"], r"holds no images \(.*\.jpg.*\): one sub-folder a class is expected"),
-        (["1.jpg", "2.jpg"], "holds its images directly, without class folders: one sub-folder a class"),
-        (["cat/1.jpg", "2.jpg"], "has one class only, 'cat'"),
-        ([*FLAT, "bird/", "cow/"], "the class folder 'bird', 'cow' is empty"),
-        ([*DIVIDED, "test/bird/"], "the class folder 'test/bird' is empty"),
-        ([*DIVIDED, "train/bird/1.jpg"], "test lacks the class 'bird', which another part has"),
-        ([*DIVIDED, "test/bird/1.jpg"], "train lacks the class 'bird'"),
-        ([*DIVIDED, "validation/cat/1.jpg"], "validation lacks the class 'dog'"),
+        (["cat/notes.txt"], r"holds no images \(.*\.jpg.*\): expected one sub-folder per class"),
+        (["1.jpg", "2.jpg"], "holds its images directly, without class folders: expected one sub-folder per class"),
+        (["cat/1.jpg", "2.jpg"], "has only one class, 'cat'"),
+        ([*FLAT, "bird/", "cow/"], "has 2 empty class folders, 'bird', 'cow': add images"),
+        ([*DIVIDED, "test/bird/"], "has 1 empty class folder, 'test/bird': add images"),
+        ([*DIVIDED, "train/bird/1.jpg"], "test has no images of 'bird', but another part has"),
+        ([*DIVIDED, "test/bird/1.jpg"], "train has no images of 'bird'"),
+        ([*DIVIDED, "validation/cat/1.jpg"], "validation has no images of 'dog'"),
         (["train/cat/1.jpg", "train/dog/1.jpg", "test/1.jpg"], "there are no class folders in 'test'"),
         (["train/cat/1.jpg", "train/dog/1.jpg", "test/"], "there are no class folders in 'test'"),
         (["train/1.jpg", "test/1.jpg"], "there are no class folders in 'test', 'train'"),
-        ([*DIVIDED, "more/1.jpg"], "holds images in 'more' beside 'test', 'train': move them away"),
-        (["train/steam/1.jpg", "car/1.jpg"], "holds images in 'car' beside 'train'"),
+        ([*DIVIDED, "more/1.jpg"], "holds images in 'more', next to 'test', 'train': move them elsewhere"),
+        (["train/steam/1.jpg", "car/1.jpg"], "holds images in 'car', next to 'train'"),
         ([*FLAT, "x" * 129 + "/1.jpg"], "rename it to 1 to 128 printable characters"),
         ([*FLAT, "new\nline/1.jpg"], r"has the class 'new\\nline'"),
     ],
 )
-def test_another_layout_is_an_error_that_says_what_is_expected(photos, paths, reason):
+def test_another_layout_is_an_error_that_says_what_is_wrong(photos, paths, reason):
     make(photos, *(path for path in paths if not path.endswith("/")))
     for path in paths:
         if path.endswith("/"):
@@ -224,12 +224,12 @@ def test_another_layout_is_an_error_that_says_what_is_expected(photos, paths, re
         read_folder(photos)
 
 
-def test_a_folder_without_images_beside_the_parts_is_passed_over(photos):
+def test_a_folder_without_images_next_to_the_parts_is_skipped(photos):
     make(photos, *DIVIDED, "notes/readme.txt")
     assert len(read_folder(photos)) == 4
 
 
-def test_a_file_name_that_no_report_could_hold_is_refused(photos):
+def test_a_file_name_that_is_not_utf8_is_refused(photos):
     make(photos, *FLAT)
     with open(os.fsencode(photos) + b"/dog/\xff.jpg", "wb"):
         pass
@@ -237,10 +237,10 @@ def test_a_file_name_that_no_report_could_hold_is_refused(photos):
         read_folder(photos)
 
 
-def test_a_folder_whose_path_no_report_could_hold_is_refused(photos):
+def test_a_folder_whose_path_is_not_utf8_is_refused(photos):
     place = Path(os.fsdecode(os.fsencode(photos) + b"\xf3"))
     make(place, *FLAT)
-    with pytest.raises(DataError, match="not valid UTF-8, which no report could hold: rename it"):
+    with pytest.raises(DataError, match="not valid UTF-8, so no report could hold it: rename"):
         load_dataset(place)
 
 
@@ -283,7 +283,7 @@ def test_a_csv_of_path_and_label(photos, encoding, end):
     assert [dataset.read(index) for index in range(3)] == [b"cat/2.JPEG", b"cat/1.jpg", b"dog/1.png"]
 
 
-def test_a_csv_may_give_the_parts_and_have_other_columns(photos):
+def test_a_csv_may_have_parts_and_other_columns(photos):
     make(photos, "1.jpg", "2.jpg", "3.jpg", "4.jpg")
     text = "id,Split,Label,Path\n7,train,a,1.jpg\n8,Test,a,2.jpg\n9,train,b,3.jpg\n9,test,b,4.jpg\n"
     dataset = read_csv(write_csv(photos, text))
@@ -304,8 +304,8 @@ def test_the_order_of_the_lines_does_not_matter(photos):
         ("path;label\ncat/1.jpg;cat", "line 1: .*found 'path;label'"),
         ("path,class\ncat/1.jpg,cat", "line 1: .*found 'path,class'"),
         ("path,label\n", "names no images"),
-        ("path,label,Label\ncat/1.jpg,cat,dog\n", "line 1: the column 'label' is there 2 times"),
-        ("path,label\ncat/1.jpg,cat\ncat/2.JPEG\n", "line 3: 1 cells, expected 2"),
+        ("path,label,Label\ncat/1.jpg,cat,dog\n", "line 1: the column 'label' appears 2 times"),
+        ("path,label\ncat/1.jpg,cat\ncat/2.JPEG\n", "line 3: 1 cell, expected 2"),
         ("path,label\ncat/1.jpg,cat, tame\n", "line 2: 3 cells, expected 2"),
         ("path,label\ncat/1.jpg,cat\ncat/2.JPEG, \n", "line 3: the label is empty"),
         ("path,label\n,cat\n", "line 2: the path is empty"),
@@ -318,8 +318,8 @@ def test_the_order_of_the_lines_does_not_matter(photos):
         ),
         ("path,label,split\ncat/1.jpg,cat,dev\n", "line 2: the split is 'dev', expected train, validation or test"),
         ("path,label,split\ncat/1.jpg,cat,\n", "line 2: the split is ''"),
-        ("path,label\ncat/1.jpg,cat\ncat/2.JPEG,cat\n", "The CSV 'labels' has one class only"),
-        ("path,label,split\ncat/1.jpg,a,train\ncat/2.JPEG,b,train\ndog/1.png,a,test", "test lacks the class 'b'"),
+        ("path,label\ncat/1.jpg,cat\ncat/2.JPEG,cat\n", "The CSV 'labels' has only one class"),
+        ("path,label,split\ncat/1.jpg,a,train\ncat/2.JPEG,b,train\ndog/1.png,a,test", "test has no images of 'b'"),
         ('path,label\n"' + "x" * 200_000, "line .*field larger than field limit"),
     ],
 )

@@ -24,7 +24,7 @@ def own_cache(tmp_path, monkeypatch):
 
 @pytest.fixture(params=DATASETS)
 def dataset(request):
-    """Each data set in the registry; those that are downloads only where ONSIGHT_TEST_DATA holds them."""
+    """Load each data set in the registry; skip a download that is not in the folder that ONSIGHT_TEST_DATA names."""
     folder = NEEDS_FILES.get(request.param)
     place = os.environ.get("ONSIGHT_TEST_DATA")
     if folder and not (place and (Path(place) / folder).is_dir()):
@@ -32,7 +32,7 @@ def dataset(request):
     return load_dataset(request.param, Path(place) if place else None)
 
 
-def test_every_known_set_keeps_the_contract(dataset):
+def test_every_named_data_set_keeps_the_contract(dataset):
     count = len(dataset)
     assert dataset.name in DATASETS
     assert f"{count:,}" in DATASETS[dataset.name]
@@ -51,14 +51,14 @@ def test_every_known_set_keeps_the_contract(dataset):
     check_classes(dataset.classes, "it")
 
 
-def test_the_same_set_has_the_same_fingerprint_and_pixels_again(dataset):
+def test_loading_again_returns_the_same_fingerprint_and_pixels(dataset):
     place = os.environ.get("ONSIGHT_TEST_DATA")
     again = load_dataset(dataset.name, Path(place) if place else None)
     assert again.fingerprint == dataset.fingerprint
     assert np.array_equal(again.images, dataset.images)
 
 
-def test_digits_are_what_scikit_learn_has():
+def test_digits_are_those_of_scikit_learn():
     digits = load_dataset("digits")
     # The first scan of the data set is a 0, and its first row is 0 0 5 13 9 1 0 0 of 16.
     assert digits.classes[digits.labels[0]] == "0"
@@ -79,17 +79,17 @@ def test_repr_is_compact():
     assert repr(load_dataset("toy")) == "Dataset('toy', 240 images, 3 classes, test 60, train 180)"
 
 
-def test_an_unknown_name_says_what_is_possible():
+def test_the_error_for_an_unknown_name_lists_the_known_ones():
     with pytest.raises(SpecError) as caught:
         load_dataset("cifar")
     assert str(caught.value) == (
         "No data set 'cifar'. Known: cifar10, cifar100, mnist, fashion_mnist, svhn, stl10, digits, toy. "
         "Did you mean 'cifar10'? "
-        "Or give the path of a folder, a .zip or a .csv; 'cifar' is none."
+        "Or give the path of a folder, a .zip or a .csv: there is nothing at 'cifar'."
     )
 
 
-def test_a_folder_called_like_a_known_set_is_reached_by_its_path(tmp_path, monkeypatch):
+def test_a_folder_with_the_name_of_a_known_data_set_is_loaded_by_its_path(tmp_path, monkeypatch):
     for name in ("cat", "dog"):
         (tmp_path / "toy" / name).mkdir(parents=True)
         (tmp_path / "toy" / name / "1.jpg").touch()
@@ -105,16 +105,16 @@ def test_a_folder_called_like_a_known_set_is_reached_by_its_path(tmp_path, monke
 def test_another_kind_of_file_is_refused(tmp_path):
     path = tmp_path / "photos.tar"
     path.touch()
-    with pytest.raises(DataError, match=r"photos\.tar' is none of what can be read: a folder, a \.zip or a \.csv"):
+    with pytest.raises(DataError, match=r"photos\.tar' cannot be read: expected a folder, a \.zip or a \.csv"):
         load_dataset(path)
 
 
-def test_reading_a_file_of_a_set_of_arrays_is_a_mistake_in_the_program():
-    with pytest.raises(ValueError, match="comes as arrays"):
+def test_reading_a_file_of_a_data_set_of_arrays_is_a_value_error():
+    with pytest.raises(ValueError, match="holds arrays, not files"):
         load_dataset("toy").read(0)
 
 
-def test_a_set_can_be_sent_to_another_process():
+def test_a_data_set_can_be_sent_to_another_process():
     toy = load_dataset("toy")
     assert pickle.loads(pickle.dumps(toy)).fingerprint == toy.fingerprint
 
@@ -137,7 +137,7 @@ def test_the_fingerprint_depends_on_everything():
     ("classes", "reason"),
     [
         ([], "no classes: a classifier needs at least two"),
-        (["cat"], "one class only, 'cat'"),
+        (["cat"], "only one class, 'cat'"),
         ([f"{index}" for index in range(10_001)], "10,001 classes: at most 10,000"),
         (["cat", "d" * 129], "the class 'dddd.*1 to 128 printable characters"),
         (["cat", "do\ng"], r"the class 'do\\ng'"),

@@ -1,4 +1,4 @@
-"""MNIST, Fashion-MNIST, SVHN and STL-10, from small files in their formats."""
+"""Loading MNIST, Fashion-MNIST, SVHN and STL-10, tested on small files in their formats."""
 
 import functools
 import gzip
@@ -30,7 +30,7 @@ def own_cache(tmp_path, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    """All data sets with 5 and 3 images; `official` is told by the checksums of these."""
+    """Give all data sets 5 training and 3 test images; the checksums of their files are the published ones."""
     for name, layout in LAYOUTS.items():
         files = contents(name) if layout.md5 else {}
         md5 = {file: hashlib.md5(data).hexdigest() for file, data in files.items()}
@@ -38,7 +38,7 @@ def small(monkeypatch):
 
 
 def images(name, part):
-    """(n, side, side, 3) uint8, grey in the two MNISTs; the same ones each time."""
+    """Return (n, side, side, 3) uint8, grey for the two MNISTs; always the same images."""
     count, side = (TRAIN if part == "train" else TEST), LAYOUTS[name].side
     rng = np.random.default_rng([*name.encode(), *part.encode()])
     if "mnist" in name:
@@ -73,9 +73,9 @@ def tar(name, **changed):
     return content.getvalue()
 
 
-@functools.cache  # a MATLAB file tells the second at which it was made
+@functools.cache  # a MATLAB file contains the second at which it was made
 def contents(name):
-    """{file: bytes} of a whole data set."""
+    """Return {file: bytes} of a whole data set."""
     if name == "svhn":
         return {"train_32x32.mat": mat(name, "train"), "test_32x32.mat": mat(name, "test")}
     if name == "stl10":
@@ -108,7 +108,7 @@ def test_pixels_labels_and_parts_are_what_the_files_hold(name, tmp_path):
     assert dataset.provenance == (official if name == "fashion_mnist" else f"unverified copy of {LAYOUTS[name].title}")
 
 
-def test_the_registry_says_how_many_images_there_are():
+def test_the_registry_has_the_number_of_images():
     for name, count in (("mnist", 70_000), ("fashion_mnist", 70_000), ("svhn", 99_289), ("stl10", 13_000)):
         assert f"{count:,}" in DATASETS[name]
 
@@ -120,7 +120,7 @@ def test_a_copy_is_found_by_either_folder(tmp_path, inside, monkeypatch):
     assert len(load_dataset("mnist")) == 8
 
 
-def test_two_sets_with_files_of_the_same_names_lie_in_folders_of_their_own(tmp_path):
+def test_data_sets_with_the_same_file_names_lie_in_their_own_folders(tmp_path):
     for name in ("mnist", "fashion_mnist"):
         write(name, tmp_path / name)
     both = [load_dataset(name, tmp_path) for name in ("mnist", "fashion_mnist")]
@@ -128,7 +128,7 @@ def test_two_sets_with_files_of_the_same_names_lie_in_folders_of_their_own(tmp_p
     assert load_dataset("fashion_mnist", tmp_path / "mnist").provenance == "unverified copy of Fashion-MNIST"
 
 
-def test_another_label_makes_another_fingerprint(tmp_path):
+def test_another_label_changes_the_fingerprint(tmp_path):
     one = load_dataset("mnist", write("mnist", tmp_path / "one"))
     other = idx(np.array([3, 0, 9, 1, 8], np.uint8))
     assert load_dataset("mnist", write("mnist", tmp_path / "two", train_labels_idx1_ubyte=other)).fingerprint != (
@@ -139,25 +139,25 @@ def test_another_label_makes_another_fingerprint(tmp_path):
 @pytest.mark.parametrize(
     ("name", "file", "data", "message"),
     [
-        ("mnist", "train_images_idx3_ubyte", b"nothing", r"not a whole \.gz file"),
-        ("mnist", "train_images_idx3_ubyte", gzip.compress(bytes(99))[:-9], r"not a whole \.gz file"),
+        ("mnist", "train_images_idx3_ubyte", b"nothing", r"not a complete \.gz file"),
+        ("mnist", "train_images_idx3_ubyte", gzip.compress(bytes(99))[:-9], r"not a complete \.gz file"),
         ("mnist", "train_images_idx3_ubyte", idx(np.zeros((5, 28, 27), np.uint8)), "not an IDX file of 5 x 28 x 28"),
         ("mnist", "t10k_labels_idx1_ubyte", idx(np.zeros(4, np.uint8)), "not an IDX file of 3 bytes"),
         ("mnist", "t10k_labels_idx1_ubyte", gzip.compress(bytes(10**7)), "begins with 0000000000000000, expected 0000"),
-        ("mnist", "t10k_labels_idx1_ubyte", idx(np.array([1, 2, 10], np.uint8)), "image 7 has the label 10"),
-        ("svhn", "train_32x32", b"nothing", "not a whole MATLAB 5 file"),
+        ("mnist", "t10k_labels_idx1_ubyte", idx(np.array([1, 2, 10], np.uint8)), "image 7 has the class index 10"),
+        ("svhn", "train_32x32", b"nothing", "not a complete MATLAB 5 file"),
         ("svhn", "train_32x32", mat("svhn", "train")[:-100], "holds the matrices"),
         ("svhn", "test_32x32", mat("svhn", "test", X=np.zeros((32, 32, 3, 9), np.uint8)), "holds the matrices"),
-        ("svhn", "train_32x32", mat("svhn", "train").replace(b"\0" * 4, b"\1" * 4), "not a whole MATLAB 5 file"),
+        ("svhn", "train_32x32", mat("svhn", "train").replace(b"\0" * 4, b"\1" * 4), "not a complete MATLAB 5 file"),
         ("svhn", "test_32x32", mat("svhn", "test", y={"a": 1}), "holds the matrices"),
-        ("svhn", "test_32x32", mat("svhn", "test", y=np.zeros((3, 1), np.uint8)), "image 5 has the label -1"),
-        ("svhn", "test_32x32", mat("svhn", "test", y=np.full((3, 1), 11, np.uint8)), "image 5 has the label 11"),
-        ("stl10", "stl10_binary", b"nothing", r"not a whole \.tar\.gz"),
-        ("stl10", "stl10_binary", tar("stl10")[:-99], r"not a whole \.tar\.gz|lacks"),
+        ("svhn", "test_32x32", mat("svhn", "test", y=np.zeros((3, 1), np.uint8)), "image 5 has the class index -1"),
+        ("svhn", "test_32x32", mat("svhn", "test", y=np.full((3, 1), 11, np.uint8)), "image 5 has the class index 11"),
+        ("stl10", "stl10_binary", b"nothing", r"not a complete \.tar\.gz"),
+        ("stl10", "stl10_binary", tar("stl10")[:-99], r"not a complete \.tar\.gz|lacks"),
         ("stl10", "stl10_binary", tar("stl10", **{"test_y.bin": bytes(4)}), "test_y.bin has 4 bytes, expected 3"),
-        ("stl10", "stl10_binary", tar("stl10", **{"test_y.bin": bytes(3)}), "image 5 has the label -1"),
+        ("stl10", "stl10_binary", tar("stl10", **{"test_y.bin": bytes(3)}), "image 5 has the class index -1"),
     ],
-    # Archives hold the second at which they were made: as names of tests they would differ from worker to worker.
+    # Archives contain the second at which they were made: as test names they would differ between workers.
     ids=lambda value: "data" if isinstance(value, bytes) else None,
 )
 def test_damaged_files_are_refused_with_what_was_expected(name, file, data, message, tmp_path):
@@ -168,9 +168,9 @@ def test_damaged_files_are_refused_with_what_was_expected(name, file, data, mess
 def test_a_missing_file_and_a_missing_folder_are_named(tmp_path):
     write("svhn", tmp_path / "copy")
     (tmp_path / "copy" / "test_32x32.mat").unlink()
-    with pytest.raises(DataError, match=r"test_32x32\.mat' is missing: SVHN, cropped digits is train_32x32\.mat, test"):
+    with pytest.raises(DataError, match=r"test_32x32\.mat' is missing: SVHN, cropped digits consists of train_32x32"):
         load_dataset("svhn", tmp_path / "copy")
-    with pytest.raises(DataError, match="'nowhere' does not exist: give one with stl10_binary"):
+    with pytest.raises(DataError, match="'nowhere' does not exist: give a folder that holds stl10_binary"):
         load_dataset("stl10", tmp_path.relative_to(tmp_path) / "nowhere")
     with pytest.raises(DataError, match="STL-10 is not on this machine"):
         load_dataset("stl10", tmp_path, download=False)
@@ -178,7 +178,7 @@ def test_a_missing_file_and_a_missing_folder_are_named(tmp_path):
 
 @pytest.fixture
 def server(tmp_path):
-    """A server of a folder: (folder, address)."""
+    """Serve a folder; yield (folder, address)."""
     folder = tmp_path / "served"
     folder.mkdir()
 
@@ -197,20 +197,20 @@ def test_a_download_is_kept_and_its_checksum_recorded(name, server, tmp_path, mo
     folder, address = server
     write(name, folder)
     monkeypatch.setenv(f"ONSIGHT_{name.upper()}_URL", address)
-    told = []
-    first = load_dataset(name, progress=lambda *words: told.append(words))
-    assert told[-1][0] == f"downloading {LAYOUTS[name].files[-1]}"
+    reports = []
+    first = load_dataset(name, progress=lambda *words: reports.append(words))
+    assert reports[-1][0] == f"downloading {LAYOUTS[name].files[-1]}"
     for file, data in contents(name).items():
         kept = tmp_path / "cache" / "downloads" / name / file
         assert kept.read_bytes() == data
         assert kept.with_name(f"{file}.sha256").read_text() == hashlib.sha256(data).hexdigest()
-        (folder / file).unlink()  # the second start asks nobody
+        (folder / file).unlink()  # the second load needs no server
     again = load_dataset(name)
     assert again.fingerprint == first.fingerprint
     assert again.provenance == first.provenance
 
 
-def test_what_changes_after_the_first_download_is_refused(server, tmp_path, monkeypatch):
+def test_a_file_that_changes_after_the_first_download_is_refused(server, tmp_path, monkeypatch):
     folder, address = server
     write("svhn", folder)
     monkeypatch.setenv("ONSIGHT_SVHN_URL", address)
@@ -219,20 +219,20 @@ def test_what_changes_after_the_first_download_is_refused(server, tmp_path, monk
     kept.write_bytes(mat("svhn", "test", y=np.ones((3, 1), np.uint8)))
     with pytest.raises(DataError, match=r"test_32x32\.mat' has changed since it was downloaded"):
         load_dataset("svhn")
-    kept.unlink()  # as it says; or an earlier download broke off before it
+    kept.unlink()  # as the message advises; or as if an earlier download had broken off before this file
     assert load_dataset("svhn").provenance == "unverified copy of SVHN, cropped digits"
     for file in LAYOUTS["svhn"].files:
         (kept.parent / file).unlink()
     (folder / "train_32x32.mat").write_bytes(mat("svhn", "train", y=np.ones((5, 1), np.uint8)))
-    with pytest.raises(DownloadError, match=r"other bytes: expected SHA-256 .* as at the first download"):
+    with pytest.raises(DownloadError, match=r"another checksum: expected SHA-256 .* as in the first download"):
         load_dataset("svhn")
 
 
-def test_files_of_other_published_checksums_are_not_kept(server, tmp_path, monkeypatch):
+def test_files_with_another_checksum_than_published_are_not_kept(server, tmp_path, monkeypatch):
     folder, address = server
     write("fashion_mnist", folder, t10k_labels_idx1_ubyte=idx(np.zeros(3, np.uint8)))
     monkeypatch.setenv("ONSIGHT_FASHION_MNIST_URL", address)
-    with pytest.raises(DownloadError, match=r"has the MD5 .* as published; it was removed"):
+    with pytest.raises(DownloadError, match=r"has the MD5 .* as published\. The file was removed"):
         load_dataset("fashion_mnist")
     left = [path.name for path in (tmp_path / "cache" / "downloads" / "fashion_mnist").iterdir()]
     assert not [name for name in left if name.startswith("t10k-labels") and not name.endswith(".lock")]

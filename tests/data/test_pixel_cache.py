@@ -17,7 +17,7 @@ from onsight.data.pixel_cache import clear_cache, hash_rows, load_pixels, median
 
 @pytest.fixture
 def photos(tmp_path, monkeypatch):
-    """A folder of 40 images, 40 x 30 px, in two classes, and a cache of its own."""
+    """Create a folder of 40 images of 40 x 30 px in two classes, and an empty cache."""
     monkeypatch.setenv("ONSIGHT_CACHE", str(tmp_path / "cache"))
     rng = np.random.default_rng(0)
     for label in ("cat", "dog"):
@@ -27,7 +27,7 @@ def photos(tmp_path, monkeypatch):
     return tmp_path / "photos"
 
 
-def test_decoded_once_and_mapped(photos, monkeypatch):
+def test_images_are_decoded_once_and_mapped(photos, monkeypatch):
     first = load_pixels(load_dataset(photos), 16)
     assert first.images.shape == (40, 16, 16, 3)
     assert isinstance(first.images, np.memmap)
@@ -40,7 +40,7 @@ def test_decoded_once_and_mapped(photos, monkeypatch):
     assert np.array_equal(first.hashes, second.hashes)
 
 
-def test_a_changed_file_is_decoded_anew(photos):
+def test_a_changed_file_is_decoded_again(photos):
     before = load_pixels(load_dataset(photos), 16)
     Image.fromarray(np.full((30, 40, 3), 7, np.uint8)).save(photos / "cat" / "0.png")
     after = load_pixels(load_dataset(photos), 16)
@@ -55,7 +55,7 @@ def test_identical_images_have_equal_hashes(photos):
     assert hashes["dog/copy.png"] == hashes["cat/3.png"]
 
 
-def test_broken_images_are_passed_over_up_to_a_limit(photos):
+def test_broken_images_are_skipped_up_to_a_limit(photos):
     for i in range(3):
         path = photos / "cat" / f"{i}.png"
         path.write_bytes(path.read_bytes()[:200])
@@ -89,7 +89,7 @@ def test_a_full_disk_is_an_error_not_a_crash(photos, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "posix_fallocate", full)
-        with pytest.raises(DataError, match=r"disk of .* is full: 40 images of 16 px take 0 MB.*ONSIGHT_CACHE"):
+        with pytest.raises(DataError, match=r"disk that holds .* is full: 40 images of 16 px take 0 MB.*ONSIGHT_CACHE"):
             load_pixels(load_dataset(photos), 16)
     assert not [path for path in (tmp_path / "cache" / "pixels").iterdir() if path.is_dir()]
     load_pixels(load_dataset(photos), 16)
@@ -107,12 +107,12 @@ def test_two_processes_do_the_work_once(photos, tmp_path):
     assert len([path for path in (tmp_path / "cache" / "pixels").iterdir() if path.is_dir()]) == 1
 
 
-def test_arrays_of_the_right_size_are_taken_as_they_are():
+def test_arrays_of_the_right_size_are_used_as_they_are():
     toy = load_dataset("toy")
     found = load_pixels(toy, 24)
     assert found.images is toy.images
     assert load_pixels(toy, 32).images.shape == (240, 32, 32, 3)
-    # An image's hash does not depend on the size that it is brought to.
+    # The hash of an image does not depend on the size to which it is resized.
     assert np.array_equal(found.hashes, load_pixels(toy, 32).hashes)
     assert np.array_equal(found.hashes, hash_rows(toy.images))
 

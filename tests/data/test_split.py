@@ -7,7 +7,7 @@ import pytest
 from onsight.core.errors import DataError, SpecError
 from onsight.data.dataset import Dataset
 from onsight.data.load import load_dataset
-from onsight.data.split import _mix, few_shots, membership, recorded_parts, split, uniform
+from onsight.data.split import few_shots, membership, recorded_parts, split, splitmix64, uniform
 
 
 def dataset(labels, parts=""):
@@ -28,11 +28,11 @@ def counts(parts):
 
 
 def test_uniform_is_splitmix64():
-    # The first outputs of Vigna's splitmix64.c started at 0 and at 1234567, in its last place before the xor.
+    # The first outputs of Vigna's splitmix64.c, started at 0 and at 1234567.
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         states = np.array([0, 1234567], dtype=np.uint64)
-        assert _mix(states).tolist() == [0xE220A8397B1DCDAF, 6457827717110365317]
+        assert splitmix64(states).tolist() == [0xE220A8397B1DCDAF, 6457827717110365317]
         u = uniform(contents(100_000), seed=-1)
     assert 0 <= u.min() < 0.001
     assert 0.999 < u.max() < 1
@@ -46,7 +46,7 @@ def test_consecutive_hashes_are_spread_evenly():
 
 
 @pytest.mark.parametrize(("validation", "test"), [(0.15, 0.15), (0.1, 0.2), (0, 0.15), (0.2, 0)])
-def test_shares_are_about_what_was_asked_for_in_each_class(validation, test):
+def test_each_class_has_about_the_requested_shares(validation, test):
     labels = np.arange(30_000) % 3
     parts = split(dataset(labels), contents(30_000), validation=validation, test=test)
     for label in range(3):
@@ -56,7 +56,7 @@ def test_shares_are_about_what_was_asked_for_in_each_class(validation, test):
             assert abs(np.count_nonzero(mine == name) - 10_000 * share) <= 4 * spread
 
 
-def test_parts_that_are_given_stay_and_validation_comes_from_training():
+def test_given_parts_stay_and_validation_comes_from_training():
     given = np.array(["train"] * 9000 + ["test"] * 1000)
     parts = split(dataset(np.arange(10_000) % 2, given), contents(10_000), validation=0.1)
     assert np.all(parts[9000:] == "test")
@@ -88,7 +88,7 @@ def test_the_order_of_the_images_does_not_matter():
     assert np.array_equal(split(dataset(labels[order]), hashes[order], validation=0.15), parts[order])
 
 
-def test_images_that_are_added_move_none_that_are_there():
+def test_added_images_do_not_move_existing_ones():
     labels, hashes = np.arange(1100) % 4, contents(1100)
     before = split(dataset(labels[:1000]), hashes[:1000], validation=0.15)
     after = split(dataset(labels), hashes, validation=0.15)
@@ -104,7 +104,7 @@ def test_another_seed_gives_another_split():
 
 def test_identical_images_stay_together_even_under_two_labels():
     hashes = np.repeat(contents(300), 3)
-    labels = np.arange(900) % 2  # copies of one image carry both labels
+    labels = np.arange(900) % 2  # the last 100 images have copies under both labels
     labels[:600] = np.repeat(np.arange(200) % 2, 3)
     parts = split(dataset(labels), hashes, validation=0.15)
     assert len(np.unique(parts)) == 3
@@ -113,7 +113,7 @@ def test_identical_images_stay_together_even_under_two_labels():
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_small_classes_have_a_image_in_every_part(seed):
+def test_small_classes_have_an_image_in_every_part(seed):
     sizes = [3, 4, 5, 6, 200]
     labels = np.repeat(np.arange(5), sizes)
     parts = split(dataset(labels), contents(sum(sizes), seed), validation=0.15, seed=seed)
@@ -134,14 +134,21 @@ def test_the_image_with_the_lowest_number_fills_an_empty_part():
 def test_a_class_that_is_too_small_is_named_with_its_count():
     labels = [0] * 100 + [1] * 5
     hashes = np.concatenate([contents(100), np.repeat(contents(2, seed=1), [4, 1])])
-    with pytest.raises(DataError, match=r"'class 1' has 2 different images.*at least 3.*--allow-tiny"):
+    with pytest.raises(DataError, match=r"'class 1' has 2 distinct images.*at least 3.*--allow-tiny"):
         split(dataset(labels), hashes, validation=0.15)
     parts = split(dataset(labels), hashes, validation=0.15, allow_tiny=True)
     assert set(parts[100:]) == {"train"}
     assert set(parts[:100]) == {"train", "validation", "test"}
 
 
-def test_two_images_are_enough_where_one_part_is_carved():
+@pytest.mark.parametrize(("others", "words"), [(1, "1 more class has"), (3, "3 more classes have")])
+def test_the_number_of_other_classes_that_are_too_small_is_given(others, words):
+    labels = [0] * 100 + list(range(1, others + 2))
+    with pytest.raises(DataError, match=rf"has 1 distinct image, too few to split \({words} the same problem\):"):
+        split(dataset(labels), contents(len(labels)), validation=0.15)
+
+
+def test_two_images_are_enough_if_one_part_is_split_off():
     given = ["train"] * 52 + ["test"] * 2
     parts = split(dataset([0] * 50 + [1] * 2 + [0, 1], given), contents(54), validation=0.15)
     assert set(parts[50:52]) == {"train", "validation"}
@@ -149,11 +156,11 @@ def test_two_images_are_enough_where_one_part_is_carved():
         split(dataset([0] * 51 + [1] + [0, 1], given), contents(54), validation=0.15)
 
 
-def test_a_class_whose_images_are_all_in_another_class_too_is_an_error():
+def test_a_class_whose_images_are_all_in_another_class_is_an_error():
     hashes = contents(1000)
     training = hashes[uniform(hashes, 0) >= 0.3][:4]
     labels = [0] * 4 + [1] * 1004
-    with pytest.raises(DataError, match="'class 0' cannot be divided"):
+    with pytest.raises(DataError, match="'class 0' cannot be split"):
         split(dataset(labels), np.concatenate([training, training, hashes]), validation=0.15)
 
 
@@ -163,23 +170,23 @@ def test_a_set_without_training_images_is_an_error():
 
 
 @pytest.mark.parametrize(("validation", "test"), [(-0.1, 0.15), (0.85, 0.15), (1, 0), (0.1, float("nan"))])
-def test_shares_that_cannot_be_are_refused(validation, test):
+def test_impossible_shares_are_refused(validation, test):
     with pytest.raises(SpecError, match="must be shares"):
         split(dataset([0, 1] * 50), contents(100), validation=validation, test=test)
 
 
-def test_a_test_share_that_is_not_needed_is_not_counted():
+def test_a_test_share_that_is_not_needed_is_ignored():
     given = ["train"] * 90 + ["test"] * 10
     parts = split(dataset([0, 1] * 50, given), contents(100), validation=0.9)
     assert counts(parts)["validation"] > 60
 
 
-def test_hashes_of_another_set_are_refused():
+def test_hashes_of_another_data_set_are_refused():
     with pytest.raises(ValueError, match="expected uint64"):
         split(dataset([0, 1] * 50), contents(99), validation=0.15)
 
 
-def test_ten_thousand_classes_take_no_time():
+def test_ten_thousand_small_classes_are_split_quickly():
     labels = np.repeat(np.arange(10_000), 5)
     parts = split(dataset(labels), contents(50_000), validation=0.15)
     table = np.zeros((10_000, 3), dtype=int)
@@ -195,7 +202,7 @@ def test_the_data_set_is_not_changed():
     assert np.array_equal(given.parts, before.parts)
 
 
-def test_what_a_run_records_gives_the_same_parts_back():
+def test_the_record_of_a_run_restores_the_same_parts():
     toy = load_dataset("toy")
     hashes = np.arange(len(toy), dtype=np.uint64)
     parts = split(toy, hashes, validation=0.2)
@@ -214,16 +221,16 @@ def test_what_a_run_records_gives_the_same_parts_back():
     changed[np.flatnonzero(parts == "validation")[0]] = 12345
     with pytest.raises(DataError, match="validation images in toy are no longer what they were"):
         recorded_parts(record, toy, changed, ("train", "validation"))
-    recorded_parts(record, toy, changed, ["test"])  # not asked about
+    recorded_parts(record, toy, changed, ["test"])  # validation is not needed
     keep = np.arange(len(toy)) != np.flatnonzero(parts == "train")[0]
     fewer = replace(toy, names=tuple(np.array(toy.names)[keep]), labels=toy.labels[keep], parts=toy.parts[keep])
-    with pytest.raises(DataError, match=r"1 of the run's train images are gone from toy, 'toy#\d+' first"):
+    with pytest.raises(DataError, match=r"toy lacks 1 train image of the run \(the first is 'toy#\d+'\)"):
         recorded_parts(record, fewer, hashes[keep], ["train"])
-    with pytest.raises(DataError, match="knows the classes"):
+    with pytest.raises(DataError, match="The run has the classes"):
         recorded_parts(record | {"classes": ["a"]}, toy, hashes, ["test"])
 
 
-def test_few_shots_leave_so_many_of_each_class_and_fewer_are_among_more():
+def test_few_shots_keep_that_many_of_each_class_and_smaller_counts_are_subsets():
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 1, 2], [50, 30, 3])
     hashes = rng.integers(0, 2**63, 83).astype(np.uint64)

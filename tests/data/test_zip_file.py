@@ -18,7 +18,7 @@ FLAT = ("cat/1.jpg", "cat/2.jpg", "dog/1.png")
 
 
 def write(path, members, method=zipfile.ZIP_DEFLATED):
-    """Write a zip of names, or of (name or ZipInfo, content), each with its own name as content by default."""
+    """Write a zip of members: names, or (name or ZipInfo, content); by default, the content is the name."""
     with zipfile.ZipFile(path, "w", method) as archive:
         for member in members:
             name, content = member if isinstance(member, tuple) else (member, member.encode())
@@ -44,7 +44,7 @@ def test_a_zip_is_read_like_its_folder(path, top, method):
     assert [dataset.read(index) for index in range(3)] == [name.encode() * 100 for name in FLAT]
 
 
-def test_a_zip_of_a_folder_gives_the_same_rows(path, tmp_path):
+def test_a_zip_of_a_folder_has_the_same_rows(path, tmp_path):
     names = [f"{part}/{name}" for part in ("train", "test") for name in FLAT]
     for name in names:
         (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ def test_a_zip_of_a_folder_gives_the_same_rows(path, tmp_path):
     assert ours.read(4) == theirs.read(4)
 
 
-def test_what_systems_add_is_passed_over(path):
+def test_files_added_by_operating_systems_are_skipped(path):
     extra = [
         "holiday/",
         "holiday/cat/",
@@ -68,11 +68,11 @@ def test_what_systems_add_is_passed_over(path):
     assert read_zip(write(path, [*(f"holiday/{name}" for name in FLAT), *extra])).names == FLAT
 
 
-def test_a_part_is_no_wrapping_folder(path):
+def test_a_part_is_not_taken_for_a_wrapping_folder(path):
     assert set(read_zip(write(path, [f"test/{name}" for name in FLAT])).parts.tolist()) == {"test"}
 
 
-def test_the_fingerprint_follows_the_content_and_not_the_time(path):
+def test_the_fingerprint_depends_on_the_content_and_not_on_the_time(path):
     first = read_zip(write(path, FLAT)).fingerprint
     assert (
         read_zip(write(path, [zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0)).filename for name in FLAT])).fingerprint
@@ -121,15 +121,15 @@ def info(name, **changed):
         (["C:/1.jpg"], "is not a plain relative path"),
         ([(info("cat/9.jpg", external_attr=(stat.S_IFLNK | 0o777) << 16), b"/etc/passwd")], "is a link or a device"),
         ([(info("cat/9.jpg", external_attr=stat.S_IFIFO << 16), b"x")], "is a link or a device"),
-        (["cat/1.jpg"], "'cat/1.jpg' is there twice"),
-        (["cat/1.JPG"], "'cat/1.JPG' and 'cat/1.jpg' are one file on some systems"),
-        (["Cat/9.jpg"], "'Cat/9.jpg' and 'cat/' are one file on some systems"),
-        (["cat/e\u0301.jpg", "cat/\u00e9.jpg"], "are one file on some systems"),
-        (["cat/1.jpg/2.jpg"], "are one file on some systems"),
-        (["cat"], "are one file on some systems"),
+        (["cat/1.jpg"], "'cat/1.jpg' appears twice"),
+        (["cat/1.JPG"], "'cat/1.JPG' and 'cat/1.jpg' are the same file on some systems"),
+        (["Cat/9.jpg"], "'Cat/9.jpg' and 'cat/' are the same file on some systems"),
+        (["cat/e\u0301.jpg", "cat/\u00e9.jpg"], "are the same file on some systems"),
+        (["cat/1.jpg/2.jpg"], "are the same file on some systems"),
+        (["cat"], "are the same file on some systems"),
         (["cat/more.zip"], "is an archive itself"),
         (["cat/more.TAR"], "is an archive itself"),
-        ([(info("cat/9.jpg", compress_type=zipfile.ZIP_LZMA), b"x")], "is compressed by method 14"),
+        ([(info("cat/9.jpg", compress_type=zipfile.ZIP_LZMA), b"x")], "is compressed with method 14"),
         ([("cat/9.jpg", bytes(1_000_000))], "inflates from .* to 1,000,000 bytes: at most 200 times"),
         ([(".hidden/../1.jpg", b"x")], "is not a plain relative path"),
     ],
@@ -167,10 +167,10 @@ def test_an_encrypted_zip_is_refused(path):
         ("MAX_MEMBERS", 2, "has 3 members: at most 2"),
         ("MAX_TOTAL", 26, "inflates to 27 bytes: at most 26"),
         ("MAX_MEMBER", 8, "has 9 bytes: at most 8"),
-        ("MAX_DIRECTORY", 100, "lists its members in .* bytes: at most 100"),
+        ("MAX_DIRECTORY", 100, "has a list of members of .* bytes: at most 100"),
     ],
 )
-def test_every_limit_is_kept(path, monkeypatch, limit, value, reason):
+def test_every_limit_is_enforced(path, monkeypatch, limit, value, reason):
     write(path, FLAT)
     read_zip(path)
     monkeypatch.setattr(zip_file, limit, value)
@@ -180,7 +180,7 @@ def test_every_limit_is_kept(path, monkeypatch, limit, value, reason):
 
 def test_a_member_that_lies_about_its_size_is_not_inflated_further(path):
     write(path, [*FLAT, ("dog/9.jpg", bytes(100_000))])
-    # The directory says 200 bytes, which is within all limits; the data inflates to 100,000.
+    # The list of members has 200 bytes for it, which is within all limits; its data inflates to 100,000.
     patch(path, struct.pack("<L", 100_000), struct.pack("<L", 200))
     dataset = read_zip(path)
     with pytest.raises(ImageError, match="its size or checksum differs"):
@@ -197,7 +197,7 @@ def test_a_damaged_member_fails_alone(path):
     assert dataset.read(2) == b"dog/1.png"
 
 
-def test_a_zip_that_was_changed_after_listing_is_noticed(path):
+def test_a_zip_that_has_changed_after_listing_is_noticed(path):
     dataset = read_zip(write(path, FLAT))
     write(path, ["much longer name/1.jpg", *FLAT])
     with pytest.raises(ImageError):
@@ -208,7 +208,7 @@ def test_a_zip_that_was_changed_after_listing_is_noticed(path):
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip", b"PK\3\4" + bytes(100), b"PK\5\6" + b"\xff" * 18])
-def test_what_is_no_zip_is_refused(path, content):
+def test_a_file_that_is_not_a_zip_is_refused(path, content):
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"'photos\.zip' cannot be read as a zip"):
         read_zip(path)
@@ -229,7 +229,7 @@ def test_mutated_zips_are_read_or_refused(path):
             for index in range(len(dataset)):
                 dataset.read(index)
             outcomes.add("read")
-        except DataError as error:  # ImageError is one
+        except DataError as error:  # ImageError is a DataError
             outcomes.add(type(error).__name__)
     assert outcomes == {"read", "DataError", "ImageError"}
 
@@ -237,7 +237,7 @@ def test_mutated_zips_are_read_or_refused(path):
 def test_layout_errors_name_the_zip(path):
     with pytest.raises(DataError, match=r"^The zip 'photos' holds its images directly"):
         read_zip(write(path, ["1.jpg", "2.jpg"]))
-    with pytest.raises(DataError, match=r"^The zip 'photos': the class folder 'bird' is empty"):
+    with pytest.raises(DataError, match=r"^The zip 'photos' has 1 empty class folder, 'bird'"):
         read_zip(write(path, [*FLAT, "bird/"]))
-    with pytest.raises(DataError, match="has one class only, 'cat'"):
+    with pytest.raises(DataError, match="has only one class, 'cat'"):
         read_zip(write(path, ["cat/1.jpg"]))

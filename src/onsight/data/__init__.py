@@ -1,4 +1,4 @@
-"""Data sets: where images come from, their decoded cache, the split, and batches.
+"""Data sets: the sources of images, the cache of decoded images, the split, and batches.
 
 May import the packages below: `models`, `display`, `imaging`, `metrics`, `core`. Imports no Keras.
 """

@@ -1,4 +1,4 @@
-"""What the archives of data sets have in common: a checksum that is remembered, and a few members that are wanted."""
+"""Archives of data sets: unpack a few wanted members of a .tar.gz, and cache the checksums of files."""
 
 from __future__ import annotations
 
@@ -18,24 +18,25 @@ from onsight.core.errors import DataError
 from onsight.core.files import cache_folder, checksum, sync_folder, temporary_sibling, write_atomic
 
 LONGEST_HEADER = 1 << 20  # bytes
-HEADERS = b"xgXLK"  # types of members: pax (x, g, and X of Solaris), and GNU's long names of files (L) and links (K)
+HEADERS = b"xgXLK"  # member types: pax headers (x, g, and Solaris's X), GNU long names of files (L) and of links (K)
 
 
 def unpack(archive: Path, wanted: Mapping[str, range], folder: Path, *, most: int) -> None:
-    """Write the members of a .tar.gz that are wanted to `folder`, under the names that we know them by.
+    """Unpack the wanted members of a .tar.gz into `folder`, under their names in `wanted`.
 
-    The other members are passed over, and none decides where anything is written. What is there already is kept, and
-    nothing comes to it from an archive that turns out to be damaged.
+    Other members are skipped. No path in the archive decides where a file is written. Files that are already in
+    `folder` are kept. A damaged archive adds nothing to `folder`.
 
     Args:
         archive: the .tar.gz.
         wanted: each file's name, and the sizes in bytes that it may have.
-        folder: where they go.
-        most: bytes that the archive may inflate to; it is read to its end, where the compression's checksum is.
+        folder: the folder for the files.
+        most: the most bytes that the archive may inflate to. The archive is read to its end, because the checksum of
+            the compressed data is there.
 
     Raises:
-        DataError: the archive is damaged, inflates to too much, lacks a file or has it in another size; or `folder`
-            cannot be written.
+        DataError: the archive is damaged, inflates to more than `most`, or lacks a wanted file or has it in another
+            size; or `folder` cannot be written.
     """
     missing = {name for name in wanted if not (folder / name).is_file()}
     if not missing:
@@ -61,13 +62,15 @@ def unpack(archive: Path, wanted: Mapping[str, range], folder: Path, *, most: in
         if not missing:
             folder.mkdir(exist_ok=True)
             for path in partial.iterdir():
-                if not (folder / path.name).is_file():  # another process may have been here
+                if not (folder / path.name).is_file():  # another process may have written it
                     os.replace(path, folder / path.name)
             sync_folder(folder)
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"'{archive}' is not a whole .tar.gz ({error}): get it again") from error
+        raise DataError(f"'{archive}' is not a complete .tar.gz ({error}): download it again") from error
     except OSError as error:
-        raise DataError(f"'{archive}' cannot be unpacked to '{folder}': {error} (ONSIGHT_CACHE moves it)") from error
+        raise DataError(
+            f"'{archive}' cannot be unpacked to '{folder}': {error} (set ONSIGHT_CACHE to use another folder)"
+        ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     if missing:
@@ -75,18 +78,18 @@ def unpack(archive: Path, wanted: Mapping[str, range], folder: Path, *, most: in
 
 
 class _Member(tarfile.TarInfo):
-    """A header, of which the kinds that tarfile reads whole (long names, pax) must not be long."""
+    """A tar header that must be short if tarfile would read its data into memory whole (long names, pax)."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         member = super().frombuf(buf, encoding, errors)
         if member.size > LONGEST_HEADER and member.type in HEADERS:
-            raise tarfile.ReadError(f"a header of {member.size:,} bytes")
+            raise tarfile.ReadError(f"a header of {member.size:,} bytes, expected at most {LONGEST_HEADER:,}")
         return member
 
 
 class _Limited(gzip.GzipFile):
-    """A compressed file that ends in an error when little of it inflates to very much."""
+    """A gzip file that raises an error when it inflates to more than `most` bytes, as a decompression bomb does."""
 
     def __init__(self, path: Path, most: int) -> None:
         super().__init__(path)
@@ -96,21 +99,21 @@ class _Limited(gzip.GzipFile):
         chunk = super().read(size)
         self.left -= len(chunk)
         if self.left < 0:
-            raise DataError(f"'{self.name}' inflates to more than {self.most:,} bytes: not the official archive")
+            raise DataError(f"'{self.name}' inflates to more than {self.most:,} bytes: it is not the official archive")
         return chunk
 
 
 def checksum_of(path: Path, kind: str) -> str:
-    """Return a file's SHA-256 or MD5 in hexadecimal digits, remembered in the cache by (path, size, time of change)."""
+    """Return a file's SHA-256 or MD5 in hexadecimal digits, cached by path, size and modification time."""
     stat = path.stat()
     key = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{kind}"
     note = cache_folder() / "checksums" / hashlib.sha256(os.fsencode(key)).hexdigest()
     if note.is_file():
         return note.read_text()
     found = checksum(path, kind)
-    # A file that was written just now could change again within the clock's grain and look the same.
+    # A file written just now could change again within the resolution of the clock: same size and time, other bytes.
     if time.time_ns() - stat.st_mtime_ns > 2_000_000_000:
-        with contextlib.suppress(OSError):  # where the cache cannot be written, the next start counts again
+        with contextlib.suppress(OSError):  # without a writable cache, the next start computes it again
             note.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(note, found)
     return found

@@ -1,7 +1,8 @@
-"""Batches of uint8 images. Order and augmentation derive from (seed, epoch, index), so an epoch can start anywhere.
+"""Batches of uint8 images. Order and augmentation depend only on (seed, epoch, index): an epoch can start at any step.
 
-A batch of 64 at 32 px takes 0.8 ms to make with flips and shifts, 3 to 7 ms with rotations or distortions, and the
-small CNN's step some 42 ms on two cores: it is made on another thread while the step before it computes.
+Making a batch of 64 images of 32 px takes 0.8 ms with flips and shifts, and 3 to 7 ms with rotations or distortions.
+A step of the small CNN takes about 42 ms on two cores. Each batch is made on another thread while the step before it
+computes.
 """
 
 from __future__ import annotations
@@ -18,23 +19,23 @@ Batch = tuple[np.ndarray, np.ndarray]  # images or features, and labels
 
 
 class Examples(NamedTuple):
-    """One part of a data set; its images stay where they are, in memory or mapped from the cache."""
+    """One part of a data set. Its images are not copied: they stay in memory or mapped from the cache."""
 
-    images: np.ndarray  # (all, size, size, 3) uint8: of every part
-    chosen: np.ndarray  # (n,) indices of those that are meant
-    labels: np.ndarray  # (n,) integers, of those
+    images: np.ndarray  # (all, size, size, 3) uint8: the images of every part
+    chosen: np.ndarray  # (n,) indices of this part's images
+    labels: np.ndarray  # (n,) integers: the labels of this part's images
 
 
 class Plan(NamedTuple):
-    """What one epoch shows, in which order and how changed."""
+    """The order and the augmentation of the training images in one epoch."""
 
     order: np.ndarray  # (n,) positions among the training images
-    draws: Draws  # by position, not by order
-    side: int | None = None  # pixels that images are shrunk to after all that; None: they keep their size
+    draws: Draws  # indexed by position, not by order
+    side: int | None = None  # pixels that images are shrunk to after augmentation; None keeps their size
 
 
 def plan_epoch(examples: Examples, augmentation: str, seed: int, epoch: int) -> Plan:
-    """Return the plan of an epoch, from 0: all training images, shuffled, with their augmentation drawn."""
+    """Return the plan of epoch `epoch`, counted from 0: shuffle all training images and draw their augmentation."""
     count = len(examples.labels)
     order = np.random.default_rng([seed, 0, epoch]).permutation(count)
     return Plan(order, draw(augmentation, count, examples.images.shape[1], seed, epoch))
@@ -43,13 +44,13 @@ def plan_epoch(examples: Examples, augmentation: str, seed: int, epoch: int) -> 
 def training_batches(
     examples: Examples, plan: Plan, batch_size: int, start: int = 0
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the batches of one epoch, augmented, the last partial one dropped.
+    """Yield the augmented batches of one epoch, without the last partial one.
 
     Args:
         examples: the training images.
-        plan: of the epoch.
-        batch_size: images a batch; `steps_per_epoch` batches come in all.
-        start: the first step to yield; what was before it is neither read nor augmented.
+        plan: the plan of the epoch.
+        batch_size: images per batch; an epoch has `steps_per_epoch` batches.
+        start: the first step to yield; the images of earlier steps are neither read nor augmented.
 
     Yields:
         (batch, H, W, 3) uint8 and (batch,) int32.
@@ -62,7 +63,7 @@ def training_batches(
 
 
 def ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """Yield the same batches, each made on another thread while the one before it is trained on."""
+    """Yield the same batches, each made on another thread while the caller trains on the one before it."""
     with ThreadPoolExecutor(1) as thread:
         coming = thread.submit(next, batches, None)
         while (batch := coming.result()) is not None:
@@ -71,18 +72,18 @@ def ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
 
 
 def shrink(images: np.ndarray, side: int) -> np.ndarray:
-    """Return square `images` (n, size, size, 3) uint8 at a smaller side: each pixel is the mean of what it covers."""
+    """Return square `images` (n, size, size, 3) uint8 shrunk to `side`: each pixel is the mean of its area."""
     count, size = images.shape[:2]
     share = shares(size, side)
     rows = share @ images.reshape(count, size, size * 3)
-    # Of three channels side by side, so that it is one large product.
+    # The three channels lie side by side, so that one large matrix product handles them all.
     across = np.kron(share, np.eye(3, dtype=np.float32)).T  # (3 size, 3 side)
     small: np.ndarray = np.rint(rows.reshape(-1, size * 3) @ across).astype(np.uint8)
     return small.reshape(count, side, side, 3)
 
 
 def shares(size: int, side: int) -> np.ndarray:
-    """Return each pixel's share, of `size` in a row, in the means of `side` larger ones: (side, size) float32."""
+    """Return (side, size) float32: the weight of each of `size` pixels in a row in the means of `side` larger ones."""
     ends, pixels = np.arange(1, side + 1)[:, None] * (size / side), np.arange(size)
     overlap = np.minimum(ends, pixels + 1) - np.maximum(ends - size / side, pixels)
     share: np.ndarray = (overlap.clip(0) * (side / size)).astype(np.float32)
@@ -92,12 +93,13 @@ def shares(size: int, side: int) -> np.ndarray:
 def feature_batches(
     examples: Examples, plan: Plan, batch_size: int, start: int = 0
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield batches of features, in the order in which `training_batches` would yield their images, mirrored alike.
+    """Yield batches of features in the order of `training_batches`, mirrored where it would mirror the images.
 
     Args:
-        examples: with features (all, 1 or 2, features) as images: of each image and, if two, of its mirror image.
-        plan: of the epoch; of its draws only the mirror can be had.
-        batch_size: images a batch.
+        examples: features in place of images, (all, 1 or 2, features): those of each image and, if there are two,
+            those of its mirror image.
+        plan: the plan of the epoch; mirroring is the only augmentation that is applied.
+        batch_size: images per batch.
         start: the first step to yield.
 
     Yields:
@@ -111,20 +113,21 @@ def feature_batches(
 
 
 def steps_per_epoch(count: int, batch_size: int) -> int:
-    """Return how many full batches `count` images make; a set smaller than a batch makes one."""
+    """Return the number of full batches in `count` images, at least 1: a set smaller than a batch is one batch."""
     return max(1, count // batch_size)
 
 
 def answered_at_once(size: int) -> int:
-    """Return how many images of `size` px to answer at a time: 256, or fewer where their maps would fill the memory.
+    """Return how many images of `size` px to infer at once: 256, or fewer if their feature maps would fill the memory.
 
-    The first maps of a network hold 32 and more numbers a pixel: of 256 images of 224 px they would take 1.6 GB each.
+    The first feature maps of a network hold 32 or more numbers per pixel. For 256 images of 224 px, each of these maps
+    would take 1.6 GB.
     """
     return min(256, max(1, 2**20 // size**2))
 
 
 def full_batches(images: np.ndarray, index: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Yield (images, how many of them count) in order; the last batch is filled up, so that one shape is compiled."""
+    """Yield (images, number of real ones) in order. The last batch is padded, so that only one shape is compiled."""
     for start in range(0, len(index), batch_size):
         batch = images[index[start : start + batch_size]]
         missing = batch_size - len(batch)

@@ -1,4 +1,4 @@
-"""Data sets that need no file: scikit-learn's digits, and toy images drawn on the spot."""
+"""Data sets that need no file: scikit-learn's digits, and toy images that Onsight draws."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from onsight.data.dataset import Dataset, fingerprint
 
 
 def load_digits() -> Dataset:
-    """Return scikit-learn's 1,797 handwritten digits as (8, 8, 3) uint8; the split is ours to make.
+    """Return scikit-learn's 1,797 handwritten digits as (8, 8, 3) uint8 images, not divided into parts.
 
-    Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository, 1998
-    (the test set of it, values 0 to 16).
+    Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository, 1998.
+    scikit-learn has its test set, with values from 0 to 16.
     """
-    from sklearn.datasets import load_digits as load  # here, because the import takes two seconds
+    from sklearn.datasets import load_digits as load  # imported here, because it takes two seconds
 
     scans = load()
     grey = np.rint(scans.images * (255 / 16)).astype(np.uint8)
@@ -32,10 +32,10 @@ def load_digits() -> Dataset:
 
 
 def draw_toy() -> Dataset:
-    """Draw 240 images of 24x24, 180 of them for training: a blue, green or red disc or square on a noisy grey ground.
+    """Draw 240 images of 24x24 px, 180 of them for training: a blue, green or red disc or square on noisy grey.
 
-    The colour is the class and the shape is a distraction, so every image has an obvious answer. The same images
-    are drawn each time.
+    The colour is the class and the shape is a distraction, so every image has an obvious answer. Every call draws the
+    same images.
     """
     rng = np.random.default_rng(0)
     count, side = 240, 24

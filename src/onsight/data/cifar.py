@@ -1,10 +1,10 @@
-"""CIFAR-10 and CIFAR-100: found or fetched, checked, and decoded from the binary archives.
+"""CIFAR-10 and CIFAR-100: find or download the binary archives, check them and decode them.
 
-The "binary" archives only: the "python" ones are pickles, which run code when they are opened.
+Only the "binary" archives are read. The "python" ones are pickles, which can run code when they are opened.
 
-A record is one label byte (CIFAR-100: a coarse and a fine one) and 3072 bytes of pixels: 32x32 of red, then green,
+A record is one label byte (in CIFAR-100, a coarse and a fine one) and 3072 bytes of pixels: 32x32 of red, then green,
 then blue. Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009, and the page it is
-published on. The MD5s are the published ones; CIFAR-100's extracted files have none.
+published on. The MD5s are the published ones; none are published for CIFAR-100's extracted files.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from onsight.data.archive import checksum_of, unpack
 from onsight.data.dataset import Dataset, check_classes, fingerprint
 from onsight.data.download import download
 
-HOME = "https://www.cs.toronto.edu/~kriz"  # another one can be set by ONSIGHT_CIFAR_URL
+HOME = "https://www.cs.toronto.edu/~kriz"  # ONSIGHT_CIFAR_URL overrides it
 SIDE = 32
 PIXELS = 3 * SIDE * SIDE
-MAX_UNPACKED = 256 << 20  # bytes: an archive holds 184 MB
-MAX_NAMES = 64 << 10  # bytes of the file of class names
+MAX_UNPACKED = 256 << 20  # bytes: an official archive inflates to 184 MB
+MAX_NAMES = 64 << 10  # bytes: limit for the file of class names
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class File:
 
 @dataclass(frozen=True)
 class Layout:
-    """What one of the two data sets looks like on disk."""
+    """How one of the two data sets is stored on disk."""
 
     title: str
     archive: str
@@ -50,9 +50,9 @@ class Layout:
     sha256: str  # of the archive
     folder: str  # inside the archive
     files: Mapping[str, File]
-    label_bytes: int  # the last one is the label
+    label_bytes: int  # label bytes per record; the last one is the label
     classes: int
-    names: tuple[str, ...] | str  # of the classes, or of the file that lists them
+    names: tuple[str, ...] | str  # the class names, or the name of the file that lists them
 
 
 LAYOUTS = {
@@ -89,21 +89,24 @@ LAYOUTS = {
 
 
 def load_cifar(name: str, data_dir: Path | None, progress: Progress | None = None, *, download: bool = True) -> Dataset:
-    """Return "cifar10" or "cifar100" from `data_dir`, else from the cache, else from its home.
+    """Load "cifar10" or "cifar100" from `data_dir`, else from the cache, else download it.
 
-    `data_dir` may be the archive, the folder of its .bin files, or a folder that holds either. Files of the right
-    shape with other checksums are used, and are called "unverified copy" in every figure.
+    `data_dir` may be the archive, the folder of its .bin files, or a folder that holds either. Files with the right
+    size but other checksums are used, but every figure calls them an "unverified copy".
 
     Raises:
-        DataError: `data_dir` does not exist or holds pickles only; a file is missing, has another size, or holds a
+        DataError: `data_dir` does not exist or holds only pickles; a file is missing, has the wrong size or holds a
             label out of range; or nothing was found and `download` is False.
-        DownloadError: Nothing was found and it could not be fetched.
+        DownloadError: Nothing was found and the download failed.
     """
     layout = LAYOUTS[name]
     source = _find(layout, data_dir) if data_dir else None
     source = source or _find(layout, cache_folder() / "downloads")
     if source is None and not download:
-        raise DataError(f"{layout.title} is not on this machine, as far as can be seen from here.")
+        raise DataError(
+            f"{layout.title} is not on this machine: no copy was found in the data folder (--data-dir or ONSIGHT_DATA) "
+            "or in the cache."
+        )
     source = source or _fetch(layout, progress)
     official_archive = False
     if source.is_file():
@@ -131,10 +134,10 @@ def load_cifar(name: str, data_dir: Path | None, progress: Progress | None = Non
 
 
 def _find(layout: Layout, place: Path) -> Path | None:
-    """Return the archive or the folder of .bin files that is or lies in `place`, or None."""
+    """Return the archive or the folder of .bin files that `place` is or contains, or None."""
     if place.is_file():
         return place
-    # The archive first: for CIFAR-100 it alone can be told to be official.
+    # The archive takes precedence: for CIFAR-100, only the archive can be verified as official.
     if (place / layout.archive).is_file():
         return place / layout.archive
     for folder in (place, place / layout.folder):
@@ -142,26 +145,27 @@ def _find(layout: Layout, place: Path) -> Path | None:
             return folder
     pickles = place / layout.archive.replace("binary", "python")
     if pickles.exists():
-        raise DataError(f"'{pickles}' holds pickles, which can run code and are never opened: get {layout.archive}")
+        raise DataError(f"'{pickles}' holds pickles, which can run code, so it is never opened: get {layout.archive}")
     if place != cache_folder() / "downloads" and not place.exists():
         raise DataError(
-            f"The data folder '{place}' does not exist: give one with {layout.archive}, or none to download"
+            f"The data folder '{place}' does not exist: give a folder that holds {layout.archive}, or give none to "
+            "download it"
         )
     return None
 
 
 def _fetch(layout: Layout, progress: Progress | None) -> Path:
-    def told(done: int, size: int) -> None:
+    def report(done: int, size: int) -> None:
         if progress:
             progress(f"downloading {layout.archive}", done, size)
 
     home = os.environ.get("ONSIGHT_CIFAR_URL", HOME).rstrip("/")
     target = cache_folder() / "downloads" / layout.archive
-    return download(f"{home}/{layout.archive}", target, sha256=layout.sha256, size=layout.size, progress=told)
+    return download(f"{home}/{layout.archive}", target, sha256=layout.sha256, size=layout.size, progress=report)
 
 
 def _unpack(layout: Layout, archive: Path, folder: Path) -> Path:
-    """Write the archive's files that we want to `folder` and return it."""
+    """Unpack the files of records and of class names into `folder` and return it."""
     sizes = {name: file.count * (layout.label_bytes + PIXELS) for name, file in layout.files.items()}
     wanted = {name: range(size, size + 1) for name, size in sizes.items()}
     if isinstance(layout.names, str):
@@ -178,9 +182,9 @@ def _class_names(layout: Layout, folder: Path) -> tuple[str, ...]:
         with open(path, "rb") as file:
             names = tuple(file.read(MAX_NAMES).decode().split())
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"'{path}', which lists the classes, cannot be read: {error}") from error
+        raise DataError(f"The file of class names '{path}' cannot be read: {error}") from error
     if len(set(names)) != layout.classes or len(names) != layout.classes:
-        raise DataError(f"'{path}' lists {len(set(names))} different classes, expected {layout.classes}")
+        raise DataError(f"'{path}' lists {len(set(names))} distinct classes, expected {layout.classes}")
     check_classes(names, f"'{path}'")
     return names
 
@@ -189,18 +193,20 @@ def _decode(layout: Layout, path: Path, images: NDArray[np.uint8], labels: NDArr
     """Read `path` into `images`, (n, 32, 32, 3) uint8, and `labels`, (n,) int64."""
     length = layout.label_bytes + PIXELS
     if not path.is_file():
-        raise DataError(f"'{path}' is missing: {layout.title} is {', '.join(layout.files)}")
+        raise DataError(f"'{path}' is missing: {layout.title} consists of {', '.join(layout.files)}")
     size = path.stat().st_size
     if size != len(images) * length:
-        raise DataError(f"'{path}' has {size:,} bytes, expected {len(images) * length:,}: get {layout.archive} again")
-    records = np.memmap(path, np.uint8, mode="r", shape=(len(images), length))  # mapped, so never twice in memory
+        raise DataError(
+            f"'{path}' has {size:,} bytes, expected {len(images) * length:,}: download {layout.archive} again"
+        )
+    records = np.memmap(path, np.uint8, mode="r", shape=(len(images), length))  # mapped: never in memory twice
     labels[:] = records[:, layout.label_bytes - 1]
     wrong = np.flatnonzero(labels >= layout.classes)
     if len(wrong):
         raise DataError(
             f"'{path}' holds the label {labels[wrong[0]]} in record {wrong[0]}, expected 0 to {layout.classes - 1}: "
-            f"get {layout.archive} again"
+            f"download {layout.archive} again"
         )
     planes = records[:, layout.label_bytes :].reshape(-1, 3, SIDE, SIDE)
-    for channel in range(3):  # one at a time takes a third of the time of one transposed copy
+    for channel in range(3):  # channel by channel takes a third of the time of one transposed copy
         images[..., channel] = planes[:, channel]

@@ -1,7 +1,7 @@
-"""A name or a path -> `Dataset`: which images there are, what they show and which part they belong to.
+"""`Dataset`: a set of images, their labels, and the part that each of them belongs to.
 
-A data set that comes as files (a folder, a zip, a CSV) is listed, not read: `Dataset.read` gives one file's bytes
-when they are needed. The known sets come as arrays and are in memory when `load_dataset` returns.
+A data set of files (a folder, a zip, a CSV) is listed, not read: `Dataset.read` returns the bytes of one file when they
+are needed. A named data set consists of arrays, which are in memory when `load_dataset` returns.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ MAX_CLASS_NAME = 128  # characters
 class Dataset:
     """A labelled set of n images.
 
-    `Dataset`s of files can be pickled and sent to other processes; `read` is safe to call from many of them and
-    from many threads at once, because it opens the file anew.
+    A `Dataset` of files can be pickled and sent to other processes. Many processes and threads can call `read` at the
+    same time, because each call opens the file itself.
     """
 
     name: str
     classes: tuple[str, ...]
-    names: tuple[str, ...]  # one an image, unique: "train/cat/0001.jpg", or "digits#3" in a set of arrays
+    names: tuple[str, ...]  # one per image, unique: "train/cat/0001.jpg", or "digits#3" in a set of arrays
     labels: NDArray[np.int64]  # (n,) index into classes
-    parts: NDArray[np.str_]  # (n,) "train", "validation", "test", or "" where the split is ours to make
-    provenance: str  # one line that travels with every figure
-    fingerprint: str  # 64 hexadecimal digits: equal when images, order, labels, classes and parts are
+    parts: NDArray[np.str_]  # (n,) "train", "validation", "test", or "" if the data set gives no part
+    provenance: str  # one line that is shown with every figure
+    fingerprint: str  # 64 hexadecimal digits, equal if images, order, labels, classes and parts are equal
     images: NDArray[np.uint8] | None = None  # (n, H, W, 3) RGB in a set of arrays, None in a set of files
     reader: Callable[[str], bytes] | None = None  # name -> bytes, in a set of files
 
@@ -44,10 +44,10 @@ class Dataset:
 
         Raises:
             ImageError: The file cannot be read or is damaged; the message is the reason without the path.
-            ValueError: The set comes as arrays.
+            ValueError: The data set holds arrays, not files.
         """
         if self.reader is None:
-            raise ValueError(f"The data set '{self.name}' comes as arrays: use its `images`")
+            raise ValueError(f"The data set '{self.name}' holds arrays, not files: use its `images`")
         return self.reader(self.names[index])
 
     def __len__(self) -> int:
@@ -74,26 +74,27 @@ class Dataset:
 def fingerprint(
     classes: Sequence[str], labels: NDArray[np.int64], parts: NDArray[np.str_], contents: Sequence[str]
 ) -> str:
-    """Return the SHA-256 of everything that makes a data set what it is, as 64 hexadecimal digits.
+    """Return the SHA-256 of everything that identifies a data set, as 64 hexadecimal digits.
 
-    `contents` stands for the pixels: one text a file (its name, size and time), or one checksum for each array.
+    `contents` stands for the pixels: one text per file (its name, size and time, or its CRC in a zip), or one checksum
+    per array or per file of a named data set.
     """
-    # JSON, because a plain join would let a file name with a separator in it imitate another data set.
+    # JSON, because with a plain join, a file name that contains the separator could imitate another data set.
     table = json.dumps([list(classes), labels.tolist(), parts.tolist(), list(contents)])
     return hashlib.sha256(table.encode()).hexdigest()
 
 
 def check_classes(classes: Sequence[str], where: str) -> None:
-    """Refuse class names that a model file could not hold or a page could not show; `where` begins the message.
+    """Check that a model file can hold the class names and a page can show them; `where` begins the error message.
 
     Raises:
-        DataError: Fewer than two or more than 10,000 classes, or a name that is not 1 to 128 printable characters.
+        DataError: There are fewer than 2 or more than 10,000 classes, or a name is not 1 to 128 printable characters.
     """
     if len(classes) < 2:
-        held = f"one class only, '{classes[0]}'" if classes else "no classes"
+        held = f"only one class, '{classes[0]}'" if classes else "no classes"
         raise DataError(f"{where} has {held}: a classifier needs at least two")
     if len(classes) > MAX_CLASSES:
-        raise DataError(f"{where} has {len(classes):,} classes: at most {MAX_CLASSES:,} are possible")
+        raise DataError(f"{where} has {len(classes):,} classes: at most {MAX_CLASSES:,} are supported")
     for name in classes:
         if not name.strip() or len(name) > MAX_CLASS_NAME or not name.isprintable():
             shown = ascii(name[:40])

@@ -1,4 +1,4 @@
-"""Fetch one large file whole: resumed where it broke off, checked, and renamed into place last."""
+"""Download one large file: resume it where it broke off, check it, and rename it into place last."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from filelock import FileLock
 
 from onsight.core import files
 from onsight.core.errors import DownloadError
+from onsight.core.text import count
 
 PAUSE = 0.5  # seconds before the second attempt, doubled before each further one
 CHUNK = 1 << 18  # bytes: the most that one read returns
-PROGRESS = 1 << 20  # bytes: an attempt that brought this much is not counted as failed
+PROGRESS = 1 << 20  # bytes: an attempt that received this much does not count as failed
 HEADERS = {"User-Agent": "onsight", "Accept-Encoding": "identity"}
 WORTH_RETRYING = {408, 416, 425, 429, 500, 502, 503, 504}  # HTTP status codes
 
@@ -36,30 +37,31 @@ def download(
     timeout: float = 5.0,
     attempts: int = 4,
 ) -> Path:
-    """Fetch `url` to `target` and return `target`, which is then whole and has the given checksum, or absent.
+    """Download `url` to `target` and return `target`.
 
-    What was received stays in `target` + ".partial" when a download breaks off, and the next one goes on from there;
-    where neither a checksum nor the server can tell whether the two belong together, it begins anew.
-    Two processes that want the same file take turns: the second finds it there.
+    `target` is only ever complete, with the given checksum, or absent. When a download breaks off, the bytes received
+    stay in `target` + ".partial", and the next download resumes there. It starts from the beginning if neither a
+    checksum nor the server can show that the two pieces belong together.
+    Two processes that want the same file take turns: the second one finds the file in place.
 
     Args:
-        url: An http or https address; up to 5 redirects are followed, never from https to http.
-        target: Where the file goes; a file that is there with the right checksum is kept and nothing is fetched.
-        sha256: Of the whole file, 64 hexadecimal digits. Where nobody has published it, None: then that of the first
-            download is kept in `target` + ".sha256", and a later one must bring the same.
-        md5: The same, where only that was published.
-        size: Of the whole file, in bytes; None where only the server knows it.
-        mend: What to do where it fails, for the message; by default, how to use a copy of a data set.
-        progress: Called with (bytes so far, bytes in all).
+        url: An http or https address. Up to 5 redirects are followed, never from https to http.
+        target: Path of the file. An existing file with the right checksum is kept, and nothing is downloaded.
+        sha256: SHA-256 of the whole file, 64 hexadecimal digits. None if nobody has published it: then the checksum of
+            the first download is kept in `target` + ".sha256", and later downloads must have the same one.
+        md5: MD5 of the whole file, if only that was published.
+        size: Size of the whole file in bytes; None if only the server knows it.
+        mend: What to do if the download fails, for the error message; by default, how to use a copy of a data set.
+        progress: Called with (bytes so far, bytes in total).
         timeout: Seconds without a byte after which the server counts as stalled.
-        attempts: How many in a row may fail without bringing 1 MiB.
+        attempts: The download fails after this many failed attempts in a row that received less than 1 MiB each.
 
     Raises:
-        DownloadError: With the reason, and how to go on with a file fetched by other means.
+        DownloadError: The message has the reason, and how to go on with a file obtained by other means.
     """
     mend = mend or f"Put {target.name} in a folder and pass --data-dir FOLDER (or set ONSIGHT_DATA)."
     kind, published = ("MD5", md5) if md5 else ("SHA-256", sha256)
-    _check_scheme(url)
+    check_scheme(url)
     partial = target.with_name(target.name + ".partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -71,22 +73,23 @@ def download(
                 return target
             if size is None:
                 size = _length(url, timeout, attempts)
-            if first and not _held_version(partial):  # nothing could tell a wrong beginning
+            if first and not _held_version(partial):  # nothing could show that the partial file is wrong
                 partial.unlink(missing_ok=True)
             resumed = partial.exists()
             _fetch(url, partial, size, progress, timeout, attempts)
             found = files.checksum(partial, kind)
             if found != expected and resumed and not first:
-                # The beginning was left by an earlier program: fetch all of it before blaming the server.
+                # The partial file was left by an earlier run: download the whole file before blaming the server.
                 partial.unlink()
                 _fetch(url, partial, size, progress, timeout, attempts)
                 found = files.checksum(partial, kind)
             if found != expected and not first:
                 for each in (partial, _version(partial)):
                     each.unlink(missing_ok=True)
-                earlier = "" if published else f" as at the first download (remove {note.name} to accept the new file)"
+                earlier = "" if published else f" as in the first download (remove {note.name} to accept the new file)"
                 raise DownloadError(
-                    f"{url} sent other bytes: expected {kind} {expected}{earlier}, got {found}; they were removed."
+                    f"{url} sent a file with another checksum: expected {kind} {expected}{earlier}, got {found}. "
+                    "The file was removed."
                 )
             if first:
                 files.write_atomic(note, found)
@@ -101,12 +104,12 @@ def download(
 
 
 def _length(url: str, timeout: float, attempts: int, pause: float = PAUSE) -> int:
-    """Return how many bytes the server says that the file has."""
+    """Return the size of the file in bytes, as the server reports it."""
     request = urllib.request.Request(url, headers=HEADERS)
     try:
         with urllib.request.build_opener(_Redirects).open(request, timeout=timeout) as response:
             if response.length is None:
-                raise DownloadError(f"{url} does not say how long it is, so that a part could be taken for the whole.")
+                raise DownloadError(f"{url} does not report its size, so an incomplete download could not be noticed.")
             return int(response.length)
     except urllib.error.HTTPError as error:
         error.close()
@@ -122,7 +125,7 @@ def _length(url: str, timeout: float, attempts: int, pause: float = PAUSE) -> in
 def _fetch(
     url: str, partial: Path, size: int, progress: Callable[[int, int], None] | None, timeout: float, attempts: int
 ) -> None:
-    """Fill `partial` until it holds `size` bytes, in as many attempts as it takes."""
+    """Download until `partial` holds `size` bytes; give up after `attempts` failures in a row."""
     failed = 0
     began = held = _size(partial)
     while held != size:
@@ -132,12 +135,12 @@ def _fetch(
         except urllib.error.HTTPError as error:
             error.close()
             reason = error
-            if error.code == 416:  # "range not satisfiable": more is held than the server has, so it is no part of it
+            if error.code == 416:  # "range not satisfiable": `partial` is longer than the file on the server
                 partial.unlink(missing_ok=True)
             elif error.code not in WORTH_RETRYING:
                 raise DownloadError(f"{url} answered {error.code} {error.reason}.") from error
         except urllib.error.URLError as error:
-            # Never reached. Without a network that comes at once, and waiting for one would only look like a hang.
+            # The server was never reached. Without a network this fails at once, and retrying would look like a hang.
             if _size(partial) == began:
                 raise DownloadError(f"Could not reach {urlsplit(url).hostname}: {_plain(error.reason)}.") from error
             reason = error
@@ -150,13 +153,13 @@ def _fetch(
         held = now
         if failed >= attempts:
             raise DownloadError(
-                f"{url} broke off {failed} times: {_plain(reason)}; {now:,} of {size:,} bytes are kept."
+                f"{url} broke off {count(failed, 'time')}: {_plain(reason)}; {now:,} of {size:,} bytes are kept."
             )
         time.sleep(PAUSE * 2 ** (failed - 1))
 
 
 def _attempt(url: str, partial: Path, size: int, progress: Callable[[int, int], None] | None, timeout: float) -> None:
-    """Ask once for the bytes that `partial` lacks and append them as they come; it may end early without an error."""
+    """Request the bytes that `partial` lacks, once, and append them; the response may end early without an error."""
     held, version = _size(partial), _held_version(partial)
     headers = dict(HEADERS)
     if held:
@@ -165,26 +168,26 @@ def _attempt(url: str, partial: Path, size: int, progress: Callable[[int, int], 
             headers["If-Range"] = version
     request = urllib.request.Request(url, headers=headers)
     with urllib.request.build_opener(_Redirects).open(request, timeout=timeout) as response:
-        # A weak ETag (W/) promises the same meaning, not the same bytes, so it cannot join two halves.
+        # A weak ETag (W/) promises the same meaning, not the same bytes: it does not allow joining two pieces.
         etag = response.headers.get("ETag", "")
         if response.status == 206:
             span = re.match(r"bytes (\d+)-\d+/(\d+|\*)$", response.headers.get("Content-Range", ""))
             if not span or int(span[1]) != held:
                 partial.unlink(missing_ok=True)
-                raise http.client.HTTPException("the server sent another range than the one it was asked for")
+                raise http.client.HTTPException("the server sent another range than the requested one")
             if version and etag and etag != version:
                 partial.unlink(missing_ok=True)
-                raise http.client.HTTPException("the server went on with another file than the one that it began with")
+                raise http.client.HTTPException("the file on the server has changed since the download began")
             offered = None if span[2] == "*" else int(span[2])
         else:
-            held = 0  # the server does not resume, or has another version by now: all of it comes
+            held = 0  # the server cannot resume, or has a new version: it sends the whole file
             offered = response.length
         if offered is not None and offered != size:
             kind = response.headers.get_content_type()
             raise DownloadError(
-                f"{response.url} offers {offered:,} bytes of {kind}, expected {size:,}: not the right file."
+                f"{response.url} offers {offered:,} bytes of {kind}, expected {size:,}: it is not the right file."
             )
-        if not held:  # before another version is noted
+        if not held:  # remove the old bytes before the new version is recorded
             partial.unlink(missing_ok=True)
         if etag.startswith('"'):
             files.write_atomic(_version(partial), etag)
@@ -204,21 +207,21 @@ def _attempt(url: str, partial: Path, size: int, progress: Callable[[int, int], 
 
 
 def _version(partial: Path) -> Path:
-    """Return where the server's name for the content (ETag) is kept: what is fetched later must be of the same."""
+    """Return the path that keeps the ETag of `partial`: bytes that are added later must have the same one."""
     return partial.with_name(f"{partial.name}.etag")
 
 
 def _held_version(partial: Path) -> str:
-    """Return the strong ETag of what is held, or an empty string."""
+    """Return the strong ETag of the bytes in `partial`, or an empty string."""
     path = _version(partial)
     etag = path.read_text() if path.is_file() else ""
     return etag if etag.startswith('"') else ""
 
 
 def _receive(response: http.client.HTTPResponse) -> bytes:
-    """Return the next bytes, none at the end; a failure is a `ConnectionError`, to tell it from the disk's."""
+    """Return the next bytes, empty at the end; raise `ConnectionError` on failure, to tell it from a disk error."""
     try:
-        return response.read1(CHUNK)  # not read: it waits for a full chunk and loses it when the connection breaks
+        return response.read1(CHUNK)  # `read` waits for a full chunk and loses it if the connection breaks
     except OSError as error:
         raise ConnectionError(_plain(error)) from error
 
@@ -232,17 +235,20 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
     ) -> urllib.request.Request | None:
         try:
-            _check_scheme(newurl, after=req.full_url)
+            check_scheme(newurl, after=req.full_url)
         except DownloadError:
             fp.close()
             raise
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _check_scheme(url: str, after: str = "http:") -> None:
+def check_scheme(url: str, after: str = "http:") -> None:
+    """Raise DownloadError unless `url` is https, or is http and not the target of a redirect from https (`after`)."""
     scheme = urlsplit(url).scheme
     if scheme != "https" and (scheme != "http" or urlsplit(after).scheme == "https"):
-        raise DownloadError(f"'{url}' is refused: it must begin with https:// (or http://, where https was not left).")
+        raise DownloadError(
+            f"'{url}' is refused: it must begin with https:// (or with http://, unless https redirects to it)."
+        )
 
 
 def _size(path: Path) -> int:
@@ -250,5 +256,5 @@ def _size(path: Path) -> int:
 
 
 def _plain(reason: object) -> str:
-    """Return an exception's own words, without its number."""
+    """Return an exception's message, without its error number."""
     return (isinstance(reason, OSError) and reason.strerror) or str(reason) or type(reason).__name__

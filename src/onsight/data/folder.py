@@ -1,4 +1,4 @@
-"""Images that the user has as files: a folder or a CSV -> `Dataset` (zips.py does the same for zips).
+"""A folder of image files -> `Dataset`, and what table.py and zip_file.py share with it.
 
 Listing opens no image: 60,000 files take about half a second.
 """
@@ -16,31 +16,32 @@ from typing import NamedTuple
 import numpy as np
 
 from onsight.core.errors import DataError, ImageError
+from onsight.core.text import count
 from onsight.data.dataset import Dataset, check_classes, fingerprint
 from onsight.imaging.decode import SUFFIXES
 
 PARTS = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
-EXPECTED = "one sub-folder a class is expected (cat/1.jpg), or train/ and test/ that hold such (train/cat/1.jpg)"
-MAX_FILE = 256 << 20  # bytes: no image that images.py accepts is larger
+EXPECTED = "expected one sub-folder per class (cat/1.jpg), or the same inside train/ and test/ (train/cat/1.jpg)"
+MAX_FILE = 256 << 20  # bytes: imaging/decode.py accepts no larger image
 
 
 class Row(NamedTuple):
-    """One image, as far as listing tells."""
+    """One image as it is listed, before its file is opened."""
 
     name: str
-    stamp: str  # changes when the file does
+    stamp: str  # changes when the file changes
     label: str
     part: str
 
 
 def read_folder(path: Path, complete: bool = True) -> Dataset:
-    """List the images below `path`: one sub-folder a class, or train/, validation/ and test/ that hold such.
+    """List the images below `path`: one sub-folder per class, or the same inside train/, validation/ and test/.
 
-    Folders below a class folder count to the class. Links are followed, but not in circles. What is hidden, or has
-    no suffix of an image, is passed over.
+    Folders below a class folder belong to the class. Links are followed, but not in circles. Hidden files and folders
+    are skipped, and so are files without an image suffix.
 
     Raises:
-        DataError: The layout is another one; the message says where.
+        DataError: The folder has another layout; the message says where.
     """
     root = path.resolve()
     stamps, folders = walk(root)
@@ -68,7 +69,7 @@ def is_image(name: str) -> bool:
 
 
 def is_hidden(name: str) -> bool:
-    """Return whether a file or folder of this name is passed over: dot files, and what a Mac adds to a zip."""
+    """Return whether a file or folder of this name is skipped: dot files, and what macOS adds to a zip."""
     return name.startswith(".") or name == "__MACOSX"
 
 
@@ -86,18 +87,18 @@ def walk(root: Path) -> tuple[dict[str, str], set[str]]:
             raise DataError(f"'{folder}' cannot be listed: {error.strerror or error}") from error
         for entry in entries:
             name = prefix + entry.name
-            if os.path.isdir(entry.path):  # unlike entry.is_dir, False for a link that leads to itself
+            if os.path.isdir(entry.path):  # unlike entry.is_dir, False for a link to itself
                 identity = _identity(Path(entry.path))
-                if identity not in above:  # a link to a folder that we are in would go round for ever
+                if identity not in above:  # a link to a folder above would be followed forever
                     folders.add(name)
                     waiting.append((Path(entry.path), f"{name}/", above | {identity}))
             elif is_image(entry.name):
                 try:
                     status = entry.stat()
                 except OSError:
-                    stamps[name] = "unreadable"  # a link to nothing: reading it will fail like any broken image
+                    stamps[name] = "unreadable"  # a broken link: reading it fails as for any broken image
                     continue
-                if stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
+                if stat.S_ISREG(status.st_mode):  # reading a pipe would block forever
                     stamps[name] = f"{status.st_size} {status.st_mtime_ns}"
     return stamps, folders
 
@@ -115,41 +116,42 @@ def arrange(
     reader: Callable[[str], bytes],
     complete: bool = True,
 ) -> Dataset:
-    """Make classes and parts of the relative paths of images and folders.
+    """Return the `Dataset` of files whose relative paths name their classes and parts.
 
     Raises:
-        DataError: The layout is not one of the two that are expected.
+        DataError: The layout is neither of the two in `EXPECTED`.
     """
     where = f"The {kind} '{name}'"
     if not stamps:
         raise DataError(f"{where} holds no images ({' '.join(sorted(SUFFIXES))}): {EXPECTED}")
     parts = _part_folders(where, stamps, folders)
-    depth = 2 if parts else 1  # of the class folders
+    depth = 2 if parts else 1  # level of the class folders
     classes = {path for path in folders if path.count("/") == depth - 1 and (not parts or _top(path) in parts)}
     if not classes:
         raise DataError(f"{where} holds its images directly, without class folders: {EXPECTED}")
     rows = []
     for path, stamp in stamps.items():
         pieces = path.split("/", depth)
-        if len(pieces) > depth:  # images above the class folders have no label and are passed over
+        if len(pieces) > depth:  # images above the class folders have no label and are skipped
             rows.append(Row(path, stamp, pieces[depth - 1], PARTS[pieces[0].lower()] if parts else ""))
     empty = classes - {"/".join(row.name.split("/", depth)[:depth]) for row in rows}
     if empty and complete:
-        raise DataError(f"{where}: the class folder {_listed(empty)} is empty: put images in, or remove it")
+        found = count(len(empty), "empty class folder")
+        raise DataError(f"{where} has {found}, {_listed(empty)}: add images, or remove every empty folder")
     return to_dataset(kind, name, rows, reader, complete, {path.rpartition("/")[2] for path in empty})
 
 
 def _part_folders(where: str, stamps: dict[str, str], folders: set[str]) -> set[str]:
-    """Return the top folders that are parts, as they are spelled; none where the top folders are the classes."""
+    """Return the top folders that are parts, as spelled; the set is empty if the top folders are the classes."""
     tops = {_top(path) for path in folders}
     parts = {top for top in tops if top.lower() in PARTS}
     divided = {_top(path) for path in folders if "/" in path}
-    # A class may be called "train", beside "car" and "plane": a part is told by the class folders in it.
+    # A class may be called "train", next to "car" and "plane". A part is recognised by the class folders in it.
     if not parts & divided and parts != tops:
         return set()
     strays = {top for top in tops - parts if any(path.startswith(f"{top}/") for path in stamps)}
     if strays:
-        raise DataError(f"{where} holds images in {_listed(strays)} beside {_listed(parts)}: move them away")
+        raise DataError(f"{where} holds images in {_listed(strays)}, next to {_listed(parts)}: move them elsewhere")
     if parts - divided:
         raise DataError(f"{where}: there are no class folders in {_listed(parts - divided)}: {EXPECTED}")
     return parts
@@ -167,13 +169,13 @@ def to_dataset(
     complete: bool = True,
     more_classes: Iterable[str] = (),
 ) -> Dataset:
-    """Make a `Dataset` of `rows`, sorted by name, after the checks that all kinds of files share.
+    """Return a `Dataset` of `rows`, sorted by name, after the checks that folders, CSVs and zips share.
 
-    `more_classes` are such as have no images.
+    `more_classes` are classes that have no images.
 
     Raises:
-        DataError: A class or file name is unusable, there is one class only, or a part lacks a class and the set must
-            be `complete`.
+        DataError: A class or file name is unusable, there is only one class, or the set must be `complete` and a part
+            has no images of a class.
     """
     where = f"The {kind} '{name}'"
     rows = sorted(rows)
@@ -181,7 +183,7 @@ def to_dataset(
     for file in names:
         if not file.isascii() and not _is_unicode(file):
             raise DataError(f"{where}: the file name {file!a} is not valid UTF-8: rename it")
-    # One spelling of é: a Mac writes it as two characters, and the same class must not count as two.
+    # One spelling of é: macOS writes it as two characters, and one class must not count as two.
     spelled = {label: unicodedata.normalize("NFC", label) for label in {row.label for row in rows} | {*more_classes}}
     classes = tuple(sorted(set(spelled.values())))
     check_classes(classes, where)
@@ -193,7 +195,7 @@ def to_dataset(
         if lacking and complete:
             absent = _listed(classes[position] for position in lacking)
             raise DataError(
-                f"{where}: {part} lacks the class {absent}, which another part has: add images or remove it"
+                f"{where}: {part} has no images of {absent}, but another part has: add some, or remove the class"
             )
     mark = fingerprint(classes, labels, parts, [f"{row.name} {row.stamp}" for row in rows])
     return Dataset(name, classes, names, labels, parts, f"{kind} {name} ({len(rows):,} images)", mark, None, reader)
@@ -208,7 +210,7 @@ def _is_unicode(name: str) -> bool:
 
 
 def _listed(names: Iterable[str]) -> str:
-    """Return "'a', 'b', 'c' and 4 more"."""
+    """Return the sorted names in quotes, at most three: "'a', 'b', 'c' and 4 more"."""
     names = sorted(names)
     shown = ", ".join(f"'{name}'" for name in names[:3])
     return f"{shown} and {len(names) - 3:,} more" if len(names) > 3 else shown

@@ -1,8 +1,8 @@
-"""MNIST, Fashion-MNIST, SVHN and STL-10: found or fetched, checked, and decoded from their official files.
+"""MNIST, Fashion-MNIST, SVHN and STL-10: find or download their official files, check them and decode them.
 
-No format of theirs runs code when it is read: numbers behind a short header (IDX), matrices (MATLAB 5, by SciPy), bare
-numbers (STL-10). Only Fashion-MNIST's authors publish checksums. Of the others the SHA-256 is recorded at the first
-download and asked for ever after; their images are called "unverified" in every figure.
+None of their formats runs code when it is read: numbers after a short header (IDX), matrices (MATLAB 5, read by SciPy),
+or bare numbers (STL-10). Only Fashion-MNIST's authors publish checksums. For the others, the SHA-256 is recorded at the
+first download and must be the same from then on. Every figure calls their images "unverified".
 """
 
 from __future__ import annotations
@@ -26,64 +26,68 @@ from onsight.data.archive import checksum_of, unpack
 from onsight.data.dataset import Dataset, fingerprint
 from onsight.data.download import download
 
-MAX_UNPACKED = 4 << 30  # bytes of STL-10's archive, which holds 3.1 GB
+MAX_UNPACKED = 4 << 30  # bytes: STL-10's archive inflates to 3.1 GB
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What one of the data sets looks like on disk.
+    """How one of the data sets is stored on disk.
 
     `read` takes (layout, {file: path}) and returns images (n, side, side, 3) uint8 and labels (n,) int64, the
     training part first.
     """
 
     title: str
-    home: str  # another one can be set by ONSIGHT_<NAME>_URL
+    home: str  # ONSIGHT_<NAME>_URL overrides it
     files: tuple[str, ...]
     side: int
-    counts: tuple[int, int]  # images for training and test
+    counts: tuple[int, int]  # number of training images and of test images
     classes: tuple[str, ...]
     read: Callable[[Layout, Mapping[str, Path]], tuple[NDArray[np.uint8], NDArray[np.int64]]]
-    md5: Mapping[str, str] = field(default_factory=dict)  # by file, as the authors publish them
-    sizes: Mapping[str, int] = field(default_factory=dict)  # bytes by file, likewise
+    md5: Mapping[str, str] = field(default_factory=dict)  # per file, as published by the authors
+    sizes: Mapping[str, int] = field(default_factory=dict)  # bytes per file, as published by the authors
 
 
 def load_classic(
     name: str, data_dir: Path | None, progress: Progress | None = None, *, download: bool = True
 ) -> Dataset:
-    """Return one of `LAYOUTS` from `data_dir`, else from the cache, else from its home.
+    """Load one of `LAYOUTS` from `data_dir`, else from the cache, else download it.
 
-    `data_dir` holds the official files, or a folder with the data set's name that does.
+    `data_dir` holds the official files, or a folder with the data set's name that holds them.
 
     Raises:
-        DataError: `data_dir` does not exist; a file is missing, damaged or of another shape; or nothing was found and
+        DataError: `data_dir` does not exist; a file is missing, damaged or has another shape; or nothing was found and
             `download` is False.
-        DownloadError: Nothing was found and it could not be fetched.
+        DownloadError: Nothing was found and the download failed.
     """
     layout = LAYOUTS[name]
     if data_dir and not data_dir.is_dir():
         raise DataError(
-            f"The data folder '{data_dir}' does not exist: give one with {', '.join(layout.files)}, or none to download"
+            f"The data folder '{data_dir}' does not exist: give a folder that holds {', '.join(layout.files)}, or give "
+            "none to download them"
         )
     cache = cache_folder() / "downloads" / name
     places = [data_dir / name, data_dir] if data_dir else []
     found = next((paths for paths in (_find(layout, place) for place in places) if paths), None)
-    if found is None and all((cache / file).is_file() for file in layout.files):  # else an earlier download broke off
+    if found is None and all((cache / file).is_file() for file in layout.files):  # else a download is incomplete
         found = {file: cache / file for file in layout.files}
     if found is None:
         if not download:
-            raise DataError(f"{layout.title} is not on this machine, as far as can be seen from here.")
+            raise DataError(
+                f"{layout.title} is not on this machine: no copy was found in the data folder (--data-dir or "
+                "ONSIGHT_DATA) or in the cache."
+            )
         found = {file: _fetch(name, layout, file, cache / file, progress) for file in layout.files}
     for path in found.values():
         note = path.with_name(f"{path.name}.sha256")
         if note.is_file() and note.read_text() != checksum_of(path, "SHA-256"):
-            raise DataError(f"'{path}' has changed since it was downloaded: remove it, and it is fetched again")
+            raise DataError(f"'{path}' has changed since it was downloaded: remove it, to download it again")
     images, labels = layout.read(layout, found)
     wrong = np.flatnonzero((labels < 0) | (labels >= len(layout.classes)))
     if len(wrong):
         raise DataError(
-            f"{layout.title}: image {wrong[0]} has the label {labels[wrong[0]]}, expected 0 to "
-            f"{len(layout.classes) - 1} as they are counted here: get its files again"
+            f"{layout.title}: image {wrong[0]} has the class index {labels[wrong[0]]}, expected 0 to "
+            f"{len(layout.classes) - 1}: download its files again"
         )
     parts = np.repeat(["train", "test"], layout.counts)
     checksums = [checksum_of(found[file], "SHA-256") for file in layout.files]
@@ -95,26 +99,28 @@ def load_classic(
 
 
 def _find(layout: Layout, place: Path) -> dict[str, Path] | None:
-    """Return the paths of the official files where the first of them lies in `place`, or None."""
+    """Return the paths of the official files if the first of them is in `place`, else None."""
     if not (place / layout.files[0]).is_file():
         return None
     for file in layout.files:
         if not (place / file).is_file():
-            raise DataError(f"'{place / file}' is missing: {layout.title} is {', '.join(layout.files)}")
+            raise DataError(f"'{place / file}' is missing: {layout.title} consists of {', '.join(layout.files)}")
     return {file: place / file for file in layout.files}
 
 
 def _fetch(name: str, layout: Layout, file: str, target: Path, progress: Progress | None) -> Path:
-    def told(done: int, size: int) -> None:
+    def report(done: int, size: int) -> None:
         if progress:
             progress(f"downloading {file}", done, size)
 
     home = os.environ.get(f"ONSIGHT_{name.upper()}_URL", layout.home).rstrip("/")
-    download(f"{home}/{file}", target, size=layout.sizes.get(file), progress=told)
+    download(f"{home}/{file}", target, size=layout.sizes.get(file), progress=report)
     if file in layout.md5 and (found := checksum_of(target, "MD5")) != layout.md5[file]:
         target.unlink()
         target.with_name(f"{target.name}.sha256").unlink()
-        raise DownloadError(f"{home}/{file} has the MD5 {found}, not {layout.md5[file]} as published; it was removed.")
+        raise DownloadError(
+            f"{home}/{file} has the MD5 {found}, expected {layout.md5[file]} as published. The file was removed."
+        )
     return target
 
 
@@ -122,10 +128,10 @@ def _fetch(name: str, layout: Layout, file: str, target: Path, progress: Progres
 
 
 def read_mnist(layout: Layout, paths: Mapping[str, Path]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Read IDX files of grey images and of labels; the images come as RGB.
+    """Read IDX files of grey images and of labels; return the images as RGB.
 
-    Source: the page of Y. LeCun, C. Cortes, C. J. C. Burges, "The MNIST database of handwritten digits". Big-endian: 0,
-    0, the type (8: unsigned bytes), the number of dimensions, each dimension in 4 bytes, the values.
+    Source: the page of Y. LeCun, C. Cortes, C. J. C. Burges, "The MNIST database of handwritten digits". An IDX file is
+    big-endian: 0, 0, the type (8: unsigned bytes), the number of dimensions, each dimension in 4 bytes, the values.
     """
     grey, labels = [], []
     for part, count in zip(("train", "t10k"), layout.counts, strict=True):
@@ -139,19 +145,19 @@ def _read_idx(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     length = len(header) + math.prod(shape)
     try:
         with gzip.open(path) as file:
-            content = file.read(length + 1)  # no more, whatever it inflates to
+            content = file.read(length + 1)  # read no more, however much it inflates to
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"'{path}' is not a whole .gz file ({error}): get it again") from error
+        raise DataError(f"'{path}' is not a complete .gz file ({error}): download it again") from error
     if len(content) != length or not content.startswith(header):
         raise DataError(
             f"'{path}' is not an IDX file of {' x '.join(map(str, shape))} bytes: it begins with "
-            f"{content[: len(header)].hex()}, expected {header.hex()}, and holds {length:,} bytes in all"
+            f"{content[: len(header)].hex()}, expected {header.hex()} and a size of {length:,} bytes"
         )
     return np.frombuffer(content, np.uint8, offset=len(header)).reshape(shape)
 
 
 def read_svhn(layout: Layout, paths: Mapping[str, Path]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Read the cropped digits of SVHN: X (32, 32, 3, n) and y (n, 1), in which the digit 0 has the label 10."""
+    """Read SVHN's cropped digits: X (32, 32, 3, n) and y (n, 1), where the digit 0 has the label 10."""
     images = np.empty((sum(layout.counts), layout.side, layout.side, 3), np.uint8)
     labels = np.empty(len(images), np.int64)
     start = 0
@@ -160,29 +166,30 @@ def read_svhn(layout: Layout, paths: Mapping[str, Path]) -> tuple[NDArray[np.uin
         images[start : start + count] = np.moveaxis(matrices["X"], -1, 0)
         labels[start : start + count] = matrices["y"][:, 0]
         start += count
-    labels[labels == 0] = -1  # a label that the authors' files do not have
+    labels[labels == 0] = -1  # the official files have no label 0, so it is out of range
     labels[labels == 10] = 0
     return images, labels
 
 
 def _read_matlab(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, NDArray[Any]]:
-    """Return matrices of a MATLAB 5 file, which must be of these shapes and hold bytes, or whole numbers as doubles."""
-    from scipy.io import loadmat, whosmat  # here, because listing the data sets needs no SciPy
+    """Return matrices of a MATLAB 5 file. They must have these shapes and hold bytes, or whole numbers as doubles."""
+    from scipy.io import loadmat, whosmat  # imported here, because listing the data sets needs no SciPy
 
     try:
         listed = {name: shape for name, shape, kind in whosmat(path) if kind in ("uint8", "double")}
-        if shapes.items() <= listed.items():  # known before anything of that size is made
+        if shapes.items() <= listed.items():  # checked before anything of that size is allocated
             found: dict[str, NDArray[Any]] = loadmat(path, variable_names=list(shapes))
             return found
-    except Exception as error:  # the reader raises nearly every type of exception on files that are damaged
-        raise DataError(f"'{path}' is not a whole MATLAB 5 file ({type(error).__name__}: {error})") from error
+    except Exception as error:  # the reader raises nearly every type of exception on damaged files
+        raise DataError(f"'{path}' is not a complete MATLAB 5 file ({type(error).__name__}: {error})") from error
     raise DataError(f"'{path}' holds the matrices {listed}, expected {dict(shapes)}")
 
 
 def read_stl10(layout: Layout, paths: Mapping[str, Path]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Read the labelled parts of STL-10's binary archive, once unpacked to the cache; labels count from 1.
+    """Read the labelled parts of STL-10's binary archive, which is unpacked to the cache once.
 
-    An image is 3 planes, red first, each stored column by column. The 100,000 unlabelled images are passed over.
+    An image is 3 planes, red first, each stored column by column. The labels in the files count from 1. The 100,000
+    unlabelled images are skipped.
     """
     (archive,) = paths.values()
     folder = cache_folder() / "downloads" / f"stl10-{checksum_of(archive, 'SHA-256')[:16]}"
@@ -210,8 +217,8 @@ DIGITS = tuple("0123456789")
 LAYOUTS = {
     "mnist": Layout(
         title="MNIST",
-        # The authors' own server, yann.lecun.com, refuses downloads since 2024; this is the copy of the Common Visual
-        # Data Foundation that it was made for. The sizes are those of the authors' page.
+        # The authors' own server, yann.lecun.com, has refused downloads since 2024. This is the copy that the Common
+        # Visual Data Foundation provides for this purpose. The sizes are those on the authors' page.
         home="https://storage.googleapis.com/cvdf-datasets/mnist",
         files=IDX,
         side=28,
@@ -222,7 +229,7 @@ LAYOUTS = {
     ),
     "fashion_mnist": Layout(
         title="Fashion-MNIST",
-        home="http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",  # the only address that the authors give
+        home="http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",  # the only address that the authors publish
         files=IDX,
         side=28,
         counts=(60_000, 10_000),

@@ -1,4 +1,4 @@
-"""Decoded images: uint8, of one size, memory-mapped, and kept in a cache so that a second start reads no image."""
+"""Decoded images: uint8, of one size, memory-mapped, and cached, so that a second start decodes no image."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from onsight.data.dataset import Dataset
 
 
-READER_VERSION = 2  # raise it whenever images.py gives other pixels, so that old caches are not taken
-BROKEN_SHARE, BROKEN_COUNT = 0.01, 3  # so many unreadable images are skipped; more are an error
+READER_VERSION = 2  # increase it when imaging/decode.py returns other pixels, so that old caches are not used
+BROKEN_SHARE, BROKEN_COUNT = 0.01, 3  # unreadable images up to the larger limit are skipped
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,8 +39,8 @@ class Pixels:
     """The images of a data set at one size.
 
     Attributes:
-        images: (n, size, size, 3) uint8 RGB, read-only; zeros where an image is broken.
-        hashes: (n,) uint64, of the image's bytes (its file's, where it has one): equal for identical images.
+        images: (n, size, size, 3) uint8 RGB, read-only; zeros for a broken image.
+        hashes: (n,) uint64, a hash of the bytes of the image (of its file, if it has one): equal for identical images.
         broken: index -> reason, for images that could not be read.
     """
 
@@ -52,15 +52,15 @@ class Pixels:
 def load_pixels(
     dataset: Dataset, size: int, progress: Progress | None = None, *, pass_over_all: bool = False
 ) -> Pixels:
-    """Return the images of `dataset` at `size` x `size`, from the cache where they are in it.
+    """Return the images of `dataset` at `size` x `size` pixels, from the cache if they are there.
 
-    Two processes that ask for the same images do the work once: the second waits for the first.
+    Two processes that request the same images do the work once: the second one waits for the first.
 
     Raises:
-        DataError: more images are unreadable than can be passed over (1 %, at least 3), with the first of them;
-            never with `pass_over_all`.
+        DataError: more images are unreadable than can be skipped (1 %, at least 3); the message lists the first of
+            them. With `pass_over_all`, any number is skipped. Or the disk is full.
     """
-    from filelock import FileLock  # here, for it would be a tenth of the time of one prediction
+    from filelock import FileLock  # imported here: it would take a tenth of the time of one prediction
 
     if dataset.images is not None and dataset.images.shape[1:3] == (size, size):
         return Pixels(dataset.images, hash_rows(dataset.images), {})
@@ -69,22 +69,22 @@ def load_pixels(
     folder.parent.mkdir(parents=True, exist_ok=True)
     if not folder.exists():
         with FileLock(folder.with_suffix(".lock")):
-            if not folder.exists():  # another process may have made it while we waited
+            if not folder.exists():  # another process may have made it in the meantime
                 _fill(folder, dataset, size, progress)
     broken = {int(index): reason for index, reason in json.loads((folder / "broken.json").read_text("utf-8")).items()}
     if len(broken) > max(BROKEN_COUNT, BROKEN_SHARE * len(dataset)) and not pass_over_all:
-        # Forgotten, for the next start to look again: what failed may have been the disk or the network.
+        # Remove the cached result, so that the next start tries again: the disk or the network may have failed.
         shutil.rmtree(folder, ignore_errors=True)
         shown = "\n".join(f"  {dataset.names[index]}: {reason}" for index, reason in list(broken.items())[:5])
         raise DataError(
             f"{len(broken):,} of {len(dataset):,} images of {dataset.name} cannot be read, which is more than can be "
-            f"passed over (1 %, at least {BROKEN_COUNT}). The first:\n{shown}\nMend or remove them."
+            f"skipped (1 %, at least {BROKEN_COUNT}). The first:\n{shown}\nRepair or remove them."
         )
     return Pixels(np.load(folder / "images.npy", mmap_mode="r"), np.load(folder / "hashes.npy"), broken)
 
 
 def _fill(folder: Path, dataset: Dataset, size: int, progress: Progress | None) -> None:
-    """Decode every image of `dataset` into `folder`, which appears whole or not at all."""
+    """Decode every image of `dataset` into `folder`, which appears complete or not at all."""
     partial = temporary_sibling(folder)
     try:
         partial.mkdir()
@@ -98,7 +98,7 @@ def _fill(folder: Path, dataset: Dataset, size: int, progress: Progress | None) 
         if not is_disk_full(error):
             raise
         raise DataError(
-            f"The disk of {folder.parent} is full: {len(dataset):,} images of {size} px take "
+            f"The disk that holds {folder.parent} is full: {len(dataset):,} images of {size} px take "
             f"{len(dataset) * size * size * 3 / 1e6:,.0f} MB. Make room, or set ONSIGHT_CACHE to a folder elsewhere."
         ) from error
     finally:
@@ -106,7 +106,7 @@ def _fill(folder: Path, dataset: Dataset, size: int, progress: Progress | None) 
 
 
 def _decode(partial: Path, dataset: Dataset, size: int, progress: Progress | None) -> None:
-    """Write images.npy, hashes.npy and broken.json; nothing is mapped any more on return, as Windows wants it."""
+    """Write images.npy, hashes.npy and broken.json. No file is still mapped on return, as Windows requires."""
     count = len(dataset)
     hashes = np.zeros(count, np.uint64)
     broken: dict[str, str] = {}
@@ -134,17 +134,17 @@ def _decode(partial: Path, dataset: Dataset, size: int, progress: Progress | Non
 
 
 def content_hash(data: bytes) -> int:
-    """Return 64 bits of BLAKE2b of `data`."""
+    """Return the 64-bit BLAKE2b hash of `data`."""
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest())
 
 
 def hash_rows(images: np.ndarray) -> np.ndarray:
-    """Return (n,) uint64: `content_hash` of each image of an array."""
+    """Return (n,) uint64: the `content_hash` of each image of an array."""
     return np.fromiter((content_hash(row.data) for row in np.ascontiguousarray(images)), np.uint64, len(images))
 
 
 def median_side(dataset: Dataset, sample: int = 64) -> int:
-    """Return the median shorter side in pixels, of at most `sample` images spread over the data set."""
+    """Return the median shorter side, in pixels, of at most `sample` images spread over the data set."""
     if dataset.images is not None:
         return int(min(dataset.images.shape[1:3]))
     sides = []
@@ -152,14 +152,14 @@ def median_side(dataset: Dataset, sample: int = 64) -> int:
         try:
             sides.append(decode.shorter_side(dataset.read(index)))
         except ImageError:
-            continue  # load_pixels reports it
+            continue  # load_pixels reports unreadable images
     return int(np.median(sides)) if sides else 32
 
 
 def clear_cache() -> int:
-    """Remove all decoded images, their features and what JAX compiled; return how many bytes that freed.
+    """Remove all decoded images, features and programs compiled by JAX; return the number of bytes freed.
 
-    Downloads stay, and what `check` measured.
+    Downloads and the measurements of `check` stay.
     """
     size = 0
     for folder in (cache_folder() / name for name in ("pixels", "features", "jax")):

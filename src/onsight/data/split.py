@@ -1,12 +1,12 @@
-"""Which image is for training, for validation and for the test: stable, seeded, and by content.
+"""Split a data set into training, validation and test images: stable, seeded, and by content.
 
-Each image's content hash is mixed with the seed into a number u in [0, 1). Where both parts are carved, u below
-`test` is for the test, below `test` + `validation` for validation, and the rest trains. So
+Each image's content hash is mixed with the seed into a number u in [0, 1). If both parts are split off, an image with u
+below `test` is for the test, below `test` + `validation` for validation, and otherwise for training. Therefore
 
 - the same seed gives the same split on every machine, in whatever order the images are listed;
-- images that are added change nothing for those that are there;
-- identical images get the same u, so none is both trained on and tested on;
-- each class is divided in about these shares, for u is independent of the class.
+- added images do not move the existing ones;
+- identical images get the same u, so no image is both trained on and tested on;
+- each class is divided in about these shares, because u is independent of the class.
 
 The mixing is the finaliser of SplitMix64: G. L. Steele, D. Lea, C. H. Flood, "Fast Splittable Pseudorandom Number
 Generators", OOPSLA 2014, with the constants of S. Vigna's public-domain splitmix64.c.
@@ -16,17 +16,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onsight.core.errors import DataError, SpecError
+from onsight.core.records import DatasetRecord, Membership
+from onsight.core.text import count
 from onsight.data.dataset import Dataset
 
-NAMES = np.array(["train", "validation", "test"])  # what the codes 0, 1 and 2 below stand for
+NAMES = np.array(["train", "validation", "test"])  # the meaning of the codes 0, 1 and 2 below
 TRAIN, VALIDATION, TEST = range(3)
-AS_SHOTS = 3 * 2**62  # added to the seed: few shots are drawn apart from the split
+TEST_SHARE = 0.15  # the share of the images that become the test part if the data set has none
+FEW_SHOT_SEED = 3 * 2**62  # added to the seed, so that few-shot subsets are drawn independently of the split
 
 
 def split(
@@ -34,29 +36,30 @@ def split(
     hashes: NDArray[np.uint64],
     *,
     validation: float,
-    test: float = 0.15,
+    test: float = TEST_SHARE,
     seed: int = 0,
     allow_tiny: bool = False,
 ) -> NDArray[np.str_]:
-    """Return (n,) of "train", "validation" or "test", one for each image.
+    """Return (n,) of "train", "validation" or "test", one per image.
 
-    Parts that the data set gives are kept. One that it does not give is carved from the images that it gives for
-    training, or from all of them where it gives no parts at all.
+    Parts that the data set gives are kept. A part that it does not give is split off from its training images, or from
+    all images if it gives no parts at all.
 
-    Where the thresholds leave a class without an image in a part, one moves there: that with the lowest u of those
-    which are not the only one of the class in their part. Such a pick may change when images are added.
+    If the thresholds leave a part without an image of a class, one image of the class moves there. It is the image with
+    the lowest u among those that are not the only one of the class in their part. Adding images may change which one.
 
     Args:
         dataset: Its labels and parts are used, not its images.
         hashes: (n,) content hashes, equal for identical images.
-        validation: Share of the images to carve from. With 0 none is carved, and all training images train.
-        test: Share of the images to carve from, where the data set gives no test part.
-        seed: Another one gives another split.
-        allow_tiny: Send a class that is too small to be divided to training, instead of raising.
+        validation: Share of the images to split that go to validation, if the data set gives no validation part. With
+            0, no validation part is split off.
+        test: Share of the images to split that go to the test, if the data set gives no test part.
+        seed: Another seed gives another split.
+        allow_tiny: Use a class that is too small to be split for training only, instead of raising an error.
 
     Raises:
-        DataError: A class has fewer different images than there are parts to fill, or no image is for training.
-        SpecError: `validation` or `test` is not a share, or both leave nothing to train on.
+        DataError: A class has too few distinct images to have one in each part, or no image is for training.
+        SpecError: `validation` or `test` is not a share, or together they leave nothing to train on.
     """
     if hashes.shape != (len(dataset),) or hashes.dtype != np.uint64:
         raise ValueError(f"hashes are {hashes.dtype} {hashes.shape}, expected uint64 ({len(dataset)},)")
@@ -64,12 +67,12 @@ def split(
     wanted = {TEST: test, VALIDATION: validation}
     shares = {part: share for part, share in wanted.items() if share != 0 and NAMES[part] not in given}
     if any(not 0 <= share < 1 for share in wanted.values()) or sum(shares.values()) >= 1:
-        raise SpecError(f"validation={validation} and test={test} must be shares from 0 up, and less than 1 together")
+        raise SpecError(f"validation={validation} and test={test} must be shares of 0 or more and total less than 1")
     free = np.flatnonzero((dataset.parts == "") | (dataset.parts == "train"))
     if len(free) == 0:
         raise DataError(f"'{dataset.name}' has no training images: its only parts are {', '.join(sorted(given))}")
 
-    # From here on a content is one image, however many copies of it there are.
+    # From here on, all copies of an image count as one content.
     contents, content = np.unique(hashes[free], return_inverse=True)
     u = uniform(contents, seed)
     code = np.full(len(contents), TRAIN)
@@ -78,19 +81,19 @@ def split(
         code[(u >= threshold) & (u < threshold + share)] = part
         threshold += share
     if shares:
-        _serve_small_classes(dataset, dataset.labels[free], content, u, code, [TRAIN, *shares], allow_tiny)
+        _fill_empty_parts(dataset, dataset.labels[free], content, u, code, [TRAIN, *shares], allow_tiny)
 
     result = dataset.parts.astype("<U10")
     result[free] = NAMES[code[content]]
     return result
 
 
-def membership(dataset: Dataset, hashes: NDArray[np.uint64], parts: NDArray[np.str_]) -> dict[str, Any]:
+def membership(dataset: Dataset, hashes: NDArray[np.uint64], parts: NDArray[np.str_]) -> Membership:
     """Return what a run records of its split: `counts` {part: {class: n}}, `split` {part: names}, and `digests`.
 
-    A part's digest is the SHA-256 of its images' hashes, in the order of the names: it tells when an image changes.
+    The digest of a part is the SHA-256 of its images' hashes, in the order of the names. It changes when an image does.
     """
-    record: dict[str, Any] = {"counts": {}, "split": {}, "digests": {}}
+    record = Membership(counts={}, split={}, digests={})
     for part in NAMES.tolist():
         inside = np.flatnonzero(parts == part)
         counts = np.bincount(dataset.labels[inside], minlength=len(dataset.classes)).tolist()
@@ -101,15 +104,17 @@ def membership(dataset: Dataset, hashes: NDArray[np.uint64], parts: NDArray[np.s
 
 
 def recorded_parts(
-    record: dict[str, Any], dataset: Dataset, hashes: NDArray[np.uint64], needed: Iterable[str]
+    record: DatasetRecord, dataset: Dataset, hashes: NDArray[np.uint64], needed: Iterable[str]
 ) -> NDArray[np.str_]:
-    """Return (n,) of the `needed` parts that `membership` recorded, "" elsewhere, for the data set as it is now.
+    """Return (n,) of the part of each image, as `membership` recorded it, for the data set as it is now.
 
-    Images that were added since are passed over. Raises DataError where one that is needed is gone or has changed,
-    or the classes are others.
+    The part is "" for images outside the `needed` parts, and for images that were added since.
+
+    Raises:
+        DataError: An image of a needed part is gone or has changed, or the classes are different.
     """
     if list(dataset.classes) != record["classes"]:
-        raise DataError(f"The run knows the classes {record['classes']}, and {dataset.name} has {dataset.classes}.")
+        raise DataError(f"The run has the classes {record['classes']}, but {dataset.name} has {list(dataset.classes)}.")
     index = {name: number for number, name in enumerate(dataset.names)}
     parts = np.full(len(dataset), "", dtype="<U10")
     for part in needed:
@@ -117,14 +122,14 @@ def recorded_parts(
         missing = [name for name in names if name not in index]
         if missing:
             raise DataError(
-                f"{len(missing):,} of the run's {part} images are gone from {dataset.name}, '{missing[0]}' first. "
-                "Put them back, or train anew."
+                f"{dataset.name} lacks {count(len(missing), f'{part} image')} of the run (the first is "
+                f"'{missing[0]}'). Put back what is missing, or train again."
             )
         inside = np.array([index[name] for name in names], np.int64)
         if hashlib.sha256(hashes[inside].tobytes()).hexdigest() != record["digests"][part]:
             raise DataError(
                 f"The {part} images in {dataset.name} are no longer what they were when the run was made: some have "
-                "changed or can no longer be read. Put them back, or train anew."
+                "changed or can no longer be read. Restore them, or train again."
             )
         parts[inside] = part
     return parts
@@ -133,32 +138,33 @@ def recorded_parts(
 def few_shots(
     labels: NDArray[np.int64], hashes: NDArray[np.uint64], parts: NDArray[np.str_], shots: int, seed: int
 ) -> NDArray[np.intp]:
-    """Return the indices of the training images to leave out, so that `shots` of each class are left.
+    """Return the indices of the training images to leave out, so that `shots` images of each class remain.
 
-    Those with the lowest u of another seed stay, so that the images of fewer shots are among those of more, and
-    which they are has nothing to do with the split; another seed takes others. A class that has fewer keeps all.
+    The images with the lowest u under another seed remain. Smaller shot counts are therefore subsets of larger ones,
+    independent of the split. Another `seed` selects other images. A class with fewer images keeps all of them.
     """
     training = np.flatnonzero(parts == "train")
-    order = training[np.lexsort((uniform(hashes[training], seed + AS_SHOTS), labels[training]))]
+    order = training[np.lexsort((uniform(hashes[training], seed + FEW_SHOT_SEED), labels[training]))]
     rank = np.arange(len(order)) - np.searchsorted(labels[order], labels[order])
     return order[rank >= shots]
 
 
 def uniform(hashes: NDArray[np.uint64], seed: int) -> NDArray[np.float64]:
-    """Return a number in [0, 1) for each hash: mix(hash xor mix(seed)) with SplitMix64, of which the upper 53 bits."""
-    start = _mix(np.array([seed % 2**64], dtype=np.uint64))  # an array: NumPy warns of overflow in scalars only
-    mixed = _mix(hashes ^ start)
+    """Return a number in [0, 1) per hash: the upper 53 bits of mix(hash xor mix(seed)), where mix is SplitMix64."""
+    start = splitmix64(np.array([seed % 2**64], dtype=np.uint64))  # an array: NumPy warns of overflow in scalars only
+    mixed = splitmix64(hashes ^ start)
     return (mixed >> np.uint64(11)).astype(np.float64) / 2**53
 
 
-def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def splitmix64(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return SplitMix64's output for each state in `x`."""
     z = x + np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return z ^ (z >> np.uint64(31))
 
 
-def _serve_small_classes(
+def _fill_empty_parts(
     dataset: Dataset,
     labels: NDArray[np.int64],
     content: NDArray[np.intp],
@@ -169,22 +175,23 @@ def _serve_small_classes(
 ) -> None:
     """Change `code`, the part of each content, until every class has an image in each of `parts`.
 
-    `labels` and `content` are one an image; `u` and `code` are one a content.
+    `labels` and `content` have one entry per image, `u` and `code` one per content.
     """
-    pairs = np.unique(labels * len(u) + content)  # the contents of each class, the classes one after another
+    pairs = np.unique(labels * len(u) + content)  # the contents of each class, class by class
     pair_class, pair_content = np.divmod(pairs, len(u))
     bounds = np.searchsorted(pair_class, np.arange(len(dataset.classes) + 1))
-    # The same image under two labels: moving it would move it for the other class too.
+    # The same image under two labels: moving it for one class would move it for the other too.
     shared = np.bincount(pair_content, minlength=len(u)) > 1
-    different = np.diff(bounds)
+    distinct = np.diff(bounds)
 
-    tiny = np.flatnonzero(different < len(parts))
+    tiny = np.flatnonzero(distinct < len(parts))
     if len(tiny) and not allow_tiny:
-        name, count = dataset.classes[tiny[0]], different[tiny[0]]
-        more = f" (and {len(tiny) - 1} more classes)" if len(tiny) > 1 else ""
+        others = len(tiny) - 1
+        more = f" ({count(others, 'more class has', 'more classes have')} the same problem)" if others else ""
         raise DataError(
-            f"The class '{name}' has {count} different images to divide{more}, expected at least {len(parts)}: "
-            "add some, or pass --allow-tiny to use such a class for training only"
+            f"The class '{dataset.classes[tiny[0]]}' has {count(distinct[tiny[0]], 'distinct image')}, too few to split"
+            f"{more}: expected at least {len(parts)}. Add images, or pass --allow-tiny to use such a class for "
+            "training only"
         )
     for index in tiny:
         code[pair_content[bounds[index] : bounds[index + 1]]] = TRAIN
@@ -198,7 +205,7 @@ def _serve_small_classes(
             movable = mine[(counts[code[mine]] > 1) & ~shared[mine]]
             if len(movable) == 0:
                 raise DataError(
-                    f"The class '{dataset.classes[index]}' cannot be divided: too many of its {different[index]} "
-                    "different images are in other classes too; remove those from one of them"
+                    f"The class '{dataset.classes[index]}' cannot be split: too many of its {distinct[index]} "
+                    "distinct images are also in other classes. Keep each image in one class only"
                 )
             code[movable[u[movable].argmin()]] = part

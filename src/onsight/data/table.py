@@ -1,4 +1,4 @@
-"""A CSV that names image files -> `Dataset`."""
+"""A CSV of the paths and labels of image files -> `Dataset`."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from functools import partial
 from pathlib import Path
 
 from onsight.core.errors import DataError
+from onsight.core.text import count
 from onsight.data.dataset import Dataset
 from onsight.data.folder import PARTS, Row, read_file, to_dataset
 
 
 def read_csv(path: Path, complete: bool = True) -> Dataset:
-    """List the images that the CSV at `path` names: columns path and label, and split where the parts are given.
+    """List the images that the CSV at `path` names: columns path and label, and split if it gives parts.
 
-    Paths are relative to the CSV's folder, or absolute. UTF-8, with or without a byte order mark.
+    Paths are relative to the CSV's folder, or absolute. The CSV is UTF-8, with or without a byte order mark.
 
     Raises:
-        DataError: A column is missing or a line is unusable; the message has the line's number.
+        DataError: A column is missing or a line is unusable; the message has the line number.
     """
     folder = path.absolute().parent
     rows: list[Row] = []
@@ -28,13 +29,13 @@ def read_csv(path: Path, complete: bool = True) -> Dataset:
     for number, cells in _csv_lines(path):
         where = f"{path.name}, line {number}"
         row = _csv_row(folder, cells, where)
-        file = os.path.normpath(folder / row.name)  # "a.jpg" and "./a.jpg" are one file
+        file = os.path.normpath(folder / row.name)  # "a.jpg" and "./a.jpg" are the same file
         if file in lines:
             raise DataError(f"{where}: '{row.name}' was already named in line {lines[file]}")
         lines[file] = number
         rows.append(row)
     if not rows:
-        raise DataError(f"{path.name} names no images: one line an image is expected below the header")
+        raise DataError(f"{path.name} names no images: expected one line per image below the header")
     return to_dataset("CSV", path.stem, rows, partial(read_file, folder), complete)
 
 
@@ -46,7 +47,7 @@ def _csv_lines(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
             header = [cell.strip().lower() for cell in next(reader, [])]
             for column in ("path", "label", "split"):
                 if header.count(column) > 1:
-                    raise DataError(f"{path.name}, line 1: the column '{column}' is there {header.count(column)} times")
+                    raise DataError(f"{path.name}, line 1: the column '{column}' appears {header.count(column)} times")
             if not {"path", "label"} <= set(header):
                 found = ",".join(header)[:80]
                 raise DataError(
@@ -56,7 +57,7 @@ def _csv_lines(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
                 if cells and len(cells) != len(header):
                     where = f"{path.name}, line {reader.line_num}"
                     raise DataError(
-                        f"{where}: {len(cells)} cells, expected {len(header)} (quote a cell that has a comma)"
+                        f"{where}: {count(len(cells), 'cell')}, expected {len(header)} (quote a cell that has a comma)"
                     )
                 if cells:
                     yield reader.line_num, dict(zip(header, cells, strict=True))
@@ -77,7 +78,9 @@ def _csv_row(folder: Path, cells: dict[str, str], where: str) -> Row:
         status = (folder / name).stat()
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = (isinstance(error, OSError) and error.strerror) or error
-        raise DataError(f"{where}: '{name}' cannot be opened ({reason}); paths start at the CSV's folder") from error
+        raise DataError(
+            f"{where}: '{name}' cannot be opened ({reason}); paths are relative to the CSV's folder"
+        ) from error
     if not stat.S_ISREG(status.st_mode):
         raise DataError(f"{where}: '{name}' is not a file")
     return Row(name, f"{status.st_size} {status.st_mtime_ns}", label, PARTS.get(part, ""))

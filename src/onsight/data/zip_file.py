@@ -1,7 +1,7 @@
 """A zip of a folder of images -> `Dataset`, without extracting anything.
 
-A zip may come from anyone. Its members are listed once and checked, and then read in place: no name in it decides
-where a byte is written, and every limit is counted again while inflating.
+A zip may come from anyone. Its members are listed and checked once, and then read in place. No name in the zip decides
+where a byte is written, and every limit is enforced again while inflating.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ MAX_MEMBERS = 200_000
 MAX_TOTAL = 4 << 30  # bytes, inflated
 MAX_MEMBER = 32 << 20  # bytes, inflated
 MAX_RATIO = 200  # inflated to compressed
-MAX_DIRECTORY = 64 << 20  # bytes: 200,000 members with names of 280 characters
+MAX_DIRECTORY = 64 << 20  # bytes of the list of members: room for 200,000 names of 280 characters
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar", ".jar")
 ENCRYPTED = 0x2041  # flag bits: encrypted, strongly encrypted, with an encrypted directory
 
 
 class Member(NamedTuple):
-    """Where an image lies in a zip, and what it must be when inflated."""
+    """Where an image lies in a zip, and the size and checksum that it must have when inflated."""
 
     offset: int  # of the member's own header
     compressed: int  # bytes
@@ -41,10 +41,10 @@ class Member(NamedTuple):
 
 
 def read_zip(path: Path, complete: bool = True) -> Dataset:
-    """List the images in the zip at `path`, made of a folder that `read_folder` accepts or of what is in one.
+    """List the images in the zip at `path`, which holds a folder that `read_folder` accepts, or its contents.
 
     Raises:
-        DataError: The layout is another one, or the zip holds what no honest one of images does.
+        DataError: The zip has another layout, or holds something that no honest zip of images holds.
     """
     path = path.resolve()
     members, folders = _list(path)
@@ -58,8 +58,8 @@ def read_zip(path: Path, complete: bool = True) -> Dataset:
 def read_member(path: Path, members: dict[str, Member], name: str) -> bytes:
     """Return the inflated bytes of the member `name` of the zip at `path`.
 
-    The file is opened anew each time: processes cannot share an open `ZipFile`, and each of them would list 200,000
-    members again.
+    Each call opens the file itself: processes cannot share an open `ZipFile`, and if each opened its own, it would list
+    up to 200,000 members again.
 
     Raises:
         ImageError: The member is damaged; the message is the reason without the path.
@@ -68,9 +68,9 @@ def read_member(path: Path, members: dict[str, Member], name: str) -> bytes:
     try:
         with open(path, "rb") as file:
             file.seek(member.offset)
-            header = file.read(30)  # it ends with the lengths of the name and of the extra field, which come next
+            header = file.read(30)  # it ends with the lengths of the name and of the extra field, which follow it
             if header[:4] != b"PK\3\4" or len(header) < 30:
-                raise ImageError("is not where the zip says: the zip is damaged, or was changed since it was listed")
+                raise ImageError("is not where the zip says: the zip is damaged, or has changed since it was listed")
             file.seek(sum(struct.unpack("<26x2H", header)), io.SEEK_CUR)
             content = file.read(member.compressed)
         if member.method == zipfile.ZIP_DEFLATED:
@@ -85,22 +85,22 @@ def read_member(path: Path, members: dict[str, Member], name: str) -> bytes:
 
 
 def _list(path: Path) -> tuple[dict[str, Member], set[str]]:
-    """Return the images in a zip by their paths, and the paths of all folders; what is hidden is left out."""
+    """Return {path: member} of the images in a zip, and the paths of all folders, without hidden ones."""
     try:
         with _Capped(path) as file, zipfile.ZipFile(file) as archive:
             infos = archive.infolist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error, OSError) as error:
         raise DataError(f"'{path.name}' cannot be read as a zip: {error}") from error
     if len(infos) > MAX_MEMBERS:
-        raise DataError(f"'{path.name}' has {len(infos):,} members: at most {MAX_MEMBERS:,} are read")
+        raise DataError(f"'{path.name}' has {len(infos):,} members: at most {MAX_MEMBERS:,} are allowed")
     total = sum(info.file_size for info in infos)
     if total > MAX_TOTAL:
-        raise DataError(f"'{path.name}' inflates to {total:,} bytes: at most {MAX_TOTAL:,} are read")
+        raise DataError(f"'{path.name}' inflates to {total:,} bytes: at most {MAX_TOTAL:,} are allowed")
 
     members: dict[str, Member] = {}
-    spelled: dict[str, str] = {}  # path without regard to case -> the path as it is, with "/" after a folder's
+    spelled: dict[str, str] = {}  # case-folded path -> the path as spelled, a folder's with "/" at its end
     for info in infos:
-        name = info.orig_filename  # as the zip has it; `filename` is already mended
+        name = info.orig_filename  # as stored in the zip; zipfile has already cleaned `filename`
         refusal = _refusal(info) or _clash(name, members, spelled)
         if refusal:
             raise DataError(f"'{path.name}' is refused: {name[:200]!a} {refusal}")
@@ -112,7 +112,7 @@ def _list(path: Path) -> tuple[dict[str, Member], set[str]]:
 
 
 def _refusal(info: zipfile.ZipInfo) -> str:
-    """Return why a zip with this member is refused, or an empty text."""
+    """Return why a zip with this member is refused, or an empty string."""
     name = info.orig_filename
     kind = stat.S_IFMT(info.external_attr >> 16)
     if "\0" in name or "\\" in name or re.match("[A-Za-z]:", name) or {"", ".", ".."} & set(_pieces(name)):
@@ -124,23 +124,26 @@ def _refusal(info: zipfile.ZipInfo) -> str:
     if name.lower().endswith(ARCHIVES):
         return "is an archive itself"
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        return f"is compressed by method {info.compress_type}: zip it again with the usual one, deflate"
+        return f"is compressed with method {info.compress_type}: zip the files again with the usual method, deflate"
     if max(info.file_size, info.compress_size) > MAX_MEMBER:
-        return f"has {info.file_size:,} bytes: at most {MAX_MEMBER:,} are read"
+        return f"has {info.file_size:,} bytes: at most {MAX_MEMBER:,} are allowed"
     if info.file_size > MAX_RATIO * info.compress_size:
-        return f"inflates from {info.compress_size:,} to {info.file_size:,} bytes: at most {MAX_RATIO} times is read"
+        return (
+            f"inflates from {info.compress_size:,} to {info.file_size:,} bytes: at most {MAX_RATIO} times as many are "
+            "allowed"
+        )
     return ""
 
 
 def _clash(name: str, members: dict[str, Member], spelled: dict[str, str]) -> str:
-    """Enter `name` and the folders above it in `spelled`; return why it is refused, or an empty text."""
+    """Add `name` and the folders above it to `spelled`; return why `name` is refused, or an empty string."""
     pieces = _pieces(name)
     paths = ["/".join(pieces[:length]) + "/" for length in range(1, len(pieces))] + [name]
     for path in paths:
         known = spelled.setdefault(unicodedata.normalize("NFC", path.rstrip("/")).casefold(), path)
         if known != path:
-            return f"and {known[:200]!a} are one file on some systems"
-    return "is there twice" if name in members else ""
+            return f"and {known[:200]!a} are the same file on some systems"
+    return "appears twice" if name in members else ""
 
 
 def _pieces(name: str) -> list[str]:
@@ -152,16 +155,18 @@ def _is_within_hidden(name: str) -> bool:
 
 
 def _top_folder(members: dict[str, Member], folders: set[str]) -> str:
-    """Return "photos/" where all of a zip lies in one folder that is neither a class nor a part, else an empty text."""
+    """Return "photos/" if the whole zip is one folder that is neither a class nor a part, else an empty string."""
     tops = {name.partition("/")[0] for name in [*folders, *members]}
     top = tops.pop() if len(tops) == 1 else ""
     return f"{top}/" if top.lower() not in PARTS and any("/" in folder for folder in folders) and top else ""
 
 
 class _Capped(io.FileIO):
-    """A file that refuses one huge read: `ZipFile` reads the whole directory at once, of whatever size it is."""
+    """A file that refuses a huge read: `ZipFile` reads the whole list of members at once, however large it is."""
 
     def read(self, size: int | None = -1) -> bytes:
         if size is not None and size > MAX_DIRECTORY:
-            raise DataError(f"'{self.name}' lists its members in {size:,} bytes: at most {MAX_DIRECTORY:,} are read")
+            raise DataError(
+                f"'{self.name}' has a list of members of {size:,} bytes: at most {MAX_DIRECTORY:,} are allowed"
+            )
         return super().read(-1 if size is None else size) or b""
