@@ -20,6 +20,7 @@ from onsight.spec import PRESETS
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
+DECISIONS = ROOT / "docs" / "decisions"
 
 
 def blocks(text, language=""):
@@ -78,6 +79,41 @@ def test_the_readmes_links_and_names_are_true():
         assert preset in PRESETS
     for model in re.findall(r"--model (\w+)", README):
         assert model in MODELS
+
+
+def anchor(heading):
+    """Return the anchor that GitHub gives to a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def anchors(path):
+    prose = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.M | re.S)
+    return {anchor(heading) for heading in re.findall(r"^#+ (.*)", prose, re.M)}
+
+
+@pytest.mark.parametrize("path", sorted(DECISIONS.glob("*.md")), ids=lambda path: path.stem)
+def test_a_file_of_decisions(path):
+    lines = path.read_text().splitlines()
+    assert not [line for line in lines if len(line) > 100 and not line.startswith("|")]
+    if path.name == "README.md":
+        return
+    index = (DECISIONS / "README.md").read_text()
+    assert f"]({path.name})" in index
+    _, *entries = re.split(r"^## ", path.read_text(), flags=re.M)
+    assert entries
+    for entry in entries:
+        heading = entry.partition("\n")[0]
+        assert re.findall(r"^\*\*(\w+)\*\*", entry, re.M)[:2] == ["Decision", "Why"], heading
+        assert f"[{heading}]({path.name}#{anchor(heading)})" in index, heading
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs").rglob("*.md")), ids=lambda path: path.stem)
+def test_the_links_in_docs_resolve(path):
+    for target in re.findall(r"\]\((?!\w+:)([^)\s]+)\)", path.read_text()):
+        name, _, place = target.partition("#")
+        linked = (path.parent / name).resolve() if name else path
+        assert linked.exists(), target
+        assert not place or place in anchors(linked), target
 
 
 def test_the_make_targets_that_are_named_exist():

@@ -81,7 +81,7 @@ def choose_precision(backend: str) -> Choice:
     - TensorFlow on an AMD EPYC with avx512_bf16: 600 and 910 (wide), 3,100 and 4,300 (`cnn_compact`), 5,200 and 6,900
       (`cnn`)
     - JAX on the Xeon: 1,000 and 850 (small network)
-    - TensorFlow on an AMD EPYC without avx512_bf16: docs/decisions.md
+    - TensorFlow on an AMD EPYC without avx512_bf16: docs/decisions/speed.md
     """
     if backend == "jax":
         import jax

@@ -18,7 +18,7 @@ IMAGE_SIZES = (32, 64, 96, 128, 160, 224)  # what a folder's images are brought 
 # Learning rate and weight decay.
 USUAL = {"adam": (1e-3, 0.0), "adamw": (1e-3, 1e-2), "sgd": (0.05, 5e-4), "muon": (0.06, 0.0)}
 HEAD_STEPS, FINE_STEPS = 150, 40  # of a transfer: at least so many
-SMALL_RATE = 1e-2  # of a transfer of a network for small images (docs/decisions.md)
+SMALL_RATE = 1e-2  # of a transfer of a network for small images (docs/decisions/transfer.md)
 PHOTO_SIZE = 224  # what networks for photos are meant for
 SMALL_BATCH = 32  # the least that a preset's batch shrinks to for a small set
 SMALL_SET = 10_000  # a preset's epochs are meant for at least so many training images
