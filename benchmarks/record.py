@@ -52,7 +52,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|")
     dataset = load_dataset("cifar10", asked.data)
     images = load_pixels(dataset, 32).images
-    learned, asked = np.flatnonzero(dataset.parts == "train"), images[np.flatnonzero(dataset.parts == "test")]
+    learned, held_out = np.flatnonzero(dataset.parts == "train"), images[np.flatnonzero(dataset.parts == "test")]
     use_backend()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
@@ -67,8 +67,8 @@ def main() -> None:
             whole = time.perf_counter() - started
             answer = with_views(open_engine(run).probabilities)
             started = time.perf_counter()
-            for first in range(0, len(asked), 500):
-                answer(asked[first : first + 500])
+            for first in range(0, len(held_out), 500):
+                answer(held_out[first : first + 500])
             viewed = time.perf_counter() - started
             spec = TrainSpec(**run.spec)
             network, order = build(spec, 10), np.random.default_rng([spec.seed, 3]).permutation(learned)

@@ -43,8 +43,8 @@ def train(out: Path, **fields):
     class Clock(Reporter):
         started = ended = 0.0
 
-        def note(self, text):
-            if text.startswith("run "):
+        def note(self, label, text):
+            if label == "run":
                 self.started = time.process_time()
 
         def epoch(self, row):

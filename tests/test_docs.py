@@ -7,6 +7,8 @@ import re
 import shlex
 import shutil
 import sys
+import textwrap
+import types
 from itertools import chain
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import onsight
 from onsight.__main__ import main
 from onsight.models.registry import MODELS
 from onsight.spec import PRESETS
@@ -142,3 +145,44 @@ def test_the_examples_in_docstrings(path):
     found = doctest.testmod(importlib.import_module(name))
     assert found.attempted
     assert not found.failed
+
+
+def steps_of(heading):
+    """Return the code blocks of a section of CONTRIBUTING.md."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    section = re.search(rf"^## {heading}.*?\n(.*?)^## ", text, re.M | re.S)[1]
+    return [textwrap.dedent(block) for block in re.findall(r"^   ```python\n(.*?)^   ```", section, re.M | re.S)]
+
+
+def module_of(name, code, monkeypatch):
+    """Make the code of a step a module of Onsight, as if it were a file."""
+    module = types.ModuleType(name)
+    exec(compile(code, "CONTRIBUTING.md", "exec"), module.__dict__)
+    monkeypatch.setitem(sys.modules, name, module)
+
+
+def test_a_model_is_added_as_contributing_says(monkeypatch):
+    from onsight.models import registry
+    from onsight.testing import check_model
+
+    code, line = steps_of("Add a model")
+    module_of("onsight.models.tiny", code, monkeypatch)
+    exec(line, registry.__dict__)
+    try:
+        assert registry.build_model("tiny", 32, 3).output_shape == (None, 3)
+        check_model("tiny")
+    finally:
+        del registry.MODELS["tiny"]
+
+
+def test_a_data_set_is_added_as_contributing_says(monkeypatch):
+    from onsight.data import load
+
+    code, line = steps_of("Add a data set")
+    module_of("onsight.data.stripes", code, monkeypatch)
+    exec(line, load.__dict__)
+    try:
+        run = onsight.train(onsight.TrainSpec("stripes", model="mlp", epochs=3), reporter=onsight.Reporter())
+        assert onsight.evaluate(run, reporter=onsight.Reporter()).metrics["accuracy"] > 0.8
+    finally:
+        del load.DATASETS["stripes"]

@@ -106,12 +106,15 @@ def test_every_string_that_names_code_is_true():
 
 
 def test_registries_name_functions_that_exist():
+    from onsight.data.load import DATASETS
     from onsight.exporting.formats import FORMATS, READERS
     from onsight.models.registry import MODELS
 
     for entry in MODELS.values():
         for reference in filter(None, (entry.function, entry.prepare)):
             assert callable(pkgutil.resolve_name(f"onsight.models.{reference}"))
+    for entry in DATASETS.values():
+        assert callable(pkgutil.resolve_name(f"onsight.data.{entry.function}"))
     for name, entry in FORMATS.items():
         assert callable(pkgutil.resolve_name(f"onsight.exporting.{entry.writer}"))
         assert (READERS / f"read_{name}.py").is_file()

@@ -35,7 +35,7 @@ def dataset(request):
 def test_every_named_data_set_keeps_the_contract(dataset):
     count = len(dataset)
     assert dataset.name in DATASETS
-    assert f"{count:,}" in DATASETS[dataset.name]
+    assert f"{count:,}" in DATASETS[dataset.name].description
     assert dataset.images.shape == (count, *dataset.images.shape[1:3], 3)
     assert dataset.images.dtype == np.uint8
     assert dataset.images.flags.c_contiguous

@@ -110,7 +110,7 @@ def test_pixels_labels_and_parts_are_what_the_files_hold(name, tmp_path):
 
 def test_the_registry_has_the_number_of_images():
     for name, count in (("mnist", 70_000), ("fashion_mnist", 70_000), ("svhn", 99_289), ("stl10", 13_000)):
-        assert f"{count:,}" in DATASETS[name]
+        assert f"{count:,}" in DATASETS[name].description
 
 
 @pytest.mark.parametrize("inside", ["", "mnist"])

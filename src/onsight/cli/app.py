@@ -96,7 +96,7 @@ def datasets() -> None:
     """List the data sets that have a name. A folder, zip or CSV of your own needs none."""
     from onsight.data.load import DATASETS
 
-    for line in columns(list(DATASETS.items())):
+    for line in columns([(name, source.description) for name, source in DATASETS.items()]):
         say(line)
 
 
@@ -211,9 +211,7 @@ def evaluate(
     data_dir: DataDir = None,
     folds: int = 0,
     engine: EngineChoice = "auto",
-    slices: Annotated[
-        Path | None, Parameter(help="CSV: path and your columns, to report accuracy by")
-    ] = None,
+    slices: Annotated[Path | None, Parameter(help="CSV: path and your columns, to report accuracy by")] = None,
     robustness: Annotated[bool, Parameter(negative="")] = False,
     quick: Annotated[bool, Parameter(negative="")] = False,
     tta: Annotated[bool, Parameter(negative="", help="also score with test-time augmentation")] = False,

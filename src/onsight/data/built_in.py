@@ -21,7 +21,7 @@ def load_digits() -> Dataset:
 
     scans = load()
     grey = np.rint(scans.images * (255 / 16)).astype(np.uint8)
-    return _from_arrays(
+    return from_arrays(
         "digits",
         classes=tuple("0123456789"),
         images=np.repeat(grey[..., np.newaxis], 3, axis=-1),
@@ -54,7 +54,7 @@ def draw_toy() -> Dataset:
         colour = rng.integers(0, 60, 3)
         colour[2 - label] = rng.integers(180, 256)  # red is channel 0 and the last class
         image[inside] = colour
-    return _from_arrays(
+    return from_arrays(
         "toy",
         classes=classes,
         images=images,
@@ -64,7 +64,7 @@ def draw_toy() -> Dataset:
     )
 
 
-def _from_arrays(
+def from_arrays(
     name: str,
     *,
     classes: tuple[str, ...],

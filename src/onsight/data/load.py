@@ -3,26 +3,62 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from pathlib import Path
+from typing import NamedTuple
 
 from onsight.core.errors import DataError, SpecError, unknown_name
 from onsight.core.files import expanded
 from onsight.core.progress import Progress
-from onsight.data.built_in import draw_toy, load_digits
 from onsight.data.dataset import Dataset
 
-DATASETS = {
-    "cifar10": "60,000 photos of 32x32 pixels in 10 classes (a download of 170 MB, or your own copy)",
-    "cifar100": "60,000 photos of 32x32 pixels in 100 classes (a download of 169 MB, or your own copy)",
-    "mnist": "70,000 handwritten digits of 28x28 pixels (a download of 12 MB, or your own copy)",
-    "fashion_mnist": "70,000 grey 28x28-pixel images of clothes in 10 classes (a download of 31 MB, or your own copy)",
-    "svhn": "99,289 digits of house numbers, 32x32 pixels (a download of 246 MB, or your own copy)",
-    "stl10": "13,000 labelled photos of 96x96 pixels in 10 classes (a download of 2.6 GB, or your own copy)",
-    "digits": "1,797 handwritten digits of 8x8 pixels that come with scikit-learn (no download)",
-    "toy": "240 coloured discs and squares of 24x24 pixels, drawn by Onsight: trains in seconds (no download)",
-}
 
-UNMIRRORED = {"digits", "mnist", "svhn"}  # never mirrored: a mirrored digit is not that digit any more
+class Source(NamedTuple):
+    """A data set that has a name."""
+
+    function: str  # "module:function" in this package
+    description: str
+    files: bool = True  # the function takes (name, folder, progress, *, download), otherwise nothing
+    mirrors: bool = True  # whether a mirrored image keeps its label; a mirrored digit is not that digit any more
+
+
+DATASETS = {
+    "cifar10": Source(
+        "cifar:load_cifar", "60,000 photos of 32x32 pixels in 10 classes (a download of 170 MB, or your own copy)"
+    ),
+    "cifar100": Source(
+        "cifar:load_cifar", "60,000 photos of 32x32 pixels in 100 classes (a download of 169 MB, or your own copy)"
+    ),
+    "mnist": Source(
+        "mnist_svhn_stl10:load_classic",
+        "70,000 handwritten digits of 28x28 pixels (a download of 12 MB, or your own copy)",
+        mirrors=False,
+    ),
+    "fashion_mnist": Source(
+        "mnist_svhn_stl10:load_classic",
+        "70,000 grey 28x28-pixel images of clothes in 10 classes (a download of 31 MB, or your own copy)",
+    ),
+    "svhn": Source(
+        "mnist_svhn_stl10:load_classic",
+        "99,289 digits of house numbers, 32x32 pixels (a download of 246 MB, or your own copy)",
+        mirrors=False,
+    ),
+    "stl10": Source(
+        "mnist_svhn_stl10:load_classic",
+        "13,000 labelled photos of 96x96 pixels in 10 classes (a download of 2.6 GB, or your own copy)",
+    ),
+    "digits": Source(
+        "built_in:load_digits",
+        "1,797 handwritten digits of 8x8 pixels that come with scikit-learn (no download)",
+        files=False,
+        mirrors=False,
+    ),
+    "toy": Source(
+        "built_in:draw_toy",
+        "240 coloured discs and squares of 24x24 pixels, drawn by Onsight: trains in seconds (no download)",
+        files=False,
+    ),
+}
 
 
 def load_dataset(
@@ -76,16 +112,16 @@ def load_dataset(
 
 
 def _load_known(name: str, data_dir: Path | None, progress: Progress | None, download: bool) -> Dataset:
-    if name == "digits":
-        return load_digits()
-    if name == "toy":
-        return draw_toy()
+    source = DATASETS[name]
+    module, function = source.function.split(":")
+    load = getattr(import_module(f".{module}", __package__), function)
+    dataset: Dataset = load(name, data_folder(data_dir), progress, download=download) if source.files else load()
+    return dataset
 
-    from onsight.data.cifar import load_cifar  # imported here, because other data sets need none of them
-    from onsight.data.mnist_svhn_stl10 import LAYOUTS, load_classic
 
-    load = load_classic if name in LAYOUTS else load_cifar
-    return load(name, data_folder(data_dir), progress, download=download)
+def keeps_labels_when_mirrored(dataset: Dataset) -> bool:
+    """Return whether a mirrored image keeps its label, as far as is known."""
+    return dataset.name not in DATASETS or DATASETS[dataset.name].mirrors
 
 
 def data_folder(data_dir: Path | None) -> Path | None:

@@ -32,17 +32,17 @@ class Entry(NamedTuple):
     build: Callable[[int, int], keras.Model] | None = None  # the function itself, of a custom network
 
 
-def _group(module: str, sizes: tuple[int, int, int], descriptions: dict[str, str], **more: Any) -> dict[str, Entry]:
+def group(module: str, sizes: tuple[int, int, int], descriptions: dict[str, str], **more: Any) -> dict[str, Entry]:
     """Return the entries of one module; `sizes` are the smallest, largest and default size of its networks."""
     return {name: Entry(f"{module}:{name}", text, *sizes, **more) for name, text in descriptions.items()}
 
 
 SMALL, PHOTOS = (16, 1024, 96), (32, 1024, 224)
 MODELS: dict[str, Entry] = {
-    **_group("mlp", (8, 128, 32), {"mlp": "two dense layers: the ANN baseline, about 50 % on CIFAR-10"}),
-    **_group("cnn", (22, 256, 64), {"cnn": "the tutorials' small CNN: 161,098 parameters at 32 px and 10 classes"}),
-    **_group("cnn", (16, 256, 96), {"cnn_dropout": "stages of two convolutions, with batch norm, dropout and L2"}),
-    **_group(
+    **group("mlp", (8, 128, 32), {"mlp": "two dense layers: the ANN baseline, about 50 % on CIFAR-10"}),
+    **group("cnn", (22, 256, 64), {"cnn": "the tutorials' small CNN: 161,098 parameters at 32 px and 10 classes"}),
+    **group("cnn", (16, 256, 96), {"cnn_dropout": "stages of two convolutions, with batch norm, dropout and L2"}),
+    **group(
         "cnn",
         (8, 1024, 96),
         {
@@ -51,7 +51,7 @@ MODELS: dict[str, Entry] = {
         },
         normed=True,
     ),
-    **_group(
+    **group(
         "resnet",
         SMALL,
         {
@@ -61,13 +61,13 @@ MODELS: dict[str, Entry] = {
         },
         normed=True,
     ),
-    **_group(
+    **group(
         "resnet",
         SMALL,
         {"wide_resnet16_4": "wide ResNet (Zagoruyko and Komodakis 2016): accurate, but slow on a CPU"},
         normed=True,
     ),
-    **_group(
+    **group(
         "vgg",
         SMALL,
         {
@@ -76,25 +76,25 @@ MODELS: dict[str, Entry] = {
         },
         normed=True,
     ),
-    **_group(
+    **group(
         "inception",
         SMALL,
         {"inception_cifar": "small Inception (Zhang et al. 2017): 1x1 and 3x3 in parallel, 1.65 million parameters"},
         normed=True,
     ),
-    **_group(
+    **group(
         "mobilenet",
         SMALL,
         {"mobilenet_cifar": "MobileNet (Howard et al. 2017): 3.2 million parameters, few multiply-adds"},
         normed=True,
     ),
-    **_group(
+    **group(
         "convnext",
         SMALL,
         {"convnext_cifar": "small ConvNeXt (after Liu et al. 2022): layer norm, 7x7 depthwise; needs many epochs"},
         normed=True,  # its norms are layer norms; measured to train well with Muon (docs/decisions/training.md)
     ),
-    **_group(
+    **group(
         "whitened",
         (17, 1024, 96),
         {
@@ -104,7 +104,7 @@ MODELS: dict[str, Entry] = {
         prepare="whitened:whiten",
         normed=True,
     ),
-    **_group(
+    **group(
         "pretrained",
         PHOTOS,
         {
@@ -119,7 +119,7 @@ MODELS: dict[str, Entry] = {
             "convnext_tiny": "pretrained, 27.8 million parameters: the largest and slowest",
         },
     ),
-    **_group("pretrained", (75, 1024, 224), {"inceptionv3": "pretrained, 21.8 million parameters: Inception v3"}),
+    **group("pretrained", (75, 1024, 224), {"inceptionv3": "pretrained, 21.8 million parameters: Inception v3"}),
 }
 
 

@@ -20,7 +20,7 @@ from onsight.core.progress import Reporter
 from onsight.core.records import CheckSummary, DatasetRecord, SpecRecord
 from onsight.core.text import count
 from onsight.data.dataset import Dataset
-from onsight.data.load import DATASETS, UNMIRRORED, data_folder, load_dataset
+from onsight.data.load import DATASETS, data_folder, keeps_labels_when_mirrored, load_dataset
 from onsight.data.pixel_cache import Pixels, load_pixels, median_side
 from onsight.data.split import few_shots, membership, recorded_parts, split
 from onsight.models.custom import check_network
@@ -91,7 +91,7 @@ def choose(spec: TrainSpec, dataset: Dataset, used: np.ndarray, backend: Choice,
         images=int(np.count_nonzero(used & np.isin(dataset.parts, ("", "train")))),
         given=set(dataset.parts.tolist()),
         side=side,
-        flips=dataset.name not in UNMIRRORED,
+        flips=keeps_labels_when_mirrored(dataset),
         classes=len(dataset.classes),
         start=start,
     )
