@@ -86,3 +86,30 @@ def toy_run(tmp_path_factory, toy_spec):
         run = onsight.train(toy_spec, reporter=Reporter())
         onsight.evaluate(run, reporter=Reporter())
     return run
+
+
+@pytest.fixture
+def draw_photos(tmp_path):
+    """Return a function that draws photos/ with one sub-folder per class, each class in a colour of its own."""
+    import numpy as np
+    from PIL import Image
+
+    def draw(labels=("blue", "green", "red"), count=24, size=(40, 30), suffix="jpg"):
+        rng = np.random.default_rng(0)
+        width, height = size
+        for number, label in enumerate(labels):
+            folder = tmp_path / "photos" / label
+            folder.mkdir(parents=True)
+            for i in range(count):
+                image = rng.integers(0, 90, (height, width, 3), np.uint8)
+                image[..., {"red": 0, "green": 1, "blue": 2}.get(label, number)] += 150
+                Image.fromarray(image).save(folder / f"{i}.{suffix}")
+        return tmp_path / "photos"
+
+    return draw
+
+
+@pytest.fixture
+def photos(draw_photos):
+    """A folder with three classes of plain colours, 24 JPEG files of 40 x 30 px in each."""
+    return draw_photos()

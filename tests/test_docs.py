@@ -12,9 +12,7 @@ import types
 from itertools import chain
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 import onsight
 from onsight.__main__ import main
@@ -31,17 +29,11 @@ def blocks(text, language=""):
 
 
 @pytest.fixture
-def photos(tmp_path):
-    """What the README's commands speak of: photos/ with classes, more/, cat.jpg."""
-    rng = np.random.default_rng(0)
-    for colour, label in enumerate(("cat", "dog")):
-        (tmp_path / "photos" / label).mkdir(parents=True)
-        for i in range(20):
-            image = rng.integers(0, 90, (32, 40, 3), np.uint8)
-            image[..., colour] += 150
-            Image.fromarray(image).save(tmp_path / "photos" / label / f"{i}.jpg")
-    shutil.copytree(tmp_path / "photos" / "dog", tmp_path / "more")
-    shutil.copy(tmp_path / "photos" / "cat" / "1.jpg", tmp_path / "cat.jpg")
+def photos(draw_photos, tmp_path):
+    """What the README's commands need: photos/ with classes, more/ and cat.jpg."""
+    folder = draw_photos(("cat", "dog"), count=20, size=(40, 32))
+    shutil.copytree(folder / "dog", tmp_path / "more")
+    shutil.copy(folder / "cat" / "1.jpg", tmp_path / "cat.jpg")
 
 
 def test_the_readmes_commands(photos, monkeypatch, capsys):
@@ -154,8 +146,9 @@ def steps_of(heading):
     return [textwrap.dedent(block) for block in re.findall(r"^   ```python\n(.*?)^   ```", section, re.M | re.S)]
 
 
-def module_of(name, code, monkeypatch):
+def module_of(package, name, code, monkeypatch):
     """Make the code of a step a module of Onsight, as if it were a file."""
+    name = f"onsight.{package}.{name}"
     module = types.ModuleType(name)
     exec(compile(code, "CONTRIBUTING.md", "exec"), module.__dict__)
     monkeypatch.setitem(sys.modules, name, module)
@@ -166,7 +159,7 @@ def test_a_model_is_added_as_contributing_says(monkeypatch):
     from onsight.testing import check_model
 
     code, line = steps_of("Add a model")
-    module_of("onsight.models.tiny", code, monkeypatch)
+    module_of("models", "tiny", code, monkeypatch)
     exec(line, registry.__dict__)
     try:
         assert registry.build_model("tiny", 32, 3).output_shape == (None, 3)
@@ -179,7 +172,7 @@ def test_a_data_set_is_added_as_contributing_says(monkeypatch):
     from onsight.data import load
 
     code, line = steps_of("Add a data set")
-    module_of("onsight.data.stripes", code, monkeypatch)
+    module_of("data", "stripes", code, monkeypatch)
     exec(line, load.__dict__)
     try:
         run = onsight.train(onsight.TrainSpec("stripes", model="mlp", epochs=3), reporter=onsight.Reporter())

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 import onsight
 from onsight.models.registry import MODELS
@@ -24,14 +23,9 @@ def _short(monkeypatch):
 
 
 @pytest.fixture
-def photos(tmp_path):
-    """The toy images as files."""
-    toy = onsight.load_dataset("toy")
-    for number, (image, label) in enumerate(zip(toy.images, toy.labels, strict=True)):
-        folder = tmp_path / "photos" / toy.classes[label]
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(folder / f"{number}.png")
-    return Path("photos")
+def photos(draw_photos):
+    """The photos of conftest.py as PNG files."""
+    return draw_photos(suffix="png")
 
 
 def run(name, monkeypatch, *arguments):

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from onsight.core.backend import BACKENDS
 from onsight.core.errors import SpecError, unknown_name
+from onsight.core.limits import LARGEST_SIZE, SMALLEST_SIZE
 from onsight.core.text import seconds_of
 from onsight.imaging.augment import AUGMENTATIONS
 from onsight.models.registry import MODELS
@@ -20,7 +21,6 @@ from onsight.models.registry import MODELS
 DEFAULT_PRESET = "balanced"
 IMAGENET, FROM_SCRATCH = "imagenet", "none"  # what `weights` may be, apart from a path
 DEFAULT_BACKBONE = "efficientnetv2_b0"  # the pretrained network for photos, if the user names none
-SIZES = (8, 1024)  # the smallest and the largest image size, in pixels per side
 
 # A field that the preset or the data decides if the user does not. `training.resolve` fills it in, so no reader of a
 # resolved spec has to think of None. (To pydantic and cyclopts it is optional.)
@@ -139,11 +139,11 @@ class TrainSpec(BaseModel):
     )
     model: Later[str] = option("the network (`onsight models`)", Role.PRUNED_WITH, Role.STUDENTS, Role.FROM_SCRATCH)
     image_size: Later[int] = option(
-        "pixels per side to which images are scaled", Role.TEACHERS, ge=SIZES[0], le=SIZES[1]
+        "pixels per side to which images are scaled", Role.TEACHERS, ge=SMALLEST_SIZE, le=LARGEST_SIZE
     )
     early_size: int | None = option(
         "pixels per side in the first quarter of the epochs: smaller images take less time",
-        Role.PRUNED_WITH, Role.STUDENTS, Role.FROM_SCRATCH, Role.OPTIONAL, ge=SIZES[0], le=SIZES[1],
+        Role.PRUNED_WITH, Role.STUDENTS, Role.FROM_SCRATCH, Role.OPTIONAL, ge=SMALLEST_SIZE, le=LARGEST_SIZE,
     )  # fmt: skip
     epochs: Later[int] = option("passes over the training images", Role.STUDENTS, Role.RESUMABLE, ge=1, le=100_000)
     time_budget: str | None = option(

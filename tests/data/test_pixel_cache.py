@@ -16,15 +16,10 @@ from onsight.data.pixel_cache import clear_cache, hash_rows, load_pixels, median
 
 
 @pytest.fixture
-def photos(tmp_path, monkeypatch):
+def photos(draw_photos, tmp_path, monkeypatch):
     """Create a folder of 40 images of 40 x 30 px in two classes, and an empty cache."""
     monkeypatch.setenv("ONSIGHT_CACHE", str(tmp_path / "cache"))
-    rng = np.random.default_rng(0)
-    for label in ("cat", "dog"):
-        (tmp_path / "photos" / label).mkdir(parents=True)
-        for i in range(20):
-            Image.fromarray(rng.integers(0, 256, (30, 40, 3), np.uint8)).save(tmp_path / "photos" / label / f"{i}.png")
-    return tmp_path / "photos"
+    return draw_photos(("cat", "dog"), count=20, suffix="png")
 
 
 def test_images_are_decoded_once_and_mapped(photos, monkeypatch):

@@ -3,7 +3,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import onsight
 from onsight.core.errors import DataError, SpecError
@@ -12,19 +11,6 @@ from onsight.core.text import note_line
 from published import publish
 
 QUIET = Reporter()
-
-
-@pytest.fixture
-def photos(tmp_path):
-    """A folder with three classes of plain colours, 40 x 30 px."""
-    rng = np.random.default_rng(0)
-    for colour, label in enumerate(("blue", "green", "red")):
-        (tmp_path / "photos" / label).mkdir(parents=True)
-        for i in range(24):
-            image = rng.integers(0, 90, (30, 40, 3), np.uint8)
-            image[..., 2 - colour] += 150
-            Image.fromarray(image).save(tmp_path / "photos" / label / f"{i}.jpg")
-    return tmp_path / "photos"
 
 
 @pytest.mark.backend

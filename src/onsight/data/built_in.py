@@ -73,6 +73,7 @@ def from_arrays(
     parts: NDArray[np.str_],
     provenance: str,
 ) -> Dataset:
+    """Return a data set of `images` (n, H, W, 3) uint8, with `labels` (n,) and `parts` (n,) as `Dataset` has them."""
     names = tuple(f"{name}#{index}" for index in range(len(labels)))
     mark = fingerprint(classes, labels, parts, [hashlib.sha256(images.tobytes()).hexdigest()])
     return Dataset(name, classes, names, labels, parts, provenance, mark, images)

@@ -16,9 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onsight.core.errors import DataError, ImageError
-
-MAX_CLASSES = 10_000
-MAX_CLASS_NAME = 128  # characters
+from onsight.core.limits import MAX_CLASS_NAME, MAX_CLASSES
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onsight.core.errors import SpecError
+from onsight.core.limits import LARGEST_SIZE, SMALLEST_SIZE
 from onsight.core.text import count
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def model(
     *,
     description: str = "",
     smallest: int = 8,
-    largest: int = 1024,
+    largest: int = LARGEST_SIZE,
     default_size: int = 96,
     normed: bool = False,
 ) -> Callable[[Build], Build]:
@@ -62,8 +63,10 @@ def model(
 
     if not re.fullmatch(NAME, name):
         raise SpecError(f"'{name}' cannot name a model: expected 1 to 64 letters, digits or _, starting with a letter.")
-    if not 8 <= smallest <= largest <= 1024:
-        raise SpecError(f"{name}: expected 8 <= smallest <= largest <= 1024, not {smallest} and {largest}.")
+    if not SMALLEST_SIZE <= smallest <= largest <= LARGEST_SIZE:
+        raise SpecError(
+            f"{name}: expected {SMALLEST_SIZE} <= smallest <= largest <= {LARGEST_SIZE}, not {smallest} and {largest}."
+        )
 
     def register(function: Build) -> Build:
         where = reference(function)

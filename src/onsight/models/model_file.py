@@ -19,6 +19,7 @@ import numpy as np
 from onsight.core.backend import dtype_policy, to_numpy
 from onsight.core.errors import ModelFileError, OnsightError
 from onsight.core.files import write_atomic, write_json
+from onsight.core.limits import LARGEST_SIZE, MAX_CLASS_NAME, MAX_CLASSES, SMALLEST_SIZE
 from onsight.models.custom import NAME, missing
 from onsight.models.registry import MODELS, build_model, classifier, layer_table
 
@@ -71,14 +72,17 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: type(value) is str and re.fullmatch(NAME, value) is not None,
         "1 to 64 letters, digits and underscores",
     ),
-    "image_size": (lambda value: type(value) is int and 8 <= value <= 1024, "a whole number from 8 to 1024"),
+    "image_size": (
+        lambda value: type(value) is int and SMALLEST_SIZE <= value <= LARGEST_SIZE,
+        f"a whole number from {SMALLEST_SIZE} to {LARGEST_SIZE}",
+    ),
     "classes": (
         lambda value: (
             type(value) is list
-            and 2 <= len(value) <= 10_000
-            and all(type(name) is str and 1 <= len(name) <= 128 for name in value)
+            and 2 <= len(value) <= MAX_CLASSES
+            and all(type(name) is str and 1 <= len(name) <= MAX_CLASS_NAME for name in value)
         ),
-        "2 to 10,000 names of 1 to 128 characters",
+        f"2 to {MAX_CLASSES:,} names of 1 to {MAX_CLASS_NAME} characters",
     ),
     "channels": (lambda value: is_number(value, 0, 0.99), "a number from 0 to 0.99"),
     "geometry": (

@@ -17,6 +17,7 @@ import numpy as np
 
 from onsight.core.errors import DownloadError, ModelFileError, OnsightError, SpecError
 from onsight.core.files import checksum, expanded, sha256, write_atomic
+from onsight.core.limits import MAX_CLASSES
 from onsight.core.progress import Progress
 from onsight.data.download import download
 from onsight.models.model_file import ModelDescription, read_description, read_tensors
@@ -248,7 +249,7 @@ def load(model: keras.Model, weights: str) -> None:
         DownloadError: it is not on this machine any more and cannot be fetched.
     """
     path = file_of(weights, model.name, model.input_shape[1])
-    head = {weight.path: 4 * 10_000 * int(weight.shape[0]) for weight in model.get_layer("logits").weights}
+    head = {weight.path: 4 * MAX_CLASSES * int(weight.shape[0]) for weight in model.get_layer("logits").weights}
     if path.suffix == ".safetensors":
         expected = {w.path: (tuple(w.shape), w.dtype) for w in model.weights if w.path not in head}
         description = read_description(path.parent) if Path(weights).is_dir() else None
