@@ -120,6 +120,15 @@ def test_registries_name_functions_that_exist():
         assert (READERS / f"read_{name}.py").is_file()
 
 
+def test_every_command_can_be_loaded():
+    from onsight.cli.app import app
+
+    commands = [name for name in app if not name.startswith("-")]
+    assert len(commands) == 16
+    for name in commands:
+        assert callable(app[name].default_command), name
+
+
 def test_settings_name_files_that_exist():
     for pattern in PROJECT["tool"]["ruff"]["lint"]["per-file-ignores"]:
         for each in expand(pattern):

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from onsight.data.load import load_dataset as load_dataset
     from onsight.data.pixel_cache import Pixels as Pixels
     from onsight.data.pixel_cache import load_pixels as load_pixels
-    from onsight.evaluation.evaluate import Evaluation as Evaluation
     from onsight.evaluation.evaluate import evaluate as evaluate
+    from onsight.evaluation.evaluation import Evaluation as Evaluation
     from onsight.evaluation.explain import explain as explain
     from onsight.exporting.export import check_export as check_export
     from onsight.exporting.export import export as export
@@ -90,7 +90,7 @@ _HOMES = {
     "open_run": "runs.run",
     "list_runs": "runs.run",
     # Understanding
-    "Evaluation": "evaluation.evaluate",
+    "Evaluation": "evaluation.evaluation",
     "evaluate": "evaluation.evaluate",
     "explain": "evaluation.explain",
     "Comparison": "comparison.comparison",

@@ -10,7 +10,7 @@ import onsight
 from onsight.core.progress import Reporter
 from onsight.data.dataset import Dataset
 from onsight.display import notebook
-from onsight.evaluation.evaluate import Evaluation
+from onsight.evaluation.evaluation import Evaluation
 from onsight.inference.predict import Prediction, PredictionList
 from onsight.metrics.scores import score
 
@@ -23,11 +23,11 @@ HISTORY = [
 
 
 def check_page(page, most=40_000):
-    """What holds for everything that a notebook shows."""
+    """Check what must hold for all HTML that a notebook shows."""
     assert len(page) <= most
     assert "<script" not in page  # escaped
     assert "\u202e" not in page
-    assert "<svg" not in page  # an untrusted notebook would show its texts without the drawing
+    assert "<svg" not in page  # a sanitised notebook would show the texts of an inline SVG without its shapes
     assert "<style" not in page
     for tag in ("table", "tr", "td", "div", "details", "p", "b"):
         assert len(re.findall(rf"<{tag}[ >]", page)) == page.count(f"</{tag}>"), tag
@@ -51,10 +51,10 @@ def test_a_run(toy_run):
     assert "trained, 8 epochs" in page
     assert "n = 60" in page
     assert page.count("data:image/svg+xml;base64,") == 2
-    assert str(toy_run.folder) not in page  # absolute
+    assert str(toy_run.folder) not in page  # an absolute path
 
 
-def test_a_relative_folder_is_named(toy_run, monkeypatch):
+def test_a_relative_folder_is_shown(toy_run, monkeypatch):
     monkeypatch.chdir(toy_run.folder.parent)
     assert f'<td style="text-align:left">{toy_run.folder.name}</td>' in onsight.Run(toy_run.folder.name)._repr_html_()
 
@@ -68,18 +68,18 @@ def test_a_run_without_an_epoch(toy_run, monkeypatch):
     assert "not finished: 0 epochs" in page
 
 
-def test_an_evaluation_has_the_weakest_class_first():
+def test_an_evaluation_lists_the_weakest_class_first():
     evaluation = evaluate(("a", HOSTILE, "c"))
     page = evaluation._repr_html_()
     check_page(page)
     shares = [float(share) for share in re.findall(r'<meter[^>]*value="([\d.]+)"', page)]
     assert len(shares) == 3
     assert shares == sorted(shares)
-    assert "of 60 images right (95 %:" in text(page)
-    assert "metrics" not in repr(evaluation)  # pages of numbers, in an output that nobody sees
+    assert "of 60 images correct (95 %:" in text(page)
+    assert "metrics" not in repr(evaluation)  # its repr would fill pages with numbers
 
 
-def test_an_evaluation_of_many_classes_is_cut():
+def test_an_evaluation_of_many_classes_is_truncated():
     page = evaluate([f"class {i}" for i in range(300)], 900)._repr_html_()
     check_page(page)
     assert "and 280 more classes" in page
@@ -94,7 +94,7 @@ def test_a_class_without_images():
     assert page.count("<meter") == 2
 
 
-def test_predictions_stand_beside_their_images(tmp_path):
+def test_predictions_are_shown_with_their_images(tmp_path):
     Image.new("RGB", (50, 40), (240, 30, 30)).save("a.png")
     found = PredictionList(
         [
@@ -115,7 +115,7 @@ def test_predictions_stand_beside_their_images(tmp_path):
     assert found[2]._repr_html_().count("<img") == 0
 
 
-def test_predict_gives_a_list_that_shows_its_first_images(toy_run):
+def test_predict_returns_a_list_that_shows_its_first_images(toy_run):
     images = onsight.load_dataset("toy").images[:30]
     found = onsight.predict(toy_run, iter(images))
     assert isinstance(found, list)
@@ -126,7 +126,7 @@ def test_predict_gives_a_list_that_shows_its_first_images(toy_run):
     assert "and 6 more" in page
 
 
-def test_a_data_set_with_a_image_that_cannot_be_read(tmp_path):
+def test_a_data_set_with_an_unreadable_image(tmp_path):
     for label in ("a", "<b>"):
         (tmp_path / "photos" / label).mkdir(parents=True)
         for i in range(4):
@@ -171,19 +171,19 @@ def test_a_check(tmp_path):
     assert "findings" not in repr(found)
 
 
-def test_a_training_at_work():
+def test_a_running_training():
     notes = [("epochs", "12  (preset balanced)"), ("warning", "uneven <b>"), ("data", "x")]
     page = notebook.work(("epoch 8 of 9", 75, 90), "loss 0.5, 80.0%", HISTORY, notes)
     check_page(page)
     assert '<progress value="75" max="90">' in page
     assert page.count("data:image/svg+xml;base64,") == 2
-    assert "3 of 9" in page  # the latest five
+    assert "3 of 9" in page  # the latest five epochs
     assert "2 of 9" not in page
     assert "<p>warning uneven &lt;b&gt;</p>" in page
     assert "What was chosen, and why" in page
 
 
-def test_work_without_a_length_and_before_the_first_epoch():
+def test_work_without_a_total_and_before_the_first_epoch():
     page = notebook.work(("reading", 3, None), "3", [], [("data", "x")])
     check_page(page)
     assert "<progress></progress>" in page
@@ -193,13 +193,13 @@ def test_work_without_a_length_and_before_the_first_epoch():
     assert "epoch 7/9" in notebook.work_text(HISTORY, [])
 
 
-def test_curves_without_validation_or_with_one_epoch():
+def test_curves_of_one_epoch_without_validation():
     rows = [{"epoch": 1, "loss": 1.0, "accuracy": 0.5, "val_loss": None}]
     check_page(str(notebook.training_curves(rows)))
 
 
 @pytest.mark.parametrize("ground", [0.0, 1.0])
-def test_colours_can_be_read_on_white_and_on_black(ground):
+def test_colours_are_readable_on_white_and_on_black(ground):
     def luminance(colour):
         parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
         linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]

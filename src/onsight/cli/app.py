@@ -36,7 +36,7 @@ order = itertools.count()
 
 Quiet = Annotated[bool, Parameter(negative="", help="show no progress")]
 EngineChoice = Annotated[
-    Literal["auto", "litert", "keras"], Parameter(help="what answers; auto: LiteRT, which needs no framework")
+    Literal["auto", "litert", "keras"], Parameter(help="what runs the model; auto: LiteRT, which needs no framework")
 ]
 DataDir = Annotated[Path | None, Parameter(help="folder with a copy of a named data set (or set ONSIGHT_DATA)")]
 
@@ -103,27 +103,13 @@ def datasets() -> None:
 # Training ------------------------------------------------------------------------------------------------------------
 
 # These commands are in a module that is imported when one is called: their flags alone take half of the time of --help.
-app.command(
-    "onsight.cli.training:train",
-    name="train",
-    help="Train a classifier on images and keep it as a run.",
-    group=TRAINING,
-    sort_key=next(order),
-)
-app.command(
-    "onsight.cli.training:learning_curve",
-    name="learning-curve",
-    help="Train on more and more images, to see whether collecting more would help.",
-    group=TRAINING,
-    sort_key=next(order),
-)
-app.command(
-    "onsight.cli.training:distill",
-    name="distill",
-    help="Train another network, for example a smaller one, on the answers of a run.",
-    group=TRAINING,
-    sort_key=next(order),
-)
+for name, text in (
+    ("train", "Train a classifier on images and keep it as a run."),
+    ("learning-curve", "Train on more and more images, to see whether collecting more would help."),
+    ("distill", "Train another network, for example a smaller one, on the answers of a run."),
+):
+    function = f"onsight.cli.training:{name.replace('-', '_')}"
+    app.command(function, name=name, help=text, group=TRAINING, sort_key=next(order))
 
 
 @app.command(group=TRAINING, sort_key=next(order))
@@ -148,7 +134,7 @@ def prune(
     channels
         share of the channels to remove, for example 0.5: the file and the latency become smaller
     epochs
-        of training (default: as many as the run had)
+        number of epochs (default: as many as the run had)
     learning_rate
         the highest learning rate (default: half of the run's)
     """
@@ -211,7 +197,9 @@ def evaluate(
     data_dir: DataDir = None,
     folds: int = 0,
     engine: EngineChoice = "auto",
-    slices: Annotated[Path | None, Parameter(help="CSV: path and your columns, to report accuracy by")] = None,
+    slices: Annotated[
+        Path | None, Parameter(help="CSV with a path and your own columns, to report accuracy by")
+    ] = None,
     robustness: Annotated[bool, Parameter(negative="")] = False,
     quick: Annotated[bool, Parameter(negative="")] = False,
     tta: Annotated[bool, Parameter(negative="", help="also score with test-time augmentation")] = False,
@@ -360,7 +348,7 @@ def compare(
     runs
         the folders of two or more runs
     common
-        if their test images differ, compare on those that all have
+        if their test images differ, compare on those that all runs have
     out
         the HTML page to write
     format
@@ -374,7 +362,7 @@ def compare(
 
     found = compare_runs(runs, common=common, page=out)
     if format == "json":
-        # A p-value that cannot be known is NaN, which JSON does not have.
+        # An unknown p-value is NaN, which JSON does not have.
         say(json.dumps(json.loads(json.dumps(asdict(found)), parse_constant=lambda _: None)))
         return
     for rows in table(found):
@@ -400,7 +388,7 @@ def export(
     ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write a run for other runtimes. A file that does not answer as Keras does is not written (exit code 3).
+    """Write a run for other runtimes. A file whose answers differ from those of Keras is not written (exit code 3).
 
     Parameters
     ----------
@@ -409,16 +397,16 @@ def export(
     formats
         litert, onnx, saved_model, keras, openvino, web
     precision
-        of litert and web; int8 needs training images to find the ranges of its values
+        of litert and web files; int8 needs training images to find the ranges of its values
     max_drop
-        points of validation accuracy that int8 may cost
+        percentage points of validation accuracy that int8 may cost
     """
     from onsight.display.reporters import make_reporter
     from onsight.exporting import export as exports
 
     if check:
         for name, difference in exports.check_export(run, make_reporter(quiet)):
-            say(f"{name}: as when it was written (largest difference {difference:.1e})")
+            say(f"{name}: the same answers as when it was written (largest difference {difference:.1e})")
         return
     table = exports.export(run, formats, precision=precision, max_drop=max_drop, reporter=make_reporter(quiet))
     for line in [*columns(table.cells()), *table.sentences()]:

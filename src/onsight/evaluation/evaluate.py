@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -20,13 +20,10 @@ from onsight.core.records import (
     AugmentedAccuracy,
     Calibration,
     FarOff,
-    LabelErrors,
     Metrics,
     Robustness,
-    Slices,
-    ThresholdEffect,
 )
-from onsight.core.text import count, interval, percent
+from onsight.core.text import count
 from onsight.data.dataset import Dataset
 from onsight.data.load import load_dataset
 from onsight.data.pixel_cache import Pixels, load_pixels
@@ -35,6 +32,7 @@ from onsight.display.reporters import make_reporter
 from onsight.evaluation import robustness as corruptions
 from onsight.evaluation import slices
 from onsight.evaluation.cross_validation import check_folds, predict_out_of_fold
+from onsight.evaluation.evaluation import Evaluation
 from onsight.evaluation.explain import WORST, explain_mistakes, keras_model
 from onsight.evaluation.label_errors import write_label_errors
 from onsight.evaluation.thumbnails import write_thumbnails
@@ -42,7 +40,7 @@ from onsight.inference.engines import Answer, Engine, EngineName, open_engine
 from onsight.inference.predict import probabilities
 from onsight.inference.test_time_augmentation import count_views, mirrors, with_views
 from onsight.metrics.intervals import wilson
-from onsight.metrics.predictions_csv import Predictions, read_predictions, write_predictions
+from onsight.metrics.predictions_csv import read_predictions, write_predictions
 from onsight.metrics.scores import (
     at_threshold,
     calibration,
@@ -55,62 +53,11 @@ from onsight.models.model_file import ModelDescription, read_description
 from onsight.reporting import plot_style, plots
 from onsight.reporting.report import report
 from onsight.runs.images import RunImages, load_images
-from onsight.runs.run import Run, open_run, read_object
+from onsight.runs.run import Run, open_run
 
 SAMPLES = 32  # images of samples.png
 EXAMPLES = 12  # predictions and mistakes that are drawn with their probabilities
 FAR_OFF = ("digits", "toy")  # built-in images of other things: the first whose classes the run does not know is taken
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What one evaluation found.
-
-    Attributes:
-        folder: holds predictions.csv, metrics.json and the plots.
-        metrics: the content of metrics.json.
-        robustness: the content of robustness.json, None if robustness has not been measured with these weights.
-    """
-
-    folder: Path
-    metrics: Metrics = field(repr=False)
-    robustness: Robustness | None = field(default=None, repr=False)
-
-    @property
-    def predictions(self) -> Predictions:
-        """The content of predictions.csv: names, labels, probabilities, classes."""
-        return read_predictions(self.folder / "predictions.csv")
-
-    @property
-    def label_errors(self) -> LabelErrors:
-        """The content of label_errors.json: labels that are probably wrong."""
-        return cast(LabelErrors, read_object(self.folder / "label_errors.json"))
-
-    @property
-    def slices(self) -> Slices:
-        """The content of slices.json: the accuracy in parts of the images."""
-        return cast(Slices, read_object(self.folder / "slices.json"))
-
-    @property
-    def findings(self) -> list[str]:
-        """Sentences about test-time augmentation, the threshold and robustness."""
-        return [
-            *augmented_sentences(self.metrics),
-            *threshold_sentences(self.metrics),
-            *robustness_sentences(self.robustness),
-        ]
-
-    def __str__(self) -> str:
-        low, high = self.metrics["accuracy_interval"]
-        return (
-            f"accuracy {self.metrics['accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%}, "
-            f"n = {self.metrics['n']:,}) on {self.metrics['provenance']}"
-        )
-
-    def _repr_html_(self) -> str:
-        from onsight.display import notebook
-
-        return notebook.evaluation(self.metrics)
 
 
 @dataclass(frozen=True, eq=False)
@@ -430,47 +377,3 @@ def mistakes(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Return the indices of the wrong answers, the most confident first."""
     wrong = np.flatnonzero(scores.argmax(axis=1) != labels)
     return wrong[np.argsort(-scores[wrong].max(axis=1), kind="stable")]
-
-
-# Words ---------------------------------------------------------------------------------------------------------------
-
-
-def augmented_sentences(metrics: Metrics) -> list[str]:
-    """Return a sentence about test-time augmentation, if it was measured."""
-    tta = metrics.get("tta")
-    if not tta:
-        return []
-    return [
-        f"With test-time augmentation {percent(tta['accuracy'])} are right ({interval(tta['accuracy_interval'])}), "
-        f"for {tta['views']} times the work."
-    ]
-
-
-def threshold_sentences(metrics: Metrics) -> list[str]:
-    """Return sentences about the threshold, if the model has one."""
-    limit: ThresholdEffect | None = metrics["threshold"]
-    if not limit:
-        return []
-    sentences = [
-        f"Answers with a confidence below {limit['value']:.3f} are unsure. The model answers "
-        f"{percent(limit['coverage'])} of the images, {percent(limit['accuracy'])} of those right "
-        f"({interval(limit['accuracy_interval'] or [0.0, 1.0])})."
-    ]
-    if far := metrics.get("far_off"):
-        sentences.append(
-            f"Images of something else are only partly caught: of {far['n']:,} {far['data']} images, none of which the "
-            f"model can know, {percent(far['unsure'])} are called unsure."
-        )
-    return sentences
-
-
-def robustness_sentences(robust: Robustness | None) -> list[str]:
-    """Return a sentence about corrupted images, if robustness was measured."""
-    if robust is None:
-        return []
-    name, severity, worst = robust["worst"]
-    return [
-        f"Under corruptions ({robust['title']}, {count(robust['n'], 'image')}) {percent(robust['mean'])} are right on "
-        f"average, compared with {percent(robust['clean'])} of the same images without corruption; the worst is "
-        f"{name.replace('_', ' ')} at severity {severity} with {percent(worst)}."
-    ]
