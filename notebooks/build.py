@@ -1,6 +1,7 @@
-"""Write each notebook from its script, execute it from top to bottom, and keep it with its outputs.
+"""Build each notebook from its script: execute it from top to bottom and save it with its outputs.
 
-`make notebooks`, or: python notebooks/build.py [NAME…]. Takes CIFAR-10 from ONSIGHT_DATA, the cache, or the download.
+Run `make notebooks` or `python notebooks/build.py [NAME…]`. CIFAR-10 comes from ONSIGHT_DATA, the cache, or the
+download.
 """
 
 from __future__ import annotations
@@ -20,39 +21,50 @@ from PIL import Image
 
 HERE = Path(__file__).parent
 NAMES = ("tutorial", "your_own_photos", "understand")
-MOST_BYTES = 600_000  # of a notebook with its outputs
+MAX_BYTES = 600_000  # size limit of one notebook with its outputs
 ABSOLUTE = re.compile(r"""(?<![\w.:/])(?:/(?:home|root|tmp|work|usr|opt|mnt|Users|content)/|[A-Z]:\\)""")
 
 
 def read_script(name: str, parameters: str = "") -> nbformat.NotebookNode:
-    """Return a script as a notebook without outputs; `parameters` is code that follows the cell of that tag."""
+    """Return the script `name` as a notebook without outputs.
+
+    Args:
+        name: one of `NAMES`.
+        parameters: code for an extra cell after the cell with the tag `parameters`; empty: no extra cell.
+    """
     notebook = jupytext.read(HERE / f"{name}.py")
     for cell in list(notebook.cells):
         if parameters and "parameters" in cell.metadata.get("tags", ()):
             notebook.cells.insert(notebook.cells.index(cell) + 1, nbformat.v4.new_code_cell(parameters))
     for number, cell in enumerate(notebook.cells):
-        cell.id = f"{name}-{number}"  # else each build would give it another
+        cell.id = f"{name}-{number}"  # a fixed id: otherwise every build would give the cell a new one
     notebook.metadata.pop("jupytext", None)
     return notebook
 
 
 def execute(notebook: nbformat.NotebookNode, folder: Path, manager: Any = None, client: Any = None) -> None:
-    """Run every cell in `folder`, on a new kernel or on that of a manager and its client.
+    """Execute every cell with `folder` as the working directory.
+
+    Args:
+        notebook: the notebook; its outputs are replaced.
+        folder: the working directory of the kernel.
+        manager: the KernelManager of a running kernel; None starts a new kernel.
+        client: the client of that kernel.
 
     Raises:
-        CellExecutionError: one fails.
+        CellExecutionError: a cell fails.
     """
-    where = {"metadata": {"path": str(folder)}}
+    resources = {"metadata": {"path": str(folder)}}
     runner = NotebookClient(
-        notebook, km=manager, timeout=3600, startup_timeout=300, resources=where, record_timing=False
+        notebook, km=manager, timeout=3600, startup_timeout=300, resources=resources, record_timing=False
     )
     runner.kc = client
     runner.execute()
-    notebook.metadata.pop("language_info", None)  # the version of this Python
+    notebook.metadata.pop("language_info", None)  # it names the version of this Python
 
 
 def shrink(notebook: nbformat.NotebookNode) -> None:
-    """Write the figures with 256 colours, for a third of the bytes: nobody sees a difference at this size."""
+    """Reduce the figures to 256 colours. This saves two thirds of the bytes, and the difference is not visible."""
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):
             if "image/png" in output.get("data", ()):
@@ -63,21 +75,21 @@ def shrink(notebook: nbformat.NotebookNode) -> None:
 
 
 def find_problems(notebook: nbformat.NotebookNode) -> list[str]:
-    """Return what no published notebook should hold: errors, warnings, a path of this machine, too many bytes."""
+    """Return what must not be in a published notebook: errors, warnings, paths of this machine, too many bytes."""
     found = []
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):
             if output.output_type == "error" or output.get("name") == "stderr":
                 found.append(f"{cell.id}: {output.get('evalue') or output.get('text')}")
-            said = nbformat.writes(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(outputs=[output])]))
-            found += [f"{cell.id}: the path {match[0]}…" for match in ABSOLUTE.finditer(said)]
-    if (size := len(nbformat.writes(notebook))) > MOST_BYTES:
-        found.append(f"{size:,} bytes, more than {MOST_BYTES:,}")
+            text = nbformat.writes(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(outputs=[output])]))
+            found += [f"{cell.id}: an absolute path, {match[0]}…" for match in ABSOLUTE.finditer(text)]
+    if (size := len(nbformat.writes(notebook))) > MAX_BYTES:
+        found.append(f"{size:,} bytes: the limit is {MAX_BYTES:,}")
     return found
 
 
 def main(names: list[str]) -> int:
-    """Build the notebooks and return the exit code."""
+    """Build the notebooks `names`, or all of them; return the exit code: the number of notebooks with problems."""
     failed = 0
     for name in names or NAMES:
         print(f"{name}.ipynb", flush=True)

@@ -17,7 +17,7 @@ build = SimpleNamespace(**runpy.run_path(str(HERE / "build.py")))
 THREE = "measure.__kwdefaults__['names'] = ('contrast', 'fog', 'pixelate')"  # corruptions stand for fifteen
 TINY = {
     "tutorial": 'DATA = "toy"\nANN_EPOCHS = CNN_EPOCHS = 1',
-    "your_own_photos": 'STAND_IN = "toy"\nPICTURES = 40\nEPOCHS = 1',
+    "your_own_photos": 'STAND_IN = "toy"\nIMAGES_PER_CLASS = 40\nEPOCHS = 1',
     "understand": f'DATA = "toy"\nEPOCHS = 1\nfrom onsight.evaluation.robustness import measure\n{THREE}',
 }
 
