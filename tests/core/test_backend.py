@@ -17,13 +17,13 @@ def in_a_new_process(code: str, **environ: str) -> str:
     return done.stdout.strip()
 
 
-def test_a_choice_has_a_reason():
+def test_choices_have_a_reason():
     code = "from onsight.core.backend import choose_backend; print(choose_backend())"
-    assert "faster one on a CPU" in in_a_new_process(code)
-    assert "KERAS_BACKEND says so" in in_a_new_process(code, KERAS_BACKEND="jax")
+    assert "faster backend on a CPU" in in_a_new_process(code)
+    assert "KERAS_BACKEND is set to it" in in_a_new_process(code, KERAS_BACKEND="jax")
 
 
-def test_too_late_and_unsupported():
+def test_a_late_or_unsupported_backend_is_refused():
     import keras
 
     other = "jax" if keras.config.backend() == "tensorflow" else "tensorflow"
@@ -34,7 +34,7 @@ def test_too_late_and_unsupported():
     assert "not installed or not supported" in error.value.stderr
 
 
-def test_environment_names_what_a_figure_depends_on():
+def test_environment_names_what_results_depend_on():
     found = environment()
     assert found["backend"] in ("tensorflow", "jax")
     assert all(found.values())
@@ -47,7 +47,7 @@ def test_starting_keras_prints_nothing():
     assert done.stderr == "mine"
 
 
-def test_only_unwanted_lines_are_kept_back(capfd):
+def test_only_unwanted_lines_are_dropped(capfd):
     with without_lines("chatter"):
         os.write(2, b"a problem\nsome chatter of no use\nanother problem\n")
     assert capfd.readouterr().err == "a problem\nanother problem\n"
@@ -61,7 +61,7 @@ def test_precision_follows_the_processor(monkeypatch, flags, precision):
     assert "processor" in choice.reason
 
 
-def test_several_models_in_a_process_are_no_reason_for_a_warning():
+def test_several_models_in_a_process_cause_no_warning():
     use_backend()
     (unwanted,) = logging.getLogger("tensorflow").filters
     words = "5 out of the last 5 calls to %s triggered tf.function retracing.", "something else about %s"

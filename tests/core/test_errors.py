@@ -2,7 +2,7 @@ from onsight.core import errors, text
 from onsight.core.errors import Interrupted, OnsightError, TrainingError, unknown_name
 
 
-def test_unknown_name_gives_the_known_and_the_nearest():
+def test_unknown_name_lists_the_known_names_and_the_nearest():
     assert unknown_name("model", "resnet", ["cnn", "resnet20"]) == (
         "No model 'resnet'. Known: cnn, resnet20. Did you mean 'resnet20'?"
     )
@@ -21,6 +21,6 @@ def test_the_tree_in_the_docstring_names_every_error():
             assert name in errors.__doc__
 
 
-def test_a_strangers_text_cannot_steer_the_terminal():
+def test_text_from_files_cannot_control_the_terminal():
     assert text.plain("a\x1b[2Jb\n\u202e") == "a\ufffd[2Jb\ufffd\ufffd"
     assert text.printable("a\x1b[2Jb\n") == "a\ufffd[2Jb\n"

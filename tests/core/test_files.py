@@ -6,7 +6,7 @@ import pytest
 from onsight.core.files import cache_folder, sha256, write_atomic, write_json
 
 
-def test_write_atomic_replaces_whole(tmp_path):
+def test_write_atomic_replaces_the_whole_file(tmp_path):
     path = tmp_path / "a.txt"
     write_atomic(path, "one")
     write_atomic(path, b"two")
@@ -14,7 +14,7 @@ def test_write_atomic_replaces_whole(tmp_path):
     assert os.listdir(tmp_path) == ["a.txt"]
 
 
-def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
+def test_a_failed_write_keeps_the_old_content(tmp_path, monkeypatch):
     path = tmp_path / "a.txt"
     write_atomic(path, "one")
 
@@ -39,7 +39,7 @@ def test_sha256(tmp_path):
     assert sha256(tmp_path / "a") == hashlib.sha256(b"abc").hexdigest()
 
 
-def test_the_cache_can_be_put_elsewhere(tmp_path, monkeypatch):
+def test_onsight_cache_moves_the_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("ONSIGHT_CACHE", str(tmp_path))
     assert cache_folder() == tmp_path
     monkeypatch.delenv("ONSIGHT_CACHE")

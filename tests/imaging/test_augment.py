@@ -35,7 +35,7 @@ def test_contract(name, images):
     assert changed.dtype == np.uint8
     again = draw(name, 20, 16, seed=3, epoch=5)
     assert np.array_equal(changed, augment(images, again))
-    # An image's change does not depend on the batch that it is in.
+    # The change of an image does not depend on its batch.
     some = np.array([7, 2])
     assert np.array_equal(changed[some], augment(images[some], draws.of(some)))
 
@@ -69,7 +69,7 @@ def test_shifts_differ_from_epoch_to_epoch():
     assert not np.array_equal(shifts, draw("flip_shift", 2000, 32, seed=0, epoch=1).shifts)
 
 
-def test_every_mirroring_augmentation_has_one_that_does_not():
+def test_every_mirroring_augmentation_has_a_version_without_mirroring():
     for name in AUGMENTATIONS:
         assert mirrors(name) == (name in UNFLIPPED)
         assert not mirrors(UNFLIPPED.get(name, name))
@@ -81,7 +81,7 @@ def turned(images, angle=0.0, smaller=0.0, **draws):
     return augment(images, unchanged(len(images))._replace(turns=turns, **draws))
 
 
-def same(images, expected):  # Pillow cuts off what is less than 1
+def same(images, expected):  # Pillow truncates instead of rounding
     np.testing.assert_allclose(images.astype(int), expected.astype(int), atol=1)
 
 
@@ -92,12 +92,12 @@ def test_a_quarter_turn_moves_whole_pixels(images):
     same(mirrored, np.rot90(images, 2, axes=(1, 2))[:, :, ::-1])
 
 
-def test_a_turned_image_is_shifted_as_one_that_is_not(images):
+def test_a_rotated_image_is_shifted_like_any_other(images):
     how = {"mirrored": np.arange(20) % 2 == 0, "shifts": np.full((20, 2), (2, -1), np.int16)}
     same(turned(images, np.pi * 2, **how), augment(images, unchanged(20)._replace(**how)))
 
 
-def test_turns_and_zooms_are_what_scipy_makes_of_them(images):
+def test_rotation_and_zoom_agree_with_scipy(images):
     from scipy.ndimage import gaussian_filter, map_coordinates
 
     smooth = np.stack([gaussian_filter(image, (2, 2, 0)) for image in images])
@@ -109,7 +109,7 @@ def test_turns_and_zooms_are_what_scipy_makes_of_them(images):
         expected = np.stack(
             [map_coordinates(image[..., c].astype(float), places, order=3, mode="mirror") for c in range(3)], -1
         )
-        np.testing.assert_allclose(result, expected, atol=4)  # another cubic
+        np.testing.assert_allclose(result, expected, atol=4)  # Pillow and SciPy use different cubics
         assert np.abs(result - expected).mean() < 1
 
 
@@ -128,7 +128,7 @@ def test_cutout_greys_a_square_of_three_eighths_of_the_side():
     assert set(np.unique(changed)) == {0, GREY}
     sizes = (changed[..., 0] == GREY).sum(axis=(1, 2))
     assert sizes.max() == 12 * 12
-    assert sizes.min() >= 6 * 6  # the centre in a corner
+    assert sizes.min() >= 6 * 6  # if the centre is in a corner
     inside = ((draws.holes >= 6) & (draws.holes <= 26)).all(axis=1)
     assert (sizes[inside] == 144).all()
     assert not black.any()
@@ -143,8 +143,8 @@ def test_robust_distorts_half_of_the_images_and_moves_all():
     assert not np.array_equal(draws.distortions, draw("robust", 2000, 32, seed=0, epoch=1).distortions)
 
 
-def test_distortions_do_what_they_say():
-    """On plain grey the spread of the values is the noise and the mean the brightness."""
+def test_distortions_have_the_stated_strength():
+    """On plain grey, the spread of the values measures the noise and the mean measures the brightness."""
     grey = np.full((600, 32, 32, 3), 128, np.uint8)
     changed = distort(grey, np.arange(1, 601, dtype=np.uint64)).astype(float)
     spread, mean = changed.std(axis=(1, 2, 3)), changed.mean(axis=(1, 2, 3))
@@ -157,7 +157,7 @@ def test_distortions_do_what_they_say():
     edges = distort(bars, np.arange(1, 601, dtype=np.uint64)).astype(int)
     step = edges[:, :, 24:].mean(axis=(1, 2, 3)) - edges[:, :, :8].mean(axis=(1, 2, 3))
     assert step.min() < 255 * (1 - 0.9 * CONTRAST)
-    assert 0.2 < (step == 255).mean() < 0.35  # neither tones nor noise
+    assert 0.2 < (step == 255).mean() < 0.35  # neither the tones nor the noise changed
 
 
 def test_noise_comes_in_grains():
@@ -179,7 +179,7 @@ def test_blur_is_a_gaussian():
     np.testing.assert_allclose(blur(images, np.zeros((3, 2), np.float32)), images, atol=1e-6)
 
 
-def test_the_callers_images_stay_as_they_are(images):
+def test_augment_does_not_change_the_callers_images(images):
     before = images.copy()
     changed = augment(images, unchanged(20)._replace(distortions=np.arange(20, dtype=np.uint64)))
     assert np.array_equal(images, before)

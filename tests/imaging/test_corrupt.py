@@ -13,13 +13,13 @@ def rng():
 
 
 def plain(value, n=4, side=32):
-    """Images of one colour."""
+    """Return images of one colour."""
     return np.full((n, side, side, 3), value, np.uint8)
 
 
 @pytest.fixture(scope="module")
 def images():
-    """16 images of 32 px with smooth shapes, edges and colours."""
+    """Return 16 images of 32 px with smooth shapes, edges and colours."""
     rows, columns = np.mgrid[:32, :32] / 32
     random = rng()
     drawn = []
@@ -37,7 +37,7 @@ def error(images, corrupted):
     return float(np.abs(images.astype(float) - corrupted).mean())
 
 
-def test_there_are_fifteen_scored_and_the_rest_is_to_tune_on():
+def test_fifteen_corruptions_are_scored_and_the_rest_are_for_tuning():
     assert len(SCORED) == 15
     assert set(CORRUPTIONS) == {*SCORED, *EXTRA}
     assert not set(SCORED) & set(EXTRA)
@@ -56,7 +56,7 @@ def test_contract(name, images):
         errors.append(error(images, corrupted))
     assert np.array_equal(images, before)
     assert errors[0] > 0
-    assert errors[-1] > errors[0] or name in ("saturate", "elastic_transform")  # whose severities differ in kind
+    assert errors[-1] > errors[0] or name in ("saturate", "elastic_transform")  # their severities differ in kind
     for side in (8, 33, 64):
         assert corrupt(plain(100, 2, side), name, 3, rng()).shape == (2, side, side, 3)
 
@@ -72,12 +72,12 @@ def test_a_higher_severity_changes_more(name, images):
 
 
 @pytest.mark.parametrize("name", [name for name in CORRUPTIONS if "noise" in name or name in ("snow", "frost", "fog")])
-def test_another_seed_draws_something_else(name, images):
+def test_another_seed_gives_another_result(name, images):
     other = corrupt(images, name, 5, np.random.default_rng(1))
     assert not np.array_equal(corrupt(images, name, 5, rng()), other)
 
 
-def test_wrong_input():
+def test_wrong_input_is_refused():
     with pytest.raises(KeyError):
         corrupt(plain(0), "rain", 1, rng())
     with pytest.raises(ValueError, match="severity 6"):
@@ -121,7 +121,7 @@ def test_contrast_by_hand():
     image = plain(100, 1)
     image[0, :16] = 200  # the mean is 150
     assert np.unique(corrupt(image, "contrast", 2, rng())).tolist() == [125, 175]
-    assert np.unique(corrupt(image, "contrast", 5, rng())).tolist() == [142, 158]  # 150 +- 7.5, to even
+    assert np.unique(corrupt(image, "contrast", 5, rng())).tolist() == [142, 158]  # 150 +- 7.5, rounded to even
 
 
 def test_brightness_adds_to_the_largest_channel_and_keeps_the_hue():
@@ -129,7 +129,7 @@ def test_brightness_adds_to_the_largest_channel_and_keeps_the_hue():
     image[0, 0, 0] = (100, 50, 0)
     image[0, 0, 1] = (250, 125, 250)
     changed = corrupt(image, "brightness", 2, rng())[0, 0]
-    assert changed[0].tolist() == [126, 63, 0]  # 100 + 25.5, and all by the same factor
+    assert changed[0].tolist() == [126, 63, 0]  # 100 + 25.5; all values grow by the same factor
     assert changed[1].tolist() == [255, 128, 255]
     assert changed[2].tolist() == [26, 26, 26]  # black turns grey
 
@@ -138,10 +138,10 @@ def test_saturate_by_hand():
     image = plain(0, 1, 8)
     image[0, 0, 0] = (200, 100, 150)  # S is 0.5
     image[0, 0, 1] = (80, 80, 80)
-    assert corrupt(image, "saturate", 1, rng())[0, 0, 0].tolist() == [200, 170, 185]  # 0.15
-    assert corrupt(image, "saturate", 3, rng())[0, 0, 0].tolist() == [200, 50, 125]  # 0.75
+    assert corrupt(image, "saturate", 1, rng())[0, 0, 0].tolist() == [200, 170, 185]  # S is 0.15
+    assert corrupt(image, "saturate", 3, rng())[0, 0, 0].tolist() == [200, 50, 125]  # S is 0.75
     assert corrupt(image, "saturate", 3, rng())[0, 0, 1].tolist() == [80, 80, 80]
-    assert corrupt(image, "saturate", 4, rng())[0, 0, 1].tolist() == [80, 72, 72]  # 0.1, of red
+    assert corrupt(image, "saturate", 4, rng())[0, 0, 1].tolist() == [80, 72, 72]  # S is 0.1, with the hue of red
     import colorsys
 
     for red, green, blue in ((10, 250, 30), (77, 66, 55)):
@@ -152,7 +152,7 @@ def test_saturate_by_hand():
 
 
 @pytest.mark.parametrize("severity", SEVERITIES)
-def test_pixelate_is_pillows(severity, images):
+def test_pixelate_equals_pillow(severity, images):
     size = int(32 * CORRUPTIONS["pixelate"].severities[severity - 1])
     ours = corrupt(images, "pixelate", severity, rng())
     for image, changed in zip(images, ours, strict=True):
@@ -160,7 +160,7 @@ def test_pixelate_is_pillows(severity, images):
         assert np.array_equal(changed, np.asarray(small.resize((32, 32), Image.Resampling.BOX)))
 
 
-def test_jpeg_is_pillows(images):
+def test_jpeg_compression_equals_pillow(images):
     file = io.BytesIO()
     Image.fromarray(images[3]).save(file, "JPEG", quality=40)
     assert np.array_equal(corrupt(images, "jpeg_compression", 5, rng())[3], np.asarray(Image.open(file)))
@@ -186,7 +186,7 @@ def test_defocus_blur_of_a_point():
     assert np.abs(np.argwhere(seen > 2) - 32).max() == 3
 
 
-def test_gaussian_blur_is_scipys(images):
+def test_gaussian_blur_agrees_with_scipy(images):
     from scipy.ndimage import gaussian_filter
 
     expected = gaussian_filter(images.astype(float), (0, 1, 1, 0))
@@ -203,7 +203,7 @@ def test_motion_blur_is_a_half_sided_line():
         rows, columns = np.abs(places - 16).T
         assert (rows <= columns).all()  # within 45 degrees
         assert len(places) >= 5
-    assert ((seen[:, :, :16].any(axis=(1, 2))) ^ (seen[:, :, 17:].any(axis=(1, 2)))).all()  # one side
+    assert ((seen[:, :, :16].any(axis=(1, 2))) ^ (seen[:, :, 17:].any(axis=(1, 2)))).all()  # on one side only
 
 
 def test_zoom_blur_is_the_mean_of_zooms(images):
@@ -225,7 +225,7 @@ def test_glass_blur_exchanges_neighbours():
     rows, columns = np.mgrid[:32, :32]
     image = np.stack([rows * 8, columns * 8, np.zeros_like(rows)], -1).astype(np.uint8)[None].repeat(20, 0)
     seen = blurs.glass_blur(image, (0.05, 1, 1), rng())
-    for each in seen:  # the same pixels, elsewhere
+    for each in seen:  # the same pixels in other places
         assert sorted(map(tuple, each.reshape(-1, 3).tolist())) == sorted(map(tuple, image[0].reshape(-1, 3).tolist()))
     moved = np.abs(seen.astype(int) - image)[..., :2] // 8
     assert moved.max() == 1
@@ -237,14 +237,14 @@ def test_glass_blur_exchanges_neighbours():
 def test_snow_is_white_and_falls():
     black = corrupt(plain(0, 50), "snow", 3, rng())
     assert (black == black[..., :1]).all()  # no colour
-    assert np.array_equal(black, black[:, ::-1, ::-1])  # flakes and the same flakes turned by half
-    assert black.min() >= 12  # 0.1 of the whitened grey, 0.5 for black
+    assert np.array_equal(black, black[:, ::-1, ::-1])  # flakes and the same flakes rotated by 180 degrees
+    assert black.min() >= 12  # 0.1 of the whitened grey, which is 0.5 for black
     flakes = black[..., 0].astype(float) - black.min()
     down, across = (np.abs(np.diff(flakes, axis=axis)).mean() for axis in (1, 2))
     assert down < across  # streaks are steep
 
 
-def test_frost_adds_light_and_is_not_the_same_everywhere():
+def test_frost_adds_light_and_varies():
     frosted = corrupt(plain(40, 10), "frost", 3, rng())
     assert frosted.mean() > 60
     assert frosted.std() > 10
@@ -252,14 +252,14 @@ def test_frost_adds_light_and_is_not_the_same_everywhere():
 
 
 def test_fog_keeps_the_brightest_and_is_smooth():
-    clouds = weather._plasma(20, 32, 3, rng())
+    clouds = weather.plasma(20, 32, 3, rng())
     assert clouds.min(axis=(1, 2)).tolist() == [0] * 20
     assert clouds.max(axis=(1, 2)).tolist() == [1] * 20
-    rough = weather._plasma(20, 32, 1.75, rng())
+    rough = weather.plasma(20, 32, 1.75, rng())
     assert np.abs(np.diff(clouds, axis=1)).mean() < np.abs(np.diff(rough, axis=1)).mean()
     white = corrupt(plain(255, 5), "fog", 5, rng())
     assert white.max() == 255
-    assert white.min() == 102  # 1 / (1 + 1.5), where there is no fog
+    assert white.min() == 102  # 255 / (1 + 1.5), where there is no fog
 
 
 def test_elastic_transform_moves_points():

@@ -1,4 +1,4 @@
-"""images.py: every mode and format against values computed here, and a clear refusal for everything else."""
+"""Decoding: every mode and format is compared with values computed here; all else is refused with the reason."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DEEP = RNG.integers(0, 65536, (9, 13), np.uint16)
 BITS = GREY > 127
 needs_avif = pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
 
-# --- files, made by Pillow where it can write them and by hand where not
+# --- files, made by Pillow if it can write them and otherwise by hand
 
 
 def save(image: Image.Image | np.ndarray, kind: str, **options: object) -> bytes:
@@ -50,7 +50,7 @@ def png(width: int, height: int, depth: int, colour: int, rows: bytes, extra: by
 
 
 def png_rows(samples: np.ndarray) -> bytes:
-    """Unfiltered rows of big-endian samples."""
+    """Return unfiltered rows of big-endian samples."""
     return b"".join(b"\0" + row.tobytes() for row in samples)
 
 
@@ -62,14 +62,14 @@ def bmp(width: int, height: int, bits: int, compression: int, body: bytes) -> by
 
 
 def gif(before: bytes = b"", width: int = 4, height: int = 4) -> bytes:
-    """A GIF with a frame of one colour, `before` put ahead of the frame."""
+    """Return a GIF with a frame of one colour and the bytes `before` ahead of the frame."""
     whole = save(Image.new("P", (4, 4), 1), "GIF")
     start = whole.index(b",", 13 + 3 * (2 << (whole[10] & 7)))
     return whole[:6] + struct.pack("<HH", width, height) + whole[10 : whole.index(b",")] + before + whole[start:]
 
 
 def tiff(tags: dict[int, tuple[int, list[int]]], body: bytes, order: str = "<") -> bytes:
-    """A TIFF of one page; the strips or tiles start at byte 8."""
+    """Return a TIFF of one page whose strips or tiles start at byte 8."""
     letters = {1: "B", 3: "H", 4: "I", 5: "Q", 7: "B"}
     far, entries = 8 + len(body), []
     for tag, (kind, values) in sorted(tags.items()):
@@ -83,7 +83,7 @@ def tiff(tags: dict[int, tuple[int, list[int]]], body: bytes, order: str = "<") 
 
 
 def jpeg_sized(width: int, height: int, **options: object) -> bytes:
-    """A JPEG whose header claims another size; libjpeg fills up what is missing."""
+    """Return a JPEG whose header claims another size; libjpeg fills in the missing pixels."""
     data = save(np.full((64, 64, 3), 90, np.uint8), "JPEG", **options)
     start = max(data.find(b"\xff\xc0"), data.find(b"\xff\xc2"))
     return data[: start + 5] + struct.pack(">HH", height, width) + data[start + 9 :]
@@ -95,7 +95,7 @@ def exif(orientation: int, order: str = "<") -> bytes:
     return b"Exif\0\0" + magic + struct.pack(order + "IH", 8, 1) + entry + bytes(4)
 
 
-# --- what comes out, computed without Pillow
+# --- the expected pixels, computed without Pillow
 
 
 def grey(values: np.ndarray) -> np.ndarray:
@@ -113,13 +113,13 @@ def opaque(values: np.ndarray, clear: object) -> np.ndarray:
 
 
 def cmyk(ink: np.ndarray) -> np.ndarray:
-    """Red is what cyan and black leave of white, and so on."""
+    """Return the RGB of CMYK ink: red is what cyan and black leave of white, and so on."""
     ink = ink.astype(float)
     return (255 - ink[..., :3]) * (255 - ink[..., 3:]) / 255
 
 
 def cut(image: np.ndarray, size: int) -> np.ndarray:
-    """Resize as the docstring of images.resize() says."""
+    """Resize as the docstring of decode.resize() specifies."""
 
     def one_pass(rows: np.ndarray) -> np.ndarray:
         """Resample the first axis."""
@@ -135,7 +135,7 @@ def cut(image: np.ndarray, size: int) -> np.ndarray:
     return one_pass(one_pass(square.swapaxes(0, 1)).swapaxes(0, 1))
 
 
-UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # by the EXIF specification: what the stored rows become
+UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # EXIF specification: how stored rows are turned
     1: lambda a: a,
     2: lambda a: a[:, ::-1],
     3: lambda a: a[::-1, ::-1],
@@ -156,7 +156,7 @@ def with_palette(index: np.ndarray) -> Image.Image:
 
 
 def golden() -> dict[str, tuple[bytes, np.ndarray]]:
-    """Name -> a file, and its pixels to the bit."""
+    """Return name -> (a file, its exact pixels)."""
     rgba = np.dstack([COLOUR, ALPHA])
     ink = np.dstack([COLOUR, ALPHA])
     scaled = np.floor(DEEP / 257 + 0.5)
@@ -292,7 +292,7 @@ def test_every_mode_gives_the_expected_pixels(name: str) -> None:
     assert np.abs(found.astype(float) - expected).max() <= EXACT_WITHIN.get(name, 0)
 
 
-def test_formats_that_lose_a_little_are_close() -> None:
+def test_lossy_formats_are_close() -> None:
     smooth = np.full((16, 24, 3), (200, 90, 30), np.uint8)
     for kind in ("JPEG", "WEBP", *(["AVIF"] if features.check("avif") else [])):
         assert np.abs(decode.decode(save(smooth, kind, quality=95)).astype(int) - smooth).max() <= 4, kind
@@ -312,8 +312,8 @@ def test_formats_that_lose_a_little_are_close() -> None:
     ],
     ids=str,
 )
-def test_jpeg_pixels_are_those_of_the_plain_way(options: dict[str, object]) -> None:
-    """The decoder is called past Pillow's JPEG opener; that must not show."""
+def test_jpeg_pixels_equal_those_of_pillows_opener(options: dict[str, object]) -> None:
+    """The decoder bypasses Pillow's JPEG opener, which must not change the pixels."""
     big = Image.fromarray(RNG.integers(0, 256, (20, 25, 3), np.uint8)).resize((401, 333))
     for image in (big, big.convert("L"), big.convert("CMYK"), big.crop((0, 0, 1, 1))):
         data = save(image, "JPEG", **options)
@@ -389,7 +389,7 @@ def test_orientation_of_avif(orientation: int) -> None:
 
 
 @needs_avif
-def test_without_avif_the_refusal_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pillow_without_avif_is_named_in_the_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     data = save(COLOUR, "AVIF")
     monkeypatch.setattr("PIL.AvifImagePlugin.SUPPORTED", False)
     assert "This Pillow cannot read AVIF" in refusal(data)
@@ -440,7 +440,7 @@ def refusal(data: bytes, at_least: int | None = None) -> str:
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_a_file_cut_short_is_refused(name: str) -> None:
-    """Or, where only bytes after the pixels are missing, its pixels are right."""
+    """If only bytes after the pixels are missing, the file may be read, with the right pixels."""
     data, _ = GOLDEN[name]
     whole = decode.decode(data)
     for share in (0.1, 0.5, 0.8, 0.95):
@@ -472,7 +472,7 @@ def test_a_wrong_pixel_checksum_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "reason"),
     [
         (b"", "empty (0 bytes)"),
         (b"<!DOCTYPE html>", r"begins with b'<!DOCTYP'; expected JPEG"),
@@ -501,11 +501,11 @@ def test_a_wrong_pixel_checksum_is_refused() -> None:
     ],
     ids=lambda value: value[:12] if isinstance(value, str) else None,
 )
-def test_what_cannot_be_read_is_refused_with_the_reason(data: bytes, told: str) -> None:
-    assert told in refusal(data)
+def test_an_unreadable_file_is_refused_with_the_reason(data: bytes, reason: str) -> None:
+    assert reason in refusal(data)
 
 
-def test_a_large_jpeg_passes_only_reduced() -> None:
+def test_a_large_jpeg_is_read_only_at_reduced_size() -> None:
     phone = jpeg_sized(12000, 9000)
     assert "108.0 million; at most 25 million" in refusal(phone)
     assert decode.decode(phone, at_least=224).shape == (1125, 1500, 3)
@@ -513,13 +513,13 @@ def test_a_large_jpeg_passes_only_reduced() -> None:
     assert "at most 120 million" in refusal(jpeg_sized(12000, 10100), at_least=224)
 
 
-def test_a_reduced_jpeg_keeps_twice_what_is_needed() -> None:
+def test_a_reduced_jpeg_keeps_twice_the_needed_side() -> None:
     data = save(np.zeros((800, 1000, 3), np.uint8), "JPEG")
     shorter = {at_least: min(decode.decode(data, at_least).shape[:2]) for at_least in (50, 51, 100, 101, 200, 201, 999)}
     assert shorter == {50: 100, 51: 200, 100: 200, 101: 400, 200: 400, 201: 800, 999: 800}
 
 
-# --- files made to take long
+# --- files made to take long to decode
 
 
 def test_texts_profiles_and_comments_cost_nothing() -> None:
@@ -534,7 +534,7 @@ def test_texts_profiles_and_comments_cost_nothing() -> None:
 
 def test_bombs_are_refused_at_once() -> None:
     last = (data := jpeg_sized(12000, 9000, progressive=True)).rfind(b"\xff\xda")
-    assert "scans: too many" in refusal(data[:-2] + data[last:-2] * 50 + b"\xff\xd9", at_least=224)
+    assert "scans takes too long" in refusal(data[:-2] + data[last:-2] * 50 + b"\xff\xd9", at_least=224)
     assert "damaged" in refusal(b"\xff\xd8" + b"\xff" * 4_000_000)
     whole = save(COLOUR, "JPEG")
     assert "damaged" in refusal(whole[:2] + b"\xff\xe0\0\2" * 200_000 + whole[2:])
@@ -593,7 +593,7 @@ def damaged(data: bytes, rng: random.Random) -> bytes:
                 found[pos:pos] = found[pos : pos + rng.choice([1, 12, 200])]
             case 5:
                 del found[rng.randrange(len(found) // 2, len(found) + 1) :]
-    if data.startswith(b"\x89PNG") and rng.random() < 0.7:  # or only the checksums would be tested
+    if data.startswith(b"\x89PNG") and rng.random() < 0.7:  # otherwise only the checksums would be tested
         pos = 8
         while pos + 12 <= len(found):
             end = min(pos + 12 + int.from_bytes(found[pos : pos + 4]), len(found))
@@ -603,7 +603,7 @@ def damaged(data: bytes, rng: random.Random) -> bytes:
 
 
 def seeds() -> list[bytes]:
-    """One file of each format and mode, with what else such files carry."""
+    """Return one file of each format and mode, including the metadata that real files carry."""
     photo = Image.fromarray(RNG.integers(0, 256, (8, 10, 3), np.uint8)).resize((80, 60))
     mark = exif(6) + b"more"
     found = [data for data, _ in GOLDEN.values()]
@@ -645,7 +645,7 @@ def test_many_more_damaged_files_are_read_or_refused() -> None:
 
 
 class OddError(Exception):
-    """One that nobody expects."""
+    """An exception that nobody expects."""
 
 
 @pytest.mark.parametrize("error", [OddError, MemoryError, SyntaxError, struct.error, zlib.error, RecursionError])
@@ -655,12 +655,12 @@ def test_no_exception_of_pillow_escapes(error: type[Exception], monkeypatch: pyt
 
     data = save(COLOUR, "JPEG")
     monkeypatch.setattr(Image, "frombytes", fail)
-    told = refusal(data)
-    assert "damaged or cut short" in told
-    assert "library" not in told
+    reason = refusal(data)
+    assert "damaged or cut short" in reason
+    assert "library" not in reason
 
 
-def test_threads_decode_alike() -> None:
+def test_threads_decode_the_same_pixels() -> None:
     files = [data for data, _ in GOLDEN.values()] + seeds()
     alone = [decode.decode(data, 16) for data in files]
     with ThreadPoolExecutor(8) as pool:
@@ -684,7 +684,7 @@ def test_resize_follows_its_description_to_the_bit(height: int, width: int, size
     assert np.array_equal(found, cut(image, size))
 
 
-def test_resize_leaves_what_has_the_size() -> None:
+def test_resize_does_not_scale_an_image_of_the_right_size() -> None:
     image = RNG.integers(0, 256, (32, 32, 3), np.uint8)
     assert decode.resize(image, 32) is image
     wide = RNG.integers(0, 256, (32, 35, 3), np.uint8)
@@ -713,9 +713,11 @@ def test_load_goes_by_the_content_not_the_name(tmp_path: Path) -> None:
 
 
 def test_load_says_what_is_wrong_with_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for source in (tmp_path / "nothing.jpg", tmp_path, "", "zero\0byte.jpg"):
-        with pytest.raises(ImageError, match="no such file"):
+    for source in (tmp_path / "nothing.jpg", "", "zero\0byte.jpg"):
+        with pytest.raises(ImageError, match="does not exist"):
             decode.load(source, 16)
+    with pytest.raises(ImageError, match="a folder or a device"):
+        decode.load(tmp_path, 16)
     with (tmp_path / "huge.tif").open("wb") as file:
         file.truncate(257 << 20)
     with pytest.raises(ImageError, match="257 MiB"):
@@ -745,7 +747,7 @@ def test_load_takes_every_mode_of_pillow(mode: str) -> None:
             continue
         assert (decode.load(image, 9) >= 254).all()
         return
-    pytest.fail("never made")
+    pytest.fail(f"Pillow cannot make an image of mode {mode}")
 
 
 def test_load_treats_pillow_images_like_files() -> None:
@@ -769,20 +771,20 @@ def test_load_takes_arrays() -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "told"),
+    ("source", "reason"),
     [
-        (np.zeros((9, 9, 3), np.float32), "type float32; expected uint8, from 0 to 255. Numbers from 0 to 1: "),
+        (np.zeros((9, 9, 3), np.float32), "type float32; expected uint8, from 0 to 255. Convert 0 to 1 with "),
         (np.zeros((9, 9, 3), np.int64), "type int64; expected uint8"),
         (np.zeros((3, 9, 9), np.uint8), r"shape \(3, 9, 9\); expected \(H, W\)"),
         (np.zeros((1, 9, 9, 3), np.uint8), "shape"),
         (np.zeros((0, 9, 3), np.uint8), "shape"),
         (np.zeros(9, np.uint8), "shape"),
-        ([1, 2], "A list is no image; expected a path"),
+        ([1, 2], "A list is not an image; expected a path"),
         (None, "A NoneType"),
     ],
 )
-def test_load_refuses_other_things(source: object, told: str) -> None:
-    with pytest.raises(ImageError, match=told):
+def test_load_refuses_other_things(source: object, reason: str) -> None:
+    with pytest.raises(ImageError, match=reason):
         decode.load(source, 9)  # type: ignore[arg-type]
 
 
@@ -793,7 +795,7 @@ def test_import_is_light() -> None:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WebP", "BMP", "GIF", "TIFF"])
-def test_the_shorter_side_is_in_the_header(kind):
+def test_shorter_side_is_read_from_the_header(kind):
     content = io.BytesIO()
     Image.new("RGB", (50, 30)).save(content, kind)
     assert decode.shorter_side(content.getvalue()) == 30
@@ -802,7 +804,7 @@ def test_the_shorter_side_is_in_the_header(kind):
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WebP", "TIFF"])
-def test_the_header_tells_the_stored_size_and_the_orientation(kind):
+def test_header_returns_the_stored_size_and_the_orientation(kind):
     exif = Image.Exif()
     exif[0x112] = 6
     content = io.BytesIO()

@@ -25,7 +25,7 @@ def test_mcnemar_is_the_binomial_tail_by_hand():
     assert (a.value, a.low, a.high, a.p) == (-b.value, pytest.approx(-b.high), pytest.approx(-b.low), b.p)
     low, high = paired(0, 3, 3)[1:3]
     assert -1 <= low < high <= 1
-    with pytest.raises(ValueError, match="cannot be right in one alone"):
+    with pytest.raises(ValueError, match="do not fit n = 5 images"):
         paired(3, 3, 5)
 
 
@@ -33,7 +33,7 @@ def test_mcnemar_is_the_binomial_tail_by_hand():
     ("n", "only_a", "only_b"), [(40, 0.1, 0.1), (40, 0.05, 0.3), (100, 0.02, 0.05), (20, 0.2, 0.4)]
 )
 def test_the_interval_covers_and_the_test_keeps_its_level(n, only_a, only_b):
-    """Exact, by summing over every table that can come out."""
+    """Computed exactly, by summing over every possible table."""
     covered = rejected = 0.0
     for a, b in itertools.product(range(n + 1), repeat=2):
         if a + b > n:
@@ -49,19 +49,19 @@ def test_the_interval_covers_and_the_test_keeps_its_level(n, only_a, only_b):
         assert rejected < 0.05
 
 
-def test_seeds_are_compared_as_scipy_does():
+def test_between_seeds_agrees_with_scipy():
     a, b = [0.70, 0.72, 0.71, 0.69], [0.74, 0.73, 0.76]
     expected = stats.ttest_ind(b, a)
     interval = expected.confidence_interval()
     found = between_seeds(a, b)
     assert found.value == pytest.approx(np.mean(b) - np.mean(a))
     assert found[1:] == (pytest.approx(interval.low), pytest.approx(interval.high), pytest.approx(expected.pvalue))
-    # One against a few: t = (x - mean) / (sd sqrt(1 + 1/n)) on n - 1 degrees of freedom (Crawford and Howell 1998).
+    # One against several: t = (x - mean) / (sd sqrt(1 + 1/n)), n - 1 degrees of freedom (Crawford and Howell 1998).
     t = (0.75 - np.mean(a)) / (np.std(a, ddof=1) * math.sqrt(1 + 1 / 4))
     assert between_seeds(a, [0.75]).p == pytest.approx(2 * stats.t.sf(t, 3))
 
 
-def test_seeds_without_a_variance_tell_nothing():
+def test_seeds_without_a_variance_give_no_p_value():
     for a, b in (([0.5], [0.6]), ([0.5, 0.5], [0.6, 0.6])):
         found = between_seeds(a, b)
         assert found.value == pytest.approx(0.1)
@@ -85,6 +85,6 @@ def test_mean_and_sample_deviation():
     assert deviation([0.1]) is None
 
 
-def test_words():
+def test_points_and_chance_as_text():
     assert (points(0.0319), points(-0.0004), points(-1e-17)) == ("3.2", "−0.04", "0.0")
     assert [chance(p) for p in (0.0312, 1e-9, 0.5, 1.0)] == ["p = 0.031", "p < 0.0001", "p = 0.50", "p = 1"]

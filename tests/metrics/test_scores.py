@@ -1,4 +1,4 @@
-"""Metrics against hand-worked cases, naive loops and published values; predictions.csv against hostile names."""
+"""Metrics compared with hand-worked cases, naive loops and published values; predictions.csv with hostile names."""
 
 import csv
 import json
@@ -94,14 +94,14 @@ def test_score_by_hand():
     assert result["macro_f1"] == pytest.approx((2 / 3 + 2 / 3 + 1) / 3)
     assert result["loss"] == pytest.approx(-np.log([0.7, 0.1, 0.5, 0.5]).mean())
     assert result["brier"] == pytest.approx(np.mean([0.09 + 0.04 + 0.01, 0.81 + 0.36 + 0.09, 0.38, 0.38]))
-    assert result["top_k"] == {"k": 2, "accuracy": 0.75}  # the second row's cat is third
+    assert result["top_k"] == {"k": 2, "accuracy": 0.75}  # in the second row, the label cat is third
     assert result["confidence"] == pytest.approx((0.7 + 0.6 + 0.5 + 0.5) / 4)
-    # 0.7 and 0.6 lie alone in their bins, the two 0.5 share one.
+    # 0.7 and 0.6 are alone in their bins; the two 0.5 share one.
     assert result["ece"] == pytest.approx((0.3 + 0.6 + 2 * 0.5) / 4)
     assert "roc_auc" not in result
 
 
-def test_ece_is_the_naive_loop():
+def test_ece_equals_a_naive_loop():
     labels, probabilities, classes = random_case()
     top, guess = probabilities.astype(float).max(axis=1), probabilities.argmax(axis=1)
     expected = 0.0
@@ -119,7 +119,7 @@ def test_ece_is_the_naive_loop():
     assert sum(each["count"] for each in result["calibration"]) == len(labels)
 
 
-def test_bins_hold_their_upper_edge():
+def test_bins_include_their_upper_edge():
     edges = np.linspace(0, 1, 16)
     counts = [each["count"] for each in calibration(edges[[3, 3, 15]], np.array([True, False, True]))]
     assert counts == [0, 0, 2, *[0] * 11, 1]
@@ -138,7 +138,7 @@ def test_against_scikit_learn():
     assert result["brier"] == pytest.approx(np.square(probabilities - np.eye(7)[labels]).sum(axis=1).mean(), abs=1e-6)
 
 
-def test_ties_rank_as_argmax_does():
+def test_ties_rank_as_in_argmax():
     probabilities = np.full((3, 3), 1 / 3)
     assert score(np.array([0, 1, 2]), probabilities, CLASSES)["accuracy"] == pytest.approx(1 / 3)
     assert score(np.array([0, 1, 2]), probabilities, CLASSES)["top_k"]["accuracy"] == pytest.approx(2 / 3)
@@ -172,7 +172,7 @@ def test_certain_and_wrong_stays_finite():
 
 
 @pytest.mark.parametrize("bad", [[np.nan, 0.5, 0.5], [0.5, 0.6, 0.4], [-0.1, 0.6, 0.5], [np.inf, 0, 0]])
-def test_what_is_no_probability_is_refused(bad):
+def test_rows_that_are_not_probabilities_are_refused(bad):
     with pytest.raises(DataError, match="1 of 2 rows"):
         score(np.array([0, 1]), np.array([[1, 0, 0], bad]), CLASSES)
 
@@ -235,7 +235,7 @@ def test_predictions_are_fast(tmp_path):
     start = time.perf_counter()
     write_predictions(tmp_path / "p.csv", names, labels, probabilities, [*"abcdefghij"])
     back = read_predictions(tmp_path / "p.csv")
-    assert time.perf_counter() - start < 3  # 0.15 s on an idle core; it may be a busy one
+    assert time.perf_counter() - start < 3  # 0.15 s on an idle core, but the core may be busy
     assert np.array_equal(back.probabilities, probabilities)
     assert np.array_equal(back.labels, labels)
 
@@ -256,7 +256,7 @@ def test_damaged_predictions_are_refused(tmp_path, text):
 def test_missing_predictions_and_wrong_lengths(tmp_path):
     with pytest.raises(DataError, match="does not exist"):
         read_predictions(tmp_path / "none.csv")
-    with pytest.raises(ValueError, match="no fit"):
+    with pytest.raises(ValueError, match="lengths do not match"):
         write_predictions(tmp_path / "p.csv", ["a"], np.array([0]), np.ones((2, 1)), ["x"])
     assert not list(tmp_path.iterdir())
 
@@ -267,7 +267,7 @@ def softmax(logits):
 
 
 def test_the_temperature_of_drawn_labels_is_found():
-    """Labels drawn from softmax(logits / 2.5) have the temperature 2.5, where cross entropy is least."""
+    """Labels drawn from softmax(logits / 2.5) have the temperature 2.5, where the cross entropy is lowest."""
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(20_000, 5)) * 4
     labels = (softmax(logits / 2.5).cumsum(axis=1) < rng.random((20_000, 1))).sum(axis=1)
@@ -286,12 +286,12 @@ def test_the_temperature_of_drawn_labels_is_found():
 
 def test_a_temperature_stays_in_its_bounds():
     logits = np.array([[2.0, 0.0], [0.0, 2.0]])
-    assert fit_temperature(logits, np.array([0, 1])) == pytest.approx(0.05, rel=0.2)  # all right: never sure enough
-    assert fit_temperature(logits, np.array([1, 0])) == pytest.approx(20, rel=0.2)  # all wrong: never unsure enough
+    assert fit_temperature(logits, np.array([0, 1])) == pytest.approx(0.05, rel=0.2)  # all right: never too confident
+    assert fit_temperature(logits, np.array([1, 0])) == pytest.approx(20, rel=0.2)  # all wrong: always too confident
     assert fit_temperature(1e4 * logits, np.array([0, 1])) > 0  # no overflow
 
 
-def test_what_a_temperature_did_can_be_undone():
+def test_a_temperature_can_be_undone():
     logits = np.random.default_rng(0).normal(size=(50, 4)) * 3
     calibrated = softmax(logits / 1.7)
     np.testing.assert_allclose(with_temperature(calibrated, 1 / 1.7), softmax(logits), atol=1e-12)
@@ -307,7 +307,7 @@ def test_coverage_curve_by_hand():
     assert coverage_curve(confidence, right) == [
         {"threshold": 0.9, "coverage": 0.25, "accuracy": 1.0},
         {"threshold": 0.8, "coverage": 0.5, "accuracy": 1.0},
-        {"threshold": 0.6, "coverage": 1.0, "accuracy": 0.75},  # equals together
+        {"threshold": 0.6, "coverage": 1.0, "accuracy": 0.75},  # ties are kept together
     ]
     rng = np.random.default_rng(0)
     sure = rng.random(5000)
@@ -318,7 +318,7 @@ def test_coverage_curve_by_hand():
         assert row["coverage"] == pytest.approx((sure >= row["threshold"]).mean())
 
 
-def test_the_threshold_is_the_lowest_that_keeps_the_promise():
+def test_the_threshold_is_the_lowest_that_is_precise_enough():
     rng = np.random.default_rng(1)
     sure = rng.random(4000).round(3).astype(np.float32)
     right = rng.random(4000) < sure
@@ -326,7 +326,7 @@ def test_the_threshold_is_the_lowest_that_keeps_the_promise():
     facts = at_threshold(sure, right, threshold)
     assert facts["accuracy_interval"][0] >= 0.9
     assert facts["accuracy"] == facts["correct"] / facts["answered"]
-    lower = [each for each in np.unique(sure) if each < threshold]  # every lower one breaks it
+    lower = [each for each in np.unique(sure) if each < threshold]  # none of them is precise enough
     assert len(lower) > 100
     for each in lower[-50:]:
         answered = sure >= each
@@ -339,7 +339,7 @@ def test_a_threshold_needs_enough_images():
     assert choose_threshold(np.array([]), np.array([], bool), 0.5) is None
     assert choose_threshold(np.linspace(0.5, 1, 500), np.zeros(500, bool), 0.1) is None
     half_way = choose_threshold(np.array([0.9] * 200 + [0.5] * 100), np.array([True] * 200 + [False] * 100), 0.95)
-    assert half_way == pytest.approx(0.7)  # no prediction lies near it
+    assert half_way == pytest.approx(0.7)  # no prediction is near it
 
 
 def test_at_a_threshold_that_nothing_reaches():

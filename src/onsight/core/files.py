@@ -133,7 +133,7 @@ def sha256(path: Path) -> str:
 
 
 def checksum(path: Path, kind: str) -> str:
-    """Return the SHA-256 or MD5 of a file in hexadecimal digits. MD5 is only for files published with nothing better."""
+    """Return the SHA-256 or MD5 of a file in hexadecimal digits. MD5 is only for files published without a SHA-256."""
     hashes = {"SHA-256": hashlib.sha256, "MD5": lambda: hashlib.md5(usedforsecurity=False)}
     with open(path, "rb") as file:
         return hashlib.file_digest(file, hashes[kind]).hexdigest()

@@ -1,5 +1,7 @@
-"""Training-only changes of images, drawn from (seed, epoch, index) and from nothing else, so that a resumed
-epoch draws what the unbroken one drew.
+"""Augmentation: random changes of training images.
+
+All random numbers derive from (seed, epoch, index) alone, so a resumed epoch draws the same changes as an
+uninterrupted one.
 """
 
 from __future__ import annotations
@@ -12,60 +14,61 @@ if TYPE_CHECKING:
 
 
 AUGMENTATIONS = {
-    "none": "images as they are",
+    "none": "images unchanged",
     "flip": "mirrored left to right in every other epoch",
-    "shift": "moved by up to an eighth of the side, the border reflected",
+    "shift": "moved by up to an eighth of the side, with a reflected border",
     "flip_shift": "flip and shift",
-    "nudge": "moved by up to a sixteenth of the side, for trainings of a few epochs",
+    "nudge": "moved by up to a sixteenth of the side, for runs of a few epochs",
     "flip_nudge": "flip and nudge",
-    "rotate_zoom": "half of the images turned by up to a tenth of a circle either way and zoomed by up to a tenth",
-    "flip_rotate_zoom": "flip and rotate_zoom: what the tutorials teach",
-    "shift_cutout": "shift, and a square of three eighths of the side made grey, its centre anywhere",
+    "rotate_zoom": "half of the images rotated by up to a tenth of a turn either way and zoomed by up to a tenth",
+    "flip_rotate_zoom": "flip and rotate_zoom, as tutorials teach",
+    "shift_cutout": "shift, and a grey square of three eighths of the side, centred anywhere",
     "flip_shift_cutout": "flip and shift_cutout",
-    "robust": "flip_shift, and half of the images blurred, with other contrast and tones, noisy",
-    "robust_shift": "the same without the mirror",
+    "robust": "flip_shift; half of the images also get blur, noise and another contrast and brightness",
+    "robust_shift": "robust without mirroring",
 }
-# Where a mirror changes the label.
+# Augmentation -> the same without mirroring, for data in which a mirror changes the label.
 UNFLIPPED = {"flip": "none", "robust": "robust_shift"} | {
     name: name.removeprefix("flip_") for name in AUGMENTATIONS if name.startswith("flip_")
 }
-TURN, ZOOM = 0.1 * 2 * math.pi, 0.1  # as of Keras' RandomRotation(0.1) and RandomZoom(0.1)
-TURNED = 0.5  # share of the images: a network that sees no other ones is lost on what no interpolation has softened
+TURN, ZOOM = 0.1 * 2 * math.pi, 0.1  # as in Keras's RandomRotation(0.1) and RandomZoom(0.1)
+TURNED = 0.5  # share of the images: a network trained only on interpolated (blurred) images fails on sharp ones
 GREY = 128
-# Of `robust`, chosen with speckle noise, Gaussian blur and saturation, never with the corruptions of the score.
+# Constants of `robust`, tuned on speckle noise, Gaussian blur and saturation, never on the scored corruptions.
 DISTORTED = 0.5  # share of the images
-BLUR = 1.6  # pixels of standard deviation, in an image of 32
-CONTRAST, BRIGHTNESS = 0.9, 64  # less contrast by up to this share; other brightness by up to so many of 255
-NOISE, GRAINS = 30, (1, 1, 1, 2, 4, 8)  # of 255; pixels, in an image of 32
+BLUR = 1.6  # largest standard deviation in pixels, in an image of 32 px
+CONTRAST, BRIGHTNESS = 0.9, 64  # contrast falls by up to this share; brightness changes by up to this, of 255
+# Largest standard deviation at grain 1, of 255; grains in pixels, in an image of 32 px.
+NOISE, GRAINS = 30, (1, 1, 1, 2, 4, 8)
 
 
 class Draws(NamedTuple):
-    """What happens to each image of a data set in one epoch."""
+    """The changes of each image of a data set in one epoch."""
 
     mirrored: np.ndarray  # (n,) bool
     shifts: np.ndarray  # (n, 2) int16: pixels down and right
-    turns: np.ndarray  # (n, 2) float32: radians, and by how much of itself the image shrinks; 0, 0 leaves it alone
-    holes: np.ndarray  # (n, 2) int16: row and column of a grey square's centre; -1, -1 leaves it alone
-    distortions: np.ndarray  # (n,) uint64: what its distortions are drawn from; 0 leaves it alone
+    turns: np.ndarray  # (n, 2) float32: angle in radians, share by which the image shrinks; (0, 0): unchanged
+    holes: np.ndarray  # (n, 2) int16: row and column of the centre of a grey square; (-1, -1): no square
+    distortions: np.ndarray  # (n,) uint64: the seed of the image's distortions; 0: none
 
     @property
     def only_move(self) -> bool:
-        """Whether mirrors and whole pixels are all that happens."""
+        """Whether images are only mirrored and shifted by whole pixels."""
         return not (self.turns.any() or (self.holes >= 0).any() or self.distortions.any())
 
     def of(self, chosen: np.ndarray) -> Draws:
-        """Return those of some images."""
+        """Return the draws of the chosen images."""
         return Draws(*(each[chosen] for each in self))
 
 
 def mirrors(augmentation: str) -> bool:
-    """Return whether it shows images mirrored too."""
+    """Return whether `augmentation` mirrors images."""
     return "flip" in augmentation or augmentation == "robust"
 
 
 def unchanged(count: int) -> Draws:
-    """Return the draws that leave `count` images as they are."""
-    import numpy as np  # here, so that the names above can be listed at once
+    """Return draws that leave `count` images unchanged."""
+    import numpy as np  # imported here so that the names above can be listed without NumPy
 
     return Draws(
         np.zeros(count, bool),
@@ -82,8 +85,8 @@ def draw(augmentation: str, count: int, size: int, seed: int, epoch: int) -> Dra
 
     mirrored, shifts, turns, holes, distortions = unchanged(count)
     if mirrors(augmentation):
-        # Alternating flip (Jordan 2024, "94% on CIFAR-10 in 3.29 Seconds"): a coin decides once, then everyone turns
-        # each epoch, so that two epochs show both sides of every image.
+        # Alternating flip (Jordan 2024, "94% on CIFAR-10 in 3.29 Seconds"): a coin decides once for each image, which
+        # then flips every epoch. So two consecutive epochs show both sides of every image.
         mirrored = np.random.default_rng([seed, 1]).random(count) < 0.5
         mirrored ^= epoch % 2 == 1
     reach = 0
@@ -108,7 +111,7 @@ def draw(augmentation: str, count: int, size: int, seed: int, epoch: int) -> Dra
 
 
 def augment(images: np.ndarray, draws: Draws) -> np.ndarray:
-    """Return `images` (batch, H, W, 3) uint8 changed as `draws`, of the same length, say; the border is reflected."""
+    """Return `images` (batch, H, W, 3) uint8 changed by `draws` of the same length. The border is reflected."""
     import numpy as np
 
     changed = move(images, draws)
@@ -125,7 +128,7 @@ def augment(images: np.ndarray, draws: Draws) -> np.ndarray:
 
 
 def move(images: np.ndarray, draws: Draws) -> np.ndarray:
-    """Return `images` mirrored and shifted; the same array where none is."""
+    """Return `images` mirrored and shifted, or the same array if no image changes."""
     import numpy as np
 
     reach = int(np.abs(draws.shifts).max(initial=0))
@@ -142,26 +145,28 @@ def move(images: np.ndarray, draws: Draws) -> np.ndarray:
 
 
 def turn(images: np.ndarray, draws: Draws) -> np.ndarray:
-    """Return `images` mirrored, shifted, turned about their centre and zoomed: cubic between pixels, by Pillow, the
-    border reflected.
+    """Return `images` mirrored, shifted, rotated about their centre and zoomed.
+
+    Pillow interpolates bicubically. The border is reflected.
     """
     import numpy as np
     from PIL import Image
 
     height, width = images.shape[1:3]
     scales = 1 + draws.turns[:, 1]
-    # How far outside a turned image's corner lies, and two pixels to be cubic between.
+    # How far a corner of a rotated image lies outside, plus two pixels for the bicubic interpolation.
     corner = float((scales * (np.abs(np.cos(draws.turns[:, 0])) + np.abs(np.sin(draws.turns[:, 0])))).max())
     margin = math.ceil(max(0.0, corner - 1) * max(height, width) / 2 + np.abs(draws.shifts).max()) + 2
     padded = np.pad(images, ((0, 0), (margin, margin), (margin, margin), (0, 0)), "reflect")
     across, down = scales * np.cos(draws.turns[:, 0]), scales * np.sin(draws.turns[:, 0])
     sides = np.where(draws.mirrored, -1, 1)
     x, y = width / 2, height / 2
-    # Output (x, y) shows input (a x + b y + c, d x + e y + f), both from the corner: Pillow's order.
+    # Pillow's coefficients: output (x, y) shows input (a x + b y + c, d x + e y + f), both measured from the corner.
     a, b, d, e = sides * across, -down, sides * down, across
     c = margin + x - a * x - b * y - draws.shifts[:, 1]
     f = margin + y - d * x - e * y - draws.shifts[:, 0] + np.arange(len(images)) * padded.shape[1]
-    tall = Image.fromarray(padded.reshape(-1, *padded.shape[2:]))  # one image for all: each would cost a third more
+    # One Pillow image for the whole batch: one per image would take a third longer.
+    tall = Image.fromarray(padded.reshape(-1, *padded.shape[2:]))
     turned = np.empty_like(images)
     for image, matrix in zip(turned, np.stack([a, b, c, d, e, f], axis=1).tolist(), strict=True):
         image[:] = tall.transform((width, height), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
@@ -169,10 +174,10 @@ def turn(images: np.ndarray, draws: Draws) -> np.ndarray:
 
 
 def cut_out(images: np.ndarray, holes: np.ndarray) -> None:
-    """Make a square of three eighths of the side grey in `images`, in place, where it has a centre.
+    """Paint a grey square of three eighths of the side on each image that has a centre in `holes`, in place.
 
-    It may lie partly outside. DeVries and Taylor 2017, "Improved Regularization of Convolutional Neural Networks with
-    Cutout", have half the side for hundreds of epochs; trainings of a few dozen use less.
+    The square may lie partly outside the image. DeVries and Taylor 2017, "Improved Regularization of Convolutional
+    Neural Networks with Cutout", use half the side for hundreds of epochs; runs of a few dozen epochs use less.
     """
     reach = images.shape[1] * 3 // 16
     for image, (row, column) in zip(images, holes.tolist(), strict=True):
@@ -181,11 +186,12 @@ def cut_out(images: np.ndarray, holes: np.ndarray) -> None:
 
 
 def distort(images: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-    """Return `images` (n, H, W, 3) uint8 blurred, then of less contrast and other brightness, then noisy.
+    """Return `images` (n, H, W, 3) uint8 blurred, then with less contrast and another brightness, then with noise.
 
-    Each of the three happens to half of the images. The blur is drawn for rows and columns apart; the noise is grey
-    or coloured, its grain 1, 2, 4 or 8 pixels, and stronger by the root of that. Blur and noise are more often weak
-    than strong. What happens to an image is drawn from its own seed, (n,) uint64, and does not depend on the others.
+    Each of these three changes applies to half of the images. The blur is drawn separately for rows and columns. The
+    noise is grey or coloured and has a grain of 1, 2, 4 or 8 pixels; its strength grows with the square root of the
+    grain. Weak blur and noise are more frequent than strong ones. The changes of an image are drawn from its own seed
+    in `seeds`, (n,) uint64, and do not depend on the other images.
     """
     import numpy as np
 
@@ -194,7 +200,7 @@ def distort(images: np.ndarray, seeds: np.ndarray) -> np.ndarray:
     changed = images.astype(np.float32)
     noise = np.zeros_like(changed)
     for i, seed in enumerate(seeds.tolist()):
-        rng = np.random.Generator(np.random.SFC64(seed))  # the fastest of NumPy's to start and to draw
+        rng = np.random.Generator(np.random.SFC64(seed))  # NumPy's fastest generator to create and to draw from
         coins[i] = rng.random(10, np.float32)
         if coins[i, 2] < 0.5:
             grain = GRAINS[int(coins[i, 8] * len(GRAINS))]
@@ -213,7 +219,7 @@ def distort(images: np.ndarray, seeds: np.ndarray) -> np.ndarray:
 
 
 def grainy(rng: np.random.Generator, shape: tuple[int, ...], grain: int, channels: int) -> np.ndarray:
-    """Return normal noise, (H, W, channels) float32, in squares of `grain` pixels that begin anywhere."""
+    """Return normal noise (H, W, channels) float32 in squares of `grain` pixels on a randomly placed grid."""
     import numpy as np
 
     height, width = shape
@@ -225,9 +231,9 @@ def grainy(rng: np.random.Generator, shape: tuple[int, ...], grain: int, channel
 
 
 def blur(images: np.ndarray, sds: np.ndarray) -> np.ndarray:
-    """Return `images` (n, H, W, C) float32 under Gaussians of these standard deviations, (n, 2) pixels down and across.
+    """Return `images` (n, H, W, C) float32 blurred by Gaussians of the standard deviations `sds`.
 
-    The border is mirrored; the kernel ends at 3 standard deviations.
+    `sds` is (n, 2): pixels down and across. The border is mirrored. The kernel ends at 3 standard deviations.
     """
     import numpy as np
 
@@ -250,5 +256,5 @@ def blur(images: np.ndarray, sds: np.ndarray) -> np.ndarray:
 
 
 def _column(values: np.ndarray) -> np.ndarray:
-    """Return (n,) numbers so that they go with (n, H, W, 3) images."""
+    """Return (n,) numbers shaped to broadcast over (n, H, W, 3) images."""
     return values[:, None, None, None]

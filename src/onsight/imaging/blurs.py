@@ -9,40 +9,46 @@ from typing import Any
 import numpy as np
 
 from onsight.imaging.augment import blur
-from onsight.imaging.sampling import _bytes, _scale
+from onsight.imaging.sampling import pixel_scale, to_uint8
 
-ANGLES = 31  # directions that a motion can have
+ANGLES = 31  # number of directions that a motion can have
 
-# Blur: sums of shifted images --------------------------------------------------------------------------------------
+# Sums of shifted images --------------------------------------------------------------------------------------------
 
 
 def gaussian_blur(images: np.ndarray, sd: float, rng: np.random.Generator) -> np.ndarray:
-    """Blur by a Gaussian of this standard deviation in pixels."""
-    return _bytes(blur(images.astype(np.float32), np.full((len(images), 2), sd * _scale(images), np.float32)))
+    """Blur by a Gaussian of standard deviation `sd`, in pixels."""
+    return to_uint8(blur(images.astype(np.float32), np.full((len(images), 2), sd * pixel_scale(images), np.float32)))
 
 
 def defocus_blur(images: np.ndarray, lens: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
-    """Blur by a disk of this radius, softened by a Gaussian of this standard deviation, both in pixels."""
+    """Blur by a disk softened by a Gaussian. `lens` is the radius and the standard deviation, in pixels."""
     from scipy.ndimage import gaussian_filter
 
-    radius, sd = (each * _scale(images) for each in lens)
+    radius, sd = (each * pixel_scale(images) for each in lens)
     reach = int(radius + 2 * sd + 1)
     offsets = np.arange(-reach, reach + 1)
     disk = (offsets[:, None] ** 2 + offsets**2 <= radius**2).astype(np.float32)
     disk = gaussian_filter(disk / disk.sum(), sd, truncate=2)
     taps = [(y - reach, x - reach, float(disk[y, x])) for y, x in np.argwhere(disk > 1e-4).tolist()]
-    return _bytes(_shifted_sum(images.astype(np.float32), taps, "reflect"))
+    return to_uint8(_shifted_sum(images.astype(np.float32), taps, "reflect"))
 
 
 def motion_blur(images: np.ndarray, motion: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
-    """Blur each image along a half-sided Gaussian of this radius and sd, in pixels, at an angle within 45 degrees."""
-    return _bytes(_move(images.astype(np.float32), motion, 0, rng))
+    """Blur each image along a half-sided Gaussian at a random angle within 45 degrees of horizontal.
+
+    `motion` is the radius and the standard deviation, in pixels.
+    """
+    return to_uint8(directional_blur(images.astype(np.float32), motion, 0, rng))
 
 
-def _move(images: np.ndarray, motion: tuple[float, float], angle: float, rng: np.random.Generator) -> np.ndarray:
-    """Blur (n, side, side, ...) float32 along lines that lie within 45 degrees of `angle`, the border repeated.
+def directional_blur(
+    images: np.ndarray, motion: tuple[float, float], angle: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Return (n, side, side, ...) float32 images blurred along random lines within 45 degrees of `angle`.
 
-    As ImageMagick draws them: 2 radius + 1 steps of one pixel, to the nearest pixel each.
+    The border pixels are repeated. Lines are drawn as in ImageMagick: 2 radius + 1 steps of one pixel, each rounded to
+    the nearest pixel.
     """
     radius, sd = (each * images.shape[1] / 32 for each in motion)
     steps = np.arange(2 * np.ceil(radius) + 1)
@@ -60,7 +66,10 @@ def _move(images: np.ndarray, motion: tuple[float, float], angle: float, rng: np
 
 
 def _shifted_sum(images: np.ndarray, taps: Sequence[tuple[int, int, float]], border: str) -> np.ndarray:
-    """Return sum of weight * image moved by (rows, columns), of (n, H, W, ...) float32; the weights come in taps."""
+    """Return the sum of weight * image shifted by (rows, columns) over `taps` of (rows, columns, weight).
+
+    The images are (n, H, W, ...) float32.
+    """
     height, width = images.shape[1:3]
     rows, columns, _ = zip(*taps, strict=True)
     top, left = max(0, -min(rows)), max(0, -min(columns))
@@ -81,26 +90,26 @@ def _shifted_sum(images: np.ndarray, taps: Sequence[tuple[int, int, float]], bor
 
 
 def zoom_blur(images: np.ndarray, end: float, rng: np.random.Generator) -> np.ndarray:
-    """Return the mean of the image and its centre enlarged by 1, 1.01 and so on, up to but without `end`."""
+    """Return the mean of the image and its centre enlarged by 1, 1.01, ..., up to but excluding `end`."""
     n, side = images.shape[:2]
     columns = images.transpose(1, 2, 0, 3).reshape(side * side, n * 3).astype(np.float32)
     blurred = _zooms(side, end) @ columns
-    return _bytes(blurred.reshape(side, side, n, 3).transpose(2, 0, 1, 3))
+    return to_uint8(blurred.reshape(side, side, n, 3).transpose(2, 0, 1, 3))
 
 
 @lru_cache(maxsize=8)
 def _zooms(side: int, end: float) -> Any:
-    """Return the sparse (side², side²) matrix by which `zoom_blur` multiplies the pixels of an image."""
+    """Return the sparse (side², side²) matrix with which `zoom_blur` multiplies the pixels of an image."""
     from scipy import sparse
 
     factors = np.arange(1, end - 1e-9, 0.01)
-    axes = [sparse.csr_array(_zoom(side, factor)) for factor in factors]
+    axes = [sparse.csr_array(zoom_matrix(side, factor)) for factor in factors]
     total = sum((sparse.kron(axis, axis, "csr") for axis in axes), sparse.eye_array(side * side, format="csr"))
     return (total / (len(factors) + 1)).astype(np.float32)
 
 
-def _zoom(side: int, factor: float) -> np.ndarray:
-    """Return the (side, side) float32 matrix that enlarges the centre of a line of pixels to the whole, linearly."""
+def zoom_matrix(side: int, factor: float) -> np.ndarray:
+    """Return the (side, side) float32 matrix that linearly enlarges the centre of a line of pixels to its length."""
     cut = int(np.ceil(side / factor))
     enlarged = round(cut * factor)
     taken = np.arange(side) + (enlarged - side) // 2
@@ -110,22 +119,23 @@ def _zoom(side: int, factor: float) -> np.ndarray:
 
 
 def glass_blur(images: np.ndarray, glass: tuple[float, int, int], rng: np.random.Generator) -> np.ndarray:
-    """Blur, exchange pixels with a random neighbour in so many passes, and blur again: (sd, distance, passes).
+    """Blur, exchange pixels with random neighbours in several passes, and blur again.
 
-    A neighbour lies at most the distance up or left, or one less down or right, and a pixel moves once a pass: by 0.6
-    pixels (root mean square) at distance 1. The published images' program copies where it means to exchange, and
-    moves them by 0.5; one exchange after the other would carry pixels through the whole image, 1.2 on average.
+    `glass` is (sd of the blur, distance, passes). A neighbour lies at most `distance` pixels up or left, or one less
+    down or right. A pixel moves at most once per pass: by 0.6 pixels (root mean square) at distance 1. The program
+    behind the published images copies pixels where it means to exchange them, which moves them by 0.5. Exchanging one
+    pair after the other would carry pixels across the whole image, by 1.2 on average.
     """
-    sd, distance, passes = glass[0], max(1, round(glass[1] * _scale(images))), glass[2]
+    sd, distance, passes = glass[0], max(1, round(glass[1] * pixel_scale(images))), glass[2]
     n, side = images.shape[:2]
     pixels = np.zeros((n, side, side, 4), np.uint8)
     pixels[..., :3] = gaussian_blur(images, sd, rng)
-    flat = pixels.view(np.uint32).ravel()  # a pixel is a number
+    flat = pixels.view(np.uint32).ravel()  # one number per pixel
     every = np.arange(distance, side - distance + 1)
     first = np.arange(n)[:, None] * (side * side)
     for _ in range(passes):
         moved = np.zeros(len(flat), bool)
-        # Pixels on a grid as wide as two distances cannot meet, so that all of them are exchanged at once.
+        # Pixels on a grid with a spacing of two distances cannot meet, so all of them are exchanged at once.
         for phase in range(4 * distance * distance):
             rows, columns = (every[start :: 2 * distance] for start in divmod(phase, 2 * distance))
             here = (rows[:, None] * side + columns).ravel() + first
@@ -134,5 +144,5 @@ def glass_blur(images: np.ndarray, glass: tuple[float, int, int], rng: np.random
             free = ~(moved[here] | moved[there])
             here, there = here[free], there[free]
             moved[here] = moved[there] = True
-            flat[here], flat[there] = flat[there], flat[here]  # indexing has copied both
+            flat[here], flat[there] = flat[there], flat[here]  # indexing with arrays has copied both
     return gaussian_blur(pixels[..., :3], sd, rng)

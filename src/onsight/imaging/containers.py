@@ -1,7 +1,4 @@
-"""Image files before they are decoded:
-their headers are read and checked against limits, and
-only parts that carry pixels reach Pillow.
-"""
+"""Opening image files: headers are read and checked against limits, and only parts that carry pixels reach Pillow."""
 
 from __future__ import annotations
 
@@ -16,39 +13,43 @@ from onsight.core.errors import ImageError
 
 MAX_SIDE = 20_000  # pixels
 MAX_PIXELS = 25_000_000  # decoded; 75 MB as RGB
-MAX_JPEG_PIXELS = 120_000_000  # of a JPEG that is decoded reduced: phones take 108 megapixels
-MAX_RLE_PIXELS = 2_500_000  # Pillow unpacks run-length BMP in Python: 0.4 s a megapixel
-MAX_SCAN_PIXELS = 2_500_000_000  # pixels x scans: every scan of a progressive JPEG visits all of it, 0.2 s a billion
-MAX_PARTS = 100_000  # segments, chunks or strips of a file: each costs Python time
-MAX_BYTES = 256 << 20  # of a file; 25 million pixels of 4 x 16 bits are 200 MB
-MAX_PREAMBLE = 16 << 20  # bytes before a GIF's first frame
+MAX_JPEG_PIXELS = 120_000_000  # of a JPEG that is decoded at reduced size: phones take 108 megapixels
+MAX_RLE_PIXELS = 2_500_000  # Pillow unpacks run-length BMP in Python: 0.4 s per megapixel
+MAX_SCAN_PIXELS = 2_500_000_000  # pixels x scans: each scan of a progressive JPEG visits all pixels, 0.2 s per billion
+MAX_PARTS = 100_000  # segments, chunks or strips per file: each costs Python time
+MAX_BYTES = 256 << 20  # per file; 25 million pixels of 4 x 16 bits are 200 MB
+MAX_PREAMBLE = 16 << 20  # bytes before the first frame of a GIF
 
-_SAVE_AGAIN = "Open it in an image viewer and save it as JPEG or PNG, or leave it out"
+SAVE_AGAIN = "Open the image in a viewer and save it as JPEG or PNG, or leave it out"
 
 
-def _format(data: bytes) -> str:
-    """Name the format that the first bytes tell, or say what they are instead."""
+def file_format(data: bytes) -> str:
+    """Return the name of the format that the first bytes identify.
+
+    Raises:
+        ImageError: the format cannot be read; the message says what the bytes are instead.
+    """
     for magic, name in _MAGIC:
         if data.startswith(magic) and (name != "WebP" or data[8:12] == b"WEBP"):
             return name
     if data[4:8] == b"ftyp":
-        # The major brand, its version (no brand), and the brands that the file is compatible with.
+        # The major brand, its version (not a brand), and the compatible brands.
         end = min(int.from_bytes(data[:4]), 256)
         brands = {data[start : start + 4] for start in (8, *range(16, end, 4))}
         if brands & {b"avif", b"avis"}:
             return "AVIF"
         if brands & {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}:
             raise ImageError(
-                "HEIC images cannot be read. Save it as JPEG; on an iPhone, Settings > Camera > Formats > Most "
-                "Compatible takes new ones as JPEG."
+                "HEIC images cannot be read. Save the image as JPEG. On an iPhone, Settings > Camera > Formats > Most "
+                "Compatible stores new photos as JPEG."
             )
     if data.startswith((b"II+\0", b"MM\0+")):
-        raise ImageError("BigTIFF cannot be read. Save it as an ordinary TIFF or as PNG.")
+        raise ImageError("BigTIFF images cannot be read. Save the image as an ordinary TIFF or as PNG.")
     if not data:
-        raise ImageError("The file is empty (0 bytes). Copy it again from where it came, or leave it out.")
+        raise ImageError("The file is empty (0 bytes). Copy it again from its source, or leave it out.")
     raise ImageError(
-        f"This is no image that can be read: it begins with {data[:8]!r}; expected JPEG, PNG, WebP, BMP, GIF, TIFF "
-        f"or AVIF. {_SAVE_AGAIN}."
+        f"The file cannot be read as an image: it begins with {data[:8]!r}; expected JPEG, PNG, WebP, BMP, GIF, TIFF "
+        f"or AVIF. {SAVE_AGAIN}."
     )
 
 
@@ -62,41 +63,46 @@ _MAGIC = (
 )
 
 
-def _check_size(width: int, height: int, most: int = MAX_PIXELS) -> None:
+def check_size(width: int, height: int, most: int = MAX_PIXELS) -> None:
     """Raise ImageError unless the sides and the number of pixels are within the limits."""
     if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
         raise ImageError(
-            f"It is {width:,} x {height:,} pixels; each side must be 1 to {MAX_SIDE:,}. Scale it, or leave it out."
+            f"The image has {width:,} x {height:,} pixels; each side must be 1 to {MAX_SIDE:,}. Resize it, or leave it "
+            "out."
         )
     if width * height > most:
         raise ImageError(
-            f"It is {width:,} x {height:,} pixels, {width * height / 1e6:.1f} million; at most {most / 1e6:g} million "
-            "are read here. Scale it down, or leave it out."
+            f"The image has {width:,} x {height:,} pixels, {width * height / 1e6:.1f} million; at most {most / 1e6:g} "
+            "million can be read. Scale it down, or leave it out."
         )
 
 
-# In the openers struct.error, IndexError, KeyError and ValueError mean damaged data: decode() says so.
+# The openers raise struct.error, IndexError, KeyError or ValueError for damaged data; decode() reports it.
 
 
-def _open_jpeg(data: bytes, at_least: int | None) -> tuple[Image.Image, int]:
-    """Decode a JPEG, at 1/2, 1/4 or 1/8 where its shorter side stays twice `at_least`."""
-    width, height, components, exif = _jpeg_header(data)
+def open_jpeg(data: bytes, at_least: int | None) -> tuple[Image.Image, int]:
+    """Decode a JPEG, at 1/2, 1/4 or 1/8 if its shorter side stays at least twice `at_least`.
+
+    Returns:
+        The image and its EXIF orientation.
+    """
+    width, height, components, exif = jpeg_header(data)
     scale = 1
     while at_least and scale < 8 and min(width, height) >= 2 * scale * 2 * at_least:
         scale *= 2
     size = -(-width // scale), -(-height // scale)
-    _check_size(*size)
-    # Four channels are stored inverted, as Adobe does: so every decoder takes them, whether or not the file says so.
+    check_size(*size)
+    # Four channels are stored inverted, as Adobe does. Every decoder assumes this, whether or not the file says so.
     mode, raw = ("CMYK", "CMYK;I") if components == 4 else ("RGB", "RGB")
-    return Image.frombytes(mode, size, data, "jpeg", raw, "", scale, 0), _orientation(exif)
+    return Image.frombytes(mode, size, data, "jpeg", raw, "", scale, 0), exif_orientation(exif)
 
 
-def _jpeg_header(data: bytes) -> tuple[int, int, int, bytes]:
+def jpeg_header(data: bytes) -> tuple[int, int, int, bytes]:
     """Return width, height, channels and EXIF data of a JPEG that can be decoded.
 
-    Pillow's own way in doubles the time of an image of 32 px (and 60,000 of them are a data set), warns about EXIF
-    data, and above 89 megapixels. So the segments are walked here, in the steps of libjpeg's next_marker, which
-    ignores what is between them, and the decoder is called with the size that they tell.
+    Pillow's JPEG opener doubles the time of a 32 px image (a data set has 60,000 of them). It also warns about EXIF
+    data and about images above 89 megapixels. So the segments are walked here, in the steps of libjpeg's next_marker,
+    which ignores bytes between segments, and the decoder is called with the size that the segments give.
     """
     pos, frame, scans, exif = 2, 0, 0, b""
     width = height = components = 0
@@ -108,42 +114,45 @@ def _jpeg_header(data: bytes) -> tuple[int, int, int, bytes]:
         kind = data[pos - 1]
         if kind == 0xD9:  # end of image
             break
-        length = data[pos] << 8 | data[pos + 1]  # with its own two bytes
+        length = data[pos] << 8 | data[pos + 1]  # including its own two bytes
         if kind in _JPEG_FRAMES:
             frame = kind
             bits, height, width, components = struct.unpack_from(">BHHB", data, pos + 2)
             if bits != 8 or components not in (1, 3, 4) or frame not in _JPEG_DECODABLE:
                 raise ImageError(
                     f"A JPEG of {bits} bits, {components} channels and frame type {frame & 15} cannot be read; "
-                    f"expected 8 bits, 1, 3 or 4 channels, type 0, 1, 2, 9 or 10. {_SAVE_AGAIN}."
+                    f"expected 8 bits, 1, 3 or 4 channels, frame type 0, 1, 2, 9 or 10. {SAVE_AGAIN}."
                 )
         elif kind == 0xDA:  # start of scan
             scans += 1
             if data[pos + 2] == components and frame not in _JPEG_PROGRESSIVE:
-                break  # the only one
+                break  # the only scan
         elif kind == 0xE1 and data[pos + 2 : pos + 8] == b"Exif\0\0":
-            exif = exif or data[pos + 8 : pos + length]  # more of them go on where the first one ends
+            exif = exif or data[pos + 8 : pos + length]  # later ones continue the first
         pos += length
     else:
         raise ValueError("too many segments")
     if not scans:
         raise ValueError("no scan")
 
-    _check_size(width, height, MAX_JPEG_PIXELS)
+    check_size(width, height, MAX_JPEG_PIXELS)
     if width * height * scans > MAX_SCAN_PIXELS:
-        raise ImageError(f"It is a JPEG of {width:,} x {height:,} pixels in {scans:,} scans: too many. {_SAVE_AGAIN}.")
+        raise ImageError(
+            f"A JPEG of {width:,} x {height:,} pixels in {scans:,} scans takes too long to decode; at most "
+            f"{MAX_SCAN_PIXELS / 1e9:g} billion pixels x scans can be read. {SAVE_AGAIN}."
+        )
     return width, height, components, exif
 
 
-# A marker is FF and a byte; FF 00 is data, 01 and D0 to D7 have no segment, and any number of FF may come first.
+# A marker is FF and a byte. FF 00 is data; 01 and D0 to D7 have no segment; any number of FF may precede a marker.
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
-_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # start of frame; the others are tables
+_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # start of frame; C4 and CC are tables, C8 is reserved
 _JPEG_PROGRESSIVE = frozenset({0xC2, 0xCA})
 _JPEG_DECODABLE = frozenset({0xC0, 0xC1, 0xC9}) | _JPEG_PROGRESSIVE
 
 
 def _open_png(data: bytes) -> tuple[Image.Image, int]:
-    """Open a PNG, of which only the chunks that carry pixels are kept."""
+    """Open a PNG, keeping only the chunks that carry pixels."""
     from PIL.PngImagePlugin import PngImageFile
 
     pos, kept, exif = 8, [data[:8]], b""
@@ -160,20 +169,20 @@ def _open_png(data: bytes) -> tuple[Image.Image, int]:
     else:
         raise ValueError("too many chunks")
     width, height, depth = struct.unpack_from(">IIB", data, 16)
-    _check_size(width, height)
+    check_size(width, height)
     image = PngImageFile(io.BytesIO(b"".join(kept)))
-    _check_size(*image.size)
-    # Pillow leaves the transparent colour as it is in the file, and scales the pixels.
+    check_size(*image.size)
+    # Pillow scales the pixels to 8 bits but leaves the transparent colour as stored in the file.
     clear = image.info.get("transparency")
     if image.mode == "L" and isinstance(clear, int):
         image.info["transparency"] = clear * 255 // (2**depth - 1)
     elif image.mode == "RGB" and isinstance(clear, tuple) and depth == 16:
         image.info["transparency"] = tuple(value >> 8 for value in clear)
-    return image, _orientation(exif)
+    return image, exif_orientation(exif)
 
 
 def _open_webp(data: bytes) -> tuple[Image.Image, int]:
-    """Open a WebP; the size comes from its header, since opening already allocates the canvas."""
+    """Open a WebP. Its size is read from the header first, because opening it already allocates the canvas."""
     from PIL.WebPImagePlugin import WebPImageFile
 
     kind = data[12:16]
@@ -184,10 +193,10 @@ def _open_webp(data: bytes) -> tuple[Image.Image, int]:
         width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
     else:
         width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", data, 26))
-    _check_size(width, height)
+    check_size(width, height)
     image = WebPImageFile(io.BytesIO(data))
-    _check_size(*image.size)
-    return image, _orientation(image.info.get("exif", b""))
+    check_size(*image.size)
+    return image, exif_orientation(image.info.get("exif", b""))
 
 
 def _open_bmp(data: bytes) -> tuple[Image.Image, int]:
@@ -195,24 +204,24 @@ def _open_bmp(data: bytes) -> tuple[Image.Image, int]:
     from PIL.BmpImagePlugin import BmpImageFile
 
     image = BmpImageFile(io.BytesIO(data))
-    _check_size(*image.size, MAX_RLE_PIXELS if image.info["compression"] in (1, 2) else MAX_PIXELS)
+    check_size(*image.size, MAX_RLE_PIXELS if image.info["compression"] in (1, 2) else MAX_PIXELS)
     return image, 1
 
 
 def _open_gif(data: bytes) -> tuple[Image.Image, int]:
-    """Open a GIF, of which only the global palette and the first frame with its control block are kept."""
+    """Open a GIF, keeping only the global palette and the first frame with its control block."""
     from PIL.GifImagePlugin import GifImageFile
 
     width, height, flags = struct.unpack_from("<HHB", data, 6)
     pos = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
     head, control, blocks = data[:pos], b"", data[:MAX_PREAMBLE]
-    while blocks[pos] != 0x2C:  # the frame
+    while blocks[pos] != 0x2C:  # start of a frame
         if blocks[pos] == 0x3B:
-            raise ValueError("the end comes before a frame")
-        if blocks[pos] != 0x21:  # some programs leave a zero byte too many
+            raise ValueError("the file ends before its first frame")
+        if blocks[pos] != 0x21:  # some programs write an extra zero byte
             pos += 1
             continue
-        # An extension: its kind, then sub-blocks, each with its length, to one of length 0.
+        # An extension: its kind, then sub-blocks, each preceded by its length; a length of 0 ends it.
         start, kind, pos = pos, blocks[pos + 1], pos + 2
         while length := blocks[pos]:
             pos += 1 + length
@@ -220,15 +229,15 @@ def _open_gif(data: bytes) -> tuple[Image.Image, int]:
         if kind == 0xF9:  # graphic control: the transparent colour
             control = blocks[start:pos]
     left, top, frame_width, frame_height = struct.unpack_from("<4H", data, pos + 1)
-    _check_size(max(width, left + frame_width), max(height, top + frame_height))
+    check_size(max(width, left + frame_width), max(height, top + frame_height))
     return GifImageFile(io.BytesIO(head + control + data[pos:])), 1
 
 
 def _open_tiff(data: bytes) -> tuple[Image.Image, int]:
-    """Open a TIFF, of which only the first page is kept, with the tags that describe its pixels, each of them checked.
+    """Open a TIFF, keeping only the first page with the tags that describe its pixels. Each of these tags is checked.
 
-    A new directory with these tags is appended and the header pointed at it, so that every offset stays as it is.
-    Of damaged data libtiff writes a line to the standard error; Pillow has no way to stop that.
+    A new directory with these tags is appended and the header is pointed at it, so that every offset stays valid.
+    libtiff writes a line to standard error about damaged data; Pillow has no way to stop that.
     """
     from PIL.TiffImagePlugin import TiffImageFile
 
@@ -245,29 +254,29 @@ def _open_tiff(data: bytes) -> tuple[Image.Image, int]:
 
     width, height, photometric = values[256][0], values[257][0], first(262, 0)
     compression, bits, samples, form = first(259, 1), first(258, 1), first(277, 1), first(339, 1)
-    _check_size(width, height)
+    check_size(width, height)
     if (
         compression not in _TIFF_COMPRESSIONS
         or bits not in (1, 2, 4, 8, 16, 32)
         or samples > 6
-        or (form == 2 and bits < 16)  # signed: Pillow would take -1 for 255
-        or (photometric == 0 and bits > 8)  # white as zero: Pillow would give a negative
+        or (form == 2 and bits < 16)  # signed: Pillow would read -1 as 255
+        or (photometric == 0 and bits > 8)  # zero is white: Pillow would return a negative image
     ):
         raise ImageError(
-            f"A TIFF of compression {compression}, {bits} bits, {samples} samples, sample format {form}, photometric "
+            f"A TIFF with compression {compression}, {bits} bits, {samples} samples, sample format {form}, photometric "
             f"interpretation {photometric} cannot be read; expected no compression, CCITT, LZW, JPEG, deflate or "
-            f"PackBits, 1, 2, 4, 8, 16 or 32 bits, 1 to 6 samples. {_SAVE_AGAIN}."
+            f"PackBits, 1, 2, 4, 8, 16 or 32 bits, 1 to 6 samples. {SAVE_AGAIN}."
         )
 
-    # Strips are tiles as wide as the image. Were there more of them than it has, they could be decoded over and over.
+    # Strips are tiles as wide as the image. More of them than the image needs could decode the same data repeatedly.
     offsets, lengths = (values[324], values[325]) if 322 in values else (values[273], values[279])
     across, down = (values[322][0], values[323][0]) if 322 in values else (width, min(first(278, height), height))
     pieces = -(-width // across) * -(-height // down)
     if len(offsets) > pieces * (samples if first(284, 1) == 2 else 1) or pieces * across * down > 4 * MAX_PIXELS:
-        raise ValueError("the strips or tiles are more than the image has")
-    # Pillow would read on behind the end of the pixels, into the new directory.
+        raise ValueError("there are more strips or tiles than the image needs")
+    # Otherwise Pillow would read past the end of the pixels, into the new directory.
     if any(offset + length > len(data) for offset, length in zip(offsets, lengths, strict=True)):
-        raise ValueError("a strip or tile is outside of the file")
+        raise ValueError("a strip or tile lies outside the file")
     if compression == 1 and sum(lengths) < height * (width * bits * samples // 8):
         raise ValueError("the strips or tiles are too short")
 
@@ -275,15 +284,15 @@ def _open_tiff(data: bytes) -> tuple[Image.Image, int]:
     gap = bytes(len(data) % 2)
     clean = [data[:4], struct.pack(order + "I", len(data) + len(gap)), data[8:], gap]
     clean += [struct.pack(order + "H", len(tags)), entries, bytes(4)]
-    return TiffImageFile(io.BytesIO(b"".join(clean))), _orientation(data)
+    return TiffImageFile(io.BytesIO(b"".join(clean))), exif_orientation(data)
 
 
-# Tag -> how many values it may have. The others do not change the pixels, or are of no use for one page.
+# Tag -> maximum number of values. Other tags do not change the pixels, or are useless for a single page.
 _TIFF_TAGS = {
     **dict.fromkeys((256, 257, 259, 262, 266, 277, 278, 284, 292, 293, 317, 322, 323), 1),
     **dict.fromkeys((258, 338, 339, 529, 530, 532), 64),
-    **dict.fromkeys((273, 279, 324, 325), MAX_PARTS),  # where the strips and tiles are, and how long
-    320: 3 << 16,  # colours of the palette
+    **dict.fromkeys((273, 279, 324, 325), MAX_PARTS),  # offsets and lengths of strips and tiles
+    320: 3 << 16,  # colours in the palette
     347: 1 << 16,  # bytes of JPEG tables
 }
 _TIFF_TYPES = {1: "B", 3: "H", 4: "I", 5: "Q", 7: "B"}  # 5 is a fraction, 7 is bytes
@@ -295,17 +304,17 @@ def _open_avif(data: bytes) -> tuple[Image.Image, int]:
     from PIL.AvifImagePlugin import SUPPORTED, AvifImageFile
 
     if not SUPPORTED:
-        raise ImageError("This Pillow cannot read AVIF. Install Pillow's own wheel, or save it as JPEG.")
-    # AVIF turns by a property of its own, which Pillow reports as EXIF; the file's EXIF counts for nothing, and Pillow
-    # warns about it when it is damaged. So its entry gets another name.
+        raise ImageError("This Pillow cannot read AVIF. Install Pillow's own wheel, or save the image as JPEG.")
+    # AVIF stores its rotation in a property of its own, which Pillow reports as EXIF. The EXIF data of the file is
+    # ignored, and Pillow warns if it is damaged. So the entry for that data is renamed.
     image = AvifImageFile(io.BytesIO(_AVIF_EXIF.sub(rb"\1none", data)))
-    _check_size(*image.size)
-    return image, _orientation(image.info.get("exif", b""))
+    check_size(*image.size)
+    return image, exif_orientation(image.info.get("exif", b""))
 
 
 _AVIF_EXIF = re.compile(rb"(infe.{8,10})Exif", re.DOTALL)
 
-_OPENERS: dict[str, Callable[[bytes], tuple[Image.Image, int]]] = {
+OPENERS: dict[str, Callable[[bytes], tuple[Image.Image, int]]] = {
     "PNG": _open_png,
     "WebP": _open_webp,
     "BMP": _open_bmp,
@@ -316,10 +325,10 @@ _OPENERS: dict[str, Callable[[bytes], tuple[Image.Image, int]]] = {
 
 
 def _directory(data: bytes) -> tuple[str, dict[int, tuple[int, int, bytes]]]:
-    """Return the byte order and the first directory of TIFF (so of EXIF) data: tag -> (type, count, 4 bytes of value).
+    """Return the byte order and the first directory of TIFF or EXIF data: tag -> (type, count, 4 bytes of value).
 
     Raises:
-        KeyError, struct.error: it is none.
+        KeyError, struct.error: the data is not TIFF data, or is damaged.
     """
     order = {b"II*\0": "<", b"MM\0*": ">"}[data[:4]]
     (start,) = struct.unpack_from(order + "I", data, 4)
@@ -331,10 +340,10 @@ def _directory(data: bytes) -> tuple[str, dict[int, tuple[int, int, bytes]]]:
 
 
 def _values(data: bytes, order: str, entry: tuple[int, int, bytes]) -> tuple[int, ...]:
-    """Return the values of a directory entry; a fraction comes as one meaningless number.
+    """Return the values of a directory entry. A fraction is returned as one meaningless number.
 
     Raises:
-        KeyError, struct.error: the type is none of bytes, integers and fractions, or the values are outside of `data`.
+        KeyError, struct.error: the type is not bytes, integer or fraction, or the values lie outside `data`.
     """
     kind, count, value = entry
     form = f"{order}{count}{_TIFF_TYPES[kind]}"
@@ -343,8 +352,8 @@ def _values(data: bytes, order: str, entry: tuple[int, int, bytes]) -> tuple[int
     return struct.unpack_from(form, data, struct.unpack(order + "I", value)[0])
 
 
-def _orientation(exif: bytes) -> int:
-    """Return the orientation that EXIF or TIFF data tells; 1, upright, where it is missing or the data is damaged."""
+def exif_orientation(exif: bytes) -> int:
+    """Return the orientation in EXIF or TIFF data, or 1 (upright) if it is missing or the data is damaged."""
     exif = exif.removeprefix(b"Exif\0\0")
     try:
         order, tags = _directory(exif)

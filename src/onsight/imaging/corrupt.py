@@ -1,13 +1,13 @@
-"""Corruptions of images by the parameters of CIFAR-10-C: 15 that are scored, 3 to tune on, 5 severities of each.
+"""Corruptions of images with the parameters of CIFAR-10-C: 15 are scored, 3 are for tuning, each has 5 severities.
 
-Parameters: Hendrycks and Dietterich 2019, "Benchmarking Neural Network Robustness to Common Corruptions and
-Perturbations". What is made here is "CIFAR-10-C style", never CIFAR-10-C: other random numbers, and a frost that is
-drawn instead of photographed. The parameters are meant for a side of 32: what they give in pixels (radii, standard
-deviations, distances, the grain of snow and frost) grows by side / 32; noise, the shares of `pixelate` and the blocks
-of JPEG do not.
+The parameters are from Hendrycks and Dietterich 2019, "Benchmarking Neural Network Robustness to Common Corruptions
+and Perturbations". The results are "CIFAR-10-C style", never CIFAR-10-C: the random numbers differ, and the frost is
+drawn instead of photographed. The parameters are meant for a side of 32. Those in pixels (radii, standard deviations,
+distances, the grain of snow and frost) grow by side / 32; noise, the shares of `pixelate` and the blocks of JPEG do
+not.
 
-Everything works on a batch at once, for 750,000 images are to be made in minutes. NumPy and SciPy let go of the
-interpreter while they compute, so that threads help.
+Each function works on a whole batch, because 750,000 images must be made in minutes. NumPy and SciPy release the GIL
+while they compute, so threads help.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ SEVERITIES = (1, 2, 3, 4, 5)
 
 
 def corrupt(images: np.ndarray, name: str, severity: int, rng: np.random.Generator) -> np.ndarray:
-    """Return `images` (n, side, side, 3) uint8 corrupted by the corruption `name`, in a new array of the same kind.
+    """Return `images` (n, side, side, 3) uint8 with the corruption `name`, as a new array of the same shape and dtype.
 
-    `severity` is 1 to 5; all that is random is drawn from `rng`, for the whole batch. Raises KeyError for an unknown
-    name and ValueError for another severity or for images that are not square.
+    `severity` is 1 to 5. All random numbers of the batch are drawn from `rng`. Raises KeyError for an unknown name and
+    ValueError for another severity or for images that are not square.
     """
     corruption = CORRUPTIONS[name]
     if severity not in SEVERITIES:
@@ -40,7 +40,7 @@ def corrupt(images: np.ndarray, name: str, severity: int, rng: np.random.Generat
 
 
 class Corruption(NamedTuple):
-    """A function (images, parameters, rng) and its parameters for severity 1 to 5."""
+    """A function of (images, parameters, rng) and its parameters for severities 1 to 5."""
 
     function: Callable[..., np.ndarray]
     severities: tuple[object, ...]
@@ -75,7 +75,7 @@ CORRUPTIONS = {
     "jpeg_compression": Corruption(jpeg_compression, (80, 65, 58, 50, 40)),
 }
 SCORED = tuple(CORRUPTIONS)
-# To tune on, for choices such as an augmentation's strength are never made on the scored ones. Spatter is left out.
+# For tuning: choices such as the strength of an augmentation are never made on the scored ones. Spatter is left out.
 EXTRA = ("speckle_noise", "gaussian_blur", "saturate")
 CORRUPTIONS |= {
     "speckle_noise": Corruption(speckle_noise, (0.06, 0.1, 0.12, 0.16, 0.2)),

@@ -1,17 +1,17 @@
-"""The only decoder of images: bytes -> RGB uint8. Everything that looks at an image goes through this file.
+"""The only decoder of images: bytes -> RGB uint8. All code that reads images goes through this file.
 
-A file is recognised by its first bytes, never by its name. Pillow decodes; what it is given is cleaned first: the
-headers are read here, checked against the limits below, and only the parts that carry pixels are passed on. So
-comments, profiles, thumbnails, later frames and compressed texts cannot slow a decode down, nothing can warn
-(`warnings.catch_warnings` is not safe among threads), and nothing large is allocated before its size is known.
+A file is recognised by its first bytes, never by its name. Pillow decodes it after `containers` has read its headers,
+checked them against limits and kept only the parts that carry pixels. So comments, profiles, thumbnails, later frames
+and compressed texts cannot slow down decoding. Nothing can cause a warning (`warnings.catch_warnings` is not
+thread-safe). Nothing large is allocated before its size is known.
 
 How samples become RGB:
 
 - EXIF orientation is applied; colour profiles are not.
-- Transparent pixels are blended with white, round((alpha * colour + (255 - alpha) * 255) / 255).
-- Greys of 16 bits, in Pillow's integer modes too, become round(value / 257); floating-point greys from 0 to 1 become
-  round(value * 255); a value outside is refused. Of 16-bit colours the high byte is taken.
-- Of several frames or pages the first counts.
+- Transparent pixels are blended with white: round((alpha * colour + (255 - alpha) * 255) / 255).
+- 16-bit greys, including those in Pillow's integer modes, become round(value / 257). Floating-point greys from 0 to 1
+  become round(value * 255). A value outside the range is refused. 16-bit colours keep their high byte.
+- Only the first frame or page is used.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from PIL import Image
 
 from onsight.core.errors import ImageError
 from onsight.imaging.containers import (
-    _OPENERS,
-    _SAVE_AGAIN,
     MAX_BYTES,
     MAX_JPEG_PIXELS,
-    _check_size,
-    _format,
-    _jpeg_header,
-    _open_jpeg,
-    _orientation,
+    OPENERS,
+    SAVE_AGAIN,
+    check_size,
+    exif_orientation,
+    file_format,
+    jpeg_header,
+    open_jpeg,
 )
 
-# What stands for an image: a path, the bytes of a file, a Pillow image, or an array (H, W), (H, W, 1), (H, W, 3) RGB or
-# (H, W, 4) RGBA of uint8.
+# What `load` accepts: a path, the bytes of a file, a Pillow image, or a uint8 array (H, W), (H, W, 1), (H, W, 3) RGB or
+# (H, W, 4) RGBA.
 ImageSource = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
-# A folder scan takes files of these names for images. HEIC is listed so that it is reported, not silently left out.
+# A folder scan treats files with these suffixes as images. HEIC is listed so that it is reported, not silently ignored.
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif"}
 )
@@ -52,36 +52,37 @@ _TURNS = {
     6: Image.Transpose.ROTATE_270,
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
-}  # EXIF orientation -> what sets the image upright
+}  # EXIF orientation -> the operation that turns the image upright
 
 
 def decode(data: bytes, at_least: int | None = None) -> np.ndarray:
-    """Decode the bytes of an image file: JPEG, PNG, WebP, BMP, GIF, TIFF, or AVIF where Pillow has it.
+    """Decode the bytes of an image file: JPEG, PNG, WebP, BMP, GIF, TIFF, or AVIF if Pillow supports it.
 
     Args:
         data: the whole file.
-        at_least: pixels of the shorter side that will be needed. A JPEG may then be decoded at 1/2, 1/4 or 1/8, which
-            is faster, as long as its shorter side stays at least twice that. None: never reduced.
+        at_least: the length of the shorter side, in pixels, that the caller needs. A JPEG may then be decoded at 1/2,
+            1/4 or 1/8, which is faster, if its shorter side stays at least twice as long. None: never reduced.
 
     Returns:
         (H, W, 3) uint8 RGB, read-only.
 
     Raises:
-        ImageError: the bytes are no whole image of a known format, or it is too large; the message says which.
+        ImageError: the bytes are not a complete image of a known format, or the image is too large; the message says
+            which.
     """
-    kind = _format(data)
+    kind = file_format(data)
     try:
-        image, orientation = _open_jpeg(data, at_least) if kind == "JPEG" else _OPENERS[kind](data)
+        image, orientation = open_jpeg(data, at_least) if kind == "JPEG" else OPENERS[kind](data)
         image.load()
         return _rgb(image, orientation)
     except ImageError:
         raise
-    except Exception as error:  # Pillow answers broken bytes with nearly every type of exception
-        raise ImageError(f"The {kind} data is damaged or cut short ({len(data):,} bytes). {_SAVE_AGAIN}.") from error
+    except Exception as error:  # Pillow raises nearly every type of exception for damaged bytes
+        raise ImageError(f"The {kind} data is damaged or cut short ({len(data):,} bytes). {SAVE_AGAIN}.") from error
 
 
 def shorter_side(data: bytes) -> int:
-    """Return the shorter side in pixels that the header of an image file tells, as `header`."""
+    """Return the shorter side of an image file in pixels, from its `header`."""
     return min(header(data)[:2])
 
 
@@ -89,43 +90,43 @@ def header(data: bytes) -> tuple[int, int, int]:
     """Return the width and height in pixels as stored, and the EXIF orientation (1 is upright), without decoding.
 
     Raises:
-        ImageError: as `decode`, as far as the header shows it.
+        ImageError: as `decode`, for problems that the header shows.
     """
-    kind = _format(data)
+    kind = file_format(data)
     try:
         if kind == "JPEG":
-            width, height, _, exif = _jpeg_header(data)
-            return width, height, _orientation(exif)
-        image, orientation = _OPENERS[kind](data)
+            width, height, _, exif = jpeg_header(data)
+            return width, height, exif_orientation(exif)
+        image, orientation = OPENERS[kind](data)
         return *image.size, orientation
     except ImageError:
         raise
     except Exception as error:
-        raise ImageError(f"The {kind} data is damaged or cut short ({len(data):,} bytes). {_SAVE_AGAIN}.") from error
+        raise ImageError(f"The {kind} data is damaged or cut short ({len(data):,} bytes). {SAVE_AGAIN}.") from error
 
 
 def resize(image: np.ndarray, size: int) -> np.ndarray:
-    """Scale the shorter side to `size` and crop the middle; `image` itself where it has that size already.
+    """Scale the shorter side to `size` and crop the centre. Return `image` itself if it already has that size.
 
-    The geometry, which gives the same bits wherever it is followed. With s = min(H, W), the square that starts at row
+    Any implementation of the following geometry gives the same bits. With s = min(H, W), the square that starts at row
     (H - s) // 2 and column (W - s) // 2 is cut out first. Then, with r = s / size, column i of the result is centred
     on c = (i + 0.5) r of the square, and column k of the square has the weight max(0, 1 - |k + 0.5 - c| / max(r, 1)):
     a triangle, widened when shrinking. The weights are divided by their sum and rounded to multiples of 2^-22. Columns
-    come first, then rows likewise; both round to uint8, halves up.
+    are resampled first, then rows in the same way. Both passes round to uint8, halves up.
 
     Args:
         image: (H, W, 3) uint8, H and W at least 1.
         size: pixels, at least 1.
 
     Returns:
-        (size, size, 3) uint8; a part of `image` where it need not be scaled.
+        (size, size, 3) uint8; a view of `image` if no scaling is needed.
     """
     height, width = image.shape[:2]
     if height == width == size:
         return image
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
-    # Cut first: scaled to 224, an image of 1 x 5,000 would be 1,120,000 pixels long.
+    # Crop before scaling: scaled to 224, an image of 1 x 5,000 would be 1,120,000 pixels long.
     square = image[top : top + side, left : left + side]
     if side == size:
         return square
@@ -133,18 +134,18 @@ def resize(image: np.ndarray, size: int) -> np.ndarray:
 
 
 def load(source: ImageSource, size: int) -> np.ndarray:
-    """Return any image that a user may give, at `size` x `size`.
+    """Return an image from any source that a user may give, at `size` x `size` pixels.
 
     Args:
         source: a path; the bytes of a file; a Pillow image; or an array (H, W), (H, W, 1), (H, W, 3) RGB or
             (H, W, 4) RGBA of uint8.
-        size: pixels a side.
+        size: pixels per side.
 
     Returns:
-        (size, size, 3) uint8 RGB, to be treated as read-only: it is `source` itself where nothing had to be done.
+        (size, size, 3) uint8 RGB. Treat it as read-only: it is `source` itself if nothing had to be done.
 
     Raises:
-        ImageError: `source` is no image; the message says what it is and what was expected.
+        ImageError: `source` is not an image; the message says what it is and what was expected.
     """
     if isinstance(source, np.ndarray):
         image = _from_array(source)
@@ -155,14 +156,17 @@ def load(source: ImageSource, size: int) -> np.ndarray:
     elif isinstance(source, str | os.PathLike):
         image = decode(_read(source), at_least=size)
     else:
-        raise ImageError(f"A {type(source).__name__} is no image; expected a path, bytes, Pillow image or array.")
+        raise ImageError(
+            f"A {type(source).__name__} is not an image; expected a path, bytes, a Pillow image or an array."
+        )
     return resize(image, size)
 
 
 def thumbnail(image: np.ndarray, size: int = 96) -> bytes:
-    """Return a small WebP file of an (H, W, 3) uint8 image for a page: its centre square, never enlarged.
+    """Return the centre square of an (H, W, 3) uint8 image as a small WebP file for a page, never enlarged.
 
-    Up to 64 px it is lossless: a lossy WebP halves the resolution of colour, and that shows in images so small.
+    Up to 64 px the file is lossless, because a lossy WebP halves the colour resolution, which is visible in images this
+    small.
     """
     file = io.BytesIO()
     side = min(size, *image.shape[:2])
@@ -171,17 +175,17 @@ def thumbnail(image: np.ndarray, size: int = 96) -> bytes:
 
 
 def _read(path: str | os.PathLike[str]) -> bytes:
-    """Return the content of a file that the user named."""
+    """Return the content of a file that a user named."""
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
-            raise ImageError("There is no such file, but a folder or a device; expected the path of an image.")
+            raise ImageError("The path is not a file but a folder or a device; expected the path of an image.")
         if status.st_size > MAX_BYTES:
-            raise ImageError(f"The file has {status.st_size >> 20:,} MiB; no image that is read has over 256.")
+            raise ImageError(f"The file has {status.st_size >> 20:,} MiB; at most 256 MiB can be read.")
         with open(path, "rb", buffering=0) as file:
             return file.read()
     except (FileNotFoundError, ValueError):  # ValueError: a path with a NUL
-        raise ImageError("There is no such file; expected the path of an image.") from None
+        raise ImageError("The file does not exist; expected the path of an image.") from None
     except OSError as error:
         raise ImageError(f"The file cannot be read ({error.strerror}).") from error
 
@@ -189,8 +193,8 @@ def _read(path: str | os.PathLike[str]) -> bytes:
 def _from_array(array: np.ndarray) -> np.ndarray:
     """Return `array` as (H, W, 3) uint8."""
     if array.dtype != np.uint8:
-        mend = " Numbers from 0 to 1: (255 * array).round().astype('uint8')." if array.dtype.kind == "f" else ""
-        raise ImageError(f"The array has the type {array.dtype}; expected uint8, from 0 to 255.{mend}")
+        advice = " Convert 0 to 1 with (255 * array).round().astype('uint8')." if array.dtype.kind == "f" else ""
+        raise ImageError(f"The array has the type {array.dtype}; expected uint8, from 0 to 255.{advice}")
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if array.size == 0 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):
@@ -199,16 +203,16 @@ def _from_array(array: np.ndarray) -> np.ndarray:
 
 
 def _from_pillow(image: Image.Image) -> np.ndarray:
-    """Return a Pillow image as (H, W, 3) uint8, upright as its EXIF data says."""
-    _check_size(*image.size, MAX_JPEG_PIXELS)
+    """Return a Pillow image as (H, W, 3) uint8, turned upright by its EXIF data."""
+    check_size(*image.size, MAX_JPEG_PIXELS)
     try:
         image.load()
         exif = image.info.get("exif")
-        return _rgb(image, _orientation(exif) if isinstance(exif, bytes) else 1)
+        return _rgb(image, exif_orientation(exif) if isinstance(exif, bytes) else 1)
     except ImageError:
         raise
     except Exception as error:
-        raise ImageError(f"The Pillow image cannot be read: its file is damaged, or closed. {_SAVE_AGAIN}.") from error
+        raise ImageError(f"The Pillow image cannot be read: its file is damaged or closed. {SAVE_AGAIN}.") from error
 
 
 def _rgb(image: Image.Image, orientation: int) -> np.ndarray:
@@ -230,13 +234,13 @@ def _rgb(image: Image.Image, orientation: int) -> np.ndarray:
 
 
 def _grey(image: Image.Image) -> Image.Image:
-    """Scale a grey image of 16 or 32 bits to 8; Pillow's convert() would clip it."""
+    """Return a grey image of 16 or 32 bits scaled to 8 bits. Pillow's convert() would clip it."""
     values = np.asarray(image)
     white = 1 if image.mode == "F" else 65535
     low, high = values.min(), values.max()
     if not 0 <= low <= high <= white:
-        raise ImageError(f"Its grey values run from {low:g} to {high:g}; expected 0 to {white}. {_SAVE_AGAIN}.")
-    # As float32, exact enough: a value is never closer than 1/514 to the middle between two results.
+        raise ImageError(f"The grey values range from {low:g} to {high:g}; expected 0 to {white}. {SAVE_AGAIN}.")
+    # float32 is exact enough: a value is never closer than 1/514 to the middle between two results.
     scaled = Image.fromarray(np.rint(values * np.float32(255 / white)).astype(np.uint8))
     clear = image.info.get("transparency")
     if isinstance(clear, int):

@@ -7,23 +7,23 @@ import io
 import numpy as np
 
 from onsight.imaging.augment import blur
-from onsight.imaging.sampling import _bytes
+from onsight.imaging.sampling import to_uint8
 
 # Light and colour ----------------------------------------------------------------------------------------------------
 
 
 def brightness(images: np.ndarray, more: float, rng: np.random.Generator) -> np.ndarray:
-    """Add to V of HSV, at most up to 1: hue and saturation stay, so that a pixel's values grow by one factor."""
+    """Add `more` to V of HSV, up to 1. Hue and saturation stay, so all values of a pixel grow by the same factor."""
     values = images.max(axis=3)
     raised = np.minimum(np.arange(256) + 255 * more, 255)
     factors = np.append(0, raised[1:] / np.arange(1, 256)).astype(np.float32)
     brighter = images * factors[values][..., None]
     brighter[values == 0] = raised[0]  # black has no hue
-    return _bytes(brighter)
+    return to_uint8(brighter)
 
 
 def saturate(images: np.ndarray, change: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
-    """Change S of HSV to S times the first and plus the second; a grey has the hue of red."""
+    """Set S of HSV to S times the first number of `change` plus the second. A grey has the hue of red."""
     value = images.max(axis=3, keepdims=True).astype(np.float32)
     below = value - images  # how far each channel lies below the largest
     spread = below.max(axis=3, keepdims=True)
@@ -31,20 +31,24 @@ def saturate(images: np.ndarray, change: tuple[float, float], rng: np.random.Gen
     wanted = np.clip(saturation * change[0] + change[1], 0, 1) * value
     below *= wanted / np.maximum(spread, 1)
     below[..., 1:] += np.where(spread == 0, wanted, 0)
-    return _bytes(value - below)
+    return to_uint8(value - below)
 
 
 def contrast(images: np.ndarray, factor: float, rng: np.random.Generator) -> np.ndarray:
-    """Draw the values to the image's mean of their channel."""
+    """Multiply the distance of each value from the mean of its channel in the image by `factor`."""
     means = images.mean(axis=(1, 2), keepdims=True, dtype=np.float32)
-    return _bytes(images * np.float32(factor) + means * np.float32(1 - factor))
+    return to_uint8(images * np.float32(factor) + means * np.float32(1 - factor))
 
 
 # Geometry and files --------------------------------------------------------------------------------------------------
 
 
 def elastic_transform(images: np.ndarray, rubber: tuple[float, float, float], rng: np.random.Generator) -> np.ndarray:
-    """Move three points and the image with them, then every pixel: (strength, smoothing sd, shift), of the side."""
+    """Move three points and the image with them, then every pixel independently.
+
+    `rubber` is (strength of the pixel moves, standard deviation that smooths them, largest shift of the points), each
+    as a share of the side.
+    """
     n, side = images.shape[:2]
     strength, sd, shift = (each * side for each in rubber)
     half, arm = side // 2, side // 3
@@ -53,18 +57,18 @@ def elastic_transform(images: np.ndarray, rubber: tuple[float, float, float], rn
     moved[..., :2] = fixed + rng.uniform(-shift, shift, (n, 3, 2))
     rows, columns = np.mgrid[:side, :side].astype(np.float32)
     grid = np.stack([rows, columns, np.ones_like(rows)], axis=-1)
-    back = np.linalg.solve(moved, np.broadcast_to(fixed, (n, 3, 2)))  # from where a point is to where it was
+    back = np.linalg.solve(moved, np.broadcast_to(fixed, (n, 3, 2)))  # maps where a point is to where it was
     places = np.tensordot(back.astype(np.float32), grid, ([1], [2]))  # (n, 2, side, side)
     stretched = _sample(images.astype(np.float32), places[:, 0], places[:, 1])
     if strength:
         jolts = rng.random((n, side, side, 2), np.float32) * 2 - 1
         jolts = blur(jolts, np.full((n, 2), sd, np.float32)) * np.float32(strength)
         stretched = _sample(stretched, rows + jolts[..., 0], columns + jolts[..., 1])
-    return _bytes(stretched)
+    return to_uint8(stretched)
 
 
 def _sample(images: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Return (n, side, side, 3) float32 images at places (n, side, side), linear between pixels, border reflected."""
+    """Return (n, side, side, 3) float32 images sampled bilinearly at places (n, side, side), the border reflected."""
     n, side = images.shape[:2]
     pixels = images.reshape(-1, 3)
     first = (np.arange(n) * side * side)[:, None, None]
@@ -86,16 +90,16 @@ def _sample(images: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.nda
 
 
 def _reflect(places: np.ndarray, side: int) -> np.ndarray:
-    """Return integer places brought into 0..side - 1, mirrored at the first and the last pixel."""
+    """Return integer places mapped into 0..side - 1 by mirroring at the first and the last pixel."""
     mirrored: np.ndarray = np.clip(side - 1 - np.abs(side - 1 - np.abs(places)), 0, side - 1)
     return mirrored
 
 
 def pixelate(images: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """Scale the image to this share of its side and back, by Pillow's box filter."""
+    """Scale the image to this share of its side and back with Pillow's box filter."""
     side = images.shape[1]
     for size in (int(side * share), side):
-        for _ in range(2):  # across, then down: the batch is one tall image each time
+        for _ in range(2):  # across, then down; each time the batch is one tall image
             images = np.ascontiguousarray(_resize_across(images, size).transpose(0, 2, 1, 3))
     return images
 
@@ -109,7 +113,7 @@ def _resize_across(images: np.ndarray, width: int) -> np.ndarray:
 
 
 def jpeg_compression(images: np.ndarray, quality: int, rng: np.random.Generator) -> np.ndarray:
-    """Write the image as JPEG of this quality and read it."""
+    """Write the image as a JPEG of this quality and read it back."""
     from PIL import Image
 
     read = np.empty_like(images)

@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from onsight.imaging.blurs import _move, _zoom
-from onsight.imaging.sampling import _bytes, _scale
+from onsight.imaging.blurs import directional_blur, zoom_matrix
+from onsight.imaging.sampling import pixel_scale, to_uint8
 
 # Weather -------------------------------------------------------------------------------------------------------------
 
 
 class Snowfall(NamedTuple):
-    """Brightness of the flakes before the threshold, their size, and how the wind blurs them; the light."""
+    """Parameters of `snow`: brightness of the flakes before the threshold, their size, their motion blur, the light."""
 
     mean: float
     sd: float
@@ -22,18 +22,18 @@ class Snowfall(NamedTuple):
     threshold: float
     radius: float
     motion_sd: float
-    kept: float  # share of the image against its whitened grey
+    kept: float  # share of the image; the rest is its whitened grey
 
 
 def snow(images: np.ndarray, fall: Snowfall, rng: np.random.Generator) -> np.ndarray:
-    """Whiten the image and add flakes blown by the wind, and the same flakes turned by half."""
+    """Whiten the image, then add flakes blown by the wind and the same flakes rotated by 180 degrees."""
     side = images.shape[1]
     flakes = rng.standard_normal(images.shape[:3], np.float32) * fall.sd + fall.mean
-    if (factor := fall.zoom * _scale(images)) > 1:
-        axis = _zoom(side, factor)
+    if (factor := fall.zoom * pixel_scale(images)) > 1:
+        axis = zoom_matrix(side, factor)
         flakes = axis @ flakes @ axis.T
     flakes = np.where(flakes < fall.threshold, 0, np.minimum(flakes, 1))
-    flakes = _move(flakes, (fall.radius, fall.motion_sd), -90, rng)
+    flakes = directional_blur(flakes, (fall.radius, fall.motion_sd), -90, rng)
     flakes += flakes[:, ::-1, ::-1].copy()
     snowed = images.astype(np.float32)
     grey = snowed @ np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601
@@ -42,23 +42,23 @@ def snow(images: np.ndarray, fall: Snowfall, rng: np.random.Generator) -> np.nda
     snowed *= fall.kept
     snowed += white
     snowed += flakes[..., None] * 255
-    return _bytes(snowed)
+    return to_uint8(snowed)
 
 
 def frost(images: np.ndarray, weights: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
-    """Add a piece of a frosted window: weights of the image and of the frost."""
+    """Add a random section of a frosted window. `weights` are those of the image and of the frost."""
     n, side = images.shape[:2]
     window = _window(side)
     places = rng.integers(0, len(window) - side, (n, 2))
     mixed = images * np.float32(weights[0])
     for image, (top, left) in zip(mixed, places.tolist(), strict=True):
         image += window[top : top + side, left : left + side] * np.float32(weights[1])
-    return _bytes(mixed)
+    return to_uint8(mixed)
 
 
 @lru_cache(maxsize=2)
 def _window(side: int) -> np.ndarray:
-    """Draw the window, (4 side, 4 side, 3) float32 in 0..255: ridges of smooth noise, bluish white on grey."""
+    """Return a drawn window, (4 side, 4 side, 3) float32 in 0..255: ridges of smooth noise, bluish white on grey."""
     from scipy.ndimage import map_coordinates, zoom
 
     rng = np.random.default_rng(0)
@@ -80,27 +80,30 @@ def _window(side: int) -> np.ndarray:
 
 
 def fog(images: np.ndarray, density: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
-    """Add a cloud, a plasma fractal: (strength, decay); then darken, so that the brightest keeps its brightness."""
+    """Add a cloud, then darken the image so that its brightest value stays the same.
+
+    The cloud is a plasma fractal. `density` is its (strength, decay).
+    """
     strength, decay = density
     side = images.shape[1]
     brightest = images.max(axis=(1, 2, 3)).astype(np.float32)[:, None, None, None]  # (n, 1, 1, 1)
-    clouds = _plasma(len(images), 1 << (side - 1).bit_length(), decay, rng)[:, :side, :side, None]
+    clouds = plasma(len(images), 1 << (side - 1).bit_length(), decay, rng)[:, :side, :side, None]
     fogged = images + clouds * np.float32(255 * strength)
     fogged *= brightest / (brightest + 255 * strength)
-    return _bytes(fogged)
+    return to_uint8(fogged)
 
 
-def _plasma(n: int, side: int, decay: float, rng: np.random.Generator) -> np.ndarray:
-    """Return n fractals (n, side, side) float32 from 0 to 1, by the diamond-square algorithm; side a power of two.
+def plasma(n: int, side: int, decay: float, rng: np.random.Generator) -> np.ndarray:
+    """Return n plasma fractals (n, side, side) float32 from 0 to 1, by the diamond-square algorithm.
 
-    They go on beyond their borders. What is added at random falls by the square of `decay` from one step to the next,
-    as it does in CIFAR-10-C.
+    `side` is a power of two. The fractals wrap around at their borders. The random offsets shrink by the square of
+    `decay` from one step to the next, as in CIFAR-10-C.
     """
     heights = np.zeros((n, side, side), np.float32)
     step, wobble = side, np.float32(1)
 
     def middle(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """Return the mean of four neighbours, given as two pairs' sums, and something random."""
+        """Return the mean of four neighbours, given as the sums of two pairs, plus a random offset."""
         means: np.ndarray = (first + second) / 4
         means += (rng.random(first.shape, np.float32) * 2 - 1) * wobble
         return means

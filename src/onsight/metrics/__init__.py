@@ -1,4 +1,4 @@
-"""Numbers from predictions: scores, calibration, intervals, tests; and predictions.csv, which they derive from.
+"""Numbers from predictions: scores, calibration, intervals, tests; and predictions.csv, their source.
 
 May import `core`. Imports neither Keras nor a framework.
 """

@@ -1,4 +1,4 @@
-"""predictions.csv: the file that every figure derives from, written and read back exactly."""
+"""predictions.csv: the file from which all scores are computed, written and read back exactly."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from onsight.core.errors import DataError
 from onsight.core.files import write_atomic
 
 # A spreadsheet runs a cell that starts with one of these (OWASP, "CSV Injection"; the full-width forms count too).
-# The apostrophe itself is among them, so that reading takes exactly one away.
+# The apostrophe itself is included, so that reading removes exactly one.
 GUARDED = tuple("=+-@\t\r\n＝＋－＠'")
 
 
 class Predictions(NamedTuple):
-    """What `predictions.csv` holds: n images, C classes."""
+    """The content of `predictions.csv` for n images and C classes."""
 
     names: list[str]  # n paths
     labels: np.ndarray  # (n,) int64: indices into classes
@@ -30,17 +30,18 @@ class Predictions(NamedTuple):
 def write_predictions(
     path: Path, names: Sequence[str], labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]
 ) -> None:
-    """Write `predictions.csv`: path, label, predicted, then one probability column a class; atomically.
+    """Write `predictions.csv` atomically: path, label, predicted, then one probability column per class.
 
-    `names` n paths, `labels` (n,) int, `probabilities` (n, C), written as float32 with the nine digits that read back
-    exactly. Text that a spreadsheet would run gets a leading apostrophe, which `read_predictions` takes away again.
-    Raises ValueError when the lengths do not fit.
+    `names` holds n paths, `labels` is (n,) int, `probabilities` is (n, C). Probabilities are written as float32 with
+    nine digits, which read back exactly. Text that a spreadsheet would run gets a leading apostrophe, which
+    `read_predictions` removes. Raises ValueError if the lengths do not match.
     """
     labels = np.asarray(labels)
     rows = np.asarray(probabilities, np.float32)
     if rows.shape != (len(names), len(classes)) or labels.shape != (len(names),):
         raise ValueError(
-            f"{len(names)} names, labels {labels.shape}, probabilities {rows.shape}, {len(classes)} classes: no fit"
+            f"the lengths do not match: {len(names)} names, labels {labels.shape}, probabilities {rows.shape}, "
+            f"{len(classes)} classes"
         )
     cells = [csv_cell(name) for name in classes]
     numbers = ",".join(["%.9g"] * len(classes))
@@ -50,30 +51,33 @@ def write_predictions(
         f"{csv_cell(name)},{cells[label]},{cells[guess]},{numbers % tuple(row)}"
         for name, label, guess, row in zip(names, labels.tolist(), predicted.tolist(), rows.tolist(), strict=True)
     ]
-    # File names that are no Unicode reach Python as lone surrogates: they must survive the way back.
+    # File names that are not Unicode reach Python as lone surrogates, which must survive a round trip.
     write_atomic(path, ("\n".join(lines) + "\n").encode("utf-8", "surrogatepass"))
 
 
 def read_predictions(path: Path) -> Predictions:
-    """Read what `write_predictions` wrote, exactly. Raises DataError when the file is damaged or something else."""
+    """Return exactly what `write_predictions` wrote.
+
+    Raises DataError if the file is missing, damaged or something else.
+    """
     try:
         text = path.read_bytes().decode("utf-8-sig", "surrogatepass")
         header, *rows = csv.reader(io.StringIO(text, newline=""), strict=True)
         if header[:3] != ["path", "label", "predicted"] or len(header) == 3:
-            raise ValueError("its first line is not path, label, predicted and the classes")
+            raise ValueError("its first line must be path, label, predicted and the classes")
         classes = [_uncell(cell) for cell in header[3:]]
         index = {name: i for i, name in enumerate(classes)}
         if len(index) != len(classes):
             raise ValueError("a class occurs twice in its first line")
         labels = np.array([index[_uncell(row[1])] for row in rows], np.int64)
-        # Nine digits lie so near to the float32 that rounding twice, by way of float64, changes nothing.
+        # Nine digits are so close to the float32 that rounding twice, via float64, changes nothing.
         probabilities = np.array([list(map(float, row[3:])) for row in rows], np.float32)
         probabilities = probabilities.reshape(len(rows), len(classes))
     except FileNotFoundError:
-        raise DataError(f"{path} does not exist. Make it with: onsight evaluate RUN") from None
+        raise DataError(f"{path} does not exist. Create it with: onsight evaluate RUN") from None
     except (ValueError, KeyError, IndexError, csv.Error) as error:
         raise DataError(
-            f"{path} is not a whole predictions file ({error}). Make it again with: onsight evaluate RUN"
+            f"{path} is not a complete predictions file ({error}). Create it again with: onsight evaluate RUN"
         ) from error
     return Predictions([_uncell(row[0]) for row in rows], labels, probabilities, classes)
 
@@ -85,5 +89,5 @@ def csv_cell(text: str) -> str:
 
 
 def _uncell(text: str) -> str:
-    """Undo the guard of `csv_cell`; the csv module has undone the quotes."""
+    """Remove the apostrophe that `csv_cell` added. The csv module has already removed the quotes."""
     return text.removeprefix("'")

@@ -1,28 +1,29 @@
-"""Predictions -> numbers: counts, intervals, calibration, and the file that every figure derives from.
+"""Scores of predictions: accuracy and its interval, per-class scores, calibration, temperature, thresholds.
 
-NumPy, SciPy and scikit-learn only, the last two imported when they are called (seconds on a small machine).
+Uses NumPy, SciPy and scikit-learn only. The last two are imported when they are needed, because importing them takes
+seconds on a small machine.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from onsight.core.errors import DataError
-from onsight.metrics.intervals import _wilson_low, wilson
+from onsight.core.records import Bin, CoveragePoint, Scores, ThresholdEffect
+from onsight.metrics.intervals import wilson, wilson_lows
 
 CALIBRATION_BINS = 15
-TEMPERATURES = (0.05, 20.0)  # between which one is sought
+TEMPERATURES = (0.05, 20.0)  # bounds of the search in `fit_temperature`
 
 
-def score(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str], top_k: int = 5) -> dict[str, Any]:
-    """Return every figure about one set of predictions, ready for JSON (None where a figure is undefined).
+def score(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str], top_k: int = 5) -> Scores:
+    """Return all scores of one set of predictions, ready for JSON (None for an undefined score).
 
-    `labels` (n,) int, indices into `classes`; `probabilities` (n, C) float, each row summing to 1.
-    Shares are in 0..1, divided once from summed counts. Of equal probabilities the first class counts as predicted.
+    `labels` is (n,) int, indices into `classes`; `probabilities` is (n, C) float, each row summing to 1. Shares are in
+    0..1, each computed by one division of summed counts. If probabilities tie, the first class counts as predicted.
 
     - accuracy, correct, n, accuracy_interval (95 % Wilson), confidence (mean probability of the predicted class)
     - loss: mean cross entropy in nats; a probability of 0 counts as 2.2e-16
@@ -30,18 +31,19 @@ def score(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str],
     - macro_f1: mean over the classes that occur among labels or predictions
     - per_class: class, precision, recall, f1, support, recall_interval
     - confusion: C x C counts, rows true, columns predicted
-    - ece: expected calibration error of the top label, 15 equal-width bins (Guo et al. 2017); calibration: those bins
-    - brier: sum over classes of squared errors, mean over images (Brier 1950): 0 is perfect, 2 the worst
-    - for two classes, with classes[1] as the positive one: roc_auc, average_precision
+    - ece: expected calibration error of the predicted class, 15 equal-width bins (Guo et al. 2017)
+    - calibration: those bins
+    - brier: sum over classes of squared errors, mean over images (Brier 1950): 0 is perfect, 2 is the worst
+    - for two classes, with classes[1] as the positive class: roc_auc, average_precision
 
-    Raises DataError without images or with probabilities that are none, ValueError for shapes that do not fit.
+    Raises DataError if there are no images or a row holds no probabilities, ValueError if the shapes do not match.
     """
     from sklearn import metrics as sklearn_metrics
 
     labels = np.asarray(labels)
     probabilities = np.asarray(probabilities, np.float64)
     _check(labels, probabilities, len(classes))
-    # A float32 softmax sums to 1 within 1e-6 only: scikit-learn would warn about it.
+    # A float32 softmax sums to 1 only within 1e-6, and scikit-learn would warn about that.
     probabilities = probabilities / probabilities.sum(axis=1, keepdims=True)
     n, count = probabilities.shape
     every = np.arange(count)
@@ -55,7 +57,7 @@ def score(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str],
     confidence = probabilities.max(axis=1)  # (n,)
     bins = calibration(confidence, right)
     k = min(top_k, count - 1)
-    result: dict[str, Any] = {
+    result: Scores = {
         "n": n,
         "accuracy": correct / n,
         "correct": correct,
@@ -81,17 +83,18 @@ def score(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str],
         "brier": float(((probabilities - np.eye(count)[labels]) ** 2).sum(axis=1).mean()),
     }
     if count == 2:
-        both = 0 < int(labels.sum()) < n  # with one class alone neither area is defined
+        both = 0 < int(labels.sum()) < n  # if only one class occurs, neither area is defined
         positive = probabilities[:, 1]
         result["roc_auc"] = float(sklearn_metrics.roc_auc_score(labels, positive)) if both else None
         result["average_precision"] = float(sklearn_metrics.average_precision_score(labels, positive)) if both else None
     return result
 
 
-def calibration(confidence: np.ndarray, right: np.ndarray, bins: int = CALIBRATION_BINS) -> list[dict[str, Any]]:
-    """Return equal-width bins (low, high] of the top label's probability: low, high, count, confidence, accuracy.
+def calibration(confidence: np.ndarray, right: np.ndarray, bins: int = CALIBRATION_BINS) -> list[Bin]:
+    """Return equal-width bins (low, high] of confidence: low, high, count, confidence, accuracy.
 
-    `confidence` (n,) float in 0..1, `right` (n,) bool. The last two are means, None in an empty bin.
+    Confidence is the probability of the predicted class. `confidence` is (n,) float in 0..1, `right` is (n,) bool. The
+    confidence and accuracy of a bin are means, None in an empty bin.
     """
     edges = np.linspace(0, 1, bins + 1)
     index = np.digitize(confidence, edges[1:-1], right=True)  # (n,) in 0..bins-1
@@ -110,17 +113,17 @@ def calibration(confidence: np.ndarray, right: np.ndarray, bins: int = CALIBRATI
     ]
 
 
-def calibration_error(bins: Sequence[dict[str, Any]]) -> float:
-    """Return the expected calibration error of the bins of `calibration` (Guo et al. 2017), 0..1."""
+def calibration_error(bins: Sequence[Bin]) -> float:
+    """Return the expected calibration error (Guo et al. 2017) in 0..1, from the bins of `calibration`."""
     n = sum(each["count"] for each in bins)
-    return float(sum(each["count"] * abs(each["accuracy"] - each["confidence"]) for each in bins if each["count"]) / n)
+    return float(sum(each["count"] * abs((each["accuracy"] or 0.0) - (each["confidence"] or 0.0)) for each in bins) / n)
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Return the temperature by which `logits` (n, C) must be divided to give `labels` (n,) the least cross entropy.
+    """Return the temperature T for which `logits` (n, C) / T has the lowest cross entropy on `labels` (n,).
 
-    Guo et al. 2017, "On Calibration of Modern Neural Networks". In float64; the cross entropy is convex in 1 / T, and
-    the search is bounded by TEMPERATURES: where every answer is right, being ever surer would never end.
+    Source: Guo et al. 2017, "On Calibration of Modern Neural Networks". Computed in float64. The cross entropy is
+    convex in 1 / T. The search is bounded by TEMPERATURES: if every prediction is right, the best temperature is 0.
     """
     from scipy.optimize import minimize_scalar
     from scipy.special import log_softmax
@@ -138,24 +141,25 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 def with_temperature(probabilities: np.ndarray, ratio: float) -> np.ndarray:
     """Return what `probabilities` (n, C) would be at `ratio` times the temperature, (n, C) float64.
 
-    A model that divides its logits by T gives softmax(logits / T), and the logarithm of that is logits / T but for a
-    constant a row; so with ratio 1 / T these are the probabilities as they were before calibration.
+    A model that divides its logits by T returns softmax(logits / T). The logarithm of that is logits / T, except for
+    one constant per row. So a ratio of 1 / T gives the probabilities before calibration.
     """
     from scipy.special import softmax
 
-    with np.errstate(divide="ignore"):  # a probability of 0 stays one
+    with np.errstate(divide="ignore"):  # a probability of 0 stays 0
         return np.asarray(softmax(np.log(np.asarray(probabilities, np.float64)) / ratio, axis=1))
 
 
-def coverage_curve(confidence: np.ndarray, right: np.ndarray, points: int = 100) -> list[dict[str, float]]:
-    """Return how many predictions a threshold leaves, and how many of those are right: threshold, coverage, accuracy.
+def coverage_curve(confidence: np.ndarray, right: np.ndarray, points: int = 100) -> list[CoveragePoint]:
+    """Return the share of predictions that reach each threshold, and their accuracy: threshold, coverage, accuracy.
 
-    `confidence` (n,) of the predicted classes, `right` (n,) bool. At most about `points` rows, from the surest
-    hundredth of the predictions to all of them; equal confidences are taken or left together.
+    `confidence` (n,) is the probability of the predicted class, `right` is (n,) bool. There are at most about `points`
+    rows, from the most confident hundredth of the predictions to all of them. Predictions with the same confidence
+    are kept or dropped together.
     """
     order = np.argsort(-confidence, kind="stable")
     sure, hits = confidence[order], np.cumsum(right[order])
-    last = np.append(np.flatnonzero(sure[1:] < sure[:-1]), len(sure) - 1)  # of each group of equals
+    last = np.append(np.flatnonzero(sure[1:] < sure[:-1]), len(sure) - 1)  # the last of each group of ties
     wanted = np.ceil(np.arange(1, points + 1) * len(sure) / points).astype(int) - 1
     chosen = np.unique(last[np.searchsorted(last, wanted)])
     return [
@@ -165,26 +169,32 @@ def coverage_curve(confidence: np.ndarray, right: np.ndarray, points: int = 100)
 
 
 def choose_threshold(confidence: np.ndarray, right: np.ndarray, min_precision: float) -> float | None:
-    """Return the lowest threshold at which the predictions that reach it are right often enough; None if there is none.
+    """Return the lowest threshold at which the predictions that reach it are precise enough; None if there is none.
 
-    Often enough: the lower end of the 95 % Wilson interval of their precision is at least `min_precision`. The share
-    alone would not do, for the lowest of many thresholds is the luckiest: a few sure and right answers reach any share.
-    So at least z² p / (1 - p) right ones are needed, 73 for a precision of 0.95. It lies half-way to the next
-    prediction below, so that rounding moves none across it, and never below the least sure of all: of less sure
-    predictions nothing is known. `confidence` (n,) of the predicted classes, `right` (n,) bool.
+    Precise enough means that the lower end of the 95 % Wilson interval of their precision is at least `min_precision`.
+    The precision itself is not a sufficient criterion, because the lowest of many thresholds is the luckiest: a few
+    confident and right predictions reach any precision. So at least z² p / (1 - p) right predictions are needed, which
+    is 73 for a precision of 0.95.
+
+    The threshold lies half-way to the next less confident prediction, so that rounding moves no prediction across it.
+    It never lies below the least confident prediction of all (except by 1e-6), because nothing is known about less
+    confident ones. `confidence` (n,) is the probability of the predicted class, `right` is (n,) bool.
     """
     order = np.argsort(-confidence, kind="stable")
     sure, hits = confidence[order].astype(np.float64), np.cumsum(right[order])
     last = np.append(np.flatnonzero(sure[1:] < sure[:-1]), len(sure) - 1) if len(sure) else np.zeros(0, int)
-    enough = last[_wilson_low(hits[last], last + 1) >= min_precision]
+    enough = last[wilson_lows(hits[last], last + 1) >= min_precision]
     if not len(enough):
         return None
     lowest = int(enough[-1])
     return float(sure[lowest : lowest + 2].mean() if lowest + 1 < len(sure) else sure[lowest] - 1e-6)
 
 
-def at_threshold(confidence: np.ndarray, right: np.ndarray, threshold: float) -> dict[str, Any]:
-    """Return what a threshold does: value, n, answered, coverage, correct, accuracy and its 95 % interval, or None."""
+def at_threshold(confidence: np.ndarray, right: np.ndarray, threshold: float) -> ThresholdEffect:
+    """Return the effect of a threshold: value, n, answered, coverage, correct, accuracy and its 95 % interval.
+
+    Accuracy and interval are None if no prediction reaches the threshold.
+    """
     answered = confidence >= threshold
     count, correct = int(answered.sum()), int((right & answered).sum())
     return {
@@ -199,30 +209,30 @@ def at_threshold(confidence: np.ndarray, right: np.ndarray, threshold: float) ->
 
 
 def _check(labels: np.ndarray, probabilities: np.ndarray, classes: int) -> None:
-    """Raise unless the arrays belong together and the probabilities are some."""
+    """Raise an error unless the arrays match and each row of `probabilities` sums to 1."""
     if labels.ndim != 1 or probabilities.shape != (len(labels), classes):
         raise ValueError(f"labels {labels.shape} and probabilities {probabilities.shape} do not fit {classes} classes")
     if not len(labels):
         raise DataError("There are no images to score.")
     if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= classes:
-        raise ValueError(f"labels must be whole numbers from 0 to {classes - 1}")
+        raise ValueError(f"labels must be integers from 0 to {classes - 1}")
     sums = probabilities.sum(axis=1)
     bad = ~(np.isfinite(sums) & (np.abs(sums - 1) < 1e-3) & (probabilities.min(axis=1) >= 0))
     if bad.any():
         raise DataError(
-            f"{bad.sum():,} of {len(labels):,} rows are not probabilities that sum to 1 (first: row {bad.argmax()}). "
-            "A model that gives such answers has diverged: train again with a lower learning rate."
+            f"The predictions are not probabilities that sum to 1 in {bad.sum():,} of {len(labels):,} rows (first: row "
+            f"{bad.argmax()}). The model has diverged: train again with a lower learning rate."
         )
 
 
 def _top_k_accuracy(labels: np.ndarray, probabilities: np.ndarray, k: int) -> float:
-    """Return the share of rows whose label is among the `k` likeliest; equal ones rank by index, as argmax does."""
+    """Return the share of rows whose label is among the `k` likeliest classes. Ties rank by index, as in argmax."""
     own = probabilities[np.arange(len(labels)), labels][:, None]  # (n, 1)
     before = np.arange(probabilities.shape[1]) < labels[:, None]  # (n, C)
-    rank = ((probabilities > own) | ((probabilities == own) & before)).sum(axis=1)  # (n,) 0 is the likeliest
+    rank = ((probabilities > own) | ((probabilities == own) & before)).sum(axis=1)  # (n,); 0 is the likeliest
     return int((rank < k).sum()) / len(labels)
 
 
 def _number(value: float) -> float | None:
-    """Return a float that JSON can hold."""
+    """Return a float that JSON can hold, or None for NaN and infinity."""
     return float(value) if math.isfinite(value) else None
