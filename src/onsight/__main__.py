@@ -40,9 +40,9 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except OSError as error:
-        from onsight.core.files import is_disk_full, is_mendable
+        from onsight.core.files import is_disk_full, is_user_fixable
 
-        if is_mendable(error):
+        if is_user_fixable(error):
             where = printable(os.fsdecode(error.filename))
             print(f"onsight: '{where}' cannot be read or written: {error.strerror}.", file=sys.stderr)  # noqa: T201
             sys.exit(2)
