@@ -1,4 +1,4 @@
-"""TrainSpec: every training option, declared once, for command-line flags, keys of spec.json, and rows of the docs."""
+"""TrainSpec: every training option, declared once, for the command-line flags, the keys of spec.json and the docs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ IMAGENET, FROM_SCRATCH = "imagenet", "none"  # what `weights` may be, apart from
 DEFAULT_BACKBONE = "efficientnetv2_b0"  # the pretrained network for photos, if the user names none
 
 # A field that the preset or the data decides if the user does not. `training.resolve` fills it in, so no reader of a
-# resolved spec has to think of None. (To pydantic and cyclopts it is optional.)
+# resolved spec has to handle None. (To pydantic and cyclopts it is optional.)
 Value = TypeVar("Value")
 if TYPE_CHECKING:
     Later = Annotated[Value, "None until resolved"]
@@ -38,7 +38,7 @@ class Role(StrEnum):
     TEACHERS = "a distilled or pruned run takes it from its teacher"
     PRUNED_WITH = "prune trains with the value that the pruned run had"
     STUDENTS = "a distilled or pruned run has its own value"
-    FROM_SCRATCH = "who chooses it does not get ImageNet weights unasked: it goes with some networks only, or with none"
+    FROM_SCRATCH = "setting it turns off ImageNet weights as the default: few pretrained networks allow it, or none"
     RESUMABLE = "--resume may change it"
     OPTIONAL = "it may be None in a resolved spec"
 
@@ -59,8 +59,8 @@ def fields_with(role: Role) -> tuple[str, ...]:
     return tuple(name for name in TrainSpec.model_fields if role in roles_of(name))
 
 
-# One-line descriptions first, then plain overrides of TrainSpec's fields. How each figure in the README
-# was measured, with its command: benchmarks/README.md.
+# Each preset: a one-line description, and values for fields of TrainSpec. benchmarks/README.md has the command that
+# measured each figure in the README.
 BALANCED: dict[str, Any] = {
     "model": "cnn_compact", "epochs": 12, "batch_size": 128, "optimizer": "muon", "learning_rate": 0.06,
     "schedule": "linear", "weight_decay": 0.0, "label_smoothing": 0.0, "patience": 0, "augmentation": "flip_shift",
@@ -73,11 +73,11 @@ FAST: dict[str, Any] = {
 PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "balanced": ("the default: a compact CNN, Muon, flips and shifts", BALANCED),
     "quick": (
-        "a first answer in a few minutes: two epochs of the default, flips",
+        "a first result in a few minutes: two epochs of the default, flips only",
         BALANCED | {"epochs": 2, "learning_rate": 0.12, "augmentation": "flip"},
     ),
     "robust": (
-        "the default for twice as long, its images made worse: for noise, blur, weak contrast",
+        "twice the epochs of the default, on distorted images: for data with noise, blur or low contrast",
         BALANCED | {"augmentation": "robust", "epochs": 24},
     ),
     "tutorial": (
@@ -91,11 +91,11 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
         FAST,
     ),
     "best": (
-        "the same, wider, three times the epochs, with holes in its images: for accuracy",
+        "the most accurate: the recipe of fast with a wider network, three times the epochs and cutout",
         FAST | {"model": "whitened_wide", "epochs": 24, "augmentation": "flip_shift_cutout"},
     ),
     "transfer": (
-        "from weights that have learned before: the head on cached features, then the last layers",
+        "from pretrained weights: trains the head on cached features, then the last layers",
         {"model": DEFAULT_BACKBONE, "weights": IMAGENET, "epochs": 25, "head_epochs": 20, "batch_size": 32,
          "optimizer": "adamw", "learning_rate": 3e-3, "schedule": "cosine", "weight_decay": 1e-2,
          "label_smoothing": 0.0, "patience": 0, "augmentation": "flip_nudge"},
@@ -106,7 +106,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
 class TrainSpec(BaseModel):
     """What to train, on what data, and how.
 
-    A field that is left out, or None, is taken from the preset or the data; the run records the reason. The first
+    A field that is left out, or None, is chosen by the preset or the data; the run records the reason. The first
     argument may be given by position: `TrainSpec("photos/")` is `TrainSpec(data="photos/")`.
 
     Raises:
@@ -123,26 +123,26 @@ class TrainSpec(BaseModel):
         Role.STUDENTS, Role.FROM_SCRATCH, default=DEFAULT_PRESET,
     )  # fmt: skip
     weights: Later[str] = option(
-        "the initial weights: imagenet, a finished run, an .h5 file of Keras, a .safetensors file, or none",
+        "the initial weights: imagenet, a finished run, a Keras .h5 file, a .safetensors file, or none",
         Role.STUDENTS,
     )
     freeze: Literal["all", "none"] | Annotated[int, Field(ge=0)] | None = option(
-        "with weights: the layers that do not learn: all but the head, none, or the first N",
+        "with weights: the frozen layers: all (but the head), none, or the first N",
         Role.STUDENTS, Role.FROM_SCRATCH, Role.OPTIONAL,
     )  # fmt: skip
     head_epochs: int | None = option(
-        "with weights: the number of epochs in which only the head learns", Role.STUDENTS, Role.OPTIONAL,
+        "with weights: the number of epochs that train only the head", Role.STUDENTS, Role.OPTIONAL,
         ge=0, le=100_000,
     )  # fmt: skip
     shots: int | None = option(
-        "train on N images per class, to see what more images bring", Role.TEACHERS, Role.OPTIONAL, ge=1
+        "train on only N images per class, to see how much more images help", Role.TEACHERS, Role.OPTIONAL, ge=1
     )
     model: Later[str] = option("the network (`onsight models`)", Role.PRUNED_WITH, Role.STUDENTS, Role.FROM_SCRATCH)
     image_size: Later[int] = option(
-        "pixels per side to which images are scaled", Role.TEACHERS, ge=SMALLEST_SIZE, le=LARGEST_SIZE
+        "the size to which images are scaled, in pixels per side", Role.TEACHERS, ge=SMALLEST_SIZE, le=LARGEST_SIZE
     )
     early_size: int | None = option(
-        "pixels per side in the first quarter of the epochs: smaller images take less time",
+        "a smaller image size for the first quarter of the epochs, to save time",
         Role.PRUNED_WITH, Role.STUDENTS, Role.FROM_SCRATCH, Role.OPTIONAL, ge=SMALLEST_SIZE, le=LARGEST_SIZE,
     )  # fmt: skip
     epochs: Later[int] = option("passes over the training images", Role.STUDENTS, Role.RESUMABLE, ge=1, le=100_000)
@@ -157,14 +157,14 @@ class TrainSpec(BaseModel):
     )  # fmt: skip
     learning_rate: Later[float] = option("the highest learning rate", Role.STUDENTS, gt=0, le=100)
     schedule: Later[Literal["constant", "cosine", "linear", "one_cycle", "plateau"]] = option(
-        "of the learning rate; cosine and one_cycle warm up, plateau divides it by ten when validation stalls",
+        "how the learning rate changes; cosine and one_cycle warm up, plateau divides by ten when validation stalls",
         Role.STUDENTS,
     )
     weight_decay: Later[float] = option(
-        "decoupled (adamw, sgd); of kernels only", Role.PRUNED_WITH, Role.STUDENTS, ge=0, le=1
+        "decoupled weight decay (adamw, sgd), applied to kernels only", Role.PRUNED_WITH, Role.STUDENTS, ge=0, le=1
     )
     label_smoothing: Later[float] = option(
-        "share of the label that is spread over all classes", Role.PRUNED_WITH, Role.STUDENTS, ge=0, lt=1
+        "the share of the label that is spread over all classes", Role.PRUNED_WITH, Role.STUDENTS, ge=0, lt=1
     )
     class_weight: Literal["none", "balanced"] = option(
         "balanced: weight images so that all classes count the same", Role.PRUNED_WITH, Role.STUDENTS, default="none"
@@ -174,28 +174,30 @@ class TrainSpec(BaseModel):
         Role.STUDENTS, ge=0,
     )  # fmt: skip
     augmentation: Later[str] = option(
-        f"of training images: {', '.join(AUGMENTATIONS)}", Role.PRUNED_WITH, Role.STUDENTS
+        f"how training images are changed: {', '.join(AUGMENTATIONS)}", Role.PRUNED_WITH, Role.STUDENTS
     )
     validation: Later[float] = option(
-        "share of the training images held out to choose by; 0 trains on all and selects nothing", Role.TEACHERS,
+        "the share of the training images held out for validation; 0 trains on all and selects nothing", Role.TEACHERS,
         ge=0, lt=0.8,
     )  # fmt: skip
     min_precision: float | None = option(
-        "answer 'unsure' below the confidence at which this share of validation answers is right",
+        "answer 'unsure' below a threshold; this share of the validation answers at or above it is right",
         Role.TEACHERS, Role.STUDENTS, Role.OPTIONAL, gt=0, lt=1,
     )  # fmt: skip
     seed: int = option(
-        "of split, initial weights, order, augmentation and dropout", Role.PRUNED_WITH, Role.STUDENTS,
+        "the seed of the split, initial weights, order, augmentation and dropout", Role.PRUNED_WITH, Role.STUDENTS,
         default=0, ge=0, lt=2**63,
     )  # fmt: skip
-    split_seed: Later[int] = option("of the split only (default: the seed)", Role.TEACHERS, ge=0, lt=2**63)
+    split_seed: Later[int] = option("the seed of the split only (default: the seed)", Role.TEACHERS, ge=0, lt=2**63)
     backend: Later[str] = option("tensorflow or jax", Role.STUDENTS)
     precision: Later[Literal["float32", "bfloat16"]] = option(
-        "of training; everything else computes in float32", Role.STUDENTS
+        "the number format of training; everything else computes in float32", Role.STUDENTS
     )
-    checkpoint_seconds: float = option("longest time between two checkpoints", Role.STUDENTS, default=60, gt=0)
+    checkpoint_seconds: float = option(
+        "longest time between two checkpoints, in seconds", Role.STUDENTS, default=60, gt=0
+    )
     allow_tiny: bool = option(
-        "use classes that are too small for a split for training only", Role.TEACHERS, default=False
+        "keep classes that are too small to be split, for training only", Role.TEACHERS, default=False
     )
     keep_list: Path | None = option(
         "use only the images that this file names (onsight check --keep-list)", Role.TEACHERS, Role.OPTIONAL
@@ -226,7 +228,7 @@ class TrainSpec(BaseModel):
 
     @classmethod
     def recorded(cls, values: dict[str, Any]) -> TrainSpec:
-        """Return the spec that a run recorded; only here the model may be one that is not registered, a user's own."""
+        """Return the spec that a run recorded. Only here the model may be unregistered, namely a custom one."""
         name = values.get("model")
         if not isinstance(name, str) or name in MODELS:
             return cls(**values)
@@ -235,7 +237,7 @@ class TrainSpec(BaseModel):
     @field_validator("data", mode="before")
     @classmethod
     def _path(cls, value: Any) -> Any:
-        return os.path.join(".", value) if isinstance(value, Path) else value  # a folder that is called like a set
+        return os.path.join(".", value) if isinstance(value, Path) else value  # a folder named like a data set
 
     @field_validator("time_budget")
     @classmethod
@@ -259,10 +261,10 @@ class TrainSpec(BaseModel):
 
 
 def explain(error: ValidationError) -> str:
-    """Return a pydantic error in our words, one setting a line."""
+    """Return a readable message for a pydantic error, with one line per setting."""
     lines = []
     for problem in error.errors(include_url=False):
-        if problem["type"] == "value_error":  # our own message says all
+        if problem["type"] == "value_error":  # the message is one of ours
             lines.append(problem["msg"].removeprefix("Value error, "))
             continue
         name = ".".join(str(part) for part in problem["loc"])

@@ -7,37 +7,37 @@ from onsight.training.calibrate import calibrate
 
 
 def answers(n=400, sure=3.0):
-    """Logits of three classes that are right about four times in five, and more often where they are surer."""
+    """Return logits and labels of three classes: about four in five are right, and more at high confidence."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, n)
     return sure * (np.eye(3)[labels] + rng.standard_normal((n, 3)) * 0.6), labels
 
 
-def told(notes):
-    """Return what appends a note to `notes` as a line."""
+def appending(notes):
+    """Return a function that appends a note to `notes` as a line."""
     return lambda label, text: notes.append(note_line(label, text))
 
 
-def test_the_temperature_fits_best_and_is_told():
+def test_the_temperature_is_the_best_fit_and_is_reported():
     logits, labels = answers(sure=9)
     notes = []
-    temperature, threshold = calibrate(logits, labels, None, told(notes))
-    assert temperature == fit_temperature(logits, labels) > 1  # it was too sure
+    temperature, threshold = calibrate(logits, labels, None, appending(notes))
+    assert temperature == fit_temperature(logits, labels) > 1  # the network was overconfident
     assert threshold is None
     assert len(notes) == 1
     assert notes[0].startswith(f"temperature      {temperature:.4g}  (calibration error on validation ")
 
 
-def test_where_all_are_right_nothing_is_known_of_doubt():
+def test_the_temperature_is_one_if_all_answers_are_right():
     logits, notes = 5 * np.eye(3)[[0, 1, 2, 2]], []
-    assert calibrate(logits, np.array([0, 1, 2, 2]), None, told(notes)) == (1, None)
+    assert calibrate(logits, np.array([0, 1, 2, 2]), None, appending(notes)) == (1, None)
     assert notes == ["temperature      1  (no mistake on 4 validation images to fit it on)"]
 
 
-def test_a_threshold_keeps_the_precision():
+def test_the_threshold_reaches_the_minimum_precision():
     logits, labels = answers()
     notes = []
-    temperature, threshold = calibrate(logits, labels, 0.9, told(notes))
+    temperature, threshold = calibrate(logits, labels, 0.9, appending(notes))
     probabilities = with_temperature(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True), temperature)
     facts = at_threshold(probabilities.max(axis=1), logits.argmax(axis=1) == labels, threshold)
     assert facts["accuracy_interval"][0] >= 0.9
@@ -48,6 +48,6 @@ def test_a_threshold_keeps_the_precision():
 @pytest.mark.parametrize("count", [4, 30])
 def test_a_precision_that_cannot_be_shown_gives_no_threshold(count):
     labels, notes = np.arange(count) % 3, []
-    assert calibrate(5 * np.eye(3)[labels], labels, 0.95, told(notes))[1] is None  # all right, but too few to tell
+    assert calibrate(5 * np.eye(3)[labels], labels, 0.95, appending(notes))[1] is None  # all are right, but too few
     assert "at no threshold are 95.0 % of the answers right" in notes[1]
     assert "Choose a lower --min-precision" in notes[1]

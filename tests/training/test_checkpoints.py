@@ -5,14 +5,14 @@ import pytest
 
 from onsight.core.errors import RunError
 from onsight.training import checkpoints
-from onsight.training.checkpoints import load_checkpoint, numbered, save_checkpoint
+from onsight.training.checkpoints import checkpoint_folders, load_checkpoint, save_checkpoint
 
 
 def save(root, number):
     return save_checkpoint(root, {"a": np.full(3, number, np.float32), "b": np.uint32(number)}, {"epoch": number})
 
 
-def test_round_trip_keeps_the_newest_two(tmp_path):
+def test_a_checkpoint_is_read_back_as_written_and_the_newest_two_are_kept(tmp_path):
     for number in range(4):
         save(tmp_path / "c", number)
     arrays, state, folder = load_checkpoint(tmp_path / "c")
@@ -21,13 +21,13 @@ def test_round_trip_keeps_the_newest_two(tmp_path):
     assert arrays["b"] == 3
     assert arrays["b"].shape == ()
     assert arrays["b"].dtype == np.uint32
-    assert [path.name for path in numbered(tmp_path / "c")] == ["00000003", "00000004"]
+    assert [path.name for path in checkpoint_folders(tmp_path / "c")] == ["00000003", "00000004"]
     assert folder.name == "00000004"
 
 
 @pytest.mark.parametrize("file", ["state.safetensors", "state.json", "manifest.json"])
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
-def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, file, damage):
+def test_a_damaged_checkpoint_is_skipped_for_the_previous_one(tmp_path, file, damage):
     save(tmp_path, 1)
     path = save(tmp_path, 2) / file
     content = path.read_bytes()
@@ -35,7 +35,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, file, damage
         path.unlink()
     else:
         path.write_bytes(content[:-1] if damage == "cut" else content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
-    if load_checkpoint(tmp_path).state["epoch"] == 2:  # a harmless byte: white space at the end of the manifest
+    if load_checkpoint(tmp_path).state["epoch"] == 2:  # only white space at the end of the manifest was cut off
         assert file == "manifest.json"
         assert damage == "cut"
     else:
@@ -62,12 +62,12 @@ def test_a_failure_at_any_write_leaves_a_valid_checkpoint(tmp_path, monkeypatch,
     assert load_checkpoint(tmp_path).state["epoch"] == 3
 
 
-def test_leftovers_of_a_killed_process_are_cleared(tmp_path):
+def test_leftovers_of_a_killed_process_are_removed(tmp_path):
     (tmp_path / "00000009.partial").mkdir()
     save(tmp_path, 1)
     assert [path.name for path in tmp_path.iterdir()] == ["00000001"]
 
 
-def test_none(tmp_path):
+def test_a_folder_without_checkpoints_is_an_error(tmp_path):
     with pytest.raises(RunError, match="no valid checkpoint"):
         load_checkpoint(tmp_path)

@@ -55,14 +55,14 @@ def interrupt(count):
 
 
 def stopped_and_resumed(make):
-    """Return the run of `make(reporter)`, stopped in its second epoch and gone on with."""
+    """Return the run of `make(reporter)`, stopped in its second epoch and then resumed."""
     with pytest.raises(Interrupted):
         make(Spy(interrupt))
     return resume(open_run("latest", finished=False), reporter=Spy())
 
 
 @pytest.mark.backend
-def test_zeros_stay_and_the_run_names_its_teacher(toy_run):
+def test_pruned_weights_stay_zero_and_the_run_names_its_teacher(toy_run):
     spy = Spy()
 
     def make(reporter):
@@ -89,7 +89,7 @@ def test_zeros_stay_and_the_run_names_its_teacher(toy_run):
 
 
 @pytest.mark.slow
-def test_half_of_the_channels_is_a_quarter_of_the_file(toy_run):
+def test_half_of_the_channels_makes_the_file_about_a_quarter_as_large(toy_run):
     run = prune(toy_run, channels=0.5, epochs=3, reporter=Spy())
     description = read_description(run.model_folder)
     assert description.channels == 0.5
@@ -118,7 +118,7 @@ def test_a_student_learns_from_its_teacher(toy_run):
 
 
 def test_the_teachers_answers_weigh_more_than_the_labels(toy_run, monkeypatch):
-    """A teacher that always answers blue teaches that, whatever the labels say."""
+    """The student of a teacher that always answers blue does the same, whatever the labels are."""
     from onsight.training import teacher as teacher_module
 
     def blue(images, threads=None):
@@ -135,7 +135,7 @@ def test_the_teachers_answers_weigh_more_than_the_labels(toy_run, monkeypatch):
     assert (real(run).probabilities(images).argmax(axis=1) == 0).mean() > 0.9
 
 
-def test_what_cannot_be_asked_for(toy_run, toy_spec, tmp_path):
+def test_requests_that_cannot_work_are_refused(toy_run, toy_spec, tmp_path):
     for options, message in (
         ({}, "either --sparsity"),
         ({"sparsity": 0.5, "channels": 0.5}, "either --sparsity"),
@@ -151,7 +151,7 @@ def test_what_cannot_be_asked_for(toy_run, toy_spec, tmp_path):
 
 
 def test_a_transfer_can_be_pruned(toy_run, tmp_path, monkeypatch):
-    """Its preset is not passed on: that begins with weights, and a pruned network with its teacher's."""
+    """The preset transfer is not passed on, because a pruned network starts from its teacher's weights."""
     import shutil
 
     from onsight.training import compress
@@ -167,7 +167,7 @@ def test_a_transfer_can_be_pruned(toy_run, tmp_path, monkeypatch):
     assert (found.optimizer, found.augmentation, found.seed) == ("adam", toy_run.spec["augmentation"], 1)
 
 
-def test_a_student_has_its_teachers_few_images(toy_spec):
+def test_a_student_has_the_shots_of_its_teacher(toy_spec):
     teacher = onsight.train(toy_spec.model_copy(update={"shots": 5, "epochs": 1, "seed": 3}), reporter=Spy())
     student = distill(teacher, TrainSpec(model="mlp", epochs=1), reporter=Spy())
     assert student.spec["seed"] != teacher.spec["seed"]
@@ -176,8 +176,8 @@ def test_a_student_has_its_teachers_few_images(toy_spec):
     assert train_command(student) == f"onsight distill runs/{teacher.name} --model mlp --epochs 1"
 
 
-def test_the_command_that_prunes_again_takes_of_what_is_left(toy_run, tmp_path):
-    """README's `prune RUN --channels 0.5`, of a run from which half was removed before."""
+def test_the_command_of_a_second_pruning_gives_the_share_of_the_remaining_channels(toy_run, tmp_path):
+    """The run is that of `prune RUN --channels 0.5`, where half of RUN's channels had been removed before."""
     spec = toy_run.spec | {"channels": 0.75, "epochs": 40, "learning_rate": 0.06}
     teacher = {"run": "toy-cnn-0001", "weights_sha256": "0" * 64, "sparsity": 0.0, "channels": 0.5}
     write_json(tmp_path / "spec.json", {"schema": 1, "asked": spec, "spec": spec, "teacher": teacher})
@@ -189,7 +189,7 @@ def test_the_command_that_prunes_again_takes_of_what_is_left(toy_run, tmp_path):
     assert train_command(open_run(tmp_path, finished=False)) == command.replace("channels 0.5", "sparsity 0.8")
 
 
-def test_images_that_were_exchanged_are_told(toy_run, tmp_path):
+def test_a_changed_split_of_the_teacher_is_an_error(toy_run, tmp_path):
     import shutil
 
     shutil.copytree(toy_run.folder, tmp_path / "teacher-0001")
@@ -201,7 +201,7 @@ def test_images_that_were_exchanged_are_told(toy_run, tmp_path):
         distill(tmp_path / "teacher-0001", TrainSpec(model="mlp", epochs=1), reporter=Spy())
 
 
-def test_a_teacher_that_has_changed_is_told(toy_run, tmp_path):
+def test_changed_weights_of_the_teacher_are_an_error(toy_run, tmp_path):
     import shutil
 
     shutil.copytree(toy_run.folder, tmp_path / "teacher-0001")
@@ -216,7 +216,7 @@ def test_a_teacher_that_has_changed_is_told(toy_run, tmp_path):
 
 @pytest.mark.slow
 def test_the_commands(toy_run, capsys):
-    """They print the new run's folder alone; what was compared goes to standard error."""
+    """The commands print only the folder of the new run; the comparison goes to standard error."""
     from onsight.cli.app import app
 
     app(["prune", str(toy_run.folder), "--channels", "0.5", "--epochs", "1", "--quiet"])

@@ -21,13 +21,13 @@ def _new_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("ONSIGHT_CACHE", str(tmp_path / "cache"))
 
 
-def test_features_are_what_goes_into_the_head_plain_and_mirrored(images):
+def test_features_are_the_inputs_of_the_head_for_images_and_their_mirror_images(images):
     model = build_model("cnn_compact", 24, 3)
     chosen = np.arange(5, 140)
-    told = []
-    found = load_features(model, images, chosen, mirrored=True, progress=lambda *facts: told.append(facts))
+    reports = []
+    found = load_features(model, images, chosen, mirrored=True, progress=lambda *facts: reports.append(facts))
     assert found.shape == (135, 2, 128)
-    assert told == [(64, 135), (128, 135), (135, 135)]
+    assert reports == [(64, 135), (128, 135), (135, 135)]
     body = keras.Model(model.inputs[0], model.get_layer("logits").input)
     expected = body.predict_on_batch(images[chosen])
     np.testing.assert_allclose(found[:, 0], expected, rtol=1e-4, atol=1e-5)
@@ -35,10 +35,10 @@ def test_features_are_what_goes_into_the_head_plain_and_mirrored(images):
     assert load_features(model, images, chosen, mirrored=False, progress=print).shape == (135, 1, 128)
 
 
-def test_they_are_computed_once_for_the_same_weights_and_images(images, monkeypatch):
+def test_features_are_computed_once_for_the_same_weights_and_images(images, monkeypatch):
     calls = []
-    fill = features.fill
-    monkeypatch.setattr(features, "fill", lambda *args: (calls.append(1), fill(*args)))
+    compute = features.compute_features
+    monkeypatch.setattr(features, "compute_features", lambda *args: (calls.append(1), compute(*args)))
     keras.utils.set_random_seed(0)
     model = build_model("mlp", 24, 3)
 
@@ -58,7 +58,7 @@ def test_they_are_computed_once_for_the_same_weights_and_images(images, monkeypa
     assert ask(model, images, np.arange(10)) == 4
 
 
-def test_those_of_an_own_network_that_was_edited_are_computed_anew(images):
+def test_features_of_an_edited_custom_network_are_computed_again(images):
     def network(activation):
         def mine(image_size, num_classes):
             inputs = keras.Input((image_size, image_size, 3), dtype="uint8", name="image")
@@ -77,7 +77,7 @@ def test_those_of_an_own_network_that_was_edited_are_computed_anew(images):
         del MODELS["mine"]
 
 
-def test_what_breaks_off_leaves_nothing_behind(images, tmp_path):
+def test_an_interrupted_computation_leaves_no_file_behind(images, tmp_path):
     def stop(*_):
         raise KeyboardInterrupt
 
@@ -86,8 +86,8 @@ def test_what_breaks_off_leaves_nothing_behind(images, tmp_path):
     assert [path.suffix for path in (tmp_path / "cache" / "features").iterdir()] == [".lock"]
 
 
-def test_batches_of_features_come_in_the_order_of_their_images(images):
-    """Features that are their images' first pixels, of both sides."""
+def test_feature_batches_have_the_order_of_the_image_batches(images):
+    """The features here are the first pixel of each image and of its mirror image."""
     sides = np.stack([images[:, 0, 0], images[:, 0, -1]], axis=1).astype(np.float32)  # (n, 2, 3)
     index, labels = np.arange(20, 80), np.arange(60)
     for epoch in (0, 1):

@@ -18,7 +18,7 @@ def arrays():
 
 
 def write(path, arrays, top=(), below="", pieces=1):
-    """Write what Keras writes: layers in order, some without weights, names with slashes in them."""
+    """Write a file as Keras does: layers in order, some without weights, and names that contain slashes."""
     with h5py.File(path, "w") as file:
         root = file.create_group(below) if below else file
         layers = {"image": [], "conv": arrays[:2], "dense": arrays[2:], "top": list(top)}
@@ -35,18 +35,18 @@ def write(path, arrays, top=(), below="", pieces=1):
 
 @pytest.mark.parametrize("below", ["", "model_weights"])
 @pytest.mark.parametrize("pieces", [1, 3])
-def test_it_reads_what_keras_writes(tmp_path, arrays, below, pieces):
+def test_a_file_in_keras_layout_is_read(tmp_path, arrays, below, pieces):
     found = read_h5(write(tmp_path / "a.h5", arrays, below=below, pieces=pieces), SHAPES)
     for value, expected in zip(found, arrays, strict=True):
         np.testing.assert_array_equal(value, expected)
 
 
-def test_a_top_is_passed_over_and_any_other_is_refused(tmp_path, arrays):
+def test_the_expected_top_is_skipped_and_any_other_is_refused(tmp_path, arrays):
     top = [np.ones(shape, "float32") for shape in TOP]
     assert len(read_h5(write(tmp_path / "top.h5", arrays, top), SHAPES, TOP)) == 3
-    with pytest.raises(ModelFileError, match="holds 5 arrays or more, and the network has 3"):
+    with pytest.raises(ModelFileError, match="holds 5 arrays or more, but the network has 3"):
         read_h5(tmp_path / "top.h5", SHAPES)
-    with pytest.raises(ModelFileError, match=r"is float32 \(2, 1000\), and the network has float32 \(3, 1000\)"):
+    with pytest.raises(ModelFileError, match=r"is float32 \(2, 1000\), but the network has float32 \(3, 1000\)"):
         read_h5(tmp_path / "top.h5", SHAPES, [(3, 1000), (1000,)])
 
 
@@ -154,31 +154,31 @@ def other_order(file, arrays):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (soft, "a link to somewhere else"),
-        (soft_group, "a link to somewhere else"),
-        (external_link, "a link to somewhere else"),
-        (external_storage, "lies in another file"),
+        (soft, "is a soft or external link"),
+        (soft_group, "is a soft or external link"),
+        (external_link, "is a soft or external link"),
+        (external_storage, "is stored in another file"),
         (virtual, "virtual, chunked or filtered"),
         (chunked, "virtual, chunked or filtered"),
-        (huge, r"is float32 \(1099511627776,\), and the network has float32 \(4,\)"),
+        (huge, r"is float32 \(1099511627776,\), but the network has float32 \(4,\)"),
         (doubles, "is float64"),
         (text, r"is object|is \|"),
         (not_a_number, "NaN or infinity"),
-        (upwards, "leads nowhere"),
-        (absent, "absent"),
-        (group_for_data, "is no data set"),
-        (names_of_numbers, "no list of names"),
-        (endless_names, "not that of a list of names"),
+        (upwards, "is not valid"),
+        (absent, "is missing"),
+        (group_for_data, "is not a data set"),
+        (names_of_numbers, "is not a list of names"),
+        (endless_names, "a list of names was expected"),
         (names_of_any_length, "holds more than 2,000 names, or one of more than 512 characters"),
-        (long_names, "no list of names"),
+        (long_names, "is not a list of names"),
         (names_in_many_pieces, "holds more than 2,000 names"),
-        (one_layer_again_and_again, "holds 4 arrays or more, and the network has 3"),
+        (one_layer_again_and_again, "holds 4 arrays or more, but the network has 3"),
         (no_names, "names no layers with weights"),
-        (fewer, "holds 2 arrays, and the network has 3"),
-        (other_order, "and the network has float32"),
+        (fewer, "holds 2 arrays, but the network has 3"),
+        (other_order, "but the network has float32"),
     ],
 )
-def test_what_is_refused(tmp_path, arrays, change, reason):
+def test_a_file_that_differs_from_what_is_expected_is_refused(tmp_path, arrays, change, reason):
     path = write(tmp_path / "a.h5", arrays)
     with h5py.File(tmp_path / "other.h5", "w") as other:
         other["secret"] = np.zeros((4,), "<f4")
@@ -189,7 +189,7 @@ def test_what_is_refused(tmp_path, arrays, change, reason):
     assert str(path) in str(error.value)
 
 
-def test_damaged_files_are_an_error_that_names_them(tmp_path, arrays):
+def test_the_error_for_a_damaged_file_names_it(tmp_path, arrays):
     content = write(tmp_path / "a.h5", arrays).read_bytes()
     rng = np.random.default_rng(0)
     damaged = tmp_path / "b.h5"
@@ -197,7 +197,7 @@ def test_damaged_files_are_an_error_that_names_them(tmp_path, arrays):
         damaged.write_bytes(content[:length])
         with pytest.raises(ModelFileError, match=r"b\.h5"):
             read_h5(damaged, SHAPES)
-    for _ in range(300):  # whatever a flipped byte does, it is read as it should be or refused
+    for _ in range(300):  # a flipped byte never matters to the shapes, or the file is refused
         flipped = bytearray(content)
         flipped[rng.integers(len(content))] ^= int(rng.integers(1, 256))
         damaged.write_bytes(flipped)

@@ -1,4 +1,4 @@
-"""Files of ImageNet's weights are made here, of the families' own networks; nobody fetches the published ones."""
+"""These tests make their own files of ImageNet weights from Keras' networks; the published ones are not downloaded."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ from onsight.core.errors import DownloadError, ModelFileError, SpecError
 from onsight.models.model_file import read_description
 from onsight.models.registry import MODELS, build_model
 from onsight.training import initial_weights
-from onsight.training.initial_weights import PUBLISHED, check, check_layers, default_start, fetch, find_start, load
+from onsight.training.initial_weights import PUBLISHED, check_hash, check_layers, default_start, fetch, find_start, load
 from published import FAMILIES, publish
 
 
@@ -36,7 +36,7 @@ def keras_home(tmp_path, monkeypatch):
 
 @pytest.fixture
 def server(monkeypatch):
-    """Serves `content`; counts what was asked."""
+    """Serve `content`, and record the paths of the requests in `asked`."""
 
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, *args):
@@ -64,7 +64,7 @@ def same_features(model, original):
     np.testing.assert_allclose(features, expected, atol=1e-5 * np.abs(expected).max())
 
 
-def test_published_files_are_what_keras_applications_names():
+def test_published_files_and_hashes_are_those_of_keras_applications():
     from keras.src.applications import (
         convnext,
         efficientnet_v2,
@@ -110,10 +110,11 @@ NAMES = [pytest.param(name, marks=[] if name == "mobilenetv3_small" else pytest.
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_files_with_and_without_the_top_give_the_familys_features(name, tmp_path):
+def test_files_with_and_without_the_top_give_the_features_of_keras_network(name, tmp_path):
     size = MODELS[name].smallest
     model = build_model(name, size, 3)
-    first_of_stage = model.layers[PUBLISHED[name].frozen - (name == "inceptionv3")].name  # there, the layer after it
+    # For InceptionV3, STAGES has the layer before the first of the stage.
+    first_of_stage = model.layers[PUBLISHED[name].frozen - (name == "inceptionv3")].name
     assert first_of_stage == STAGES[name]
     family, module, _ = FAMILIES[name]
     for top in (False, True):
@@ -123,7 +124,7 @@ def test_files_with_and_without_the_top_give_the_familys_features(name, tmp_path
         load(model, str(publish(tmp_path / "file.h5", whole)))
         theirs = [weight for layer in whole.layers for weight in layer.weights]
         ours = [weight for layer in model.layers for weight in layer.weights if layer.name != "logits"]
-        assert len(ours) + 2 * int(top) <= len(theirs)  # whose top is last, and not taken
+        assert len(ours) + 2 * int(top) <= len(theirs)  # the top comes last, and is not taken
         for one, other in zip(ours, theirs, strict=False):
             np.testing.assert_array_equal(to_numpy(one), to_numpy(other))
         if not top:
@@ -133,7 +134,7 @@ def test_files_with_and_without_the_top_give_the_familys_features(name, tmp_path
             np.testing.assert_allclose(features, expected, atol=1e-4 * np.abs(expected).max())
 
 
-def test_the_head_stays_new(original, tmp_path):
+def test_the_head_keeps_its_new_weights(original, tmp_path):
     model = build_model("mobilenetv3_small", 32, 5)
     before = to_numpy(model.get_layer("logits").kernel)
     load(model, str(publish(tmp_path / "any.h5", original)))
@@ -143,19 +144,19 @@ def test_the_head_stays_new(original, tmp_path):
 
 def test_a_file_of_another_network_is_refused(original, tmp_path):
     path = publish(tmp_path / "any.h5", original)
-    with pytest.raises(ModelFileError, match=r"holds \d+ arrays, and the network has \d+"):
+    with pytest.raises(ModelFileError, match=r"holds \d+ arrays, but the network has \d+"):
         load(build_model("mobilenetv2", 32, 2), str(path))
 
 
-def test_imagenet_is_fetched_once_and_checked(original, keras_home, server, tmp_path, monkeypatch):
+def test_imagenet_weights_are_downloaded_once_and_checked(original, keras_home, server, tmp_path, monkeypatch):
     content = publish(tmp_path / "any.h5", original).read_bytes()
     server.content = content
     entry = PUBLISHED["mobilenetv3_small"]._replace(hash=hashlib.md5(content).hexdigest())
     monkeypatch.setitem(PUBLISHED, "mobilenetv3_small", entry)
-    told = []
-    path = fetch("mobilenetv3_small", 32, lambda *facts: told.append(facts))
+    reports = []
+    path = fetch("mobilenetv3_small", 32, lambda *facts: reports.append(facts))
     assert path == keras_home / "weights_mobilenet_v3_small_224_1.0_float_no_top_v2.h5"
-    assert told[-1] == (f"downloading {path.name}", len(content), len(content))
+    assert reports[-1] == (f"downloading {path.name}", len(content), len(content))
     assert set(server.asked) == {"/mobilenet_v3/weights_mobilenet_v3_small_224_1.0_float_no_top_v2.h5"}
     asked = len(server.asked)
     fetch("mobilenetv3_small", 224)
@@ -164,7 +165,7 @@ def test_imagenet_is_fetched_once_and_checked(original, keras_home, server, tmp_
     load(model, "imagenet")
     same_features(model, original)
     path.write_bytes(content[:-1] + b"x")
-    with pytest.raises(ModelFileError, match=r"has the MD5 .* was expected: it is damaged, or another file. Remove it"):
+    with pytest.raises(ModelFileError, match=r"has the MD5 .* was expected: it is damaged, or a different file"):
         load(model, "imagenet")
     path.unlink()
     server.content = b"something else"
@@ -173,7 +174,7 @@ def test_imagenet_is_fetched_once_and_checked(original, keras_home, server, tmp_
     assert not path.exists()
 
 
-def test_where_keras_names_no_hash_the_first_use_is_remembered(keras_home, server):
+def test_without_a_published_hash_the_hash_of_the_first_use_counts(keras_home, server):
     server.content = b"weights"
     path = fetch("mobilenetv2", 96)
     assert path.name == "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_96_no_top.h5"
@@ -181,23 +182,23 @@ def test_where_keras_names_no_hash_the_first_use_is_remembered(keras_home, serve
     fetch("mobilenetv2", 96)
     path.write_bytes(b"others")
     with pytest.raises(ModelFileError, match="has the SHA-256"):
-        check(path, "")
+        check_hash(path, "")
 
 
-def test_offline_it_says_which_file_to_put_where(keras_home, monkeypatch):
-    monkeypatch.setattr(initial_weights, "HOME", "http://127.0.0.1:9")  # nobody listens there
+def test_the_error_without_network_says_which_file_to_put_where(keras_home, monkeypatch):
+    monkeypatch.setattr(initial_weights, "HOME", "http://127.0.0.1:9")  # no server listens there
     with pytest.raises(DownloadError) as error:
         fetch("efficientnetv2_b0", 224)
     assert (
         f"Put efficientnetv2-b0_notop.h5 (from http://127.0.0.1:9/efficientnet_v2/efficientnetv2-b0_notop.h5) into "
-        f"{keras_home} (KERAS_HOME moves that)" in str(error.value)
+        f"{keras_home} (or set KERAS_HOME)" in str(error.value)
     )
     start, why = default_start(224)
     assert start is None
     assert why.startswith("from scratch: Could not reach 127.0.0.1")
 
 
-def test_photos_start_from_imagenet_where_the_file_is_there(keras_home, monkeypatch):
+def test_photos_start_from_imagenet_weights_if_the_file_is_there(keras_home, monkeypatch):
     keras_home.mkdir(parents=True)
     (keras_home / "efficientnetv2-b0_notop.h5").write_bytes(b"it")
     entry = PUBLISHED["efficientnetv2_b0"]._replace(hash=hashlib.md5(b"it").hexdigest())
@@ -207,7 +208,7 @@ def test_photos_start_from_imagenet_where_the_file_is_there(keras_home, monkeypa
     assert f"are in {keras_home}" in why
 
 
-def test_a_runs_weights_are_all_but_its_head(toy_run):
+def test_all_weights_of_a_run_except_its_head_are_taken(toy_run):
     start = find_start(str(toy_run.folder), None)
     assert (start.model, start.image_size, start.weights) == ("cnn", 32, str(toy_run.folder.resolve()))
     model = build_model("cnn", 32, 7)
@@ -219,15 +220,15 @@ def test_a_runs_weights_are_all_but_its_head(toy_run):
             for mine, theirs in zip(model.get_layer(layer).weights, trained.get_layer(layer).weights, strict=True):
                 np.testing.assert_array_equal(to_numpy(mine), to_numpy(theirs))
     np.testing.assert_array_equal(to_numpy(model.get_layer("logits").kernel), before)
-    with pytest.raises(SpecError, match=r"cnn has other weights at 48 px than at the 32 px of .*leave --image"):
-        load(build_model("cnn", 48, 7), start.weights)  # flattened maps of another size
+    with pytest.raises(SpecError, match=r"cnn has weights of other shapes at 48 px than at the 32 px of .*leave "):
+        load(build_model("cnn", 48, 7), start.weights)  # its dense layer takes flattened feature maps
     description = read_description(toy_run.model_folder)
     rows = [{**row, "name": row["name"].replace("conv1", "other")} for row in description.layers]
-    with pytest.raises(ModelFileError, match="other layers than this version's cnn: train it anew"):
+    with pytest.raises(ModelFileError, match="other layers than this version's cnn: train it again"):
         check_layers(model, replace(description, layers=rows), "a run")
 
 
-def test_a_runs_weights_that_were_exchanged_are_refused(toy_run, tmp_path):
+def test_changed_weights_of_a_run_are_refused(toy_run, tmp_path):
     run = shutil.copytree(toy_run.folder, tmp_path / "run")
     file = run / "model" / "weights.safetensors"
     content = bytearray(file.read_bytes())
@@ -237,7 +238,7 @@ def test_a_runs_weights_that_were_exchanged_are_refused(toy_run, tmp_path):
         load(build_model("cnn", 32, 7), str(run))
 
 
-def test_a_run_whose_layers_are_nonsense_is_refused(toy_run, tmp_path):
+def test_a_run_with_invalid_layers_is_refused(toy_run, tmp_path):
     run = shutil.copytree(toy_run.folder, tmp_path / "run")
     description = json.loads((run / "model" / "model.json").read_text())
     (run / "model" / "model.json").write_text(json.dumps(description | {"layers": [{}]}))
@@ -245,22 +246,22 @@ def test_a_run_whose_layers_are_nonsense_is_refused(toy_run, tmp_path):
         load(build_model("cnn", 32, 7), str(run))
 
 
-def test_what_weights_may_name(toy_run, tmp_path):
-    with pytest.raises(SpecError, match="is a cnn, and --model says mlp"):
+def test_what_the_option_weights_accepts_and_refuses(toy_run, tmp_path):
+    with pytest.raises(SpecError, match="is a cnn, but --model is mlp"):
         find_start(str(toy_run.folder), "mlp")
     with pytest.raises(SpecError, match="Keras publishes no ImageNet weights for cnn"):
         find_start("imagenet", "cnn")
     with pytest.raises(SpecError, match="expected imagenet, a finished run"):
         find_start("imagnet", None)
     (tmp_path / "mine.h5").write_bytes(b"")
-    with pytest.raises(SpecError, match="does not tell by its name of which network it is"):
+    with pytest.raises(SpecError, match=r"mine\.h5 does not show to which network it belongs"):
         find_start(str(tmp_path / "mine.h5"), None)
-    with pytest.raises(SpecError, match=r"one of Keras', which has none of cnn"):
+    with pytest.raises(SpecError, match=r"cannot be used for cnn: \.h5 files are only read"):
         find_start(str(tmp_path / "mine.h5"), "cnn")
     (tmp_path / "mine.bin").write_bytes(b"")
-    with pytest.raises(SpecError, match=r"is a file, but no \.h5"):
+    with pytest.raises(SpecError, match=r"mine\.bin cannot be read: expected a run, a Keras \.h5"):
         find_start(str(tmp_path / "mine.bin"), None)
-    (tmp_path / "efficientnetv2-b1_notop.h5").symlink_to(tmp_path / "mine.bin")  # as some caches keep files
+    (tmp_path / "efficientnetv2-b1_notop.h5").symlink_to(tmp_path / "mine.bin")  # some caches keep files like this
     linked = find_start(str(tmp_path / "efficientnetv2-b1_notop.h5"), None)
     assert find_start(linked.weights, None) == linked
     for name, model in (

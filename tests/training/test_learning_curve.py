@@ -21,7 +21,7 @@ def points(errors, n=1000, seeds=3, spread=0.0):
     return found
 
 
-def test_a_power_law_is_found_again():
+def test_the_parameters_of_a_power_law_are_recovered():
     fit = fit_power(points([0.6 * (5 * 2**i) ** -0.4 for i in range(6)], n=100_000))
     assert fit["a"] == pytest.approx(0.6, rel=1e-3)
     assert fit["b"] == pytest.approx(0.4, rel=1e-3)
@@ -40,7 +40,7 @@ def test_a_power_law_is_found_again():
         ([0.5, 0.3], 1000, None),
     ],
 )
-def test_it_says_whether_more_pays_or_that_it_cannot_tell(errors, n, pays):
+def test_the_verdict_is_yes_no_or_undecided(errors, n, pays):
     found = points(errors, n)
     said = verdict(found, fit_power(found))
     assert said["pays"] is pays
@@ -52,7 +52,7 @@ def test_no_errors_at_all_can_be_fitted():
     assert fit["gain"] == pytest.approx(0, abs=1e-6)
 
 
-def test_an_interval_covers_what_seeds_differ_by():
+def test_the_interval_covers_the_differences_between_seeds():
     low, high = interval([0.8], 100)
     assert (low, high) == pytest.approx((0.711, 0.867), abs=0.001)  # Wilson
     wide = interval([0.7, 0.8, 0.9], 100)
@@ -61,7 +61,7 @@ def test_an_interval_covers_what_seeds_differ_by():
     assert interval([1.0, 1.0], 10)[1] == 1.0
 
 
-def test_a_curve_of_the_toy_images(tmp_path, monkeypatch):
+def test_a_learning_curve_of_the_toy_images(tmp_path, monkeypatch):
     monkeypatch.setattr(learning_curve_module, "SIZES", (4, 12, 1000))
     spec = TrainSpec(
         data="toy", model="mlp", epochs=2, batch_size=8, optimizer="adam", learning_rate=1e-3, validation=0.4
@@ -87,7 +87,7 @@ def test_a_curve_of_the_toy_images(tmp_path, monkeypatch):
 
 
 def trainings(monkeypatch, counts, validation=100):
-    """Let a training only say what it was asked for; classes have so many images."""
+    """Replace `train` by a function that only records its spec; `counts` has the images of each class."""
     asked = []
 
     def train(spec, *, reporter):
@@ -104,7 +104,7 @@ def trainings(monkeypatch, counts, validation=100):
     return asked
 
 
-def test_a_size_is_what_the_classes_have_and_larger_ones_are_left_out(tmp_path, monkeypatch):
+def test_sizes_are_limited_by_the_classes_and_larger_ones_are_left_out(tmp_path, monkeypatch):
     asked = trainings(monkeypatch, {"a": 20, "b": 60})
     curve = learning_curve(TrainSpec(data="photos/"), sizes=[10, 50, 60, 70, 1000], seeds=2, out=tmp_path / "curve")
     assert [point["shots"] for point in curve.record["points"]] == [10, 35, 40]
@@ -112,22 +112,22 @@ def test_a_size_is_what_the_classes_have_and_larger_ones_are_left_out(tmp_path, 
     assert [spec.shots for spec in asked] == [10, 10, 50, 50, 60, 60, 70, 70]
 
 
-def test_all_trainings_of_a_curve_start_alike(tmp_path, monkeypatch):
-    """`latest` is another run after each training."""
+def test_all_trainings_of_a_curve_start_from_the_same_weights(tmp_path, monkeypatch):
+    """After each training, `latest` names another run."""
     asked = trainings(monkeypatch, {"a": 60, "b": 60})
     found = iter(["runs/run-0000", "runs/run-0001"])
     monkeypatch.setattr(train_module, "find_start", lambda *_: SimpleNamespace(weights=next(found)))
     learning_curve(TrainSpec(data="photos/", weights="runs/latest"), sizes=[10, 50], seeds=2, out=tmp_path / "a")
     assert [spec.weights for spec in asked] == ["runs/run-0000"] * 4
     del asked[:]
-    learning_curve(TrainSpec(data="photos/"), sizes=[10, 50], seeds=2, out=tmp_path / "b")  # none were to be had
+    learning_curve(TrainSpec(data="photos/"), sizes=[10, 50], seeds=2, out=tmp_path / "b")  # no weights were available
     assert [spec.weights for spec in asked] == [None, *["none"] * 3]
     del asked[:]
     learning_curve(TrainSpec(data="cifar10"), sizes=[10, 50], seeds=2, out=tmp_path / "c")
     assert [spec.weights for spec in asked] == [None] * 4
 
 
-def test_what_cannot_become_a_curve_is_said_at_once(tmp_path, monkeypatch):
+def test_a_curve_that_cannot_work_is_refused_before_training(tmp_path, monkeypatch):
     asked = trainings(monkeypatch, {"a": 60, "b": 60}, validation=0)
     with pytest.raises(SpecError, match="judged on validation images"):
         learning_curve(TrainSpec(data="toy", validation=0), sizes=[10, 50], seeds=3)
@@ -138,8 +138,8 @@ def test_what_cannot_become_a_curve_is_said_at_once(tmp_path, monkeypatch):
     assert not asked
 
 
-def test_drawing_needs_no_fit():
+def test_a_curve_is_drawn_without_a_fit():
     from onsight.reporting.plots import learning_curve as draw
 
     (axes,) = draw(points([0.5, 0.3]), None, "A heading").axes
-    assert {text.get_text() for text in axes.get_legend().texts} == {"mean, 95 % interval", "each seed"}  # no fall
+    assert {text.get_text() for text in axes.get_legend().texts} == {"mean, 95 % interval", "each seed"}  # no fit

@@ -17,11 +17,11 @@ from onsight.models.model_file import read_description
 from onsight.runs.run import Run, open_run
 from onsight.training import finish, loop, train
 from onsight.training import steps as steps_module
-from onsight.training.checkpoints import load_checkpoint, numbered
+from onsight.training.checkpoints import checkpoint_folders, load_checkpoint
 
 
 class Spy(Reporter):
-    """Keeps what it is told, and calls `on_tick` at each tick."""
+    """Record what is reported, and call `on_tick` at each tick."""
 
     def __init__(self, on_tick=lambda count: None):
         self.notes, self.ticks, self.rows, self.on_tick = [], [], [], on_tick
@@ -39,8 +39,8 @@ class Spy(Reporter):
 
 @pytest.fixture(autouse=True)
 def _only_the_loop(monkeypatch):
-    """What follows a training, a third of these tests' time, is tested where it is at home."""
-    monkeypatch.setattr(finish, "add_litert", lambda folder, images: "not wanted here")
+    """Skip what follows a training: it would take a third of the time, and other tests cover it."""
+    monkeypatch.setattr(finish, "add_litert", lambda folder, images: "skipped in this test")
     monkeypatch.setattr(train.plot_style, "save", lambda figure, path: None)
 
 
@@ -51,7 +51,7 @@ def _tick_at_every_step(monkeypatch):
 
 
 def outcome(run):
-    """What must be equal, bit for bit: weights, temperature, and history without the clock."""
+    """Return what must be equal bit for bit: weights, temperature, and the history without times."""
     clock = ("seconds", "images_per_second")
     history = [{key: value for key, value in row.items() if key not in clock} for row in run.history()]
     return (run.model_folder / "model.json").read_text(), history  # it holds the weights' checksum
@@ -61,7 +61,7 @@ def outcome(run):
 @pytest.mark.parametrize(
     ("signum", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
 )
-def test_a_stopped_training_goes_on_bit_for_bit(toy_spec, signum, code):
+def test_a_stopped_training_resumes_bit_for_bit(toy_spec, signum, code):
     spec = toy_spec.model_copy(update={"model": "cnn_dropout", "patience": 2, "schedule": "plateau"})
     unbroken = onsight.train(spec, reporter=Spy())
 
@@ -78,7 +78,7 @@ def test_a_stopped_training_goes_on_bit_for_bit(toy_spec, signum, code):
     assert not stopped.is_trained
     state = load_checkpoint(stopped.checkpoints).state
     assert (state["epoch"], 0 < state["step"] < 9) == (1, True)
-    stopped.append_history({"event": "epoch", "epoch": 99})  # as if it had gone on and then been cut off
+    stopped.append_history({"event": "epoch", "epoch": 99})  # as if it had continued and then been killed
 
     spy = Spy()
     onsight.resume("latest", reporter=spy)
@@ -86,7 +86,7 @@ def test_a_stopped_training_goes_on_bit_for_bit(toy_spec, signum, code):
     assert outcome(stopped) == outcome(unbroken)
 
 
-def test_small_images_come_first(toy_spec, monkeypatch):
+def test_the_first_epochs_use_the_early_size(toy_spec, monkeypatch):
     sizes = []
     training_batches = steps_module.training_batches
 
@@ -104,7 +104,7 @@ def test_small_images_come_first(toy_spec, monkeypatch):
 
 
 @pytest.mark.parametrize("count", [4, pytest.param(13, marks=pytest.mark.slow)])
-def test_a_stop_among_small_images_or_large_ones_can_be_resumed(toy_spec, count):
+def test_a_stop_during_small_or_large_images_can_be_resumed(toy_spec, count):
     spec = toy_spec.model_copy(update={"model": "cnn_compact", "epochs": 3, "early_size": 16})
     unbroken = onsight.train(spec, reporter=Spy())
 
@@ -118,28 +118,28 @@ def test_a_stop_among_small_images_or_large_ones_can_be_resumed(toy_spec, count)
     assert outcome(run) == outcome(unbroken)
 
 
-def test_nobody_stops_before_the_images_have_their_size(toy_spec, monkeypatch):
-    monkeypatch.setattr(loop.Loop, "validate", lambda self: (1.0 + self.state["epoch"], 0.5))  # ever worse
+def test_early_stopping_waits_for_the_epochs_of_full_size(toy_spec, monkeypatch):
+    monkeypatch.setattr(loop.Loop, "validate", lambda self: (1.0 + self.state["epoch"], 0.5))  # worse in every epoch
     spec = toy_spec.model_copy(update={"model": "cnn_compact", "epochs": 10, "early_size": 16, "patience": 2})
-    assert len(onsight.train(spec, reporter=Spy()).history()) == 4  # two small, then two without a better one
+    assert len(onsight.train(spec, reporter=Spy()).history()) == 4  # two small ones, then two without an improvement
 
 
-def test_layers_of_one_size_cannot_begin_with_another(toy_spec):
+def test_a_network_for_one_image_size_cannot_start_with_another(toy_spec):
     with pytest.raises(SpecError, match="early_size=22 starts with smaller images, but cnn has layers that fit one"):
         onsight.train(toy_spec.model_copy(update={"early_size": 22}), reporter=Spy())
     assert not onsight.list_runs()
 
 
-def test_classes_count_alike_where_asked(toy_spec, monkeypatch):
-    """What the weights do is seen at its plainest where only the first class counts: all are answered by it."""
+def test_class_weights_change_how_much_each_class_counts(toy_spec, monkeypatch):
+    """If only the first class has weight, the network predicts it for all images."""
     counted = []
-    real = loop.balanced
+    real = loop.balanced_weights
 
     def weigh(labels, classes):
         counted.append(np.bincount(labels, minlength=classes))
         return real(labels, classes) * np.eye(classes, dtype=np.float32)[0]
 
-    monkeypatch.setattr(loop, "balanced", weigh)
+    monkeypatch.setattr(loop, "balanced_weights", weigh)
     spec = toy_spec.model_copy(update={"class_weight": "balanced", "epochs": 2, "model": "mlp"})
     run = onsight.train(spec, reporter=Spy())
     assert len(counted) == 1
@@ -160,7 +160,7 @@ def test_classes_count_alike_where_asked(toy_spec, monkeypatch):
     ],
 )
 def test_a_stop_at_any_step_can_be_resumed(toy_spec, monkeypatch, count):
-    """The last step of an epoch included (8 and 18): then nothing is left of it but to validate (9 and 19)."""
+    """Stop also at the last step of an epoch (8 and 18), so that only validation is left (9 and 19)."""
     spec = toy_spec.model_copy(update={"epochs": 2, "model": "mlp", "augmentation": "robust", "min_precision": 0.4})
     unbroken = onsight.train(spec, reporter=Spy())
     steps = []
@@ -177,7 +177,7 @@ def test_a_stop_at_any_step_can_be_resumed(toy_spec, monkeypatch, count):
         with pytest.raises(Interrupted):
             onsight.train(spec, reporter=Spy())
     run = onsight.list_runs()[-1]
-    if count < 19:  # at 19 it finished, and then said that it was asked to stop
+    if count < 19:  # at 19 it finished before it reported the stop
         assert not run.is_trained
         onsight.resume(run, reporter=Spy())
     assert outcome(run) == outcome(unbroken)
@@ -191,14 +191,14 @@ def test_a_stop_after_early_stopping_trains_no_further(toy_spec, monkeypatch):
     unbroken = onsight.train(spec, reporter=Spy())
     assert len(unbroken.history()) == 3
     with monkeypatch.context() as patch, contextlib.suppress(ZeroDivisionError):
-        patch.setattr(loop.Loop, "finish", lambda self: 1 / 0)  # killed before it wrote its model
+        patch.setattr(loop.Loop, "finish", lambda self: 1 / 0)  # as if it were killed before it wrote its model
         onsight.train(spec, reporter=Spy())
     run = open_run("latest", finished=False)
     onsight.resume(run, reporter=Spy())
     assert outcome(run) == outcome(unbroken)
-    onsight.resume(run, epochs=5, reporter=Spy())  # asked for: it goes on
+    onsight.resume(run, epochs=5, reporter=Spy())  # more epochs were asked for, so it continues
     assert len(run.history()) == 5
-    assert open_run(run.folder).record["reasons"]["epochs"] == "asked for when it was resumed"
+    assert open_run(run.folder).record["reasons"]["epochs"] == "chosen when the run was resumed"
 
 
 def test_training_longer_can_be_stopped_and_resumed(toy_spec):
@@ -211,17 +211,17 @@ def test_training_longer_can_be_stopped_and_resumed(toy_spec):
 
     with pytest.raises(Interrupted):
         onsight.resume(run, epochs=3, reporter=Spy(stop))
-    assert run.is_trained  # with the model of before
+    assert run.is_trained  # its earlier model is still there
     onsight.resume(run.folder, reporter=Spy())
     assert len(run.history()) == 3
-    with pytest.raises(onsight.OnsightError, match="has trained 3 epochs already; --epochs 2 asks for no more"):
+    with pytest.raises(onsight.OnsightError, match="has already trained 3 epochs, so --epochs 2 adds none"):
         onsight.resume(run, epochs=2, reporter=Spy())
     with pytest.raises(onsight.OnsightError, match="epochs=0 cannot be used"):
         onsight.resume(run, epochs=0, reporter=Spy())
 
 
 def test_an_ignored_signal_stays_ignored(toy_spec):
-    """`nohup`, and jobs in the background of a shell."""
+    """This is how `nohup` and background jobs of a shell start a process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     spec = toy_spec.model_copy(update={"epochs": 1, "model": "mlp"})
     run = onsight.train(spec, reporter=Spy(lambda count: os.kill(os.getpid(), signal.SIGINT)))
@@ -229,8 +229,8 @@ def test_an_ignored_signal_stays_ignored(toy_spec):
 
 
 @pytest.mark.backend
-def test_a_killed_training_goes_on_bit_for_bit(toy_spec, tmp_path):
-    """SIGKILL, in another process, with a checkpoint at every step."""
+def test_a_killed_training_resumes_bit_for_bit(toy_spec, tmp_path):
+    """Send SIGKILL to another process that saves a checkpoint at every step."""
     import subprocess
     import sys
     import time
@@ -241,7 +241,7 @@ def test_a_killed_training_goes_on_bit_for_bit(toy_spec, tmp_path):
         "checkpoint_seconds=1e-9), reporter=Reporter())"
     )
     process = subprocess.Popen([sys.executable, "-c", code])
-    while not (runs := onsight.list_runs()) or len(numbered(runs[0].checkpoints)) < 2:
+    while not (runs := onsight.list_runs()) or len(checkpoint_folders(runs[0].checkpoints)) < 2:
         assert process.poll() is None
         time.sleep(0.01)
     time.sleep(0.1)
@@ -262,7 +262,7 @@ def test_early_stopping_keeps_the_best_epoch(toy_spec):
     best = min(history, key=lambda row: row["val_loss"])
     if len(history) < 30:
         assert history[-1]["epoch"] == best["epoch"] + 2
-    # The saved model is the best epoch's: its validation accuracy is that epoch's.
+    # The saved model is that of the best epoch, so it has the validation accuracy of this epoch.
     dataset = onsight.load_dataset("toy")
     index = [dataset.names.index(name) for name in run.dataset["split"]["validation"]]
     from onsight.data.pixel_cache import load_pixels
@@ -285,7 +285,7 @@ def test_a_finished_run_can_be_trained_longer(toy_spec):
         onsight.resume(run.folder, reporter=Spy())
 
 
-def test_a_run_that_stopped_early_is_not_resumed_for_nothing(toy_spec):
+def test_a_run_that_stopped_early_is_not_resumed_without_more_epochs(toy_spec):
     class Stop(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
             self.model.stop_training = True
@@ -297,15 +297,15 @@ def test_a_run_that_stopped_early_is_not_resumed_for_nothing(toy_spec):
     assert len(onsight.resume(run, epochs=3, reporter=Spy()).history()) == 3
 
 
-def test_training_longer_than_a_time_budget_ends_with_its_epochs(toy_spec):
+def test_resuming_with_epochs_replaces_a_time_budget(toy_spec):
     run = onsight.train(toy_spec, reporter=Spy())
-    run.update_spec(time_budget="1s")  # as if that had been room for 8 epochs
+    run.update_spec(time_budget="1s")  # as if 8 epochs had fit into it
     longer = onsight.resume(run, epochs=9, reporter=Spy())
     assert (len(longer.history()), longer.spec["time_budget"]) == (9, None)
 
 
 @pytest.mark.backend
-def test_a_loss_that_is_not_finite_keeps_the_last_good_state(toy_spec):
+def test_the_last_good_state_is_kept_if_the_loss_is_not_finite(toy_spec):
     spec = toy_spec.model_copy(
         update={"optimizer": "sgd", "learning_rate": 100.0, "schedule": "constant", "model": "mlp"}
     )
@@ -336,7 +336,7 @@ def test_too_little_memory_suggests_a_smaller_batch(toy_spec, monkeypatch):
     def exhausted(self):
         import keras
 
-        keras.ops.zeros((2**44,))  # 64 TB, asked of the backend itself
+        keras.ops.zeros((2**44,))  # 64 TB, allocated by the backend itself
 
     monkeypatch.setattr(loop.Loop, "epoch", exhausted)
     with pytest.raises(TrainingError, match="--batch-size 8"):
@@ -344,7 +344,7 @@ def test_too_little_memory_suggests_a_smaller_batch(toy_spec, monkeypatch):
 
 
 @pytest.mark.backend
-def test_users_callbacks_are_called_and_can_stop(toy_spec):
+def test_the_users_callbacks_are_called_and_can_stop_training(toy_spec):
     import keras
 
     seen = []
@@ -366,7 +366,7 @@ def test_users_callbacks_are_called_and_can_stop(toy_spec):
     assert len(run.history()) == 2
 
 
-def test_ticks_say_where_training_is(toy_spec):
+def test_ticks_report_the_progress_of_training(toy_spec):
     spy = Spy()
     run = onsight.train(toy_spec, reporter=spy)
     steps = {tick["steps"] for tick in spy.ticks}
@@ -389,7 +389,7 @@ def validation_answers(run):
 
 @pytest.mark.backend
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_the_temperature_is_the_one_that_fits_validation(toy_spec, precision):
+def test_the_temperature_is_fitted_on_the_validation_images(toy_spec, precision):
     spec = toy_spec.model_copy(update={"epochs": 1, "validation": 0.4, "precision": precision})
     spy = Spy()
     run = onsight.train(spec, reporter=spy)
@@ -402,7 +402,7 @@ def test_the_temperature_is_the_one_that_fits_validation(toy_spec, precision):
     assert temperature != 1
 
 
-def test_without_validation_the_temperature_is_one(toy_spec):
+def test_without_validation_images_the_temperature_is_one(toy_spec):
     spy = Spy()
     run = onsight.train(toy_spec.model_copy(update={"validation": 0.0, "epochs": 1, "model": "mlp"}), reporter=spy)
     assert read_description(run.model_folder).temperature == 1
@@ -420,7 +420,7 @@ def test_the_threshold_is_stored(toy_spec):
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory, toy_spec):
-    """A run with batch norms and dropout, to start others from."""
+    """Return a run with batch norms and dropout, from which other trainings start."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ONSIGHT_RUNS", str(tmp_path_factory.mktemp("source")))
         return onsight.train(toy_spec.model_copy(update={"model": "cnn_dropout", "epochs": 2}), reporter=Spy())
@@ -428,7 +428,7 @@ def source(tmp_path_factory, toy_spec):
 
 @pytest.fixture
 def transfer_spec(toy_spec, source):
-    """Three epochs of the head, then two of the last layers."""
+    """Return a spec that trains the head for three epochs and then the last layers for two."""
     left_out = ("model", "epochs", "learning_rate")
     fields = {name: value for name, value in toy_spec.model_dump(exclude_unset=True).items() if name not in left_out}
     return onsight.TrainSpec(**fields, weights=str(source.folder), epochs=5, head_epochs=3, learning_rate=0.01)
@@ -441,12 +441,12 @@ def weights_of(run):
 
 
 @pytest.mark.backend
-def test_the_head_first_then_the_last_layers_and_no_batch_norm(transfer_spec, source):
+def test_a_transfer_trains_the_head_then_the_last_layers_but_no_batch_norm(transfer_spec, source):
     spy = Spy()
     run = onsight.train(transfer_spec, reporter=spy)
     assert [note for note in spy.notes if note.startswith("phase ")] == [
         "phase            the head, on features computed once, epochs 1 to 3, learning rate up to 0.01",
-        "phase            the layers from number 20 on, batch norms as they were, epochs 4 to 5, learning rate up to "
+        "phase            the layers from number 20 on, with frozen batch norms, epochs 4 to 5, learning rate up to "
         "0.001",
     ]
     assert len(run.record["phases"]) == 2
@@ -463,7 +463,7 @@ def test_the_head_first_then_the_last_layers_and_no_batch_norm(transfer_spec, so
 
 
 @pytest.mark.parametrize(("freeze", "touched"), [("all", {"logits"}), ("none", {"conv1a", "dense", "logits"})])
-def test_freezing_all_and_none(transfer_spec, source, freeze, touched):
+def test_freezing_all_or_no_layers(transfer_spec, source, freeze, touched):
     spec = transfer_spec.model_copy(update={"freeze": freeze, "epochs": 2, "head_epochs": None})
     run = onsight.train(spec, reporter=Spy())
     before, after = weights_of(source), weights_of(run)
@@ -473,26 +473,26 @@ def test_freezing_all_and_none(transfer_spec, source, freeze, touched):
     assert (changed == touched) == (freeze == "all")
 
 
-def test_what_is_learned_on_features_is_what_the_whole_network_answers(transfer_spec):
-    """The last line of the history was computed from cached features, this from images."""
+def test_training_on_features_and_inference_on_images_agree(transfer_spec):
+    """The last line of the history comes from cached features, the accuracy here from images."""
     run = onsight.train(transfer_spec.model_copy(update={"freeze": "all"}), reporter=Spy())
     answers, labels = validation_answers(run)
     assert (answers.argmax(axis=1) == labels).mean() == pytest.approx(run.history()[-1]["val_accuracy"])
 
 
 class Stopper(Spy):
-    """Sends SIGTERM the first time that it is told `what` of `number`."""
+    """Send SIGTERM when event `what` (tick or epoch) number `number` is reported."""
 
     def __init__(self, what, number):
         self.stop = what, number
-        super().__init__(lambda count: self.told("tick", count))
+        super().__init__(lambda count: self.stop_at("tick", count))
 
-    def told(self, what, number):
+    def stop_at(self, what, number):
         if (what, number) == self.stop:
             os.kill(os.getpid(), signal.SIGTERM)
 
     def epoch(self, row):
-        self.told("epoch", row["epoch"])
+        self.stop_at("epoch", row["epoch"])
 
 
 @pytest.mark.backend
@@ -504,8 +504,8 @@ class Stopper(Spy):
         pytest.param("tick", 30, 3, marks=pytest.mark.slow),
     ],
 )
-def test_a_transfer_stopped_in_any_phase_goes_on_bit_for_bit(transfer_spec, what, number, at):
-    """In the head's first epoch; between the phases; in the middle of the second (eight ticks make an epoch)."""
+def test_a_transfer_stopped_in_any_phase_resumes_bit_for_bit(transfer_spec, what, number, at):
+    """Stop in the head's first epoch, between the phases, and within the second (an epoch has eight ticks)."""
     unbroken = onsight.train(transfer_spec, reporter=Spy())
     with pytest.raises(Interrupted):
         onsight.train(transfer_spec, reporter=Stopper(what, number))
@@ -529,6 +529,6 @@ def test_a_stop_while_features_are_computed_can_be_resumed(transfer_spec, source
     with pytest.raises(Interrupted, match=r"Everything is saved"):
         onsight.train(transfer_spec, reporter=Busy())
     run = onsight.list_runs()[-1]
-    monkeypatch.setattr(loop, "load", None)  # from here on nobody asks for the first weights
+    monkeypatch.setattr(loop, "load", None)  # from here on, the initial weights are not needed
     onsight.resume(run, reporter=Spy())
     assert outcome(run) == outcome(unbroken)

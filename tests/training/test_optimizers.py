@@ -20,7 +20,7 @@ def updated(value: np.ndarray, gradients: list[np.ndarray], path: str = "kernel"
     return to_numpy(variable)
 
 
-def test_a_kernel_moves_by_an_orthogonal_matrix_from_its_norm():
+def test_a_kernel_is_scaled_and_updated_by_an_orthogonal_matrix():
     kernel, gradient = RNG.standard_normal((2, 3, 3, 2, 5))
     moved = updated(kernel, [gradient], ns_steps=12)
     start = kernel * np.sqrt(5) / np.linalg.norm(kernel)
@@ -31,10 +31,10 @@ def test_a_kernel_moves_by_an_orthogonal_matrix_from_its_norm():
     assert (singular < 1.3).all()
     assert (
         np.sum(step * (u @ v)) / np.linalg.norm(step) / np.sqrt(5) > 0.97
-    )  # the nearest orthogonal matrix's direction
+    )  # the direction of the nearest orthogonal matrix
 
 
-def test_momentum_is_nesterovs():
+def test_the_momentum_is_nesterov_momentum():
     kernel = RNG.standard_normal((3, 3, 4, 4))
     gradients = list(RNG.standard_normal((2, 3, 3, 4, 4)))
     start = kernel * 2 / np.linalg.norm(kernel)
@@ -53,13 +53,13 @@ def test_momentum_is_nesterovs():
 
 
 @pytest.mark.parametrize(("path", "shape"), [("bias", (7,)), ("logits_kernel", (4, 3)), ("depthwise", (3, 3, 4, 1))])
-def test_the_rest_is_adamws(path, shape):
+def test_adamw_updates_all_other_variables(path, shape):
     value, gradient = RNG.standard_normal((2, *shape))
     moved = updated(value, [gradient], path=path, adam_lr_ratio=0.5)
     np.testing.assert_allclose(moved, value - 0.05 * np.sign(gradient), atol=1e-3)  # Adam's first step
 
 
-def test_every_convolution_of_a_network_is_muons():
+def test_muon_updates_every_convolution_of_a_network():
     from onsight.models.registry import build_model
     from onsight.training.optimizers import Muon
 

@@ -11,7 +11,7 @@ def resolved(images=50_000, given=("train", "test"), side=32, flips=True, **fiel
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_every_preset_resolves_to_a_whole_spec(preset):
+def test_every_preset_resolves_to_a_complete_spec(preset):
     start = Start("imagenet", "efficientnetv2_b0", None, 149, "its weights") if preset == "transfer" else None
     options = {"images": 50_000, "given": ("train", "test"), "side": 32, "flips": True, "start": start}
     spec, reasons = resolve(TrainSpec(preset=preset), **options)
@@ -24,7 +24,7 @@ def test_every_preset_resolves_to_a_whole_spec(preset):
     assert set(PRESETS[preset][1]) <= set(reasons)
 
 
-def test_what_the_user_says_wins():
+def test_the_users_choices_win():
     spec, reasons = resolved(preset="tutorial", epochs=7, learning_rate=0.5)
     assert (spec.epochs, spec.learning_rate, spec.optimizer) == (7, 0.5, "adam")
     assert "epochs" not in reasons
@@ -43,7 +43,7 @@ def test_split_shares():
     assert "70/15/15" in reasons["validation"]
 
 
-def test_validation_images_that_the_data_brings_are_not_taken_out_again():
+def test_the_data_sets_own_validation_images_are_not_split_off_again():
     given = ("train", "validation", "test")
     _, reasons = resolved(preset="quick", images=1_000, given=given, validation=0.2)
     assert "for 1,000 training images" in reasons["epochs"]
@@ -52,7 +52,7 @@ def test_validation_images_that_the_data_brings_are_not_taken_out_again():
 
 
 @pytest.mark.parametrize("preset", ["tutorial", "fast"])
-def test_a_presets_share_for_validation_is_for_data_with_a_test_set_and_nothing_else(preset):
+def test_a_presets_validation_share_applies_only_to_data_with_just_a_test_set(preset):
     assert resolved(preset=preset)[0].validation == PRESETS[preset][1]["validation"]
     assert resolved(preset=preset, given=("",))[0].validation == 0.15
     assert resolved(preset=preset, given=("train", "validation", "test"))[0].validation == 0
@@ -70,33 +70,33 @@ def test_digits_are_not_mirrored():
     assert resolved(flips=False, preset="robust")[0].augmentation == "robust_shift"
 
 
-def test_robust_is_the_default_preset_with_its_augmentation_twice_as_long():
+def test_robust_is_the_default_preset_with_another_augmentation_and_twice_the_epochs():
     default, robust = (PRESETS[name][1] for name in ("balanced", "robust"))
     assert robust == default | {"augmentation": "robust", "epochs": 2 * default["epochs"]}
 
 
-def test_a_precision_needs_validation_images():
+def test_a_minimum_precision_needs_validation_images():
     assert resolved(min_precision=0.9)[0].min_precision == 0.9
     assert resolved(validation=0, given=("train", "validation", "test"), min_precision=0.9)
-    with pytest.raises(SpecError, match=r"min_precision=0.9 is reached by a threshold .* validation=0 leaves none"):
+    with pytest.raises(SpecError, match=r"min_precision=0.9 needs a threshold .* validation=0 leaves none"):
         resolved(validation=0, min_precision=0.9)
 
 
-def test_without_validation_nothing_is_judged():
+def test_without_validation_images_no_epoch_is_judged():
     spec, _ = resolved(preset="tutorial", validation=0)
     assert (spec.patience, spec.schedule) == (0, "cosine")
     spec, _ = resolved(preset="tutorial", given=("train", "validation", "test"))
-    assert (spec.patience, spec.schedule) == (10, "plateau")  # the data set brings its own
-    with pytest.raises(SpecError, match="validation=0 leaves nothing to judge by"):
+    assert (spec.patience, spec.schedule) == (10, "plateau")  # the data set has its own validation images
+    with pytest.raises(SpecError, match=r"validation=0 leaves no validation images.*schedule=plateau, patience=0"):
         resolved(validation=0, schedule="plateau")
 
 
-def test_images_too_small_for_the_model():
+def test_an_image_size_too_small_for_the_model_is_refused():
     with pytest.raises(SpecError, match="cnn takes images of 22 to 256 px, but image_size is 16"):
         resolved(model="cnn", image_size=16)
 
 
-def test_another_optimizer_gets_its_usual_rate():
+def test_another_optimizer_gets_its_usual_learning_rate():
     spec, reasons = resolved(optimizer="adam")
     assert (spec.learning_rate, spec.weight_decay) == (1e-3, 0)
     assert reasons["learning_rate"] == "usual for adam"
@@ -104,18 +104,20 @@ def test_another_optimizer_gets_its_usual_rate():
     with pytest.raises(SpecError, match="adam takes no weight_decay"):
         resolved(optimizer="adam", weight_decay=0.1)
     with pytest.raises(SpecError, match="adam takes no weight_decay"):
-        resolved(preset="tutorial", weight_decay=0.1)  # whose optimizer is adam
+        resolved(preset="tutorial", weight_decay=0.1)  # the optimizer of this preset is adam
 
 
-def test_round_trip():
+def test_a_resolved_spec_survives_json():
     spec, _ = resolved(data_dir="/x")
     assert TrainSpec(**spec.model_dump(mode="json")) == spec
 
 
-def test_a_large_batch_shrinks_where_an_epoch_would_have_few_steps():
+def test_a_presets_batch_size_is_reduced_if_an_epoch_would_have_few_steps():
     spec, reasons = resolved(preset="fast", images=6_000)
     assert spec.batch_size == 6_000 * 0.95 // 20
-    assert "about 20 steps an epoch" in reasons["batch_size"]
+    assert reasons["batch_size"] == "about 20 steps per epoch with 5,700 training images"
+    tiny = resolved(preset="quick", images=1).reasons["batch_size"]
+    assert tiny == "about 1 step per epoch with 1 training image"
     assert resolved(preset="quick", images=1_000).spec.batch_size == 900 // 20
     assert resolved(preset="quick", images=200).spec.batch_size == 32
     assert resolved(preset="fast", batch_size=2000, images=6_000).spec.batch_size == 2000
@@ -129,47 +131,47 @@ def resolved_from(start=START, images=200, **fields):
     return resolve(TrainSpec(**fields), **options, start=start)
 
 
-def test_weights_bring_their_network_their_size_and_a_recipe():
+def test_initial_weights_decide_network_image_size_and_recipe():
     spec, reasons = resolved_from()
     assert (spec.preset, spec.weights, spec.model, spec.image_size) == ("transfer", "/runs/a", "cnn_compact", 48)
-    assert (spec.freeze, spec.head_epochs, spec.epochs, spec.optimizer) == (17, 30, 38, "adamw")  # 5 steps an epoch
-    assert "150 steps of 180 training images" in reasons["head_epochs"]
+    assert (spec.freeze, spec.head_epochs, spec.epochs, spec.optimizer) == (17, 30, 38, "adamw")  # 5 steps per epoch
+    assert "150 steps with 180 training images" in reasons["head_epochs"]
     assert "cnn_compact as trained in a" in reasons["preset"]
     assert (spec.learning_rate, reasons["learning_rate"]) == (1e-2, "cnn_compact is a small network")
     large = Start("imagenet", "efficientnetv2_b0", None, 149, "its weights")
     assert resolved_from(large).spec.learning_rate == 3e-3
 
 
-def test_freeze_all_and_none_and_the_users_own_epochs():
+def test_freezing_all_or_no_layers_and_choosing_the_epochs():
     spec, _ = resolved_from(freeze="all")
     assert (spec.epochs, spec.head_epochs) == (30, 30)
-    assert resolved_from(freeze="none", optimizer="adam").spec.learning_rate == 3e-4  # gentle, whatever the Adam
+    assert resolved_from(freeze="none", optimizer="adam").spec.learning_rate == 3e-4  # not Adam's usual rate
     assert resolved_from(freeze="none", preset="quick").spec.learning_rate == 3e-4
     spec, reasons = resolved_from(freeze="none", epochs=4)
     assert (spec.epochs, spec.head_epochs, spec.learning_rate) == (4, 0, 3e-4)
-    assert "learned before" in reasons["learning_rate"]
+    assert "pretrained" in reasons["learning_rate"]
     spec, _ = resolved_from(epochs=10)
     assert (spec.epochs, spec.head_epochs) == (10, 8)
     spec, _ = resolved_from(epochs=10, head_epochs=3, freeze=5)
     assert (spec.epochs, spec.head_epochs, spec.freeze) == (10, 3, 5)
     assert resolved_from(epochs=1)[0].head_epochs == 1  # a new head has to learn first
-    spec, _ = resolved_from(preset="quick")  # asked for: its recipe stays
+    spec, _ = resolved_from(preset="quick")  # the user chose the preset, so its recipe stays
     assert (spec.preset, spec.optimizer, spec.epochs, spec.head_epochs) == ("quick", "adamw", 2, 1)
 
 
-def test_shots_count_as_the_images_there_are():
+def test_with_shots_only_these_images_count():
     spec, _ = resolved_from(shots=8, images=10_000)
-    assert spec.head_epochs == 150  # one step an epoch with 32 images
+    assert spec.head_epochs == 150  # one step per epoch with 32 images
 
 
-def test_what_is_about_old_weights_needs_some():
-    with pytest.raises(SpecError, match="augmentation=robust shows other images in each epoch, and --freeze all"):
+def test_options_of_a_transfer_are_refused_where_they_cannot_work():
+    with pytest.raises(SpecError, match="augmentation=robust changes the images in every epoch, but --freeze all"):
         resolved_from(freeze="all", augmentation="robust")
-    with pytest.raises(SpecError, match="freeze is about layers that have learned before"):
+    with pytest.raises(SpecError, match="freeze needs pretrained weights"):
         resolved_from(None, freeze="all")
-    with pytest.raises(SpecError, match="weights says none"):
+    with pytest.raises(SpecError, match="needs pretrained weights, but --weights is none"):
         resolved_from(None, preset="transfer", weights="none")
-    with pytest.raises(SpecError, match="head_epochs=3 cannot be"):
+    with pytest.raises(SpecError, match="but head_epochs=3 trains only the head at first"):
         resolved_from(freeze="none", head_epochs=3)
 
 
@@ -181,17 +183,17 @@ def test_what_is_about_old_weights_needs_some():
         ({"early_size": 16, "model": "cnn"}, "cnn takes images of 22 to 256 px"),
     ],
 )
-def test_small_images_first_needs_smaller_ones_that_fit(fields, message):
+def test_the_early_size_must_be_smaller_and_fit_the_network(fields, message):
     with pytest.raises(SpecError, match=message):
         resolved(**fields)
     assert resolved(early_size=24).spec.early_size == 24
-    with pytest.raises(SpecError, match="new networks that learn from labels"):
+    with pytest.raises(SpecError, match="works only without pretrained weights and without a teacher"):
         resolved_from(early_size=24)
-    with pytest.raises(SpecError, match="new networks that learn from labels"):
+    with pytest.raises(SpecError, match="works only without pretrained weights and without a teacher"):
         resolved(early_size=24, teacher="runs/x")
 
 
-def test_a_presets_small_images_are_for_its_network_and_new_weights():
+def test_a_presets_early_size_applies_only_to_its_network_with_new_weights():
     spec, reasons = resolved(preset="fast")
     assert (spec.early_size, reasons["early_size"]) == (24, "preset fast, in the first epochs")
     assert resolved(preset="fast", side=96).spec.early_size == 72

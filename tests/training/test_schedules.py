@@ -25,18 +25,18 @@ def test_rate_factor(schedule, done, factor):
     assert rate_factor(schedule, done, new_judge()) == pytest.approx(factor)
 
 
-def test_judge_keeps_the_best_and_lowers_the_rate_where_it_stalls():
+def test_the_best_epoch_is_kept_and_a_stall_lowers_the_learning_rate():
     judge = new_judge()
     found = [judge_epoch(judge, epoch, loss, patience=4) for epoch, loss in enumerate([3, 2, 2.5, 2.2, 1.5, 1.6], 1)]
     assert found == [True, True, False, False, True, False]
     assert judge["best"] == 1.5
     assert judge["best_epoch"] == 5
     assert judge["waited"] == 1
-    assert judge["factor"] == pytest.approx(0.1)  # after two epochs without better
+    assert judge["factor"] == pytest.approx(0.1)  # after two epochs without an improvement
     assert rate_factor("plateau", 0.1, judge) == judge["factor"]
 
 
-def test_where_training_never_stops_a_plateau_is_five_epochs():
+def test_without_early_stopping_a_plateau_is_five_epochs():
     judge = new_judge()
     factors = []
     for epoch in range(1, 8):

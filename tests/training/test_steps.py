@@ -11,7 +11,7 @@ from onsight.data.batches import Examples, plan_epoch, shrink, training_batches
 from onsight.imaging.augment import draw, move
 from onsight.models.registry import build_model
 from onsight.training.network import at_any_size
-from onsight.training.steps import Loss, _moved, _shrunk, balanced, make_head_step, make_optimizer, make_step
+from onsight.training.steps import Loss, _moved, _shrunk, balanced_weights, make_head_step, make_optimizer, make_step
 
 pytestmark = pytest.mark.backend
 BACKEND = os.environ["KERAS_BACKEND"]
@@ -30,13 +30,13 @@ def new_step(optimizer="adam", smoothing=0.0, decay=0.0, model="cnn", smallest=N
     return make_step(network, make_optimizer(optimizer, 1e-3, decay), Loss(smoothing))
 
 
-def test_class_weights_multiply_each_images_share():
+def test_class_weights_multiply_the_loss_of_each_image():
     from sklearn.utils.class_weight import compute_class_weight
 
     many = np.repeat([0, 1, 2], (12, 3, 5))
-    weights = balanced(many, 3)
+    weights = balanced_weights(many, 3)
     np.testing.assert_allclose(weights, compute_class_weight("balanced", classes=np.arange(3), y=many), rtol=1e-6)
-    assert balanced(many, 4)[3] == 20 / 4  # a class without an image gets that of one
+    assert balanced_weights(many, 4)[3] == 20 / 4  # a class without images gets the weight of a class with one
     optimizer = make_optimizer("sgd", 1e-3, 0.0)
     model = build_model("mlp", 22, 3)
     step = make_step(model, optimizer, Loss(class_weights=weights))
@@ -48,7 +48,7 @@ def test_class_weights_multiply_each_images_share():
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_cross_entropy(smoothing):
+def test_cross_entropy_with_and_without_label_smoothing(smoothing):
     logits = RNG.standard_normal((4, 3)).astype(np.float32)
     labels = np.array([0, 2, 1, 1], np.int32)
     log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
@@ -59,7 +59,7 @@ def test_cross_entropy(smoothing):
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
-def test_training_learns_sixteen_images_by_heart(optimizer):
+def test_training_memorises_sixteen_images(optimizer):
     step = new_step(optimizer, smoothing=0.1, decay=1e-4, model="mlp")
     first = [float(value) for value in step.train(IMAGES, LABELS, 1e-3)]
     for _ in range(40):
@@ -69,7 +69,7 @@ def test_training_learns_sixteen_images_by_heart(optimizer):
     assert (step.logits(IMAGES).argmax(axis=1) == LABELS).all()
 
 
-def test_a_rate_of_zero_changes_no_weight():
+def test_a_learning_rate_of_zero_changes_no_weight():
     step = new_step("sgd")
     before = [to_numpy(weight) for weight in step.model.trainable_weights]
     step.train(IMAGES, LABELS, 0.0)
@@ -79,8 +79,8 @@ def test_a_rate_of_zero_changes_no_weight():
 
 
 @pytest.mark.parametrize(("optimizer", "shrunk"), [("sgd", "kernel"), ("adamw", "kernel"), ("muon", "logits/kernel")])
-def test_weight_decay_shrinks_kernels_and_spares_the_rest(optimizer, shrunk):
-    """Under Muon also the kernels of convolutions, whose norm it sets itself."""
+def test_weight_decay_applies_to_kernels_only(optimizer, shrunk):
+    """With Muon, it applies only to the kernel of the head, because Muon sets the norm of convolution kernels."""
     with_decay, without = (new_step(optimizer, decay=decay, model="cnn_compact") for decay in (0.5, 0.0))
     for step in (with_decay, without):
         step.train(IMAGES, LABELS, 0.1)
@@ -90,7 +90,7 @@ def test_weight_decay_shrinks_kernels_and_spares_the_rest(optimizer, shrunk):
         assert same != mine.path.endswith(shrunk), mine.path
 
 
-def test_restoring_continues_bit_for_bit():
+def test_a_restored_step_continues_bit_for_bit():
     step = new_step()
     for _ in range(3):
         step.train(IMAGES, LABELS, 1e-3)
@@ -106,14 +106,14 @@ def test_restoring_continues_bit_for_bit():
 
 def test_dropout_and_penalties_are_part_of_the_step():
     step = new_step(model="cnn_dropout")
-    # The same weights and images give another loss when dropout draws anew.
+    # With the same weights and images, every dropout mask gives another loss.
     losses = {float(step.train(IMAGES, LABELS, 0.0)[0]) for _ in range(3)}
     assert len(losses) == 3
     before = np.linalg.norm(to_numpy(step.model.get_layer("conv1a").kernel))
     assert before > 0
 
 
-def test_a_head_learns_alone_and_goes_on_bit_for_bit():
+def test_a_head_step_trains_only_the_head_and_continues_bit_for_bit():
     import keras
 
     model = build_model("cnn", 22, 3)
@@ -127,7 +127,8 @@ def test_a_head_learns_alone_and_goes_on_bit_for_bit():
     assert changed == {"logits/kernel", "logits/bias"}
     answers = keras.Sequential([model.get_layer("logits")])(features)
     np.testing.assert_allclose(step.logits(features), np.asarray(answers), atol=1e-5)
-    np.testing.assert_array_equal(step.logits(features[:, None]), step.logits(features))  # plain and mirrored: plain
+    # Features of images and their mirror images have a second axis; the first ones count.
+    np.testing.assert_array_equal(step.logits(features[:, None]), step.logits(features))
     further = [float(step.train(features, LABELS, 1e-2)[0]) for _ in range(3)]
     other = make_head_step(build_model("cnn", 22, 3), make_optimizer("adamw", 1e-2, 1e-2), Loss())
     other.restore(arrays)
@@ -151,7 +152,7 @@ def run_epoch(step, examples, start=0):
     return losses, [to_numpy(weight) for weight in step.model.trainable_weights]
 
 
-def test_an_epoch_is_its_batches_from_a_step_on(examples):
+def test_an_epoch_trains_on_its_batches_from_a_given_step(examples):
     by_epoch, by_hand = new_step(model="mlp"), new_step(model="mlp")
     losses, _ = run_epoch(by_epoch, examples, start=1)
     batches = training_batches(examples, plan_epoch(examples, "flip_shift", 0, epoch=1), 3, start=1)
@@ -164,8 +165,8 @@ needs_jax = pytest.mark.skipif(BACKEND != "jax", reason="images stay on the devi
 
 
 @needs_jax
-def test_images_on_the_device_train_alike(examples):
-    """As it goes on an accelerator, here on the CPU: the same epoch, no transfer between its steps."""
+def test_training_with_images_on_the_device_gives_the_same_result(examples):
+    """Use the accelerator's path on the CPU: the epoch is the same, without transfers between its steps."""
     import jax
 
     resident = new_step(model="mlp")
@@ -176,16 +177,16 @@ def test_images_on_the_device_train_alike(examples):
     for mine, other in zip(weights, by_host, strict=True):
         np.testing.assert_allclose(mine, other, atol=2e-4)
     steps = resident.epoch(examples, plan_epoch(examples, "flip_shift", 0, 2), np.ones(3, np.float32), 3, 0)
-    next(steps)  # the plan of the epoch is brought there
+    next(steps)  # copies the plan of the epoch to the device
     with jax.transfer_guard("disallow"):
         assert len(list(steps)) == 2
-        with pytest.raises(Exception, match="transfer"):  # the guard guards
+        with pytest.raises(Exception, match="transfer"):  # the guard works
             resident._train(resident._state, IMAGES, LABELS, np.float32(1), None, None)
 
 
 @needs_jax
 @pytest.mark.parametrize("augmentation", ["flip_rotate_zoom", "shift_cutout"])
-def test_images_that_are_more_than_moved_come_from_here(examples, augmentation):
+def test_images_with_other_augmentation_come_from_the_host(examples, augmentation):
     resident, by_host = new_step(model="mlp"), new_step(model="mlp")
     resident.on_device = True
     plan = plan_epoch(examples, augmentation, 0, 1)
@@ -197,7 +198,7 @@ def test_images_that_are_more_than_moved_come_from_here(examples, augmentation):
 
 
 @needs_jax
-def test_the_compiled_step_has_no_way_to_the_host(examples):
+def test_the_compiled_step_does_not_communicate_with_the_host(examples):
     step = new_step(model="mlp")
     kept = step._keep(examples)
     plan = plan_epoch(examples, "flip_shift", 0, 1)
@@ -211,16 +212,16 @@ def test_the_compiled_step_has_no_way_to_the_host(examples):
 
 @needs_jax
 @pytest.mark.parametrize("augmentation", ["none", "flip", "flip_shift"])
-def test_images_change_on_the_device_as_they_do_here(augmentation):
+def test_images_are_moved_on_the_device_as_on_the_host(augmentation):
     draws = draw(augmentation, 16, 22, seed=0, epoch=1)
     reach = int(np.abs(draws.shifts).max())
     np.testing.assert_array_equal(_moved(IMAGES, draws.mirrored, draws.shifts, reach), move(IMAGES, draws))
 
 
 @needs_jax
-def test_images_shrink_on_the_device_as_they_do_here(examples):
+def test_images_are_shrunk_on_the_device_as_on_the_host(examples):
     found, expected = (np.asarray(small, int) for small in (_shrunk(IMAGES, 16), shrink(IMAGES, 16)))
-    assert np.abs(found - expected).max() <= 1  # between two levels either will do
+    assert np.abs(found - expected).max() <= 1  # a mean between two levels may be rounded to either
     assert (found == expected).mean() > 0.99
     resident, by_host = (new_step(model="cnn_compact", smallest=16) for _ in range(2))
     resident.on_device = True
@@ -250,7 +251,7 @@ for on_device in (False, True):
 
 @needs_jax
 def test_two_devices_share_each_batch():
-    """A batch of three does not divide by two, and trains nevertheless."""
+    """A batch of three is not divisible by two, but training works anyway."""
     words = subprocess.run(
         [sys.executable, "-c", TWO_DEVICES, str(Path(__file__).parent)],
         env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"},

@@ -23,7 +23,7 @@ def test_an_epoch_can_be_read_back(tmp_path):
     assert found == {"loss/train": (3, 0.5), "accuracy/validation": (3, 0.75), "learning_rate": (3, 0.001)}
 
 
-def test_it_imports_no_tensorflow(tmp_path):
+def test_tensorflow_is_not_imported(tmp_path):
     pytest.importorskip("tensorboard")
     code = (
         "import sys, pathlib; from onsight.training.tensorboard import EventLog; "

@@ -16,7 +16,7 @@ from onsight.training.time_budget import steps_in
 
 @pytest.fixture
 def loop(toy_run):
-    """A training of the toy run's spec before its first step."""
+    """Return a training with the spec of the toy run, before its first step."""
     use_backend()
     toy = onsight.load_dataset("toy")
     examples = Examples(toy.images, np.arange(64), toy.labels[:64])
@@ -25,26 +25,26 @@ def loop(toy_run):
     return loop_module.Loop(run, spec, examples, examples, Reporter(), [], ())
 
 
-def test_timing_the_steps_leaves_nothing_behind(loop):
+def test_timing_the_steps_changes_no_weight(loop):
     before = loop.step.arrays()
     assert steps_in(loop, 10_000) > 100
     after = loop.step.arrays()
     assert all(np.array_equal(before[name], after[name]) for name in before)
 
 
-def test_where_an_epoch_is_one_step_compiling_is_not_timed(loop):
+def test_compiling_is_not_timed_even_if_an_epoch_is_one_step(loop):
     many = steps_in(loop, 1_000)
     loop.batch_size, loop.steps = len(loop.training.labels), 1
-    assert steps_in(loop, 1_000) > many / 40  # the step with its compiling takes a thousand times as long
+    assert steps_in(loop, 1_000) > many / 40  # compiling takes a thousand times as long as a step
 
 
-def test_too_little_time_says_so(loop):
+def test_a_budget_that_is_too_short_is_an_error(loop):
     with pytest.raises(TrainingError, match="room for 0 steps"):
         steps_in(loop, 1)
 
 
-def test_the_schedule_ends_with_the_budget(toy_spec, monkeypatch):
-    """Three epochs and two steps, the rate on its way to zero."""
+def test_the_schedule_ends_when_the_budget_ends(toy_spec, monkeypatch):
+    """Train three epochs and two steps, while the learning rate falls towards zero."""
     monkeypatch.setattr(loop_module, "steps_in", lambda loop, seconds: 3 * loop.steps + 2)
     spec = toy_spec.model_copy(update={"epochs": None, "time_budget": "10m", "schedule": "linear"})
     run = onsight.train(spec, reporter=Reporter())
@@ -56,11 +56,11 @@ def test_the_schedule_ends_with_the_budget(toy_spec, monkeypatch):
     rates = [row["learning_rate"] for row in history]
     assert rates == sorted(rates, reverse=True)
     steps = (load_checkpoint(run.checkpoints).state["total"] - 2) // 3
-    assert rates[2] == pytest.approx(spec.learning_rate * 3 / (3 * steps + 2))  # the third epoch's last step
-    assert rates[3] == pytest.approx(spec.learning_rate / (3 * steps + 2))  # the last of all
+    assert rates[2] == pytest.approx(spec.learning_rate * 3 / (3 * steps + 2))  # the last step of the third epoch
+    assert rates[3] == pytest.approx(spec.learning_rate / (3 * steps + 2))  # the last step of all
 
 
-def test_a_machine_that_slows_down_ends_in_time_nevertheless(toy_spec, monkeypatch):
+def test_a_training_ends_in_time_even_if_the_machine_slows_down(toy_spec, monkeypatch):
     monkeypatch.setattr(loop_module, "steps_in", lambda loop, seconds: 1_000_000)
     monkeypatch.setattr(time_budget, "FINISH", 0)
     spec = toy_spec.model_copy(update={"epochs": None, "time_budget": "1s"})
@@ -70,7 +70,7 @@ def test_a_machine_that_slows_down_ends_in_time_nevertheless(toy_spec, monkeypat
 
 
 @pytest.mark.parametrize("text", ["", "5", "0s", "m5", "5 days", "-3m"])
-def test_what_is_no_duration(text):
+def test_text_that_is_not_a_duration_is_refused(text):
     with pytest.raises(SpecError, match=r"90s, 5m or 1\.5h"):
         onsight.TrainSpec(time_budget=text)
     with pytest.raises(ValueError, match="not a duration"):

@@ -14,7 +14,7 @@ QUIET = Reporter()
 
 
 @pytest.mark.backend
-def test_a_run_says_what_was_asked_and_what_it_became(toy_run, toy_spec):
+def test_a_run_records_the_spec_as_asked_and_as_resolved(toy_run, toy_spec):
     record = json.loads((toy_run.folder / "spec.json").read_text())
     assert record["schema"] == 1
     assert record["asked"] == toy_spec.model_dump(mode="json", exclude_unset=True)
@@ -40,7 +40,7 @@ def test_a_run_says_what_was_asked_and_what_it_became(toy_run, toy_spec):
 
 
 @pytest.mark.backend
-def test_it_learns_what_is_obvious(toy_run):
+def test_an_easy_data_set_is_learned(toy_run):
     assert toy_run.history()[-1]["val_accuracy"] > 0.9
     model = toy_run.load_model()
     assert type(model).__module__.startswith("keras.")
@@ -82,14 +82,14 @@ def test_a_folder_of_photos(photos):
     assert result.metrics["n"] == len(members[2])
 
     (photos / "blue" / "new.jpg").write_bytes((photos / "blue" / "1.jpg").read_bytes())
-    assert onsight.evaluate(run, reporter=QUIET).metrics["n"] == len(members[2])  # new images change nothing
+    assert onsight.evaluate(run, reporter=QUIET).metrics["n"] == len(members[2])  # new images change no test set
     (photos / sorted(members[2])[0]).unlink()
     with pytest.raises(DataError, match="photos lacks 1 test image of the run"):
         onsight.evaluate(run, reporter=QUIET)
 
 
 @pytest.mark.parametrize("validation", [0, 0.3])
-def test_validation_share(toy_spec, validation):
+def test_the_validation_share_is_held_out(toy_spec, validation):
     run = onsight.train(toy_spec.model_copy(update={"validation": validation, "epochs": 1}), reporter=QUIET)
     held_out = sum(run.dataset["counts"]["validation"].values())
     assert held_out == 0 if validation == 0 else 30 < held_out < 80
@@ -106,7 +106,7 @@ def test_bfloat16_trains_and_the_saved_model_is_float32(toy_spec):
     assert model.get_layer("conv1").compute_dtype == "float32"
 
 
-def test_wrong_input_says_so(tmp_path):
+def test_unusable_data_is_an_error_and_leaves_no_run(tmp_path):
     with pytest.raises(SpecError, match="No data set 'cifar'"):
         onsight.train(onsight.TrainSpec(data="cifar"), reporter=QUIET)
     (tmp_path / "empty").mkdir()
@@ -116,7 +116,7 @@ def test_wrong_input_says_so(tmp_path):
 
 
 @pytest.mark.slow
-def test_seeds_share_a_split_and_each_is_the_run_it_would_be_alone(photos):
+def test_seeds_share_a_split_and_each_gives_the_run_it_gives_alone(photos):
     from onsight.core.files import sha256
 
     notes = []
@@ -137,28 +137,28 @@ def test_seeds_share_a_split_and_each_is_the_run_it_would_be_alone(photos):
     table = notes[-1]
     assert f"seed 4           {runs[1].folder}   validation {100 * shares[1]:.1f} %" in table
     assert f"2 seeds          validation {100 * np.mean(shares):.1f} % ± {100 * np.std(shares, ddof=1):.1f}" in table
-    other = onsight.train(spec.model_copy(update={"seed": 4}), reporter=QUIET)  # without: another test set
+    other = onsight.train(spec.model_copy(update={"seed": 4}), reporter=QUIET)  # the split has another seed, too
     assert other.dataset["split"]["test"] != runs[1].dataset["split"]["test"]
 
 
-def test_seeds_all_start_from_the_run_that_was_the_latest_before_them(photos):
+def test_all_seeds_start_from_the_run_that_was_latest_before_them(photos):
     spec = onsight.TrainSpec(data=photos, model="mlp", epochs=1, batch_size=8, validation=0)
     base = onsight.train(spec, reporter=QUIET)
     runs = onsight.train_seeds(spec.model_copy(update={"weights": "latest"}), 2, reporter=QUIET)
     assert [run.spec["weights"] for run in runs] == [str(base.folder.resolve())] * 2
 
 
-def test_a_run_that_never_began_is_not_left_behind(photos):
+def test_a_run_that_fails_before_its_first_checkpoint_is_removed(photos):
     spec = onsight.TrainSpec(data=photos, model="mlp", epochs=1, batch_size=8, image_size=24)
     base = onsight.train(spec, reporter=QUIET)
-    wrongs = ({"image_size": 32}, "mlp has other weights at 32 px"), ({"freeze": 99}, "leaves nothing to learn")
+    wrongs = ({"image_size": 32}, "weights of other shapes at 32 px"), ({"freeze": 99}, "leaves nothing to learn")
     for wrong, why in wrongs:
         with pytest.raises(SpecError, match=why):
             onsight.train(spec.model_copy(update={"weights": str(base.folder), **wrong}), reporter=QUIET)
     assert [run.folder for run in onsight.list_runs()] == [base.folder]
 
 
-def test_a_disk_that_is_full_at_the_first_checkpoint_leaves_no_run_to_resume(photos, monkeypatch):
+def test_a_full_disk_at_the_first_checkpoint_leaves_no_run(photos, monkeypatch):
     import errno
 
     from onsight.core.errors import TrainingError
@@ -173,7 +173,7 @@ def test_a_disk_that_is_full_at_the_first_checkpoint_leaves_no_run_to_resume(pho
     assert onsight.list_runs() == []
 
 
-def test_a_transfer_that_ended_with_its_head_goes_on_with_the_layers_below(photos):
+def test_a_transfer_that_ended_with_the_head_continues_with_the_last_layers(photos):
     from onsight.training.checkpoints import load_checkpoint, save_checkpoint
 
     spec = onsight.TrainSpec(data=photos, model="mlp", epochs=1, batch_size=8)
@@ -189,10 +189,10 @@ def test_a_transfer_that_ended_with_its_head_goes_on_with_the_layers_below(photo
     run = onsight.resume(run, epochs=3, reporter=QUIET)
     assert [row["epoch"] for row in run.history()] == [1, 2, 3]
     assert len(run.record["phases"]) == 2
-    assert run.history()[-1]["learning_rate"] == pytest.approx(0.1 * run.spec["learning_rate"])  # its own, from the top
+    assert run.history()[-1]["learning_rate"] == pytest.approx(0.1 * run.spec["learning_rate"])  # its full rate
 
 
-def test_ctrl_c_leaves_finished_seeds_and_says_how_to_go_on(photos):
+def test_ctrl_c_keeps_finished_seeds_and_shows_how_to_continue(photos):
     import os
     import signal
 
@@ -216,12 +216,12 @@ def test_ctrl_c_leaves_finished_seeds_and_says_how_to_go_on(photos):
     assert onsight.resume(second, reporter=QUIET).is_trained
 
 
-def test_a_number_of_seeds_that_trains_nothing_is_refused():
+def test_zero_seeds_are_refused():
     with pytest.raises(SpecError, match="seeds=0 trains nothing"):
         onsight.train_seeds(onsight.TrainSpec(data="toy"), 0, reporter=QUIET)
 
 
-def test_shots_train_on_so_many_of_each_class_and_judge_on_the_same(photos):
+def test_shots_limit_the_training_images_but_not_the_other_parts(photos):
     spec = onsight.TrainSpec(data=photos, model="mlp", epochs=1, batch_size=4, seed=3)
     few, more, whole = (
         onsight.train(spec.model_copy(update={"shots": shots}), reporter=QUIET) for shots in (2, 5, None)
@@ -234,7 +234,7 @@ def test_shots_train_on_so_many_of_each_class_and_judge_on_the_same(photos):
     assert onsight.evaluate(few, reporter=QUIET).metrics["n"] == len(whole.dataset["split"]["test"])
 
 
-def test_photos_start_from_imagenet_only_where_nobody_chose_otherwise(photos, monkeypatch):
+def test_photos_start_from_imagenet_unless_the_user_chooses_otherwise(photos, monkeypatch):
     from onsight.training import prepare
     from onsight.training.initial_weights import Start
 
@@ -252,7 +252,7 @@ def test_photos_start_from_imagenet_only_where_nobody_chose_otherwise(photos, mo
         ({"model": "cnn"}, "because model was chosen"),
         ({"preset": "quick"}, "because preset was chosen"),
         ({"time_budget": "5m", "early_size": 64}, "because early_size and time_budget were chosen"),
-        ({"side": 40}, "the median side of these is 40 px"),
+        ({"side": 40}, "the median side of these images is 40 px"),
         ({"side": 64, "image_size": 64}, "image_size is 64"),
     ):
         found, reason = chosen(**fields)
@@ -260,7 +260,7 @@ def test_photos_start_from_imagenet_only_where_nobody_chose_otherwise(photos, mo
         assert why in reason
 
 
-def test_a_run_from_another_runs_weights_says_so_in_its_report(photos, toy_run):
+def test_the_report_names_the_run_whose_weights_training_started_from(photos, toy_run):
     spec = onsight.TrainSpec(data=photos, weights=str(toy_run.folder), epochs=3, batch_size=8)
     run = onsight.train(spec, reporter=QUIET)
     assert (run.spec["model"], run.spec["image_size"], run.spec["preset"]) == ("cnn", 32, "transfer")
@@ -272,8 +272,8 @@ def test_a_run_from_another_runs_weights_says_so_in_its_report(photos, toy_run):
 
 
 @pytest.mark.slow
-def test_a_pretrained_network_from_the_cache_to_an_answer_without_its_file(photos, tmp_path, monkeypatch):
-    """Published weights in Keras' folder, phases, LiteRT; afterwards the run needs neither the file nor a network."""
+def test_a_pretrained_network_is_trained_from_the_cache_and_predicts_without_it(photos, tmp_path, monkeypatch):
+    """Train from published weights in Keras' folder; then the run needs neither this file nor a connection."""
     import hashlib
 
     import keras

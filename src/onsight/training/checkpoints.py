@@ -1,12 +1,12 @@
-"""Checkpoints that are complete or absent: a power cut at any moment leaves at least one that is valid.
+"""Checkpoints that are either complete or absent: after a power cut at any moment, at least one is valid.
 
-    checkpoints/00000017/        one folder a checkpoint, numbered
-        state.safetensors        every array: weights, optimizer, seed generators, the best weights so far
-        state.json               every number: epoch, step, running totals, what early stopping knows, the history
-        manifest.json            the SHA-256 of both, written last
+    checkpoints/00000017/        one numbered folder per checkpoint
+        state.safetensors        all arrays: weights, optimizer, seed generators, the best weights so far
+        state.json               all numbers: epoch, step, running totals, the state of early stopping, the history
+        manifest.json            the SHA-256 of both files, written last
 
-Write order: a new folder, the files, each synced, the folder synced, renamed, the parent synced. The newest two are
-kept; an older one goes only once the newer one has been read back and verified.
+A checkpoint is written in this order: create a new folder, write and sync each file, sync the folder, rename it, sync
+its parent. The newest two are kept. An older one is removed only after the new one has been read back and verified.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ KEPT = 2
 
 
 class Checkpoint(NamedTuple):
-    """What a checkpoint holds, and where it was."""
+    """The content of a checkpoint, and its folder."""
 
     arrays: dict[str, np.ndarray]
     state: dict[str, Any]
@@ -36,15 +36,15 @@ class Checkpoint(NamedTuple):
 
 
 def save_checkpoint(root: Path, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> Path:
-    """Write a new checkpoint below `root`, verify it, drop all but the newest two, and return its folder.
+    """Write a new checkpoint below `root`, verify it, remove all but the newest two, and return its folder.
 
     Raises:
-        OSError: it could not be written (a full disk, say); the checkpoints that were there are untouched.
+        OSError: it could not be written, for example because the disk is full. Existing checkpoints stay untouched.
     """
     root.mkdir(exist_ok=True)
-    for leftover in root.glob("*.partial"):  # of a process that was killed: the run's lock is ours
+    for leftover in root.glob("*.partial"):  # of a killed process: we hold the run's lock, so nobody else is writing
         shutil.rmtree(leftover, ignore_errors=True)
-    number = max((int(path.name) for path in numbered(root)), default=0) + 1
+    number = max((int(path.name) for path in checkpoint_folders(root)), default=0) + 1
     folder = root / f"{number:08d}"
     partial = root / f"{folder.name}.partial"
     try:
@@ -60,10 +60,10 @@ def save_checkpoint(root: Path, arrays: dict[str, np.ndarray], state: dict[str, 
         shutil.rmtree(partial, ignore_errors=True)
         if isinstance(error, OSError) or "safetensor" not in type(error).__name__.lower():
             raise
-        raise OSError(str(error)) from error  # safetensors reports a full disk as an error of its own
+        raise OSError(str(error)) from error  # safetensors raises its own type of error for a full disk
     if not is_valid(folder):
-        raise OSError(f"{folder} reads back other than it was written: the disk fails.")
-    for old in numbered(root)[:-KEPT]:
+        raise OSError(f"{folder} does not read back as it was written: the disk is failing.")
+    for old in checkpoint_folders(root)[:-KEPT]:
         shutil.rmtree(old)
     return folder
 
@@ -72,24 +72,25 @@ def load_checkpoint(root: Path) -> Checkpoint:
     """Return the newest checkpoint below `root` whose files have the checksums of its manifest.
 
     Raises:
-        RunError: there is none.
+        RunError: there is no valid checkpoint.
     """
-    for folder in reversed(numbered(root)):
+    for folder in reversed(checkpoint_folders(root)):
         if is_valid(folder):
             state = json.loads((folder / FILES[1]).read_text("utf-8"))
             return Checkpoint(load_file(folder / FILES[0]), state, folder)
     raise RunError(
-        f"{root} holds no valid checkpoint: it was stopped before its first, or all are damaged. Train it anew."
+        f"{root} holds no valid checkpoint: training stopped before the first one, or all are damaged. Train again "
+        "from the start."
     )
 
 
-def numbered(root: Path) -> list[Path]:
+def checkpoint_folders(root: Path) -> list[Path]:
     """Return the checkpoint folders below `root`, oldest first."""
     return sorted(path for path in root.glob("[0-9]*") if path.name.isdigit()) if root.is_dir() else []
 
 
 def is_valid(folder: Path) -> bool:
-    """Return whether the manifest is there and both files have its checksums."""
+    """Return whether the manifest exists and both files have its checksums."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
         return all(manifest[name] == sha256(folder / name) for name in FILES)

@@ -1,7 +1,7 @@
-"""What a training starts from: the ImageNet weights that Keras publishes, a file of such weights, or a finished run.
+"""The initial weights of a training: the ImageNet weights that Keras publishes, a file of weights, or a finished run.
 
-Everything but the head is taken. What is published is fetched into Keras' own cache folder, checked by the hash that
-`keras.applications` names, and read by walks that let no file decide anything (`hdf5`, `saving`).
+All weights except the head's are taken. Published files are downloaded into Keras' own cache folder and checked against
+the hashes in `keras.applications`. `hdf5` and `models.model_file` read the files, and trust nothing in them.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ if TYPE_CHECKING:
 
 
 HOME = "https://storage.googleapis.com/tensorflow/keras-applications"
-PATIENCE = 3.0  # seconds until a server that nobody asked for counts as out of reach
+PATIENCE = 3.0  # seconds: the timeout of a download that the user did not ask for
 
-KINDS = {32: "MD5", 64: "SHA-256"}  # by the number of digits
+KINDS = {32: "MD5", 64: "SHA-256"}  # by the number of hexadecimal digits of the hash
 
 
 class Published(NamedTuple):
     """The file of a network's ImageNet weights."""
 
-    place: str  # below HOME; {} is a number of pixels
-    hash: str  # as keras.applications names it: MD5 or SHA-256, "" where it names none
-    frozen: int  # layers before the network's last stage, which fine-tuning leaves alone
-    hidden: int = 0  # outputs of a convolution between features and classes that the file with the top has
+    place: str  # below HOME; {} is the image size in pixels
+    hash: str  # MD5 or SHA-256, as keras.applications names it; "" if it names none
+    frozen: int  # number of layers before the network's last stage; fine-tuning freezes them by default
+    hidden: int = 0  # filters of the convolution between features and classes, if the file with the top has one
 
     def file(self, image_size: int) -> str:
-        """Return the place of the file for images of that size: MobileNetV2 has some of its own."""
+        """Return the place of the file for an image size. MobileNetV2 has a file for each of five sizes."""
         return self.place.format(image_size if image_size in (96, 128, 160, 192, 224) else 224)
 
 
@@ -87,31 +87,31 @@ PUBLISHED: dict[str, Published] = {
 
 
 class Start(NamedTuple):
-    """Where a training's first weights come from, as far as it is known without Keras."""
+    """The source of a training's initial weights, described without importing Keras."""
 
     weights: str  # imagenet, or the absolute path of a run or a file
-    model: str  # the network that they are of
-    image_size: int | None  # that they were trained with, where images of the same size are better
-    frozen: int  # layers that fine-tuning leaves alone by default
-    text: str  # for people
+    model: str  # the network that the weights belong to
+    image_size: int | None  # the size that a run was trained with, because the same size works best; None for files
+    frozen: int  # number of layers that fine-tuning freezes by default
+    text: str  # a description for messages and the report
 
 
 def keras_folder() -> Path:
-    """Return where Keras keeps the weights that it fetches: `KERAS_HOME`/models, by default ~/.keras/models."""
+    """Return the folder in which Keras keeps downloaded weights: `KERAS_HOME`/models, by default ~/.keras/models."""
     return expanded(os.environ.get("KERAS_HOME") or "~/.keras") / "models"
 
 
 def find_start(weights: str, model: str | None) -> Start:
-    """Return what `weights` means: imagenet, a run, an .h5 file in Keras' layout, or a .safetensors of Onsight's.
+    """Return what `weights` names: imagenet, a run, an .h5 file in Keras' layout, or a .safetensors file of Onsight.
 
     Args:
         weights: as the user gave it.
-        model: the network, where the user named one.
+        model: the network, if the user named one.
 
     Raises:
-        SpecError: there is nothing of that name, or it is of another network.
+        SpecError: nothing has that name, or the weights belong to another network.
         ModelFileError: the run is damaged.
-        RunError: its network is a user's own, which has not been imported here.
+        RunError: the network of the run is a custom one that has not been imported in this process.
     """
     from onsight.runs.run import open_run
 
@@ -119,48 +119,54 @@ def find_start(weights: str, model: str | None) -> Start:
         name = model or DEFAULT_BACKBONE
         if name not in PUBLISHED:
             raise SpecError(
-                f"Keras publishes no ImageNet weights for {name}. It does for: {', '.join(PUBLISHED)}. Or give a run "
-                "of yours: --weights runs/…"
+                f"Keras publishes no ImageNet weights for {name}, only for: {', '.join(PUBLISHED)}. Choose one of "
+                "these, or start from a run of your own: --weights runs/…"
             )
         return Start(IMAGENET, name, None, PUBLISHED[name].frozen, f"{name} as trained on ImageNet")
     path = expanded(weights)
     if path.suffix in (".h5", ".hdf5", ".safetensors") and path.is_file():
-        names = [name for name, each in PUBLISHED.items() if of_file(each, path.name)]
+        names = [name for name, each in PUBLISHED.items() if is_file_of(each, path.name)]
         name = model or (names[0] if names else "")
         if not name:
-            raise SpecError(f"{path} does not tell by its name of which network it is. Name it: --model NAME")
+            raise SpecError(f"The name of {path} does not show to which network it belongs. Give it: --model NAME")
         if path.suffix != ".safetensors" and name not in PUBLISHED:
-            raise SpecError(f"An .h5 file is one of Keras', which has none of {name}, only of: {', '.join(PUBLISHED)}.")
+            raise SpecError(
+                f"{path} cannot be used for {name}: .h5 files are only read for the networks whose weights Keras "
+                f"publishes: {', '.join(PUBLISHED)}."
+            )
         frozen = PUBLISHED[name].frozen if name in PUBLISHED else 0
         return Start(os.path.abspath(path), name, None, frozen, f"{name} from {path.name}")
     if path.is_file():
-        raise SpecError(f"--weights {weights} is a file, but no .h5 of Keras' and no .safetensors.")
+        raise SpecError(f"--weights {weights} cannot be read: expected a run, a Keras .h5 file or a .safetensors file.")
     try:
         run = open_run(weights)
     except OnsightError as error:
         raise SpecError(
-            f"--weights {weights}: expected imagenet, a finished run, an .h5 of Keras' or a .safetensors. {error}"
+            f"--weights {weights}: expected imagenet, a finished run, a Keras .h5 file or a .safetensors file. {error}"
         ) from None
     run.require_network()
     description = read_description(run.model_folder)
     if model not in (None, description.model):
-        raise SpecError(f"{run.folder} is a {description.model}, and --model says {model}. Leave --model out.")
+        raise SpecError(f"{run.folder} is a {description.model}, but --model is {model}. Leave --model out.")
     if description.channels:
-        raise SpecError(f"{run.folder} has lost channels to `onsight prune`, so its weights fit no network by name.")
+        raise SpecError(
+            f"`onsight prune` removed channels from {run.folder}, so its weights no longer fit a {description.model}. "
+            "Start from a run with all channels."
+        )
     frozen = round(len(description.layers) * 2 / 3)
     text = f"{description.model} as trained in {run.name}"
     return Start(str(run.folder.resolve()), description.model, description.image_size, frozen, text)
 
 
-def of_file(published: Published, name: str) -> bool:
-    """Return whether a file of that name is a network's, with its top or without."""
+def is_file_of(published: Published, name: str) -> bool:
+    """Return whether `name` is the file name of a network's published weights, with or without the top."""
     stem = re.compile(r"(_no_top_v2|_no_top|_notop)?\.h5$")
     pattern = re.escape(stem.sub("", Path(published.place).name)).replace(re.escape("{}"), r"\d+")
     return re.fullmatch(pattern, stem.sub("", name)) is not None
 
 
 def default_start(image_size: int, progress: Progress | None = None) -> tuple[Start | None, str]:
-    """Return the default pretrained network where its weights are here or can be had at once, and why (or why not)."""
+    """Return the default pretrained network, or None if its weights cannot be had at once; and the reason."""
     file = keras_folder() / Path(PUBLISHED[DEFAULT_BACKBONE].file(image_size)).name
     there = file.is_file()
     try:
@@ -169,7 +175,7 @@ def default_start(image_size: int, progress: Progress | None = None) -> tuple[St
         return None, f"from scratch: {str(error).split(' Put ')[0]}"
     where = f"are in {file.parent}" if there else f"were fetched into {file.parent}"
     return find_start(IMAGENET, DEFAULT_BACKBONE), (
-        f"photos, and the ImageNet weights of {DEFAULT_BACKBONE} {where}; --weights none starts from scratch"
+        f"photos, and the ImageNet weights of {DEFAULT_BACKBONE} {where}; --weights none trains from scratch"
     )
 
 
@@ -181,17 +187,17 @@ def fetch(
     timeout: float = 5.0,
     attempts: int = 4,
 ) -> Path:
-    """Return the file of a network's ImageNet weights, fetched into Keras' cache folder if it is not there.
+    """Return the file of a network's ImageNet weights; download it into Keras' cache folder if it is not there.
 
     Raises:
-        DownloadError: it is not there and cannot be fetched; the message says which file to put where.
-        ModelFileError: the file that is there has another checksum.
+        DownloadError: the file is not there and cannot be downloaded; the message says which file to put where.
+        ModelFileError: the file in the folder has another checksum.
     """
     published = PUBLISHED[model]
     place = published.file(image_size)
     target = keras_folder() / Path(place).name
 
-    def told(done: int, size: int) -> None:
+    def report(done: int, size: int) -> None:
         if progress:
             progress(f"downloading {target.name}", done, size)
 
@@ -201,39 +207,39 @@ def fetch(
             target,
             sha256=published.hash if len(published.hash) == 64 else None,
             md5=published.hash if len(published.hash) == 32 else None,
-            progress=told,
+            progress=report,
             timeout=timeout,
             attempts=attempts,
-            mend=f"Put {target.name} (from {HOME}/{place}) into {target.parent} (KERAS_HOME moves that), or train from "
+            mend=f"Put {target.name} (from {HOME}/{place}) into {target.parent} (or set KERAS_HOME), or train from "
             "scratch: --weights none.",
         )
-    check(target, published.hash)
+    check_hash(target, published.hash)
     return target
 
 
-def check(path: Path, hash_: str) -> None:
-    """Compare a file with the hash that Keras names or, where it names none, with that of the first time it was used.
+def check_hash(path: Path, hash_: str) -> None:
+    """Check a file against the hash that Keras names or, if it names none, against the hash at the first use.
 
     Raises:
-        ModelFileError: they differ.
+        ModelFileError: the hashes differ.
     """
     if not hash_:
-        record = path.with_name(path.name + ".sha256")  # as `download` keeps it
+        record = path.with_name(path.name + ".sha256")  # where `download` keeps it, too
         if not record.exists():
-            with contextlib.suppress(OSError):  # a folder that cannot be written to costs the memory alone
+            with contextlib.suppress(OSError):  # in a read-only folder, the hash is just not remembered
                 write_atomic(record, sha256(path))
             return
         hash_ = record.read_text("utf-8").strip()
     found = checksum(path, KINDS[len(hash_)])
     if found != hash_:
         raise ModelFileError(
-            f"{path} has the {KINDS[len(hash_)]} {found}, and {hash_} was expected: it is damaged, or another file. "
-            "Remove it, and it is fetched again."
+            f"{path} has the {KINDS[len(hash_)]} {found}, but {hash_} was expected: it is damaged, or a different "
+            "file. Remove it, and it will be downloaded again."
         )
 
 
-def file_of(weights: str, model: str, image_size: int, progress: Progress | None = None) -> Path:
-    """Return the file that holds the numbers of a `Start`, fetched where it is ImageNet's and not here yet."""
+def weights_file(weights: str, model: str, image_size: int, progress: Progress | None = None) -> Path:
+    """Return the file with the weights of a `Start`; download ImageNet weights that are not on this machine yet."""
     if weights == IMAGENET:
         return fetch(model, image_size, progress)
     path = Path(weights)
@@ -241,14 +247,14 @@ def file_of(weights: str, model: str, image_size: int, progress: Progress | None
 
 
 def load(model: keras.Model, weights: str) -> None:
-    """Set all weights of a new network but its head's from `weights`, as a resolved spec names them.
+    """Set all weights of a new network except its head's from `weights`, as a resolved spec names them.
 
     Raises:
-        ModelFileError: the file is damaged, or of another network.
-        SpecError: it is a run's, and the network has other weights at the size of these images.
-        DownloadError: it is not on this machine any more and cannot be fetched.
+        ModelFileError: the file is damaged, or belongs to another network.
+        SpecError: the weights are a run's, and the network has weights of other shapes at the size of these images.
+        DownloadError: the file is no longer on this machine and cannot be downloaded.
     """
-    path = file_of(weights, model.name, model.input_shape[1])
+    path = weights_file(weights, model.name, model.input_shape[1])
     head = {weight.path: 4 * MAX_CLASSES * int(weight.shape[0]) for weight in model.get_layer("logits").weights}
     if path.suffix == ".safetensors":
         expected = {w.path: (tuple(w.shape), w.dtype) for w in model.weights if w.path not in head}
@@ -260,15 +266,15 @@ def load(model: keras.Model, weights: str) -> None:
             if weight.path in tensors:
                 weight.assign(tensors[weight.path])
         return
-    # Keras' files hold each layer's trainable weights, then the others.
+    # In Keras' files, the trainable weights of a layer come before its other weights.
     ours = [w for layer in model.layers if layer.name != "logits"
             for w in layer.trainable_weights + layer.non_trainable_weights]  # fmt: skip
-    for weight, values in zip(ours, read_h5(path, [tuple(w.shape) for w in ours], top_of(model)), strict=True):
+    for weight, values in zip(ours, read_h5(path, [tuple(w.shape) for w in ours], top_shapes(model)), strict=True):
         weight.assign(values)
 
 
 def check_layers(model: keras.Model, description: ModelDescription, weights: str) -> None:
-    """Raise where the layers of a run, `weights`, are not those of `model`, its head apart."""
+    """Raise an error if the layers of the run `weights`, except its head, are not those of `model`."""
     mine, theirs = (
         [(row.get("name"), row.get("parameters")) for row in rows if row.get("name") != "logits"]
         for rows in (layer_table(model), description.layers)
@@ -276,15 +282,15 @@ def check_layers(model: keras.Model, description: ModelDescription, weights: str
     size = model.input_shape[1]
     if mine != theirs and description.image_size != size:
         raise SpecError(
-            f"{model.name} has other weights at {size} px than at the {description.image_size} px of {weights}: leave "
-            "--image-size out."
+            f"{model.name} has weights of other shapes at {size} px than at the {description.image_size} px of "
+            f"{weights}: leave --image-size out."
         )
     if mine != theirs:
-        raise ModelFileError(f"{weights} has other layers than this version's {model.name}: train it anew.")
+        raise ModelFileError(f"{weights} has other layers than this version's {model.name}: train it again.")
 
 
-def top_of(model: keras.Model) -> list[tuple[int, ...]]:
-    """Return the shapes of ImageNet's top: 1,000 classes, in MobileNetV3 by way of a hidden convolution."""
+def top_shapes(model: keras.Model) -> list[tuple[int, ...]]:
+    """Return the shapes of the weights of ImageNet's top: 1,000 classes, in MobileNetV3 after a hidden convolution."""
     features = model.get_layer("logits").kernel.shape[0]
     hidden = PUBLISHED[model.name].hidden if model.name in PUBLISHED else 0
     if hidden:
@@ -293,7 +299,7 @@ def top_of(model: keras.Model) -> list[tuple[int, ...]]:
 
 
 def digest(model: keras.Model) -> str:
-    """Return the SHA-256 of all weights but the head's, in order."""
+    """Return the SHA-256 of all weights except the head's, in order."""
     from onsight.core.backend import to_numpy
 
     mixed = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""What ends a training early: Ctrl-C and SIGTERM, which wait until the state is saved; a full disk, full memory."""
+"""Handle the early end of a training: signals, which take effect once the state is saved, and a full disk or memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from onsight.core.errors import TrainingError
 from onsight.core.files import is_disk_full
 from onsight.runs.run import Run
 from onsight.spec import TrainSpec
-from onsight.training.checkpoints import numbered
+from onsight.training.checkpoints import checkpoint_folders
 
 
 @contextlib.contextmanager
@@ -58,7 +58,7 @@ def explained(run: Run, spec: TrainSpec) -> Iterator[None]:
         if not is_disk_full(error):
             raise
         again = "train again."
-        if numbered(run.checkpoints):
+        if checkpoint_folders(run.checkpoints):
             again = f"onsight train --resume {run.folder}. The checkpoints written before are complete."
         raise TrainingError(f"The disk is full ({os.fspath(run.folder)}). Free some space, then: {again}") from error
     except Exception as error:

@@ -63,10 +63,10 @@ def learning_curve(
         seeds: trainings per size, each on other images.
         out: folder for curve.json and curve.png; by default curves/ and the name of the data set.
         reporter: receives the progress.
-        **options: none, as for `train`.
+        **options: not accepted, as for `train`.
 
     Raises:
-        SpecError: there are no validation images, or too few sizes, or `out` cannot be made.
+        SpecError: there are no validation images, or too few sizes, or `out` cannot be created.
         OnsightError: as `train` raises them; finished runs stay.
     """
     spec = as_spec(spec, options, "learning_curve")
@@ -119,7 +119,8 @@ class Trainings:
         asked = self.spec.model_dump(exclude_unset=True)
         split_seed = self.spec.seed if self.spec.split_seed is None else self.spec.split_seed
         for each in range(self.seeds):
-            self.show.note("curve", f"{shots or 'all'} images per class, {each + 1} of {self.seeds}")
+            images = count(shots, "image") if shots else "all images"
+            self.show.note("curve", f"{images} per class, {each + 1} of {self.seeds}")
             more = {"seed": self.spec.seed + each, "split_seed": split_seed, "shots": shots}
             spec = same_start(TrainSpec(**{**asked, **more}), self.runs)
             self.runs.append(train(spec, reporter=self.show))
@@ -155,7 +156,7 @@ def measure_points(trainings: Trainings, wanted: Sequence[int]) -> list[CurvePoi
     """Return the points of the curve, fewest images first; without `wanted` sizes the usual ones and all images.
 
     Raises:
-        SpecError: there are fewer than two.
+        SpecError: there are fewer than two points.
     """
     everything = None
     if not wanted:  # all images first: then their number is known
@@ -172,7 +173,7 @@ def measure_points(trainings: Trainings, wanted: Sequence[int]) -> list[CurvePoi
             break
     points += [everything] if everything else []
     if len(points) < 2:
-        raise SpecError(f"A curve needs two sizes or more, but there is {len(points)}. Give --sizes, or add images.")
+        raise SpecError(f"A curve needs two sizes or more, but it has {len(points)}. Give --sizes, or add images.")
     return points
 
 
@@ -218,13 +219,13 @@ def fit_power(points: Sequence[CurvePoint]) -> PowerFit | None:
 
 
 def verdict(points: Sequence[CurvePoint], fit: PowerFit | None) -> CurveVerdict:
-    """Return whether collecting more images would help; `pays` is None if that cannot be told."""
+    """Return whether collecting more images would help; `pays` is None if that cannot be decided."""
     before, last = points[-2], points[-1]
     step = last["accuracy"] - before["accuracy"]
     facts = (
         f"From {before['shots']:,} to {last['shots']:,} images per class, accuracy went from "
-        f"{percent(before['accuracy'])} to {percent(last['accuracy'])} (mean of {len(last['accuracies'])} trainings, "
-        f"n = {last['n']:,})"
+        f"{percent(before['accuracy'])} to {percent(last['accuracy'])} (mean of "
+        f"{count(len(last['accuracies']), 'training')}, n = {last['n']:,})"
     )
     if fit is None:
         return {
@@ -243,7 +244,7 @@ def verdict(points: Sequence[CurvePoint], fit: PowerFit | None) -> CurveVerdict:
     elif high < WORTH:
         pays, headline = False, f"More images would hardly help: twice as many bring less than {100 * WORTH:g} point"
     else:
-        pays, headline = None, "These sizes do not tell whether more images would help"
+        pays, headline = None, "These sizes do not show whether more images would help"
     return {"pays": pays, "headline": headline, "text": f"{headline}. {facts}. {ahead}."}
 
 

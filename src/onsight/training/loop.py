@@ -1,4 +1,4 @@
-"""The training loop: epochs, validation, early stopping, checkpoints. Its checkpoints hold everything that it knows."""
+"""The training loop: epochs, validation, early stopping, checkpoints. A checkpoint holds the loop's whole state."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from onsight.inference.engines import Answer
 from onsight.models.registry import prepare_model
 from onsight.runs.run import Run
 from onsight.spec import TrainSpec
-from onsight.training.checkpoints import Checkpoint, load_checkpoint, numbered, save_checkpoint
+from onsight.training.checkpoints import Checkpoint, checkpoint_folders, load_checkpoint, save_checkpoint
 from onsight.training.features import load_features
 from onsight.training.finish import write_model
 from onsight.training.initial_weights import load
 from onsight.training.interruptions import cause, explained, signals
 from onsight.training.network import at_any_size, build, check_freeze, freeze, logits_of
-from onsight.training.phases import Phase, at, from_scratch, plan_phases
+from onsight.training.phases import Phase, from_scratch, phase_at, plan_phases
 from onsight.training.schedules import judge_epoch, new_judge, rate_factor, restart_judge
-from onsight.training.steps import Loss, assign, balanced, make_head_step, make_optimizer, make_step
+from onsight.training.steps import Loss, assign_variables, balanced_weights, make_head_step, make_optimizer, make_step
 from onsight.training.teacher import inherit_weights, open_teacher
 from onsight.training.tensorboard import EventLog
 from onsight.training.time_budget import steps_in
@@ -77,7 +77,7 @@ def fit(
 
     Raises:
         RunError: another process trains in this run.
-        TrainingError: the loss is not finite any more, or the disk or the memory is full. Older checkpoints stay valid.
+        TrainingError: the loss is no longer finite, or the disk or the memory is full. Older checkpoints stay valid.
         Interrupted: Ctrl-C or SIGTERM was received; the state has been saved.
     """
     with run.locked(), explained(run, spec), signals() as received:
@@ -121,9 +121,10 @@ class Loop:
         self.answered = max(self.batch_size, answered_at_once(spec.image_size))  # images per batch in validation
         self.steps = steps_per_epoch(len(training.labels), self.batch_size)
         self.examples = training, validation
-        self.class_weights = balanced(training.labels, len(run.classes)) if spec.class_weight == "balanced" else None
+        weighted = spec.class_weight == "balanced"
+        self.class_weights = balanced_weights(training.labels, len(run.classes)) if weighted else None
         self.model = build(spec, len(run.classes))
-        self.model.stop_training = False  # where Keras callbacks look
+        self.model.stop_training = False  # Keras callbacks set it
         check_freeze(spec, len(self.model.layers))
         self.phases = plan_phases(spec)
         self.early = round(spec.epochs * EARLY) if spec.early_size else 0  # epochs of smaller images
@@ -134,13 +135,13 @@ class Loop:
         self.best: dict[str, np.ndarray] = {}  # the weights of the best epoch, if early stopping judges epochs
         self.deadline = math.inf
         self.began = self.saved = self.shown = self.logged = self.started = time.perf_counter()
-        if numbered(run.checkpoints):
+        if checkpoint_folders(run.checkpoints):
             self.restore()
         else:
             self.begin()
         self.events = EventLog(run.folder / "tensorboard", self.state["epoch"])
 
-    # Beginning, and going on from a checkpoint ------------------------------------------------------------------------
+    # Starting, and continuing from a checkpoint -----------------------------------------------------------------------
 
     def begin(self) -> None:
         """Set the initial weights, enter the first phase, and save a checkpoint, so that this run can be resumed."""
@@ -162,7 +163,7 @@ class Loop:
         if not from_scratch(spec):
             self.show.note("phase", str(phase))
         optimizer = make_optimizer(spec.optimizer, phase.learning_rate, spec.weight_decay)
-        self.model.optimizer = optimizer  # where Keras callbacks look
+        self.model.optimizer = optimizer  # for Keras callbacks that use it
         if phase.frozen is not None:
             freeze(self.model, phase.frozen)
         make = make_head_step if phase.head_only else make_step
@@ -176,17 +177,17 @@ class Loop:
             self.training, self.validation = (self.featured(each) for each in self.examples)
 
     def featured(self, examples: Examples) -> Examples:
-        """Return the features of images; of training images mirrored too, if the augmentation mirrors."""
+        """Return the features of images. Training images get those of their mirror images, too, if training mirrors."""
         if not len(examples.labels):
             return examples
 
-        def told(done: int, count: int) -> None:
+        def report(done: int, count: int) -> None:
             self.show.work("computing features", done, count)
             if self.received:
                 self.interrupt()
 
         mirrored = examples is self.examples[0] and mirrors(self.spec.augmentation)
-        features = load_features(self.model, examples.images, examples.chosen, mirrored=mirrored, progress=told)
+        features = load_features(self.model, examples.images, examples.chosen, mirrored=mirrored, progress=report)
         return Examples(features, np.arange(len(examples.labels)), examples.labels)
 
     def restore(self) -> None:
@@ -197,9 +198,9 @@ class Loop:
         if masks := part(checkpoint, "mask."):
             self.masks.place({int(number): mask for number, mask in masks.items()})
         try:
-            assign(self.model, "model", checkpoint.arrays)  # first: features are computed from these weights
-            self.enter(at(self.phases, self.state["epoch"]))
-            before = at(plan_phases(TrainSpec(**self.run.spec)), self.state["epoch"])
+            assign_variables(self.model, "model", checkpoint.arrays)  # first: features are computed from these weights
+            self.enter(phase_at(self.phases, self.state["epoch"]))
+            before = phase_at(plan_phases(TrainSpec(**self.run.spec)), self.state["epoch"])
             if before.head_only == self.phase.head_only:
                 self.step.restore(checkpoint.arrays)
             else:  # the new number of epochs puts this epoch into a phase of other layers
@@ -213,7 +214,7 @@ class Loop:
         if self.spec.epochs != self.run.spec["epochs"]:  # --resume RUN --epochs N
             self.state["stopped"], self.state["total"], self.state["judge"]["waited"] = False, None, 0
             self.checkpoint()
-            self.record_epochs("asked for when it was resumed")
+            self.record_epochs("chosen when the run was resumed")
         self.feed()
         self.run.rewrite_history(self.state["history"])
         where = f"epoch {self.state['epoch'] + 1}, step {self.state['step']}"
@@ -322,7 +323,7 @@ class Loop:
         self.callbacks.on_epoch_end(state["epoch"], {key: row[key] for key in row if key not in ("event", "epoch")})
         state["stopped"] |= bool(self.model.stop_training)
         state.update({"epoch": state["epoch"] + 1, "step": 0, "loss_sum": 0.0, "correct": 0, "seen": 0, "seconds": 0.0})
-        phase = at(self.phases, state["epoch"])
+        phase = phase_at(self.phases, state["epoch"])
         if phase is not self.phase and not state["stopped"]:
             restart_judge(state["judge"])
             self.enter(phase)
@@ -410,7 +411,7 @@ class Loop:
         arrays = self.step.arrays()
         for array in arrays.values():
             if not np.isfinite(array).all():
-                raise self.diverged("A weight is not finite any more")
+                raise self.diverged("A weight is no longer finite")
         best = {f"best.{name}": array for name, array in self.best.items()}
         masks = {f"mask.{name}": array for name, array in self.masks.arrays().items()}
         save_checkpoint(self.run.checkpoints, arrays | best | masks, dict(self.state))
@@ -425,7 +426,7 @@ class Loop:
         )
 
     def diverged(self, what: str) -> TrainingError:
-        """Return the error for numbers that are not finite any more."""
+        """Return the error for numbers that are no longer finite."""
         rate = self.spec.learning_rate
         return TrainingError(
             f"{what} at epoch {self.state['epoch'] + 1}, step {self.state['step']}: training diverged. The last good "

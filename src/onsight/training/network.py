@@ -1,4 +1,4 @@
-"""The network of a spec: built, made ready for any image size, frozen in part, asked for logits."""
+"""Build the network of a spec, adapt it to any image size, freeze layers, and compute its logits."""
 
 from __future__ import annotations
 
@@ -64,16 +64,16 @@ def logits_of(answer: Callable[[np.ndarray], Any], examples: Examples, batch_siz
     """Return (n, classes) float64 logits of the images, or features, of `examples`.
 
     Args:
-        answer: from a full batch of them to logits (batch_size, classes).
-        examples: n of them.
-        batch_size: of every batch; the last one is padded, so that one shape is compiled.
+        answer: maps a full batch of them to logits (batch_size, classes).
+        examples: n images or features.
+        batch_size: of every batch; the last one is padded, so that only one shape is compiled.
     """
     batches = full_batches(examples.images, examples.chosen, batch_size)
     return np.concatenate([np.asarray(answer(images), np.float64)[:count] for images, count in batches])
 
 
 def check_freeze(spec: TrainSpec, layers: int) -> None:
-    """Raise SpecError if a network of so many layers would have nothing to learn."""
+    """Raise SpecError if freezing leaves a network of `layers` layers nothing to learn."""
     if isinstance(spec.freeze, int) and spec.freeze >= layers:
         raise SpecError(
             f"freeze={spec.freeze} leaves nothing to learn: {spec.model} has {layers} layers, and the last one is the "

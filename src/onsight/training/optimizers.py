@@ -1,4 +1,4 @@
-"""Optimizers that Keras lacks."""
+"""Optimizers that Keras does not have."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="onsight")
 class Muon(keras.optimizers.Muon):  # type: ignore[misc]  # Keras exports it untyped
-    """Muon for convolutions: the update of a kernel is made orthogonal, so every direction moves alike.
+    """Muon for convolutions: the update of a kernel is made orthogonal, so it is equally large in every direction.
 
-    Keras' own Muon takes matrices only and would leave every convolution to AdamW. Here a kernel (height, width,
-    inputs, outputs) is updated as the matrix (height x width x inputs, outputs), after it was brought to the Frobenius
-    norm sqrt(outputs), and hidden dense kernels as they are. All else is AdamW's at `adam_lr_ratio` of the rate: the
-    head `logits` too, and the kernels of depthwise convolutions, which are no matrix between channels.
+    Keras' own Muon takes only matrices and would leave every convolution to AdamW. Here a kernel (height, width,
+    inputs, outputs) is first scaled to the Frobenius norm sqrt(outputs), and then updated as a matrix (height x width x
+    inputs, outputs). Hidden dense kernels are updated without scaling. AdamW updates all other variables, at
+    `adam_lr_ratio` of the learning rate. These include the head `logits`, and the kernels of depthwise convolutions,
+    which are not matrices between channels.
 
-    The kernel part is that of Jordan 2024 (github.com/KellerJordan/cifar10-airbench): Nesterov momentum 0.6, three
-    Newton-Schulz steps. It rescales kernels, so it is meant for convolutions that a batch norm follows.
+    The update of kernels is that of Jordan 2024 (github.com/KellerJordan/cifar10-airbench): Nesterov momentum 0.6,
+    three Newton-Schulz steps. It rescales kernels, so it is meant for convolutions that are followed by a batch norm.
     """
 
     def __init__(self, learning_rate: Any = 0.24, **kwargs: Any) -> None:
@@ -44,7 +45,7 @@ class Muon(keras.optimizers.Muon):  # type: ignore[misc]  # Keras exports it unt
         self.assign(m, m * self.momentum + gradient)
         update = gradient + m * self.momentum if self.nesterov else m
         outputs = variable.shape[-1]
-        # In float32 whatever trains: a norm taken in bfloat16 is so coarse that the iteration diverges.
+        # In float32 at any training precision: a norm in bfloat16 is so coarse that the iteration diverges.
         update = ops.reshape(ops.cast(update, "float32"), (-1, outputs))
         update = ops.reshape(self.zeropower_via_newtonschulz5(update, self.ns_steps), variable.shape)
         scale = 1.0

@@ -1,8 +1,8 @@
-"""The parts of a training, one after another: the head alone on cached features, then the layers below it.
+"""The phases of a training: first the head alone, on cached features, then the last layers, too.
 
-A training from scratch is one phase. From given weights, it is the head first: the other layers stay as they are, so
-what they make of each image is computed once. Then the last layers learn too, at a tenth of the rate, all batch
-norms as they were (their statistics are of many more images than most folders have).
+A training from scratch has one phase. A training from given weights begins with the head: all other layers are frozen,
+so their features of each image are computed only once. Then the last layers are trained, too, at a tenth of the
+learning rate. All batch norms stay frozen, because their statistics come from many more images than most folders have.
 """
 
 from __future__ import annotations
@@ -11,27 +11,27 @@ from typing import Any, NamedTuple
 
 from onsight.spec import FROM_SCRATCH
 
-FINE = 0.1  # of the learning rate, for layers that have learned before
+FINE = 0.1  # the learning rate of the second phase, as a share of the first phase's
 
 
 class Phase(NamedTuple):
-    """Some epochs of a training in which the same layers learn."""
+    """Consecutive epochs in which the same layers are trained."""
 
     name: str
     start: int  # its first epoch, from 0
     stop: int  # the epoch after its last
     learning_rate: float  # its highest value
-    frozen: int | None = None  # the first so many layers stay as they are; None: every batch norm learns too
+    frozen: int | None = None  # the first `frozen` layers and all batch norms are frozen; None: no layer is frozen
     head_only: bool = False
 
     def __str__(self) -> str:
-        """Say what it does, for the display and the report."""
+        """Return a description for the display and the report."""
         epochs = f"epoch {self.stop}" if self.stop - self.start == 1 else f"epochs {self.start + 1} to {self.stop}"
         return f"{self.name}, {epochs}, learning rate up to {self.learning_rate:g}"
 
 
 def from_scratch(spec: Any) -> bool:
-    """Return whether a resolved spec begins with new weights; older runs say nothing of it."""
+    """Return whether a resolved spec starts from new weights. Older runs did not record `weights`, so it is None."""
     return spec.weights in (None, FROM_SCRATCH)
 
 
@@ -41,18 +41,18 @@ def plan_phases(spec: Any) -> list[Phase]:
     if from_scratch(spec):
         return [Phase("all layers", 0, epochs, rate)]
     if spec.freeze == "none":
-        return [Phase("all layers, batch norms as they were", 0, epochs, rate, frozen=0)]
+        return [Phase("all layers, with frozen batch norms", 0, epochs, rate, frozen=0)]
     head = Phase("the head, on features computed once", 0, min(spec.head_epochs, epochs), rate, head_only=True)
     if spec.freeze == "all":
         return [head._replace(stop=epochs)]
     if head.stop >= epochs:
         return [head]
     frozen = int(spec.freeze)
-    name = f"the layers from number {frozen} on, batch norms as they were"
+    name = f"the layers from number {frozen} on, with frozen batch norms"
     fine = Phase(name, head.stop, epochs, rate * FINE, frozen=frozen)
     return [head, fine] if head.stop else [fine]
 
 
-def at(phases: list[Phase], epoch: int) -> Phase:
-    """Return the phase that an epoch, from 0, belongs to; after the last epoch, the last phase."""
+def phase_at(phases: list[Phase], epoch: int) -> Phase:
+    """Return the phase of an epoch, counted from 0; for epochs after the last one, the last phase."""
     return next((phase for phase in phases if epoch < phase.stop), phases[-1])

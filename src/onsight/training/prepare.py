@@ -1,6 +1,6 @@
-"""Everything that a new run is made of: the spec resolved, the images split, spec.json, dataset.json, check.json.
+"""Prepare a new run: its resolved spec, its images and their split, and its spec.json, dataset.json and check.json.
 
-Nothing is written here. What the user did not choose is chosen here, and each choice is shown with its reason.
+Choices that the user left open are made here, and each one is shown with its reason. Nothing is written to the disk.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from onsight.models.registry import MODELS
 from onsight.runs.images import RunImages
 from onsight.runs.run import Run, open_run
 from onsight.spec import FROM_SCRATCH, IMAGENET, Role, TrainSpec, fields_with
-from onsight.training.initial_weights import Start, default_start, file_of, find_start
+from onsight.training.initial_weights import Start, default_start, find_start, weights_file
 from onsight.training.network import at_any_size, build
 from onsight.training.phases import plan_phases
 from onsight.training.resolve import Resolved, resolve
@@ -108,8 +108,8 @@ def choose(spec: TrainSpec, dataset: Dataset, used: np.ndarray, backend: Choice,
 def choose_start(spec: TrainSpec, side: int, show: Reporter) -> tuple[Start | None, str]:
     """Return the weights to start from, None for new ones, and the reason.
 
-    If the user says nothing, photos start from the ImageNet weights of the default network, as long as these can be had
-    without waiting. `side` is the median shorter side of the images in pixels, or the image size that was asked for.
+    By default, photos start from the ImageNet weights of the default network, as long as these can be had without
+    waiting. `side` is the median shorter side of the images in pixels, or the image size that was asked for.
     """
     if spec.weights not in (None, FROM_SCRATCH):
         return find_start(spec.weights, spec.model), "asked for"
@@ -123,10 +123,10 @@ def choose_start(spec: TrainSpec, side: int, show: Reporter) -> tuple[Start | No
     given = [name for name in fields_with(Role.FROM_SCRATCH) if name in spec.model_fields_set]
     if given:
         names, were = " and ".join(given), "was" if len(given) == 1 else "were"
-        return None, f"from scratch, because {names} {were} chosen; --weights imagenet starts from pretrained ones"
+        return None, f"from scratch, because {names} {were} chosen; --weights imagenet starts from pretrained weights"
     if side < SMALLEST_PHOTO:
-        found = f"the median side of these is {side} px" if spec.image_size is None else f"image_size is {side}"
-        return None, f"from scratch: ImageNet's are for photos of {SMALLEST_PHOTO} px or more, and {found}"
+        found = f"the median side of these images is {side} px" if spec.image_size is None else f"image_size is {side}"
+        return None, f"from scratch: ImageNet weights are for photos of {SMALLEST_PHOTO} px or more, and {found}"
     return default_start(side, show.work)
 
 
@@ -152,7 +152,7 @@ def settle(resolved: Resolved, start: Start | None, backend: Choice) -> Resolved
 
 
 def start_keras(spec: TrainSpec, num_classes: int, show: Reporter) -> None:
-    """Import Keras on the chosen backend, and check the network before a run exists that could not be trained.
+    """Import Keras on the chosen backend, and check the network, so that no run is created that could not be trained.
 
     Raises:
         SpecError: a custom network breaks the contract, or smaller images do not fit the network.
@@ -177,7 +177,7 @@ def is_custom(spec: TrainSpec) -> bool:
 def divide(chosen: Chosen, dataset: Dataset, pixels: Pixels, used: np.ndarray) -> np.ndarray:
     """Return (n,) the part of each image: train, validation, test, or "" for an image that is left out.
 
-    A student has its teacher's parts: otherwise it would be judged by images that its teacher was trained on.
+    A student has its teacher's parts. Otherwise it would be tested on images that its teacher was trained on.
     """
     if chosen.teacher:
         return recorded_parts(chosen.teacher.dataset, dataset, pixels.hashes, PARTS)
@@ -221,7 +221,7 @@ def spec_record(asked: TrainSpec, chosen: Chosen, show: Reporter) -> SpecRecord:
     if is_custom(spec):
         record["model_import"] = MODELS[spec.model].function
     if start:
-        file = file_of(start.weights, spec.model, spec.image_size, show.work)
+        file = weights_file(start.weights, spec.model, spec.image_size, show.work)
         record["weights"] = {"of": start.text, "file": file.name, "sha256": sha256(file)}
     if chosen.teacher:
         record["teacher"] = reference(chosen.teacher)

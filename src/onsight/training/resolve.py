@@ -1,4 +1,7 @@
-"""How a training choice that the user did not make is made: by the preset, the data, what it starts from; and why."""
+"""Resolve a spec: choose the options that the user left open, and record the reason of each choice.
+
+The choices depend on the preset, on the data, and on the weights that training starts from.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from onsight.core.errors import SpecError
+from onsight.core.text import count
+from onsight.data.split import TEST_SHARE
 from onsight.imaging.augment import UNFLIPPED
 from onsight.models.registry import MODELS, check_size
 from onsight.spec import DEFAULT_PRESET, FROM_SCRATCH, PRESETS, TrainSpec
@@ -14,25 +19,25 @@ if TYPE_CHECKING:
     from onsight.training.initial_weights import Start
 
 
-IMAGE_SIZES = (32, 64, 96, 128, 160, 224)  # what a folder's images are brought to, where nobody says
-# Learning rate and weight decay.
+IMAGE_SIZES = (32, 64, 96, 128, 160, 224)  # the default image size is one of these
+# Optimizer -> its usual learning rate and weight decay.
 USUAL = {"adam": (1e-3, 0.0), "adamw": (1e-3, 1e-2), "sgd": (0.05, 5e-4), "muon": (0.06, 0.0)}
-HEAD_STEPS, FINE_STEPS = 150, 40  # of a transfer: at least so many
-SMALL_RATE = 1e-2  # of a transfer of a network for small images (docs/decisions/transfer.md)
-PHOTO_SIZE = 224  # what networks for photos are meant for
-SMALL_BATCH = 32  # the least that a preset's batch shrinks to for a small set
-SMALL_SET = 10_000  # a preset's epochs are meant for at least so many training images
+HEAD_STEPS, FINE_STEPS = 150, 40  # minimum number of steps of the two phases of a transfer
+SMALL_RATE = 1e-2  # learning rate of a transfer, for networks for small images (docs/decisions/transfer.md)
+PHOTO_SIZE = 224  # the image size that networks for photos are meant for
+SMALL_BATCH = 32  # a preset's batch size is not reduced below this for a small set
+SMALL_SET = 10_000  # a preset's epochs are meant for this many training images or more
 
 
 class Resolved(NamedTuple):
-    """A spec without a None, and the reason of each choice that the user did not make."""
+    """A spec with all its choices made, and the reason of each choice that the user did not make."""
 
     spec: TrainSpec
     reasons: dict[str, str]
 
 
 class Choices:
-    """A spec while it is filled in: what the user asked for stands, of all else the last word."""
+    """A spec that is being filled in. The user's values stay; a later choice for a field replaces an earlier one."""
 
     def __init__(self, asked: TrainSpec) -> None:
         self.asked = asked
@@ -40,16 +45,16 @@ class Choices:
         self.reasons: dict[str, str] = {}
 
     def choose(self, field: str, value: Any, reason: str) -> None:
-        """Give a field its value, unless the user did."""
+        """Set a field to `value`, unless the user has set it."""
         if self.is_open(field):
             self.made[field], self.reasons[field] = value, reason
 
     def is_open(self, field: str) -> bool:
-        """Return whether the user left it to us."""
+        """Return whether the user left a field open."""
         return getattr(self.asked, field) is None
 
     def __getitem__(self, field: str) -> Any:
-        """Return what a field is as things stand."""
+        """Return the current value of a field."""
         return self.made.get(field, getattr(self.asked, field))
 
 
@@ -63,163 +68,174 @@ def resolve(
     classes: int = 0,
     start: Start | None = None,
 ) -> Resolved:
-    """Fill every None of `spec` but backend and precision, which `train` settles before it imports Keras.
+    """Make every choice that `spec` leaves open, except backend and precision.
+
+    `prepare.settle` chooses those two, before Keras is imported.
 
     Args:
-        spec: what was asked.
-        images: how many there are that the data set keeps neither for its test nor for validation.
-        given: the parts that it gives: train, validation, test.
+        spec: what the user asked for.
+        images: the number of images that the data set does not reserve for its own test or validation part.
+        given: the parts that the data set gives: train, validation, test.
         side: the median shorter side of the images, in pixels.
-        flips: whether a mirrored image keeps its label (not for digits).
-        classes: how many there are; only `shots` asks.
-        start: the weights to start from, as `weights.find_start` found them; None: new ones.
+        flips: whether a mirrored image keeps its label (a digit does not).
+        classes: the number of classes; only used with `shots`.
+        start: the weights to start from, as `initial_weights.find_start` returns them; None: new weights.
 
     Raises:
         SpecError: two choices exclude each other.
     """
-    refuse(spec, start)
+    check_asked(spec, start)
     choices = Choices(spec)
     if start and spec.preset == DEFAULT_PRESET:
         choices.asked = spec.model_copy(update={"preset": "transfer"})
-        choices.reasons["preset"] = f"it starts from {start.text}"
+        choices.reasons["preset"] = f"training starts from {start.text}"
     preset = PRESETS[choices["preset"]][1]
     choose_split(choices, given)
     judged = "validation" in given or choices["validation"] > 0
-    held_out = (0 if "validation" in given else choices["validation"]) + (0 if "test" in given else 0.15)
-    count = round(images * (1 - held_out))
-    count = max(1, min(count, spec.shots * classes) if spec.shots else count)
+    held_out = (0 if "validation" in given else choices["validation"]) + (0 if "test" in given else TEST_SHARE)
+    trained = round(images * (1 - held_out))
+    trained = max(1, min(trained, spec.shots * classes) if spec.shots else trained)
     for field, value in preset.items():
-        if field not in ("validation", "early_size"):  # which the data and the image size decide
+        if field not in ("validation", "early_size"):  # the data and the image size decide these two
             choices.choose(field, value, f"preset {choices['preset']}")
     if start:
         choose_transfer(choices, start)
     else:
         choices.choose("weights", FROM_SCRATCH, "new weights")
-    choose_batch_size(choices, count)
+    choose_batch_size(choices, trained)
     choose_optimizer(choices, preset["optimizer"], start)
-    choose_epochs(choices, count, start)
+    choose_epochs(choices, trained, start)
     if not judged:
-        choices.choose("patience", 0, "no validation images to judge by")
+        choices.choose("patience", 0, "there are no validation images to judge epochs by")
         if choices["schedule"] == "plateau":
-            choices.choose("schedule", "cosine", "no validation images to judge a plateau by")
+            choices.choose("schedule", "cosine", "there are no validation images to detect a plateau on")
     choose_image_size(choices, side, start)
     choose_early_size(choices, preset, start)
     if not flips and choices["augmentation"] in UNFLIPPED:
-        choices.choose("augmentation", UNFLIPPED[choices["augmentation"]], "a mirrored digit is another sign")
+        choices.choose("augmentation", UNFLIPPED[choices["augmentation"]], "a mirrored digit is no longer that digit")
     resolved = choices.asked.model_copy(update=choices.made)
-    check(resolved, judged, start)
+    check_resolved(resolved, judged, start)
     return Resolved(resolved, choices.reasons)
 
 
-def refuse(spec: TrainSpec, start: Start | None) -> None:
-    """Raise SpecError where what was asked for excludes itself, whatever is chosen beside it."""
+def check_asked(spec: TrainSpec, start: Start | None) -> None:
+    """Raise SpecError if the user's choices contradict each other, whatever the open ones become."""
     if spec.time_budget and spec.epochs is not None:
-        raise SpecError(f"time_budget={spec.time_budget} sets the epochs, and epochs={spec.epochs} too. Leave one out.")
+        raise SpecError(
+            f"time_budget={spec.time_budget} and epochs={spec.epochs} both set the length of training. Leave one out."
+        )
     if spec.time_budget and start:
         raise SpecError(
-            f"time_budget={spec.time_budget} fits one kind of step into the time, and a transfer has two: leave it out."
+            f"time_budget={spec.time_budget} does not work with pretrained weights, because the steps of the head are "
+            "faster than those of all layers. Leave one of them out: --time-budget or --weights."
         )
     if start is None:
         for name in ("freeze", "head_epochs"):
             if getattr(spec, name) is not None:
-                raise SpecError(
-                    f"{name} is about layers that have learned before: it needs --weights imagenet or a run."
-                )
+                raise SpecError(f"{name} needs pretrained weights: add --weights imagenet or a run, or leave it out.")
         if spec.preset == "transfer":
-            raise SpecError("--preset transfer starts from weights that have learned before, and --weights says none.")
+            raise SpecError("--preset transfer needs pretrained weights, but --weights is none. Leave one of them out.")
     elif spec.teacher:
-        raise SpecError("distill and prune begin with the teacher's weights or new ones: leave --weights out.")
+        raise SpecError("distill and prune start from the teacher's weights or from new ones: leave --weights out.")
     elif spec.freeze == "none" and spec.head_epochs:
-        raise SpecError(f"--freeze none trains every layer at once, so head_epochs={spec.head_epochs} cannot be.")
+        raise SpecError(
+            f"--freeze none trains all layers from the first epoch on, but head_epochs={spec.head_epochs} trains only "
+            "the head at first. Leave one of them out."
+        )
     elif spec.freeze == "all" and spec.augmentation not in (None, "none", "flip"):
         raise SpecError(
-            f"augmentation={spec.augmentation} shows other images in each epoch, and --freeze all computes what the "
-            "frozen layers make of them once, mirrored at most: leave it out, or leave some layers free."
+            f"augmentation={spec.augmentation} changes the images in every epoch, but --freeze all computes the "
+            "features of each image and of its mirror image only once. Leave augmentation out, or freeze fewer layers: "
+            "--freeze N."
         )
 
 
 def choose_split(choices: Choices, given: Collection[str]) -> None:
-    """Choose how many images are held out to choose by, and what draws them."""
+    """Choose the share of images held out for validation, and the seed of the split."""
     preset = choices["preset"]
     if "validation" in given:
-        choices.choose("validation", 0.0, "the data set brings validation images")
+        choices.choose("validation", 0.0, "the data set has its own validation images")
     elif "test" not in given:
-        choices.choose("validation", 0.15, "the data set has no test images: 70/15/15")
+        choices.choose("validation", 0.15, "the data set has no test images, so it is split 70/15/15")
     elif "validation" in PRESETS[preset][1]:
         choices.choose("validation", PRESETS[preset][1]["validation"], f"preset {preset}")
     else:
-        choices.choose("validation", 0.1, "of the training images")
-    choices.choose("split_seed", choices["seed"], "the seed")
+        choices.choose("validation", 0.1, "share of the training images")
+    choices.choose("split_seed", choices["seed"], "same as seed")
 
 
 def choose_transfer(choices: Choices, start: Start) -> None:
-    """Choose what goes with the weights to start from."""
+    """Choose the options that depend on the weights to start from."""
     choices.choose("weights", start.weights, start.text)
     choices.choose("model", start.model, start.text)
-    choices.choose("freeze", start.frozen, "the layers before the last stage; --freeze all leaves all but the head")
+    choices.choose("freeze", start.frozen, "the layers before the last stage; --freeze all trains the head alone")
     if choices["preset"] == "transfer" and MODELS[start.model].default_size < PHOTO_SIZE:
         choices.choose("learning_rate", SMALL_RATE, f"{start.model} is a small network")
     if choices["freeze"] == "all":
-        choices.choose("augmentation", "flip", "features are computed once, of mirrored images too")
+        choices.choose("augmentation", "flip", "features are computed once, for each image and its mirror image")
     if choices["freeze"] == "none":
         choices.choose("head_epochs", 0, "no layer is frozen")
-        choices.choose("learning_rate", 3e-4, "usual for all layers of a network that has learned before")
+        choices.choose("learning_rate", 3e-4, "usual for training all layers of a pretrained network")
 
 
 def choose_batch_size(choices: Choices, images: int) -> None:
-    """Choose a smaller batch for a small set: an epoch of fewer than 20 steps would be too few."""
+    """Choose a smaller batch size for a small set: fewer than 20 steps per epoch would be too few."""
     most = max(SMALL_BATCH, images // 20)
     if choices["batch_size"] > most:
-        reason = f"about {max(1, images // most)} steps an epoch with {images:,} training images"
+        reason = f"about {count(max(1, images // most), 'step')} per epoch with {count(images, 'training image')}"
         choices.choose("batch_size", most, reason)
 
 
 def choose_optimizer(choices: Choices, usual: str, start: Start | None) -> None:
-    """Choose an optimizer that suits the network, and what is usual for it where it is not the preset's."""
+    """Choose an optimizer that suits the network and, if it is not the preset's, its usual rate and weight decay."""
     model = choices["model"]
     if usual == "muon" and start:
-        reason = "muon rescales kernels, and batch norms that stay as they were would not fit them"
+        reason = "muon rescales kernels, and frozen batch norms would no longer fit them"
         choices.choose("optimizer", "adamw", reason)
     elif usual == "muon" and not MODELS[model].normed:
-        reason = f"muon is for networks with a norm behind each convolution or sum; {model} has others"
+        reason = f"muon is for networks with a norm after each convolution or sum, and {model} is not one of them"
         choices.choose("optimizer", "adamw", reason)
     optimizer = choices["optimizer"]
     if optimizer != usual:
         learning_rate, weight_decay = USUAL[optimizer]
-        if not (start and choices["freeze"] == "none" and optimizer in ("adam", "adamw")):  # its rate was chosen
+        # `choose_transfer` has already chosen the rate of a transfer in which no layer is frozen.
+        if not (start and choices["freeze"] == "none" and optimizer in ("adam", "adamw")):
             choices.choose("learning_rate", learning_rate, f"usual for {optimizer}")
         choices.choose("weight_decay", weight_decay, f"usual for {optimizer}")
 
 
 def choose_epochs(choices: Choices, images: int, start: Start | None) -> None:
-    """Choose more epochs for few images; for a transfer how many are the head's, whose steps take a millisecond."""
+    """Choose more epochs for few images. For a transfer, also choose in how many of them only the head is trained.
+
+    The head can have many epochs, because one of its steps takes a millisecond.
+    """
     preset, freeze = choices["preset"], choices["freeze"]
     if not start:
         repeats = min(5.0, SMALL_SET / images)
         if repeats > 1:
-            reason = f"preset {preset}, {repeats:.1f} times as many for {images:,} training images"
+            reason = f"{repeats:.1f} times as many as in preset {preset}, for {count(images, 'training image')}"
             choices.choose("epochs", round(choices["epochs"] * repeats), reason)
     elif freeze != "none" and (preset != "transfer" or not choices.is_open("epochs")):
         epochs = choices["epochs"]
         head, share = (epochs, "all") if freeze == "all" else (max(1, epochs * 4 // 5), "four fifths")
-        choices.choose("head_epochs", head, f"of {epochs} epochs {share}")
+        choices.choose("head_epochs", head, f"{share} of {count(epochs, 'epoch')}")
     elif freeze != "none":
         steps = max(1, images // min(images, choices["batch_size"]))
         head = max(choices["head_epochs"], -(-HEAD_STEPS // steps))
-        choices.choose("head_epochs", head, f"{head * steps:,} steps of {images:,} training images")
+        choices.choose("head_epochs", head, f"{count(head * steps, 'step')} with {count(images, 'training image')}")
         head, fine = choices["head_epochs"], 0 if freeze == "all" else max(5, -(-FINE_STEPS // steps))
-        choices.choose("epochs", max(1, head + fine), f"{head} of the head, {fine} of the layers below it")
+        choices.choose("epochs", max(1, head + fine), f"{head} for the head, {fine} for the layers below it")
 
 
 def choose_image_size(choices: Choices, side: int, start: Start | None) -> None:
-    """Choose the largest usual size that the images have and the network is meant for."""
+    """Choose the largest of `IMAGE_SIZES` that exceeds neither the images nor the network's default size."""
     model = choices["model"]
     default_size = MODELS[model].default_size
     size = max((size for size in IMAGE_SIZES if size <= min(side, default_size)), default=IMAGE_SIZES[0])
     if start and start.image_size:
-        choices.choose("image_size", start.image_size, "that of the run whose weights it starts from")
+        choices.choose("image_size", start.image_size, "the image size of the run whose weights training starts from")
     elif side < IMAGE_SIZES[0]:
-        choices.choose("image_size", size, f"the images' {side} px enlarged")
+        choices.choose("image_size", size, f"the images are enlarged from {side} px")
     elif size == side:
         choices.choose("image_size", size, "the images' own size")
     else:
@@ -228,9 +244,12 @@ def choose_image_size(choices: Choices, side: int, start: Start | None) -> None:
 
 
 def choose_early_size(choices: Choices, preset: dict[str, Any], start: Start | None) -> None:
-    """Choose smaller images for the first epochs where the preset does, for its network; the same size means none."""
+    """Choose smaller images for the first epochs if the preset does and its own network is trained.
+
+    An early size equal to the image size becomes None.
+    """
     model, size, asked = choices["model"], choices["image_size"], choices.asked
-    small = preset.get("early_size", size) * size // IMAGE_SIZES[0]  # the preset's is for 32 px
+    small = preset.get("early_size", size) * size // IMAGE_SIZES[0]  # the preset's value is for images of 32 px
     new = not (start or asked.teacher or asked.time_budget) and model == preset["model"]
     if "early_size" in preset and new and small >= MODELS[model].smallest:
         choices.choose("early_size", small, f"preset {choices['preset']}, in the first epochs")
@@ -238,28 +257,36 @@ def choose_early_size(choices: Choices, preset: dict[str, Any], start: Start | N
         choices.made["early_size"] = None
 
 
-def check(spec: TrainSpec, judged: bool, start: Start | None) -> None:
-    """Raise SpecError where a whole spec cannot be trained; `judged` says whether there are validation images."""
+def check_resolved(spec: TrainSpec, judged: bool, start: Start | None) -> None:
+    """Raise SpecError if a resolved spec cannot be trained. `judged`: whether there are validation images."""
     if not judged and (spec.schedule == "plateau" or spec.patience):
         raise SpecError(
-            f"validation=0 leaves nothing to judge by, but schedule={spec.schedule} and "
-            f"patience={spec.patience} need validation images. "
-            "Take --schedule cosine --patience 0, or a --validation above 0."
+            "validation=0 leaves no validation images, but schedule plateau and a patience above 0 need them (here "
+            f"schedule={spec.schedule}, patience={spec.patience}). "
+            "Use --schedule cosine --patience 0, or a --validation above 0."
         )
     if not judged and spec.min_precision is not None:
         raise SpecError(
-            f"min_precision={spec.min_precision:g} is reached by a threshold chosen on validation images, and "
-            "validation=0 leaves none. Take a --validation above 0, or leave --min-precision out."
+            f"min_precision={spec.min_precision:g} needs a threshold that is chosen on validation images, but "
+            "validation=0 leaves none. Use a --validation above 0, or leave --min-precision out."
         )
     if spec.optimizer == "adam" and spec.weight_decay:
-        raise SpecError(f"adam takes no weight_decay ({spec.weight_decay:g}). Take --optimizer adamw, or leave it out.")
+        raise SpecError(
+            f"adam takes no weight_decay, but it is {spec.weight_decay:g}. Use --optimizer adamw, or leave "
+            "weight_decay out."
+        )
     check_size(spec.model, spec.image_size)
     if spec.early_size is None:
         return
     if spec.early_size > spec.image_size:
         raise SpecError(f"early_size={spec.early_size} must not be larger than image_size={spec.image_size}.")
     if start or spec.teacher:
-        raise SpecError(f"early_size={spec.early_size} is for new networks that learn from labels: leave it out.")
+        raise SpecError(
+            f"early_size={spec.early_size} works only without pretrained weights and without a teacher: leave it out."
+        )
     if spec.time_budget:
-        raise SpecError(f"time_budget={spec.time_budget} fits steps of one size into the time: leave early_size out.")
+        raise SpecError(
+            f"time_budget={spec.time_budget} assumes that all steps take equally long, but early_size="
+            f"{spec.early_size} makes the first ones shorter: leave early_size out."
+        )
     check_size(spec.model, spec.early_size)

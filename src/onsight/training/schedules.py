@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 PLATEAU_FACTOR = 0.1
-WARM_UP = {"cosine": 0.05, "one_cycle": 0.2}  # share of the training in which the learning rate rises
+WARM_UP = {"cosine": 0.05, "one_cycle": 0.2}  # share of the steps in which the learning rate rises
 
 
 def rate_factor(schedule: str, done: float, judge: dict[str, Any]) -> float:
@@ -37,15 +37,15 @@ def new_judge() -> dict[str, Any]:
 
 
 def restart_judge(judge: dict[str, Any]) -> None:
-    """Judge the next epochs on their own: stop waiting, return to the full learning rate. The best epoch stays."""
+    """Judge the next epochs on their own: reset the counters and the learning rate. The best epoch stays."""
     judge.update(waited=0, stalled=0, factor=1.0)
 
 
 def judge_epoch(judge: dict[str, Any], epoch: int, val_loss: float, *, patience: int) -> bool:
     """Record the validation loss of an epoch in `judge`, and return whether it is the lowest so far.
 
-    The factor of the plateau schedule falls to a tenth whenever half of `patience` epochs, at least 2, bring no lower
-    loss; without early stopping (`patience` 0), whenever 5 epochs do not.
+    The factor of the plateau schedule is divided by ten whenever the loss was no lower in half of `patience` epochs, at
+    least 2. Without early stopping (`patience` 0), it is divided whenever the loss was no lower in 5 epochs.
     """
     if judge["best"] is None or val_loss < judge["best"]:
         judge.update(best=val_loss, best_epoch=epoch, waited=0, stalled=0)

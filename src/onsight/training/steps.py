@@ -1,8 +1,8 @@
-"""One training step, compiled, for each backend: nearly all code that differs between them.
+"""The compiled training step of each backend. Nearly all code that differs between the backends is here.
 
-Keras' own `fit` cannot start in the middle of an epoch, and it wraps every batch in a data set of its backend; a step
-called from a plain loop does the first and saves the second. On an accelerator JAX keeps the images there, and does
-the mirrors and shifts inside the step, so that nothing but the call itself happens on this side.
+Keras' own `fit` cannot start in the middle of an epoch, and it wraps every batch in a data set of its backend. A step
+that is called from a plain loop can start anywhere and needs no such wrapping. On an accelerator, JAX keeps the images
+in device memory and mirrors and shifts them inside the step, so the host only calls the step.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import keras
 
 
-SOFTNESS = 4.0  # temperature at which a teacher's and a student's answers are compared
-TAUGHT = 0.9  # share of that in the loss; the labels have the rest
+SOFTNESS = 4.0  # the temperature at which the answers of teacher and student are compared
+TAUGHT = 0.9  # the share of this comparison in the loss; the labels have the rest
 
 
 class Step(Protocol):
@@ -36,39 +36,44 @@ class Step(Protocol):
     ) -> tuple[Any, Any]:
         """Update the weights; return the batch's mean loss (without penalties) and its number of right answers.
 
-        Both are scalars, and reading them waits for the device. images: (batch, H, W, 3) uint8; labels: (batch,)
-        int32; taught: (batch, classes) float32, a teacher's probabilities; masks: for each trainable variable what it
-        is multiplied by afterwards, or None.
+        Both are scalars, and reading them waits for the device.
+
+        Args:
+            images: (batch, H, W, 3) uint8.
+            labels: (batch,) int32.
+            learning_rate: of this step.
+            taught: (batch, classes) float32, a teacher's probabilities.
+            masks: for each trainable variable the mask by which it is multiplied afterwards, or None.
         """
 
     def epoch(
         self, examples: Examples, plan: Plan, rates: np.ndarray, batch_size: int, start: int
     ) -> Iterator[tuple[Any, Any]]:
-        """Train on each batch of an epoch from step `start` on; yield what `train` returns.
+        """Train on each batch of an epoch from step `start` on; yield what `train` returns for it.
 
         rates: (steps,) float32, the learning rate of each step of the epoch.
         """
 
     def logits(self, images: np.ndarray) -> np.ndarray:
-        """Return (batch, classes) float32, without changing anything."""
+        """Return the logits (batch, classes) float32 at inference. Nothing changes."""
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return every number that the next step depends on, as copies."""
+        """Return copies of all numbers that the next step depends on."""
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
-        """Take the numbers that `arrays` gave."""
+        """Continue from the numbers that `arrays` returned."""
 
     def sync(self) -> None:
-        """Write the newest weights into the Keras model, where they are kept elsewhere during training."""
+        """Write the newest weights into the Keras model, if they are kept elsewhere during training."""
 
     def take(self) -> None:
-        """Go on from what the Keras variables hold, where they are kept elsewhere during training."""
+        """Continue from the values of the Keras variables, if training keeps its own copies of them."""
 
 
 def make_optimizer(name: str, learning_rate: float, weight_decay: float) -> keras.optimizers.Optimizer:
-    """Return Keras' optimizer of that name; weight decay is decoupled and spares biases and batch norms.
+    """Return the optimizer `name`. Weight decay is decoupled and does not apply to biases and batch norms.
 
-    Under Muon also the kernels of convolutions, whose norm it sets itself.
+    With Muon, it does not apply to the kernels of convolutions either, because Muon sets their norm itself.
     """
     import keras
 
@@ -88,7 +93,7 @@ def make_optimizer(name: str, learning_rate: float, weight_decay: float) -> kera
 
 
 def make_step(model: keras.Model, optimizer: keras.optimizers.Optimizer, loss: Loss) -> Step:
-    """Return the training step of the backend that Keras runs on."""
+    """Return the training step for the backend that Keras runs on."""
     import keras
 
     optimizer.build(model.trainable_variables)
@@ -97,7 +102,7 @@ def make_step(model: keras.Model, optimizer: keras.optimizers.Optimizer, loss: L
 
 
 def make_head_step(model: keras.Model, optimizer: keras.optimizers.Optimizer, loss: Loss) -> Step:
-    """Return a step that trains `model`'s layer `logits` alone, from what goes into it instead of from images."""
+    """Return a step that trains only the layer `logits` of `model`, on the inputs of this layer instead of images."""
     import keras
 
     logits = model.get_layer("logits")
@@ -107,13 +112,13 @@ def make_head_step(model: keras.Model, optimizer: keras.optimizers.Optimizer, lo
 
 
 class Loss(NamedTuple):
-    """What a batch's mean loss is made of."""
+    """The mean loss of a batch."""
 
     label_smoothing: float = 0.0
-    class_weights: np.ndarray | None = None  # (classes,) float32: what each image of a class counts; None: 1
+    class_weights: np.ndarray | None = None  # (classes,) float32: the weight of each image of a class; None: all 1
 
     def cross_entropy(self, labels: Any, logits: Any) -> Any:
-        """Return the mean cross entropy. Labels are sparse; they become one-hot only where smoothing wants them so."""
+        """Return the mean cross entropy. The labels are integers; they become one-hot only if smoothing needs that."""
         from keras import losses, ops
 
         if not self.label_smoothing:
@@ -123,19 +128,19 @@ class Loss(NamedTuple):
             each = losses.categorical_crossentropy(
                 one_hot, logits, from_logits=True, label_smoothing=self.label_smoothing
             )
-        return ops.mean(self.weighed(each, labels))
+        return ops.mean(self.weighted(each, labels))
 
-    def weighed(self, each: Any, labels: Any) -> Any:
-        """Return what each image, (batch,), has in the mean."""
+    def weighted(self, each: Any, labels: Any) -> Any:
+        """Return the losses of the images, (batch,), multiplied by the weights of their classes."""
         from keras import ops
 
         return each if self.class_weights is None else each * ops.take(self.class_weights, labels)
 
     def __call__(self, labels: Any, logits: Any, taught: Any) -> Any:
-        """Return the mean cross entropy, and where a teacher answered mostly how far from its answers.
+        """Return the mean cross entropy or, with a teacher, mostly the divergence from the teacher's answers.
 
         Hinton, Vinyals and Dean 2015, "Distilling the Knowledge in a Neural Network": both answers are softened by a
-        temperature, and the divergence is multiplied by its square, which keeps the gradients' size.
+        temperature. The divergence is multiplied by its square, so that the gradients keep their size.
         """
         from keras import ops
 
@@ -144,27 +149,27 @@ class Loss(NamedTuple):
             return loss
         wanted = ops.log_softmax(ops.log(ops.maximum(taught, 1e-7)) / SOFTNESS)
         apart = ops.sum(ops.exp(wanted) * (wanted - ops.log_softmax(logits / SOFTNESS)), axis=-1)
-        return (1 - TAUGHT) * loss + TAUGHT * SOFTNESS**2 * ops.mean(self.weighed(apart, labels))
+        return (1 - TAUGHT) * loss + TAUGHT * SOFTNESS**2 * ops.mean(self.weighted(apart, labels))
 
 
-def balanced(labels: np.ndarray, classes: int) -> np.ndarray:
-    """Return the weights, (classes,) float32, by which each class counts alike: n / (classes x its images).
+def balanced_weights(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Return class weights (classes,) float32 that make all classes count the same: n / (classes x its images).
 
-    scikit-learn's "balanced"; a class without an image gets that of one image.
+    These are scikit-learn's "balanced" weights. A class without images gets the weight of a class with one image.
     """
     counts = np.bincount(labels, minlength=classes)
     weights: np.ndarray = len(labels) / (classes * np.maximum(counts, 1))
     return weights.astype(np.float32)
 
 
-def assign(owned: Any, owner: str, arrays: dict[str, np.ndarray]) -> None:
-    """Set all variables of a model or an optimizer from what `Step.arrays` gave."""
+def assign_variables(owned: Any, owner: str, arrays: dict[str, np.ndarray]) -> None:
+    """Set all variables of a model or an optimizer from the arrays that `Step.arrays` returned."""
     for number, variable in enumerate(owned.variables):
         variable.assign(arrays[f"{owner}.{number:05d}"])
 
 
 class _Variables(Step):
-    """Access to all variables by number: their names may differ from one process to the next, their order does not."""
+    """Access to all variables by number: names may differ between processes, but the order does not."""
 
     def __init__(self, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
         self.model, self.optimizer = model, optimizer
@@ -176,10 +181,10 @@ class _Variables(Step):
             yield self.train(*batch, rate)
 
     def sync(self) -> None:
-        """Do nothing: the Keras variables are what is trained."""
+        """Do nothing: the Keras variables themselves are trained."""
 
     def take(self) -> None:
-        """Do nothing: what is written into the Keras variables is trained on at once."""
+        """Do nothing: the next step uses the values of the Keras variables."""
 
     def arrays(self) -> dict[str, np.ndarray]:
         self.sync()
@@ -191,12 +196,12 @@ class _Variables(Step):
         }
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
-        assign(self.model, "model", arrays)
-        assign(self.optimizer, "optimizer", arrays)
+        assign_variables(self.model, "model", arrays)
+        assign_variables(self.optimizer, "optimizer", arrays)
 
 
 class TensorFlowStep(_Variables):
-    """The step as one `tf.function`; the variables are updated in place."""
+    """The step as one `tf.function`. It updates the variables in place."""
 
     def __init__(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, loss: Loss) -> None:
         import tensorflow as tf
@@ -236,10 +241,10 @@ class TensorFlowStep(_Variables):
 
 
 class JaxStep(_Variables):
-    """The step as one `jax.jit`; the state lives in a tuple of arrays, donated from step to step.
+    """The step as one `jax.jit`. The state is a tuple of arrays, which each step donates to the next.
 
-    Where there are several devices, each has the whole state and computes its share of the batch; XLA adds up their
-    gradients. Keras' DataParallel does the same by a setting of the whole process, for variables that it holds itself.
+    If there are several devices, each holds the whole state and computes its share of the batch, and XLA adds up the
+    gradients. Keras' DataParallel does the same, but needs a process-wide setting and variables that Keras holds.
     """
 
     def __init__(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, loss: Loss) -> None:
@@ -251,8 +256,8 @@ class JaxStep(_Variables):
         rate = next(i for i, variable in enumerate(optimizer.variables) if variable is optimizer._learning_rate)
         mesh = Mesh(np.array(jax.devices()), ("batch",))
         self._everywhere, self._shared = (NamedSharding(mesh, PartitionSpec(*axis)) for axis in ((), ("batch",)))
-        self._resident: tuple[Any, Any] | None = None  # the training images, on the devices, and their labels
-        self.on_device = jax.default_backend() != "cpu"  # a CPU has them in its memory already
+        self._resident: tuple[Any, Any] | None = None  # the training images and their labels, on the devices
+        self.on_device = jax.default_backend() != "cpu"  # on a CPU, the images are in its memory already
 
         def train(state: Any, images: Any, labels: Any, learning_rate: Any, taught: Any, masks: Any) -> Any:
             trainable, others, slots = state
@@ -295,10 +300,10 @@ class JaxStep(_Variables):
         return (self.model.trainable_variables, self.model.non_trainable_variables, self.optimizer.variables)
 
     def take(self) -> None:
-        """Go on from what the Keras variables hold."""
+        """Continue from the values of the Keras variables."""
         import jax
 
-        # Copies: the step gives its arguments' memory away, and Keras' variables must keep theirs.
+        # Copies, because the step donates the memory of its arguments, and the Keras variables must keep theirs.
         self._state = tuple(
             [jax.device_put(np.array(variable.value), self._everywhere) for variable in owned]
             for owned in self._owned()
@@ -332,10 +337,10 @@ class JaxStep(_Variables):
     def epoch(
         self, examples: Examples, plan: Plan, rates: np.ndarray, batch_size: int, start: int
     ) -> Iterator[tuple[Any, Any]]:
-        """Yield as the base class does, from images that stay on the device where it has the room.
+        """Do what the base class does, with images that stay on the device if they fit into its memory.
 
-        What does more to images than move and shrink them is done by NumPy and Pillow, so such images come from
-        there.
+        Augmentation that does more than mirror, shift and shrink images is done by NumPy and Pillow, so its images come
+        from the host.
         """
         import jax
 
@@ -353,7 +358,7 @@ class JaxStep(_Variables):
             yield loss, correct
 
     def _keep(self, examples: Examples) -> tuple[Any, Any] | None:
-        """Bring the training images to the devices, once; None if they took over a third of the memory there."""
+        """Copy the training images to the devices, once; return None if they would fill over a third of the memory."""
         import jax
 
         if self._resident is None:
@@ -370,10 +375,10 @@ class JaxStep(_Variables):
 
 
 class HeadStep(_Variables):
-    """The step of a head of its own, whose weights are copied from the network and back.
+    """The step of a separate head, whose weights are copied from the network and back.
 
-    `images` of its methods are features, (batch, features) float32. Its arrays are those of the whole network, so a
-    checkpoint holds the same things whatever is trained.
+    The `images` of its methods are features, (batch, features) float32. Its arrays are those of the whole network, so
+    checkpoints have the same content in all phases.
     """
 
     def __init__(
@@ -418,7 +423,7 @@ class HeadStep(_Variables):
 
 
 def _moved(images: Any, mirrored: Any, shifts: Any, reach: int) -> Any:
-    """Do in a compiled step what `augmentation.move` does: the same images, to the bit."""
+    """Do in a compiled step what `imaging.augment.move` does. The images are the same, bit for bit."""
     import jax
     import jax.numpy as jnp
 
@@ -433,7 +438,7 @@ def _moved(images: Any, mirrored: Any, shifts: Any, reach: int) -> Any:
 
 
 def _shrunk(images: Any, side: int) -> Any:
-    """Do in a compiled step what `pipeline.shrink` does, but for the rounding of what lies between two levels."""
+    """Do in a compiled step what `data.batches.shrink` does. Means between two levels may be rounded differently."""
     import jax.numpy as jnp
 
     share = shares(images.shape[1], side)

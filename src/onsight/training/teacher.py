@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def reference(run: Run) -> TeacherReference:
-    """Return what the spec.json of a student records of its teacher: its weights, and how much was pruned already."""
+    """Return what the spec.json of a student records about its teacher: its weights, and how much it was pruned."""
     return {
         "run": run.name,
         "weights_sha256": read_description(run.model_folder).weights_sha256,

@@ -1,4 +1,4 @@
-"""TensorBoard logs, where the `tensorboard` package is installed. TensorFlow is not needed, nor imported."""
+"""TensorBoard logs, if the `tensorboard` package is installed. TensorFlow is neither needed nor imported."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ TAGS = {
 
 
 class EventLog:
-    """Scalars of each epoch in a folder that `tensorboard --logdir` reads; does nothing without the package."""
+    """Write scalars of each epoch to a folder for `tensorboard --logdir`; do nothing without the package."""
 
     def __init__(self, folder: Path, done: int = 0) -> None:
-        """Open a new file in `folder`; what older files say of epochs after `done` no longer counts."""
+        """Open a new file in `folder`. It invalidates the entries of older files for epochs after `done`."""
         self.writer: Any = None
         if not find_spec("tensorboard"):
             return
-        # tensorboard asks for this module before it would import TensorFlow, which takes seconds and 0.7 GB.
+        # If this module exists, tensorboard does not import TensorFlow, which would take seconds and 0.7 GB.
         sys.modules.setdefault("tensorboard.compat.notf", ModuleType("notf"))
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
@@ -39,7 +39,7 @@ class EventLog:
             self.writer.add_event(Event(wall_time=time.time(), step=done + 1, session_log=log))
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Log one epoch's line of the history, and see it on the disk."""
+        """Log one epoch's line of the history, and flush it to the disk."""
         if self.writer is None:
             return
         from tensorboard.compat.proto.event_pb2 import Event
@@ -51,6 +51,6 @@ class EventLog:
         self.writer.flush()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self.writer is not None:
             self.writer.close()

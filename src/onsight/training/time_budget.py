@@ -1,4 +1,4 @@
-"""A training that ends in time: how many steps fit into a time budget, measured before the first of them."""
+"""Compute how many training steps fit into a time budget, by timing some steps before training begins."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from onsight.core.errors import TrainingError
+from onsight.core.text import count
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,50 +16,50 @@ if TYPE_CHECKING:
     from onsight.data.batches import Examples, Plan
     from onsight.training.steps import Step
 
-TIMED = 8  # steps that are timed, after one that compiles
-LEAST = 20  # fewer steps are no training
-MARGIN = 0.9  # share of the time that is planned for: machines are not equally fast all the time
-FINISH = 5.0  # seconds for what follows the last epoch, beside answering for the validation images once more
+TIMED = 8  # number of steps that are timed, after one that compiles
+LEAST = 20  # minimum number of steps of a training
+MARGIN = 0.9  # share of the time that is planned for, because the speed of a machine varies
+FINISH = 5.0  # seconds for what follows the last epoch, in addition to one more validation
 
 
 class Timed(Protocol):
-    """What is timed of a training (`loop.Loop`)."""
+    """The part of `loop.Loop` that is used here."""
 
     step: Step
-    steps: int  # of an epoch
+    steps: int  # per epoch
     batch_size: int
     validation: Examples
-    began: float  # by time.perf_counter
+    began: float  # when training began, by time.perf_counter
 
     def plan(self, epoch: int) -> Plan:
-        """Return what an epoch, from 0, shows."""
+        """Return the plan of an epoch, counted from 0."""
 
     def outcomes(self, plan: Plan, rates: np.ndarray, start: int) -> Iterator[tuple[Any, Any]]:
-        """Train on an epoch's batches; yield each one's loss and number of right answers."""
+        """Train on the batches of an epoch; yield the loss and the number of right answers of each."""
 
     def validate(self) -> tuple[float, float]:
-        """Answer for the validation images."""
+        """Return the loss and the accuracy on the validation images."""
 
 
 def steps_in(loop: Timed, budget: float) -> int:
-    """Return how many training steps, each epoch's validation included, fit into what is left of `budget` seconds.
+    """Return how many training steps fit into the rest of `budget` seconds, including the validation of each epoch.
 
-    Some steps are taken for it, and everything that they changed is put back.
+    To find out, it takes some steps and then restores everything that they changed.
 
     Args:
-        loop: before its first step.
-        budget: seconds since `loop.began`.
+        loop: a training before its first step.
+        budget: seconds, counted from `loop.began`.
 
     Raises:
-        TrainingError: they are too few to learn anything.
+        TrainingError: so few steps fit that the network would learn nothing.
     """
-    import numpy as np  # here, so that a spec can be made without it
+    import numpy as np  # imported here, so that a spec can be made without NumPy
 
     before = loop.step.arrays()
     plan, rates = loop.plan(0), np.zeros(loop.steps, np.float32)
     moments = []
-    twice = itertools.chain(loop.outcomes(plan, rates, 0), loop.outcomes(plan, rates, 0))  # an epoch may be one step
-    for loss, _ in itertools.islice(twice, TIMED + 1):
+    epochs = itertools.chain(loop.outcomes(plan, rates, 0), loop.outcomes(plan, rates, 0))  # one may be a single step
+    for loss, _ in itertools.islice(epochs, TIMED + 1):
         float(loss)  # waits for the device
         moments.append(time.perf_counter())
     step = float(np.median(np.diff(moments)))
@@ -73,7 +74,8 @@ def steps_in(loop: Timed, budget: float) -> int:
     steps = int(left / (step + validation / loop.steps))
     if steps < LEAST:
         raise TrainingError(
-            f"A time budget of {budget:g} s has room for {max(0, steps)} steps of {loop.batch_size} images, and a "
-            f"training needs {LEAST} or more. Give it more time, or a smaller model or --image-size."
+            f"A time budget of {budget:g} s has room for {count(max(0, steps), 'step')} of "
+            f"{count(loop.batch_size, 'image')}, but a training needs {LEAST} or more. Allow more time, or choose a "
+            "smaller model or --image-size."
         )
     return steps

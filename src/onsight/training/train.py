@@ -12,7 +12,7 @@ from onsight.core.backend import choose_backend, use_backend
 from onsight.core.errors import Interrupted, RunError, SpecError
 from onsight.core.files import write_json
 from onsight.core.progress import Reporter
-from onsight.core.text import percent, points
+from onsight.core.text import count, percent, points
 from onsight.data.load import DATASETS
 from onsight.display.reporters import make_reporter
 from onsight.metrics.intervals import deviation, mean
@@ -22,7 +22,7 @@ from onsight.reporting.report import report
 from onsight.runs.images import RunImages, open_images
 from onsight.runs.run import Run, open_run
 from onsight.spec import FROM_SCRATCH, IMAGENET, TrainSpec
-from onsight.training.checkpoints import load_checkpoint, numbered
+from onsight.training.checkpoints import checkpoint_folders, load_checkpoint
 from onsight.training.initial_weights import find_start
 from onsight.training.loop import fit
 from onsight.training.prepare import Prepared, prepare
@@ -44,10 +44,10 @@ def train(
     Args:
         spec: what to train, on what data and how; or only the data, as `TrainSpec(data=...)` takes it. By default the
             default preset on CIFAR-10.
-        callbacks: Keras callbacks. Their hooks at the begin and the end of training and of epochs are called, and
+        callbacks: Keras callbacks. Their hooks at the beginning and the end of training and of epochs are called, and
             `model.stop_training` is respected. The schedule sets the learning rate. Their state is not saved.
         reporter: receives the progress; by default it is shown on standard error.
-        **options: none; training options belong into the spec, and the error shows how.
+        **options: not accepted: training options belong in the spec, and the error shows how.
 
     Raises:
         SpecError: a choice cannot work.
@@ -63,10 +63,10 @@ def train(
 
 
 def as_spec(spec: TrainSpec | str | Path | None, options: dict[str, Any], verb: str = "train") -> TrainSpec:
-    """Return what `train` was given as a spec.
+    """Return the first argument of `train` as a spec.
 
     Raises:
-        SpecError: it is something else, or there are options outside the spec; the message shows the right call.
+        SpecError: it has another type, or there are options outside the spec; the message shows the right call.
     """
     if options or not isinstance(spec, TrainSpec | str | Path | None):
         data = {"data": str(spec)} if isinstance(spec, str | Path) else {}
@@ -82,13 +82,13 @@ def as_spec(spec: TrainSpec | str | Path | None, options: dict[str, Any], verb: 
 
 @contextlib.contextmanager
 def created_run(prepared: Prepared) -> Iterator[Run]:
-    """Create the run; if training fails before its first checkpoint, nobody could resume it, so it is removed."""
+    """Create the run. If training fails before its first checkpoint, remove it, because it could not be resumed."""
     run = Run.create(f"{prepared.images.dataset.name}-{prepared.spec.model}", prepared.record, prepared.members)
     try:
         write_json(run.folder / "check.json", prepared.check)
         yield run
     except BaseException:
-        if not numbered(run.checkpoints):
+        if not checkpoint_folders(run.checkpoints):
             shutil.rmtree(run.folder, ignore_errors=True)
         raise
 
@@ -153,10 +153,13 @@ def spec_to_resume(run: Run, epochs: int | None) -> TrainSpec:
     spec = TrainSpec(**(run.spec if epochs is None else {**run.spec, "epochs": epochs, "time_budget": None}))
     if epochs is None:
         if run.is_trained and (stopped or done >= spec.epochs):
-            raise RunError(f"{run.folder} has finished, after {done} epochs. To train it longer: --epochs N.")
+            raise RunError(f"{run.folder} has finished, after {count(done, 'epoch')}. To train it longer: --epochs N.")
         return spec
     if epochs <= done:
-        raise RunError(f"{run.folder} has trained {done} epochs already; --epochs {epochs} asks for no more.")
+        raise RunError(
+            f"{run.folder} has already trained {count(done, 'epoch')}, so --epochs {epochs} adds none. Give a larger "
+            "number."
+        )
     if epochs == run.spec["epochs"] and stopped:
         raise RunError(
             f"{run.folder} already has --epochs {epochs}. It stopped after {done}, because of early stopping or a "
@@ -176,17 +179,17 @@ def train_seeds(
     reporter: Reporter | None = None,
     **options: Any,
 ) -> list[Run]:
-    """Train `spec` with its seed, the next one, and so on, and return the runs: how much of a figure is luck?
+    """Train `spec` with several consecutive seeds and return the runs, to show how much of a result is luck.
 
     All runs share one split, drawn by the first seed. Otherwise each would be validated (and tested, if the data set
-    has no test part of its own) on other images, and their figures would differ for that reason, too.
+    has no test part of its own) on other images, and the results would differ for that reason, too.
 
     Args:
         spec: as for `train`.
         seeds: the number of runs.
         callbacks: as for `train`; every run gets the same ones.
         reporter: receives the progress.
-        **options: none, as for `train`.
+        **options: not accepted, as for `train`.
 
     Raises:
         SpecError: `seeds` is below 1, or the last seed is too large.
@@ -220,7 +223,7 @@ def train_seeds(
 def same_start(spec: TrainSpec, earlier: Sequence[Run]) -> TrainSpec:
     """Return `spec` with the initial weights that the first of several compared trainings had.
 
-    In the meantime `latest` has become another run, and ImageNet weights may have become available.
+    Since then, `latest` names another run, and ImageNet weights may have become available.
     """
     if earlier and not (spec.weights is None and spec.data in DATASETS):
         weights = earlier[0].spec["weights"]

@@ -1,6 +1,7 @@
-"""Pruning by magnitude: the smallest numbers of a network's kernels become zero, more and more of them, and stay so.
+"""Pruning by magnitude: a growing share of the smallest kernel weights becomes zero during training, and stays zero.
 
-Zhu and Gupta 2017, "To prune, or not to prune": one threshold for all kernels, on a cubic schedule, trained meanwhile.
+This is the method of Zhu and Gupta 2017, "To prune, or not to prune", with one threshold for all kernels. The share
+of zeros grows on a cubic schedule.
 """
 
 from __future__ import annotations
@@ -15,23 +16,23 @@ from onsight.core.backend import to_numpy
 if TYPE_CHECKING:
     import keras
 
-RAMP = 0.6  # share of the steps over which zeros are made; the rest trains what is left
-UPDATES = 50  # times that the zeros are chosen anew, spread over all steps
+RAMP = 0.6  # share of the steps over which the share of zeros grows; the rest trains the remaining weights
+UPDATES = 50  # how often the zeros are chosen again, at regular intervals over all steps
 
 
-def scheduled(final: float, done: float) -> float:
-    """Return the share of zeros when `done` of all steps, 0 to 1, are taken: fast at first, then ever more slowly.
+def scheduled_sparsity(final: float, done: float) -> float:
+    """Return the share of zeros after the share `done` of all steps, 0 to 1. It grows fast at first, then more slowly.
 
-    >>> scheduled(0.8, 0.0), round(scheduled(0.8, 0.3), 6), scheduled(0.8, 0.9)
+    >>> scheduled_sparsity(0.8, 0.0), round(scheduled_sparsity(0.8, 0.3), 6), scheduled_sparsity(0.8, 0.9)
     (0.0, 0.7, 0.8)
     """
     return float(final * (1 - (1 - min(1.0, done / RAMP)) ** 3))
 
 
 def smallest_masked(kernels: Sequence[np.ndarray], share: float) -> list[np.ndarray]:
-    """Return a mask of 0 and 1 (float32) for each kernel: zero for the smallest `share` of all their numbers.
+    """Return one mask of 0 and 1 (float32) per kernel: 0 for the smallest `share` of the weights of all kernels.
 
-    What is zero already is among the smallest, so zeros come first and none of them comes back.
+    Weights that are already zero always get 0 in the mask, so they stay zero.
     """
     sizes = np.concatenate([np.abs(kernel).ravel() for kernel in kernels])
     count = max(round(share * len(sizes)), int(np.count_nonzero(sizes == 0)))
@@ -42,15 +43,16 @@ def smallest_masked(kernels: Sequence[np.ndarray], share: float) -> list[np.ndar
 
 
 def zero_share(kernels: Sequence[np.ndarray]) -> float:
-    """Return the share of zeros among the numbers of all kernels."""
+    """Return the share of zeros among the weights of all kernels."""
     return sum(int(np.count_nonzero(kernel == 0)) for kernel in kernels) / sum(kernel.size for kernel in kernels)
 
 
 class Masks:
-    """The masks of a network in training: which weights of its kernels are zero.
+    """The masks of a network in training, which mark the kernel weights that are zero.
 
     Attributes:
-        placed: for each trainable variable its mask on the device, or None; None before the first masks are made.
+        placed: for each trainable variable, its mask on the device, or None. The whole list is None before the first
+            masks are made.
     """
 
     def __init__(self, model: keras.Model, sparsity: float) -> None:
@@ -58,22 +60,22 @@ class Masks:
         self.placed: list[Any] | None = None
 
     def update(self, done: float) -> None:
-        """Choose the zeros again from the weights as they are, when `done` of all steps, 0 to 1, are taken."""
+        """Choose the zeros again from the current weights, after the share `done` of all steps, 0 to 1."""
         kernels = {
             number: to_numpy(variable)
             for number, variable in enumerate(self.model.trainable_variables)
             if variable.name.endswith("kernel")
         }
-        masks = smallest_masked(list(kernels.values()), scheduled(self.sparsity, done))
+        masks = smallest_masked(list(kernels.values()), scheduled_sparsity(self.sparsity, done))
         self.place(dict(zip(kernels, masks, strict=True)))
 
     def place(self, masks: dict[int, np.ndarray]) -> None:
-        """Put masks, by the number of their trainable variable, on the device."""
+        """Copy masks to the device. Their keys are the numbers of the trainable variables."""
         from keras import ops
 
         placed = {number: ops.convert_to_tensor(mask) for number, mask in masks.items()}
         self.placed = [placed.get(number) for number in range(len(self.model.trainable_variables))]
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return the masks by the number of their trainable variable, as text."""
+        """Return the masks. Their keys are the numbers of the trainable variables, as text."""
         return {f"{number:05d}": to_numpy(mask) for number, mask in enumerate(self.placed or ()) if mask is not None}
