@@ -217,9 +217,11 @@ onsight.compare([ann, cnn])
 # ## 7. What does it confuse?
 #
 # The confusion matrix has one row per true class and one column per answer. Correct answers are on the diagonal. Every
-# other cell is one kind of mistake, and these cells tell you far more than the accuracy. Classes that look alike are
-# confused most often, in both directions. That is a good sign: a network that took frogs for trucks would be using a
-# shortcut.
+# other cell is one kind of mistake, and these cells tell you far more than the accuracy.
+#
+# Classes that look alike, such as cat and dog, are often confused in both directions. That is a good sign: a network
+# that took frogs for trucks would be using a shortcut. If one column is dark in many rows, the network gives that
+# answer too often.
 
 # %%
 onsight.plots.confusion_matrix(test_of_cnn.metrics["confusion"], cnn.classes)

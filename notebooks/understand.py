@@ -166,7 +166,8 @@ title = f"One image: {test.classes[test.labels[0]]}"
 onsight.plots.sample_images(np.stack(changed), names, columns=4, title=title)
 
 # %% [markdown]
-# The next plot shows the accuracy under each corruption, averaged over the five strengths. People hardly notice most of
+# The next plot shows the accuracy under each corruption, averaged over the five strengths. The legend gives the mean
+# over all corruptions and the accuracy on the same images without corruption ("clean"). People hardly notice most of
 # these changes. A network is affected by all of them, unless it has seen something similar in training.
 
 # %%
@@ -175,7 +176,7 @@ kinds = sorted(found[0]["corruptions"], key=lambda kind: np.mean(found[0]["corru
 figure, axes = plt.subplots(figsize=(8, 4.8), layout="constrained")
 for each, label, mark in zip(found, ("plain", "robust"), ("o", "s"), strict=True):
     means = [np.mean(each["corruptions"][kind]) for kind in kinds]
-    label = f"{label}: {each['mean']:.1%} on average, {each['clean']:.1%} on clean images"
+    label = f"{label}: mean {each['mean']:.1%}, clean {each['clean']:.1%}"
     axes.plot(means, range(len(kinds)), mark, label=label)
 axes.set_yticks(range(len(kinds)), [kind.replace("_", " ") for kind in kinds])
 axes.set(xlabel=f"mean accuracy on {found[0]['n']:,} images at five strengths")
