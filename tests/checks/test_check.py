@@ -15,6 +15,7 @@ from onsight.checks.keep_list import read_keep_list, write_keep_list
 from onsight.checks.page import varied
 from onsight.core.errors import DataError
 from onsight.core.progress import Reporter
+from onsight.core.text import note_line
 from onsight.data.load import load_dataset
 
 QUIET = Reporter()
@@ -22,7 +23,7 @@ HOSTILE = "<img src=x onerror=alert(1)>.png"
 
 
 def drawn(count, seed=0, side=64):
-    """Random coloured landscapes: noise of several scales, so that near pixels are alike as in photos."""
+    """Return random coloured images: noise at several scales, so that neighbouring pixels are similar as in photos."""
     rng = np.random.default_rng(seed)
     images = np.zeros((count, side, side, 3), np.float32)
     for scale in (2, 4, 8, 16, 32):
@@ -35,7 +36,7 @@ def drawn(count, seed=0, side=64):
 
 @pytest.fixture
 def photos(tmp_path):
-    """12 good images of each of two classes to train on, 4 of each to test on, and every kind of trouble."""
+    """Return a folder of good images: 12 training images and 4 test images of each of two classes."""
     root = tmp_path / "photos"
     images = iter(drawn(40))
     for part, count in (("train", 12), ("test", 4)):
@@ -48,6 +49,7 @@ def photos(tmp_path):
 
 @pytest.fixture
 def troubles(photos):
+    """Return the same folder with every kind of problem added."""
     train, test = photos / "train", photos / "test"
     (train / "cat" / "broken.png").write_bytes((train / "cat" / "0.png").read_bytes()[:300])
     (train / "cat" / "empty.jpg").write_bytes(b"")
@@ -79,7 +81,7 @@ def images(finding):
     return {tuple(item["pictures"]) for item in finding["items"]}
 
 
-def test_every_trouble_is_found(troubles):
+def test_every_kind_of_problem_is_found(troubles):
     before = {path: path.read_bytes() for path in troubles.rglob("*.*")}
     found = onsight.check(troubles, reporter=QUIET)
     kinds = by_kind(found)
@@ -96,7 +98,7 @@ def test_every_trouble_is_found(troubles):
         ("test/cat/1.png", "train/cat/turned.jpg"),
     }
     assert "2 of 8 test images (25.00%)" in kinds["leak"]["text"]
-    assert "1 of them exact" in kinds["leak"]["text"]
+    assert "(1 exact)" in kinds["leak"]["text"]
     assert any("turned by 90°" in item["note"] for item in kinds["leak"]["items"])
     assert images(kinds["two labels"]) == {("train/cat/2.png", "train/dog/also-a-cat.png")}
     assert kinds["exact copy"]["count"] == 3
@@ -124,21 +126,21 @@ def test_good_images_have_no_findings(photos):
     assert found.findings == []
     assert not found.has_errors
     assert found.record["kept"] == 32
-    assert "Nothing was found" in (photos.parent / "out" / "check.html").read_text()
-    assert "Nothing was found." in str(found)
+    assert "No problems found" in (photos.parent / "out" / "check.html").read_text()
+    assert "No problems found." in str(found)
 
 
-def test_an_empty_class_does_not_hide_that_the_others_are_uneven(photos):
+def test_an_empty_class_does_not_hide_the_imbalance_of_the_others(photos):
     for number in range(1, 12):
         (photos / "train" / "cat" / f"{number}.png").unlink()
     (photos / "train" / "empty").mkdir()
     found = onsight.check(photos, reporter=QUIET)
     texts = {each["kind"]: each["text"] for each in found.findings}
-    assert texts["imbalance"] == "The classes are uneven: 12 images of dog, 1 of cat."
+    assert texts["imbalance"] == "The classes are imbalanced: 12 images of dog, 1 of cat."
     assert "missing class" in texts
 
 
-def test_a_keep_list_leaves_no_error_but_those_of_classes(troubles):
+def test_a_keep_list_leaves_no_errors_except_those_about_classes(troubles):
     path = troubles.parent / "keep.txt"
     found = onsight.check(troubles, keep_list=path, reporter=QUIET)
     dataset = load_dataset(troubles, complete=False)
@@ -155,8 +157,8 @@ def test_a_keep_list_leaves_no_error_but_those_of_classes(troubles):
     assert {each["kind"] for each in left}.isdisjoint({"unreadable", "leak", "two labels", "exact copy", "near copy"})
 
 
-def test_a_chain_of_copies_loses_no_more_than_it_must():
-    """A is nearly B and B nearly C, but A is not C: both ends stay."""
+def test_a_chain_of_copies_loses_as_few_images_as_possible():
+    """A and B are near-duplicates, and so are B and C, but A and C are not: both ends stay."""
     dataset = load_dataset("toy")
     known = measures.known_facts(dataset, check.load_pixels(dataset, 24))
     chain = measures.Pairs(np.array([0, 3]), np.array([3, 6]), np.zeros(2, np.int64), np.ones(2, np.float32))
@@ -167,12 +169,12 @@ def test_a_chain_of_copies_loses_no_more_than_it_must():
 
 def test_a_second_check_measures_nothing(photos, monkeypatch):
     first = onsight.check(photos, reporter=QUIET)
-    monkeypatch.setattr(measures, "find_pairs", lambda *_: pytest.fail("it looked for duplicates again"))
+    monkeypatch.setattr(measures, "find_pairs", lambda *_: pytest.fail("duplicates were searched for again"))
     second = onsight.check(photos, reporter=QUIET)
     assert second.findings == first.findings
 
 
-def test_damaged_facts_are_measured_anew(photos):
+def test_damaged_facts_are_measured_again(photos):
     onsight.check(photos, reporter=QUIET)
     path = measures._path(load_dataset(photos))
     for content in (b"", b"PK\3\4 nonsense", path.read_bytes()[:-200]):
@@ -181,7 +183,7 @@ def test_damaged_facts_are_measured_anew(photos):
     assert onsight.check(photos, reporter=QUIET).findings == []
 
 
-def test_sets_of_arrays_and_zips(photos):
+def test_data_sets_from_arrays_and_zips(photos):
     assert {each["kind"] for each in onsight.check("toy", reporter=QUIET).findings} <= {
         "near copy",
         "leak",
@@ -251,8 +253,8 @@ def test_training_with_and_without_an_earlier_check(photos):
     notes = []
 
     class Spy(Reporter):
-        def note(self, text):
-            notes.append(text)
+        def note(self, label, text):
+            notes.append(note_line(label, text))
 
     spec = onsight.TrainSpec(data=str(photos), epochs=1, batch_size=8, model="cnn", image_size=32)
     run = onsight.train(spec, reporter=Spy())

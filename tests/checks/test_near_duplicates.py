@@ -41,7 +41,7 @@ COPIES = {
 
 
 def plant(images, count, rng):
-    """Return images and behind them `count` near-copies of random ones, of each kind in turn; and of which ones."""
+    """Return `images` followed by near-duplicates of `count` of them, each kind in turn, and the indices of these."""
     bases = rng.choice(len(images), count, replace=False)
     kinds = [*COPIES.values()]
     copies = [kinds[number % len(kinds)](images[base], rng) for number, base in enumerate(bases)]
@@ -49,7 +49,7 @@ def plant(images, count, rng):
 
 
 def drawn(count, rng, side=32):
-    """Random landscapes: noise of several scales, so that near pixels are alike as in photos."""
+    """Return random images: noise at several scales, so that neighbouring pixels are similar as in photos."""
     images = np.zeros((count, side, side, 3), np.float32)
     for scale in (2, 4, 8, 16, 32):
         for image, noise in zip(images, rng.normal(size=(count, scale, scale)).astype(np.float32), strict=True):
@@ -82,7 +82,8 @@ def test_planted_copies_among_20000_real_images(real_data):
     planted = {(int(base), 20_000 + number) for number, base in enumerate(bases)}
     assert len(found & planted) >= 0.95 * 500
 
-    # A copy of an image that has a near-duplicate already is a near-duplicate of that one too, and so are two of them.
+    # If the original has a near-duplicate already, its copy is a near-duplicate of that one too. Two copies of such a
+    # pair are near-duplicates of each other as well.
     def source(index):
         return int(bases[index - 20_000]) if index >= 20_000 else index
 
@@ -93,7 +94,7 @@ def test_planted_copies_among_20000_real_images(real_data):
 
 @pytest.mark.parametrize("variant", range(8))
 @pytest.mark.parametrize("side", [32, 64])
-def test_mirrored_and_turned_copies_say_how(variant, side):
+def test_the_variant_of_mirrored_and_rotated_copies_is_reported(variant, side):
     images = drawn(20, np.random.default_rng(1), side)
     turned = images[3].swapaxes(0, 1) if variant & 4 else images[3]
     turned = turned[::-1] if variant & 2 else turned
@@ -104,7 +105,7 @@ def test_mirrored_and_turned_copies_say_how(variant, side):
     assert found.score[0] > 0.99
 
 
-def test_images_without_detail_are_no_pairs():
+def test_images_without_details_form_no_pairs():
     rows = np.linspace(60, 200, 32)
     skies = np.stack([np.clip(np.repeat((rows + shift)[:, None, None], 32, 1), 0, 255) for shift in range(20)])
     skies = np.repeat(skies, 3, axis=3) + np.random.default_rng(0).normal(0, 3, (20, 32, 32, 3))
@@ -113,12 +114,12 @@ def test_images_without_detail_are_no_pairs():
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
-def test_hardly_any_images(count):
+def test_fewer_than_three_images_work(count):
     assert not len(find_pairs(drawn(2, np.random.default_rng(0))[:count]).first)
 
 
-def test_other_sizes_are_refused():
-    with pytest.raises(ValueError, match=r"\(40, 40\) pixels, expected squares of a multiple of 32"):
+def test_sizes_that_are_not_a_multiple_of_32_are_refused():
+    with pytest.raises(ValueError, match=r"\(40, 40\) pixels; expected squares whose side is a multiple of 32"):
         find_pairs(np.zeros((3, 40, 40, 3), np.uint8))
 
 
@@ -135,7 +136,7 @@ def test_candidates_of_synthetic_hashes():
     assert all(bin(int(codes[a] ^ codes[b])).count("1") <= near_duplicates.DISTANCE for a, b in list(found)[:200])
 
 
-def test_the_cost_of_a_hash_does_not_depend_on_how_many_are_alike():
-    # All equal: a bucket would hold all of them, a place still has eight neighbours.
+def test_the_cost_of_a_hash_does_not_depend_on_the_number_of_equal_hashes():
+    # All hashes are equal: a bucket would hold all of them, but a position in a table still has eight neighbours.
     codes = np.full(5_000, 7, np.uint64)
     assert all(len(asking) <= 2 * near_duplicates.WINDOW * len(codes) for _, asking, _ in candidates(codes, [codes]))

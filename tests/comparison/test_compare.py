@@ -1,4 +1,4 @@
-"""Comparisons of runs that are written by hand: what they say is known beforehand."""
+"""Comparisons of handwritten runs, whose results are known in advance."""
 
 import json
 import math
@@ -28,7 +28,7 @@ ROWS = [
 
 @pytest.fixture
 def make(tmp_path):
-    """Write a run whose answers are right where `right` says, and return it."""
+    """Return a function that writes a run whose predictions are right where `right` is True, and returns the run."""
 
     def write(
         name, right, *, names=None, labels=None, classes=CLASSES, digest="0" * 64, seconds=30.0, rows=ROWS, **spec
@@ -81,9 +81,9 @@ def answers(n, wrong):
     return right
 
 
-def test_the_figures_are_those_by_hand(make):
+def test_the_figures_equal_those_computed_by_hand(make):
     a = make("a", answers(100, range(20)))  # 80 right
-    b = make("b", answers(100, range(10, 17)), seconds=60.0, learning_rate=0.2)  # 93 right, 7 of a's mistakes too
+    b = make("b", answers(100, range(10, 17)), seconds=60.0, learning_rate=0.2)  # 93 right; a has its 7 mistakes too
     found = compare([a, b])
     assert found.n == 100
     rows = {row["name"]: row for row in found.runs}
@@ -96,7 +96,7 @@ def test_the_figures_are_those_by_hand(make):
     assert (pair["ahead"], pair["behind"], pair["test"]) == ("b", "a", "McNemar")
     assert [pair[key] for key in ("only_ahead", "only_behind", "both", "neither")] == [13, 0, 80, 7]
     assert pair["difference"] == pytest.approx(0.13)
-    assert pair["p"] == pair["corrected"] == pytest.approx(2 / 2**13)  # one pair: nothing to correct
+    assert pair["p"] == pair["corrected"] == pytest.approx(2 / 2**13)  # a single pair needs no correction
     assert pair["low"] < 0.13 < pair["high"]
     assert found.verdict.startswith("b is better than a by 13.0 points (95 % interval ")
     assert str(found) == found.verdict
@@ -107,16 +107,16 @@ def test_the_figures_are_those_by_hand(make):
     json.dumps(asdict(found), allow_nan=False)
 
 
-def test_a_difference_that_chance_could_make_is_called_so(make):
+def test_a_difference_that_could_be_due_to_chance_is_reported_as_such(make):
     found = compare([make("a", answers(60, [0, 1, 2])), make("b", answers(60, [3, 4]), learning_rate=0.2)])
-    assert found.verdict.startswith("No difference can be shown: b is ahead of a by 1.7 points, which chance alone")
+    assert found.verdict.startswith("No difference can be shown: b is ahead of a by 1.7 points, which could be due")
     assert found.pairs[0]["p"] == 1.0
     found = compare([make("c", answers(60, [0])), make("d", answers(60, [1]), learning_rate=0.2)])
-    assert "c and d are equally often right" in found.verdict
+    assert "c and d are equally accurate" in found.verdict
     assert found.pairs[0]["difference"] == 0
 
 
-def test_more_than_two_are_corrected_for_their_number(make):
+def test_p_values_of_several_pairs_are_corrected_for_their_number(make):
     runs = [make(name, answers(200, range(k)), learning_rate=k) for name, k in (("a", 40), ("b", 30), ("c", 24))]
     found = compare(runs)
     values = [pair["p"] for pair in found.pairs]
@@ -130,7 +130,7 @@ def test_more_than_two_are_corrected_for_their_number(make):
 
 def test_seeds_of_one_spec_are_grouped(make):
     wrong = {"a": (20, 24, 22), "b": (10, 12, 17)}
-    newer = [{}, {"class_weight": "none", "early_size": None}, {}]  # a setting that others are too old to record
+    newer = [{}, {"class_weight": "none", "early_size": None}, {}]  # settings that older runs do not record
     runs = [
         make(
             f"{name}-{i}",
@@ -149,15 +149,15 @@ def test_seeds_of_one_spec_are_grouped(make):
     assert found.specs[0]["mean"] == pytest.approx(np.mean(shares["b"]))
     assert found.specs[0]["deviation"] == pytest.approx(np.std(shares["b"], ddof=1))
     assert spread(found.specs[1]) == "89.0 % ± 1.0 (n = 3)"
-    (pair,) = found.pairs  # not the fifteen pairs of six runs
+    (pair,) = found.pairs  # rather than the fifteen pairs of six runs
     assert pair["test"] == "seeds"
     assert pair["p"] == pytest.approx(stats.ttest_ind(shares["a"], shares["b"]).pvalue)
-    assert (pair["only_ahead"], pair["only_behind"]) == (10, 0)  # of the middle ones: 12 and 22 wrong
+    assert (pair["only_ahead"], pair["only_behind"]) == (10, 0)  # of the middle runs, with 12 and 22 mistakes
     assert found.settings == [("learning_rate", ["0.2", "0.1"])]
     assert "t-test over the seeds" in found.verdict
 
 
-def test_seeds_alone_are_compared_as_runs_and_one_run_with_seeds(make):
+def test_seeds_of_a_single_spec_are_compared_as_runs_and_one_run_with_seeds(make):
     seeds = [make(f"a-{i}", answers(100, range(k)), seed=i) for i, k in enumerate((10, 12, 30))]
     found = compare(seeds)
     assert len(found.specs) == 1
@@ -169,18 +169,18 @@ def test_seeds_alone_are_compared_as_runs_and_one_run_with_seeds(make):
     alike = [make(f"c-{i}", answers(100, range(10)), seed=i, learning_rate=0.3) for i in range(2)]
     found = compare([*alike, make("d", answers(100, range(20)), learning_rate=1.0)])
     assert math.isnan(found.pairs[0]["p"])
-    assert "points (with no spread between seeds, chance cannot be told)" in found.verdict
+    assert "points (the seeds show no spread, so chance cannot be ruled out)" in found.verdict
     compare([*alike, make("e", answers(100, range(25)), learning_rate=2.0)], page="compare.html")
 
 
-def test_seeds_far_apart_have_an_axis_nevertheless(make):
-    """With one degree of freedom the interval of such seeds is wider than accuracies can differ."""
+def test_seeds_far_apart_fit_on_the_axis(make):
+    """With one degree of freedom, the interval of these seeds is wider than accuracies can differ."""
     seeds = [make(f"a-{i}", answers(100, range(k)), seed=i) for i, k in enumerate((50, 28))]
     found = compare([*seeds, make("b", answers(100, range(15)), learning_rate=1.0)], page="compare.html")
     assert (found.pairs[0]["low"], found.pairs[0]["high"]) == (-1, 1)
 
 
-def test_seeds_within_a_time_budget_are_of_one_spec(make):
+def test_seeds_with_a_time_budget_belong_to_one_spec(make):
     budget = {"time_budget": "5m", "learning_rate": 0.2}
     seeds = [make(f"a-{i}", answers(60, range(k)), seed=i, epochs=90 + i, **budget) for i, k in enumerate((5, 7))]
     found = compare([*seeds, make("b", answers(60, range(9)), epochs=90)])
@@ -191,23 +191,23 @@ def test_runs_that_cannot_be_compared_are_refused(make, tmp_path):
     a = make("a", answers(30, [1]))
     with pytest.raises(SpecError, match="two or more"):
         compare([a])
-    with pytest.raises(SpecError, match="given 2 times"):
+    with pytest.raises(SpecError, match="given twice"):
         compare([a, tmp_path / "a"])
     with pytest.raises(RunError, match="no run at"):
         compare([a, tmp_path / "nowhere"])
     bare = make("bare", answers(30, [1]))
     (bare.folder / "evaluations/test/predictions.csv").unlink()
-    with pytest.raises(RunError, match=r"1 of 2 runs have not been evaluated(.|\n)*onsight evaluate .*bare"):
+    with pytest.raises(RunError, match=r"1 of 2 runs has not been evaluated(.|\n)*onsight evaluate .*bare"):
         compare([a, bare])
     labels = np.arange(30) % 3
     labels[4] = 0
-    with pytest.raises(DataError, match=r"'test/4.png' is dog for a and cat for other \(1 such images\)"):
+    with pytest.raises(DataError, match=r"'test/4.png' is dog for a and cat for other \(1 image in total\)"):
         compare([a, make("other", answers(30, [1]), labels=labels, digest=None)])
-    with pytest.raises(DataError, match="same names and different content"):
+    with pytest.raises(DataError, match="same names but different content"):
         compare([a, make("changed", answers(30, [1]), digest="1" * 64)])
 
 
-def test_different_images_are_refused_or_the_common_ones_taken(make):
+def test_different_images_are_refused_or_reduced_to_the_common_ones(make):
     a = make("a", answers(30, [1]))
     fewer = make(
         "fewer", answers(20, [2, 3]), names=[f"test/{i}.png" for i in range(15)] + list("vwxyz"), digest="1" * 64
@@ -220,7 +220,7 @@ def test_different_images_are_refused_or_the_common_ones_taken(make):
         with pytest.raises(SpecError, match=message):
             compare([a, fewer], page=place)
     assert (found.n, [row["correct"] for row in found.runs]) == (15, [14, 13])
-    assert "15 images that all were tested on" in found.notes[0]
+    assert "15 images that all runs were tested on" in found.notes[0]
     with pytest.raises(DataError, match="none of 30 is common to all"):
         compare([a, make("none", answers(3, []), names=list("xyz"))], common=True)
 
@@ -238,11 +238,11 @@ def test_runs_of_older_versions_are_compared_without_their_cost(make):
     (b.folder / "model/model.json").write_text('{"schema": 0}')
     found = compare([a, b], page="compare.html")
     assert [(row["parameters"], row["multiply_adds"]) for row in found.runs] == [(251, None), (None, None)]
-    assert any("Costs are missing" in note for note in found.notes)
+    assert any("costs are missing" in note for note in found.notes)
     assert table(found)[0][1][3:5] == ("251", "–")
 
 
-def test_the_page_shows_the_images_on_which_they_disagree(make, tmp_path):
+def test_the_page_shows_the_images_on_which_the_runs_disagree(make, tmp_path):
     toy = onsight.load_dataset("toy")
     test = np.flatnonzero(toy.parts == "test")
     names = [toy.names[i] for i in test]
@@ -259,19 +259,19 @@ def test_the_page_shows_the_images_on_which_they_disagree(make, tmp_path):
     assert str(tmp_path) not in page
 
 
-def test_the_page_goes_without_images_where_the_data_is_gone(make, tmp_path):
+def test_the_page_has_no_images_if_the_data_is_gone(make, tmp_path):
     a, b = make("a", answers(30, [1]), data="/nowhere"), make("b", answers(30, [2, 3]), data="/nowhere", seed=1)
     compare([a, b], page=tmp_path / "out.html")
     page = (tmp_path / "out.html").read_text()
     assert "data:image" not in page
     assert "some cannot be shown: No data set &#39;/nowhere&#39;" in page
-    # A named set that is not on this machine is not downloaded for it.
+    # A named data set that is not on this machine is not downloaded.
     c, d = make("c", answers(30, [1]), data="cifar10"), make("d", answers(30, [2, 3]), data="cifar10", seed=1)
     compare([c, d], page=tmp_path / "out.html")
     assert "CIFAR-10 is not on this machine" in (tmp_path / "out.html").read_text()
 
 
-def test_names_are_text_and_nothing_else(make, tmp_path):
+def test_names_are_escaped(make, tmp_path):
     classes = ("<img src=x onerror=alert(1)>", "</style><script>alert(2)</script>", "\u202eevil")
     names = [f'"><script>alert({i})</script>.png' for i in range(30)]
     runs = [make(f"<b>run{i}", answers(30, [i]), names=names, classes=classes, learning_rate=i) for i in (1, 2)]

@@ -166,7 +166,7 @@ def test_a_check(tmp_path):
     found = onsight.check("photos", reporter=Reporter())
     page = found._repr_html_()
     check_page(page)
-    assert "under another label" in page
+    assert "with another label" in page
     assert "error" in page
     assert "findings" not in repr(found)
 

@@ -11,12 +11,12 @@ def _page(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("_page")
-def test_every_value_is_escaped_whatever_made_it():
+def test_values_and_filter_results_are_escaped():
     filters = {"words": lambda count: f"<{count}>"}
     assert page.fill("page.j2", filters, name="<b>", count=3) == "<p>&lt;b&gt; &lt;3&gt;</p>"
 
 
 @pytest.mark.usefixtures("_page")
-def test_a_value_that_is_missing_is_a_bug():
+def test_a_missing_value_raises():
     with pytest.raises(jinja2.UndefinedError):
         page.fill("page.j2", {"words": str}, count=3)

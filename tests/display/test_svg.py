@@ -1,4 +1,4 @@
-"""Charts draw every number inside their frame, leave out what is missing, and escape what they are told."""
+"""SVG charts draw every number inside their frame, leave out missing values, and escape their texts."""
 
 import re
 import xml.etree.ElementTree as ElementTree
@@ -9,7 +9,7 @@ from onsight.display import svg
 
 
 def drawn(markup):
-    """Return the chart's element: it is well-formed XML."""
+    """Return the chart as an XML element; raises if it is not well-formed."""
     return ElementTree.fromstring(f"<div>{markup}</div>")
 
 
@@ -27,7 +27,7 @@ def series(*values, **more):
     [(0, 100, [0, 20, 40, 60, 80, 100]), (0.31, 1.7, [0, 0.5, 1, 1.5, 2]), (40, 86, [40, 50, 60, 70, 80, 90]),
      (5, 5, [5, 6, 7, 8, 9, 10]), (0, 0, [0, 0.2]), (0.001, 0.0042, [0.001, 0.002, 0.003, 0.004, 0.005])],
 )  # fmt: skip
-def test_ticks_are_round_and_enclose(low, high, expected):
+def test_ticks_are_round_and_enclose_the_range(low, high, expected):
     found = svg.ticks(low, high)
     assert found[0] <= low
     assert found[-1] >= high
@@ -36,14 +36,14 @@ def test_ticks_are_round_and_enclose(low, high, expected):
         assert found == pytest.approx(expected)
 
 
-def test_curves_lie_where_their_numbers_are():
+def test_curves_are_drawn_at_the_positions_of_their_values():
     markup = svg.curves([1, 2, 3], series(0.2, None, 0.8, best=max), "<title>", percents=True)
     drawn(markup)
-    (x1, y1), (x2, y2) = points(markup, "first")  # the middle epoch has no figure
+    (x1, y1), (x2, y2) = points(markup, "first")  # the middle epoch has no value
     assert x1 < x2
-    assert y1 > y2  # up is more
+    assert y1 > y2  # larger values are higher up
     assert 0 < y2 < y1 < svg.HEIGHT
-    assert "80 %" in markup  # the best, ringed
+    assert "80 %" in markup  # the best value, with a ring
     assert "&lt;title&gt;" in markup
     assert "<training>" not in markup
     assert svg.curves([1, 2], series(None, None), "nothing") == ""
@@ -56,14 +56,14 @@ def test_reliability_and_coverage():
             {"low": 0.6, "high": 0.8, "count": 0, "confidence": None, "accuracy": None}]  # fmt: skip
     markup = svg.reliability(bins, 3, "title")
     assert len(drawn(markup).findall(".//rect")) == 1
-    assert "3 images: 50.0 % sure, 66.7 % right" in markup
+    assert "3 images: confidence 50.0 %, accuracy 66.7 %" in markup
     curve = [{"coverage": 0.5, "accuracy": 1.0, "threshold": 0.9}, {"coverage": 1.0, "accuracy": 0.8, "threshold": 0.5}]
     assert "100.0 % of 50 %" in svg.coverage(curve, "title", threshold=0.7)
     assert "ring" not in svg.coverage(curve, "title")
-    assert "ring" not in svg.coverage(curve, "title", threshold=0.95)  # nothing would be answered
+    assert "ring" not in svg.coverage(curve, "title", threshold=0.95)  # no image would be answered
 
 
-def test_severities_fall_from_the_clean_accuracy():
+def test_the_chart_of_severities_starts_at_the_clean_accuracy():
     markup = svg.severities([0.8, 0.6, 0.4, 0.2, 0.0], 0.9, "title")
     heights = [y for _, y in points(markup, "first")]
     assert len(heights) == 6

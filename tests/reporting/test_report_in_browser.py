@@ -1,4 +1,4 @@
-"""The report in a real browser: it opens from disk, its cells open, it asks for nothing and runs nothing foreign."""
+"""The report in a real browser: it opens from disk, its cells open, it requests nothing and runs no foreign script."""
 
 import io
 import json
@@ -24,7 +24,7 @@ HOSTILE = (
 
 
 def make_run(folder, classes, n=400, name="test/{label}/{i}.jpg"):
-    """Write a run as train and evaluate do, with images of coloured squares."""
+    """Write a run like `train` and `evaluate` do, with images of coloured squares, and return its report."""
     rng = np.random.default_rng(0)
     test = folder / "evaluations" / "test"
     test.mkdir(parents=True)
@@ -64,19 +64,21 @@ def browser():
 
 @pytest.fixture
 def visit(browser):
-    """Return a function that opens a page and hears everything it says, does and asks for."""
-    contexts, heard = [], []
+    """Return a function that opens a page. No page may log, raise, open a dialog or request anything else."""
+    contexts, events = [], []
 
     def visit(path, size=WIDE, **settings):
         context = browser.new_context(viewport=size, **settings)
         contexts.append(context)
         page = context.new_page()
-        page.on("console", lambda message: heard.append(f"console: {message.text}"))
-        page.on("pageerror", lambda error: heard.append(f"error: {error}"))
-        page.on("dialog", lambda dialog: heard.append(f"dialog: {dialog.message}"))
+        page.on("console", lambda message: events.append(f"console: {message.text}"))
+        page.on("pageerror", lambda error: events.append(f"error: {error}"))
+        page.on("dialog", lambda dialog: events.append(f"dialog: {dialog.message}"))
         page.on(
             "request",
-            lambda each: None if each.url.startswith(("data:", path.as_uri())) else heard.append(f"asked: {each.url}"),
+            lambda each: (
+                None if each.url.startswith(("data:", path.as_uri())) else events.append(f"requested: {each.url}")
+            ),
         )
         page.goto(path.as_uri())
         return page
@@ -84,7 +86,7 @@ def visit(browser):
     yield visit
     for context in contexts:
         context.close()
-    assert heard == []
+    assert events == []
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +100,7 @@ def shown(page):
 
 def test_cells_open_by_mouse(visit, animals):
     page = visit(animals)
-    cell = page.get_by_role("button", name="emu, called cat:")
+    cell = page.get_by_role("button", name="emu, predicted cat:")
     cell.click()
     assert "emu taken for cat" in shown(page)
     assert cell.get_attribute("aria-expanded") == "true"
@@ -106,23 +108,23 @@ def test_cells_open_by_mouse(visit, animals):
     n = int(cell.inner_text())
     assert page.locator(".tiles button").count() == min(30, n)
     page.locator(".tiles button").nth(1).click()
-    told = page.locator(".closer").inner_text()
-    assert "% sure" in told
-    assert "test/emu/" in told
+    caption = page.locator(".closer").inner_text()
+    assert "confidence " in caption
+    assert "test/emu/" in caption
     page.get_by_role("button", name="Close").click()
     assert "Choose a cell" in shown(page)
     assert page.evaluate("document.activeElement.dataset.cell") == "2,0"
 
 
 def test_tiles_show_the_images_that_they_name(visit, animals):
-    """A tile's middle has the colour of the sheet at its place."""
+    """A tile shows the pixels of the sprite sheet at its position."""
     from PIL import Image
 
     page = visit(animals)
     folder = animals.parent / "evaluations" / "test"
     index = json.loads((folder / "thumbnails.json").read_text())
     sheet = np.asarray(Image.open(folder / "thumbnails.jpg"))
-    page.get_by_role("button", name="dog, called emu:").click()
+    page.get_by_role("button", name="dog, predicted emu:").click()
     page.locator(".tiles button").nth(2).click()
     place = index["path"].index(page.locator(".closer bdi").inner_text())
     assert (index["label"][place], index["predicted"][place]) == (1, 2)
@@ -138,7 +140,7 @@ def test_tiles_show_the_images_that_they_name(visit, animals):
 
 def test_cells_open_by_keyboard(visit, animals):
     page = visit(animals)
-    page.keyboard.press("Escape")  # what stood open at the start
+    page.keyboard.press("Escape")  # closes the cell that is open at the start
     first = page.locator("#cells button[tabindex='0']")
     assert first.count() == 1
     first.focus()
@@ -150,7 +152,7 @@ def test_cells_open_by_keyboard(visit, animals):
     assert page.evaluate("document.activeElement.dataset.cell") == there
     page.keyboard.press("Enter")
     assert ("taken for" in shown(page)) or ("recognised" in shown(page))
-    page.keyboard.press("ArrowLeft" if j else "ArrowRight")  # an open panel follows
+    page.keyboard.press("ArrowLeft" if j else "ArrowRight")  # an open panel follows the focus
     assert page.evaluate("document.activeElement.getAttribute('aria-expanded')") == "true"
     page.keyboard.press("Tab")  # to Close
     page.keyboard.press("Tab")  # to the images
@@ -176,7 +178,7 @@ def test_tables_are_sorted(visit, animals):
 
 @pytest.mark.parametrize("size", [WIDE, NARROW])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_overflows_and_text_can_be_read(visit, animals, size, scheme):
+def test_nothing_overflows_and_text_has_enough_contrast(visit, animals, size, scheme):
     page = visit(animals, size, color_scheme=scheme)
     assert page.evaluate("document.documentElement.scrollWidth") == size["width"]
     ink, paper = page.evaluate(
@@ -202,28 +204,28 @@ def test_nothing_overflows_and_text_can_be_read(visit, animals, size, scheme):
 
 def contrast(*colours):
     """Return the contrast ratio of two CSS colours (WCAG 2.2)."""
-    lights = []
+    luminances = []
     for colour in colours:
         numbers = [
             float(part) for part in colour.replace("color(srgb ", "").strip("rgba()").replace(",", " ").split()[:3]
         ]
         parts = numbers if colour.startswith("color(") else [number / 255 for number in numbers]
         linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-        lights.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] + 0.05)
-    return max(lights) / min(lights)
+        luminances.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] + 0.05)
+    return max(luminances) / min(luminances)
 
 
-def test_a_phone_taps_a_cell(visit, animals):
+def test_cells_open_by_tapping_on_a_phone(visit, animals):
     page = visit(animals, NARROW, has_touch=True)
     assert "Choose a cell" in shown(page)
-    page.get_by_role("button", name="dog, called cat:").tap()
-    page.wait_for_timeout(800)  # it scrolls
+    page.get_by_role("button", name="dog, predicted cat:").tap()
+    page.wait_for_timeout(800)  # the page scrolls to the panel
     box = page.locator("#panel").bounding_box()
     assert "dog taken for cat" in shown(page)
     assert 0 <= box["y"] < NARROW["height"] - 200
 
 
-def test_it_prints(visit, animals, tmp_path):
+def test_the_page_prints(visit, animals, tmp_path):
     page = visit(animals)
     page.emulate_media(media="print", color_scheme="dark")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
@@ -231,7 +233,7 @@ def test_it_prints(visit, animals, tmp_path):
     assert page.pdf(path=tmp_path / "page.pdf", format="A4").startswith(b"%PDF")
 
 
-def test_without_script_the_numbers_are_there(visit, animals):
+def test_the_numbers_are_shown_without_script(visit, animals):
     page = visit(animals, java_script_enabled=False)
     assert page.locator("#cells tbody td").count() == 9
     assert page.locator(".samples svg").count() == 32
@@ -254,7 +256,7 @@ def test_hundreds_of_hostile_names_are_inert(visit, tmp_path, classes):
     assert page.evaluate("document.documentElement.scrollWidth") == WIDE["width"]
 
 
-def test_it_stays_small_and_quick(tmp_path):
+def test_a_report_of_10000_images_is_small_and_fast(tmp_path):
     import time
 
     names = [f"class {i}" for i in range(10)]

@@ -1,4 +1,4 @@
-"""`check`: what is wrong with a data set before training, and the keep-list of images worth training on.
+"""`check`: finds what is wrong with a data set before training, and writes the keep-list of images worth training on.
 
-May import `runs` and what is below it. Imports no Keras.
+May import `runs` and the packages below it. Does not import Keras.
 """

@@ -1,8 +1,8 @@
-"""check(data): what is wrong with a data set, before anything is trained on it. No image is ever touched.
+"""check(data): find what is wrong with a data set before training on it. No image is changed.
 
-A finding is a dict: `kind`; `severity`, which is "error" (figures would be false, or training refused), "warning" or
-"note"; `count` of images (of classes, for classes); `text` and `advice`; and `items`, each the names of one or two
-`images` and a `note`, surest first.
+A finding is a dict: `kind`; `severity`, which is "error" (metrics would be false, or training is refused), "warning" or
+"note"; `count`, the number of images (of classes, in a finding about classes); `text`; `advice`; and `items`, the most
+certain first, each with `pictures`, the names of one or two images (none in a finding about classes), and a `note`.
 """
 
 from __future__ import annotations
@@ -23,35 +23,34 @@ from onsight.checks.keep_list import keep, write_keep_list
 from onsight.checks.measures import Facts, known_facts, load_facts, measure
 from onsight.core.files import check_target, make_folder, now, write_atomic, write_json
 from onsight.core.progress import Reporter
+from onsight.core.records import CheckRecord, CheckSummary, Finding, Item
 from onsight.data.dataset import Dataset
 from onsight.data.load import load_dataset
 from onsight.data.pixel_cache import Pixels, load_pixels, median_side
 from onsight.display.reporters import make_reporter
 
 SEVERITIES = ("error", "warning", "note")
-PARTS = ("test", "validation", "train")  # a copy in a later one leaks into an earlier one
-ITEMS = 1_000  # of a finding in check.json
-TINY_SHARE, TINY = 0.25, 16  # of the median shorter side; pixels
-ODD = 3.0  # longer side to shorter side
-BLANK = 2.0  # grey levels of standard deviation
-DARK = 25.0  # grey levels in the mean
-GREY = 2.0  # levels between the strongest and the weakest channel
-UNEVEN = 3.0  # images of the largest class to those of the smallest
-
-Finding = dict[str, Any]
+PARTS = ("test", "validation", "train")  # a copy in a later part leaks into an earlier one
+ITEMS = 1_000  # most items of a finding in check.json
+TINY_SHARE, TINY = 0.25, 16  # an image with a shorter side below this share of the median, or these pixels, is tiny
+ODD = 3.0  # least ratio of the longer to the shorter side of an oddly shaped image
+BLANK = 2.0  # a blank image has a standard deviation below this, in grey levels
+DARK = 25.0  # a dark image has a mean below this, in grey levels
+GREY = 2.0  # a grey image has a mean difference between its strongest and weakest channel below this
+UNEVEN = 3.0  # least ratio of the images of the largest to those of the smallest class that is reported
 
 
 @dataclass(frozen=True)
 class Check:
-    """What one check found.
+    """The result of one check.
 
     Attributes:
-        folder: holds check.json and check.html.
+        folder: the folder with check.json and check.html.
         record: the content of check.json.
     """
 
     folder: Path
-    record: dict[str, Any] = field(repr=False)
+    record: CheckRecord = field(repr=False)
 
     @property
     def findings(self) -> list[Finding]:
@@ -60,7 +59,7 @@ class Check:
 
     @property
     def has_errors(self) -> bool:
-        """Whether one of the findings is an error."""
+        """Whether any finding is an error."""
         return bool(self.record["counts"]["errors"])
 
     def __str__(self) -> str:
@@ -80,18 +79,18 @@ def check(
     keep_list: Path | None = None,
     reporter: Reporter | None = None,
 ) -> Check:
-    """Look for what is wrong with a data set; write check.json and check.html.
+    """Find what is wrong with a data set; write check.json and check.html.
 
     Args:
-        data: a data set's name, or a folder, zip or CSV of images.
-        data_dir: where the named data set lies.
+        data: the name of a data set, or a folder, zip or CSV of images.
+        data_dir: the folder that holds the named data set.
         out: the folder to write to; by default checks/<name of the data set>.
-        keep_list: a file to write the names of the images to that are worth keeping (see `keep`).
-        reporter: where progress goes.
+        keep_list: the file to write the names of the images worth keeping to (see `keep`); None writes none.
+        reporter: shows the progress.
 
     Raises:
-        SpecError: there is no such data set, or no place for what is written.
-        DataError: it cannot even be listed.
+        SpecError: the data set does not exist, or the results cannot be written where they should be.
+        DataError: the images of the data set cannot be listed.
     """
     if keep_list is not None:
         check_target(keep_list)
@@ -103,17 +102,21 @@ def check(
         facts = measure(dataset, pixels, show.work)
         findings = find(dataset, facts)
         kept = keep(dataset, facts)
-        record = describe(dataset, findings) | {"data": str(data), "kept": int(kept.sum())}
+        record = describe(dataset, findings)
+        record["data"], record["kept"] = str(data), int(kept.sum())
         write_json(folder / "check.json", record)
-        show.note("drawing          check.html")
+        show.note("drawing", "check.html")
         write_atomic(folder / "check.html", page.render(record, dataset, pixels))
         if keep_list is not None:
             write_keep_list(keep_list, [dataset.names[index] for index in np.flatnonzero(kept).tolist()])
     return Check(folder, record)
 
 
-def describe(dataset: Dataset, findings: list[Finding]) -> dict[str, Any]:
-    """Return what check.json says: of which data, how much was found, and the findings with at most 1,000 items."""
+def describe(dataset: Dataset, findings: list[Finding]) -> CheckRecord:
+    """Return the content of check.json: facts about the data, counts, and the findings with at most 1,000 items each.
+
+    `check` adds `data` and `kept`.
+    """
     totals = summary(findings, True)["counts"]
     table = {
         name: {part: int(np.count_nonzero(dataset.labels[dataset.parts == part] == label)) for part in _parts(dataset)}
@@ -131,8 +134,8 @@ def describe(dataset: Dataset, findings: list[Finding]) -> dict[str, Any]:
     }
 
 
-def lines(record: dict[str, Any]) -> Iterator[str]:
-    """Yield a check as text: a heading, then each finding with its count, an example and what to do."""
+def lines(record: CheckRecord) -> Iterator[str]:
+    """Yield a check as lines of text: a heading, then each finding with an example and advice."""
     counts = record["counts"]
     found = ", ".join(
         f"{counts[f'{severity}s']} {severity}{'' if counts[f'{severity}s'] == 1 else 's'}" for severity in SEVERITIES
@@ -146,11 +149,11 @@ def lines(record: dict[str, Any]) -> Iterator[str]:
             yield f"         for example {names}" + (f" ({item['note']})" if names and item["note"] else item["note"])
         yield f"         {each['advice']}"
     if not record["findings"]:
-        yield "Nothing was found."
+        yield "No problems found."
 
 
 def find(dataset: Dataset, facts: Facts, used: NDArray[np.bool_] | None = None) -> list[Finding]:
-    """Return the findings about the images that are `used`, (n,), by default all; worst first."""
+    """Return the findings about the `used` images, worst first; `used` is (n,), by default all images."""
     used = np.ones(len(dataset), bool) if used is None else used
     found = [
         *_broken(dataset, facts, used),
@@ -162,28 +165,41 @@ def find(dataset: Dataset, facts: Facts, used: NDArray[np.bool_] | None = None) 
     return sorted(found, key=lambda each: SEVERITIES.index(each["severity"]))
 
 
-def summary(findings: list[Finding], complete: bool) -> dict[str, Any]:
-    """Return what a run's check.json says: the findings without items, and whether all was looked for."""
+def summary(findings: list[Finding], complete: bool) -> CheckSummary:
+    """Return the content of a run's check.json: the findings without items.
+
+    `complete` says whether every kind of problem was searched for.
+    """
     counts = {f"{severity}s": sum(each["severity"] == severity for each in findings) for severity in SEVERITIES}
-    kept = ("kind", "severity", "count", "text", "advice")
     return {
         "schema": 1,
         "complete": complete,
         "counts": counts,
-        "findings": [{key: each[key] for key in kept} for each in findings],
+        "findings": [without_items(each) for each in findings],
     }
 
 
 def findings_for_training(dataset: Dataset, pixels: Pixels, used: NDArray[np.bool_]) -> tuple[list[Finding], bool]:
-    """Return the findings that an earlier check of the same data allows, and True; else those that cost nothing."""
+    """Return the findings about the images `used` for training, and whether they are complete.
+
+    They are complete if an earlier `check` measured the same data. Otherwise they are those that need no extra work:
+    unreadable images, classes without images, imbalance, and exact copies with their leaks and conflicting labels.
+    """
     facts = load_facts(dataset)
     return find(dataset, facts or known_facts(dataset, pixels), used), facts is not None
+
+
+def without_items(finding: Finding) -> Finding:
+    """Return a finding without its items."""
+    found = finding.copy()
+    found.pop("items", None)
+    return found
 
 
 def _finding(
     kind: str, severity: str, count: int, text: str, advice: str, items: Iterable[tuple[list[str], str]]
 ) -> Finding:
-    shown = [{"pictures": names, "note": note} for names, note in items]
+    shown = [Item(pictures=names, note=note) for names, note in items]
     return {"kind": kind, "severity": severity, "count": count, "text": text, "advice": advice, "items": shown}
 
 
@@ -192,28 +208,30 @@ def _broken(dataset: Dataset, facts: Facts, used: NDArray[np.bool_]) -> Iterator
     if items:
         yield _finding(
             "unreadable", "error", len(items), f"{_number(len(items), 'image')} cannot be read.",
-            "Mend or remove them. Training passes over up to 1 %, and no more.", items,
+            "Repair or remove them. Training skips unreadable images up to 1 % of the data (at least 3), and stops if "
+            "there are more.", items,
         )  # fmt: skip
 
 
 def _missing(dataset: Dataset, facts: Facts, used: NDArray[np.bool_]) -> Iterator[Finding]:
-    lacking = []
+    missing = []
     for part in _parts(dataset):
         there = set(dataset.labels[used & facts.readable & (dataset.parts == part)].tolist())
         what = f"no {part} images" if part else "no images"
-        lacking += [f"{what} of {name}" for label, name in enumerate(dataset.classes) if label not in there]
-    if lacking:
+        missing += [f"{what} of {name}" for label, name in enumerate(dataset.classes) if label not in there]
+    if missing:
         yield _finding(
-            "missing class", "error", len(lacking), f"{_number(len(lacking), 'class')} without images in a part.",
-            "Add images, or remove the class everywhere: it cannot be learnt, or cannot be judged.",
-            [([], each) for each in lacking],
+            "missing class", "error", len(missing),
+            f"{_number(len(missing), 'class has', 'classes have')} no images in a part.",
+            "Add images, or remove the class everywhere: it cannot be learned or evaluated.",
+            [([], each) for each in missing],
         )  # fmt: skip
 
 
 def _uneven(dataset: Dataset, facts: Facts, used: NDArray[np.bool_]) -> Iterator[Finding]:
     part = "train" if "train" in dataset.parts else ""
     counts = np.bincount(dataset.labels[used & (dataset.parts == part)], minlength=len(dataset.classes))
-    there = np.flatnonzero(counts)  # classes without images are a finding of their own
+    there = np.flatnonzero(counts)  # classes without images are another finding
     if not len(there):
         return
     least, most = int(there[counts[there].argmin()]), int(counts.argmax())
@@ -221,17 +239,17 @@ def _uneven(dataset: Dataset, facts: Facts, used: NDArray[np.bool_]) -> Iterator
         smallest = there[counts[there] * UNEVEN <= counts[most]]
         yield _finding(
             "imbalance", "warning", len(smallest),
-            f"The classes are uneven: {counts[most]:,} images of {dataset.classes[most]}, {counts[least]:,} of "
+            f"The classes are imbalanced: {counts[most]:,} images of {dataset.classes[most]}, {counts[least]:,} of "
             f"{dataset.classes[least]}.",
-            "Collect more of the small classes or train with --class-weight balanced, and judge by each class's "
-            "recall: accuracy hides them.",
+            "Collect more images of the small classes, or train with --class-weight balanced. Judge the model by the "
+            "recall of each class: accuracy hides the small ones.",
             [([], f"{dataset.classes[label]}: {_number(int(counts[label]), 'image')}")
              for label in smallest[np.argsort(counts[smallest], kind="stable")].tolist()],
         )  # fmt: skip
 
 
 def _single(dataset: Dataset, facts: Facts, used: NDArray[np.bool_]) -> Iterator[Finding]:
-    """Yield what is wrong with images one by one."""
+    """Yield the findings about single images, rather than pairs or classes."""
 
     def items(mask: NDArray[np.bool_], order: NDArray[Any], note: Any) -> list[tuple[list[str], str]]:
         index = np.flatnonzero(mask)
@@ -250,17 +268,17 @@ def _single(dataset: Dataset, facts: Facts, used: NDArray[np.bool_]) -> Iterator
     turned = known & (facts.orientation > 1)
     for kind, severity, mask, order, note, text, advice in (
         ("blank", "warning", blank, facts.contrast, lambda i: f"contrast {facts.contrast[i]:.1f} of 255",
-         "{} blank: nothing but one colour.", "Remove them: they teach one of the classes to mean nothing."),
+         "{} blank: a single colour.", "Remove them: the model would learn that a blank image means their class."),
         ("tiny", "warning", tiny, shorter, size,
-         f"{{}} tiny, where the median shorter side is {usual:.0f} pixels.",
-         "Replace them by larger ones: enlarged they are blurs."),
+         f"{{}} tiny; the median shorter side is {usual:.0f} pixels.",
+         "Replace them with larger versions: enlarged, they are blurred."),
         ("dark", "note", dark, facts.brightness, lambda i: f"brightness {facts.brightness[i]:.0f} of 255",
-         "{} very dark.", "Look whether they show what their label says."),
+         "{} very dark.", "Check that their content is visible and matches the label."),
         ("odd shape", "note", odd, -(longer / np.maximum(shorter, 1)), size,
-         "{} three times as long as wide, or more.", "Crop them to what matters: only the middle square is used."),
+         "{} at least three times as long as wide.", "Crop them to the object: only the centre square is used."),
         ("turned", "note", turned, facts.orientation, lambda i: f"EXIF orientation {facts.orientation[i]}",
-         "{} stored turned, with an EXIF mark that says how.",
-         "Onsight sets them upright; other programs may not. Nothing has to be done for Onsight."),
+         "{} stored rotated or mirrored, with an EXIF tag that gives the orientation.",
+         "Onsight turns them upright, so nothing has to be done. Other programs may not."),
     ):  # fmt: skip
         if count := int(mask.sum()):
             verb = "image is" if count == 1 else "images are"
@@ -280,15 +298,15 @@ def _grey(dataset: Dataset, facts: Facts, used: NDArray[np.bool_], items: Any) -
     most = int(share.argmax())
     yield _finding(
         "grey", "note", count,
-        f"{_number(count, f'{name} image')} among {others} ones ({count / used.sum():.1%}); most in "
+        f"{_number(count, f'{name} image')} among {others} images ({count / used.sum():.1%}); the highest share is in "
         f"{dataset.classes[most]} ({share[most]:.1%}).",
-        "Look whether one class has most of them: a model learns such a short cut instead of the thing.",
+        "Check whether they are mostly of one class: a model may learn colour as a shortcut instead of the object.",
         items(rare, facts.colour, lambda i: f"in {dataset.classes[dataset.labels[i]]}"),
     )  # fmt: skip
 
 
 def _copies(dataset: Dataset, facts: Facts, used: NDArray[np.bool_]) -> Iterator[Finding]:
-    """Yield leaks between parts, images under two labels, and copies."""
+    """Yield leaks between parts, images with two labels, and copies."""
     copies = find_copies(facts, used)
     pairs = links(dataset, facts, copies)
     parts, labels = dataset.parts.tolist(), dataset.labels.tolist()
@@ -309,44 +327,45 @@ def _copies(dataset: Dataset, facts: Facts, used: NDArray[np.bool_]) -> Iterator
             where = f"the {'training' if other == 'train' else other} images"
             yield _finding(
                 "leak", "error", leaking,
-                f"{leaking:,} of {total:,} {held} images ({leaking / total:.2%}) with a copy among {where}, "
-                f"{exact or 'none'} of them exact.",
-                f"Remove those from {where}, or let a keep-list do it: else the figures reward remembering.",
+                f"{leaking:,} of {total:,} {held} images ({leaking / total:.2%}) {'has' if leaking == 1 else 'have'} "
+                f"a copy among {where} ({exact or 'none'} exact).",
+                f"Remove the copies from {where}, by hand or with a keep-list: otherwise metrics reward memorising.",
                 [item(one, two, how) if parts[one] == held else item(two, one, how)
                  for one, two, how in pairs if {parts[one], parts[two]} == {held, other}],
             )  # fmt: skip
-    torn = sum(
+    conflicting = sum(
         len(members)
         for content, members in copies.groups.items()
         if len({labels[index] for index in copies.near(content)}) > 1
     )
-    if torn:
+    if conflicting:
         yield _finding(
-            "two labels", "error", torn, f"{torn:,} images are there again, or nearly, under another label.",
-            "Decide which label is right and remove the others; a keep-list drops them all.",
+            "two labels", "error", conflicting,
+            f"{conflicting:,} images have an exact copy or near-duplicate with another label.",
+            "Decide which label is right, and remove the other images. A keep-list removes all of them.",
             [item(*pair) for pair in pairs if labels[pair[0]] != labels[pair[1]]],
         )  # fmt: skip
     exact = sum(len(members) - 1 for members in copies.groups.values())
     if exact:
         yield _finding(
             "exact copy", "warning", exact,
-            f"{_number(exact, 'image is an exact copy', 'images are exact copies')} of another one.",
-            "Keep one of each, the others only count twice: a keep-list does.",
+            f"{_number(exact, 'image is an exact copy', 'images are exact copies')} of another image.",
+            "Keep one of each group: the others only count twice. A keep-list does this.",
             [item(*pair) for pair in pairs if pair[2] == IDENTICAL],
         )  # fmt: skip
     near = copies.spare()
     if near:
-        split = "" if "train" in parts else " A split made by chance puts one to train on and one to test on."
+        split = "" if "train" in parts else " A random split can put one into training and the other into the test."
         yield _finding(
             "near copy", "warning", near,
-            f"{_number(near, 'image is a near-copy', 'images are near-copies')} of another one.{split}",
-            "Look at them, and keep one of each unless the differences matter to you: a keep-list does.",
+            f"{_number(near, 'image is a near-duplicate', 'images are near-duplicates')} of another image.{split}",
+            "Look at them, and keep one of each group unless the differences matter. A keep-list does this.",
             [item(*pair) for pair in pairs if pair[2] != IDENTICAL],
         )  # fmt: skip
 
 
 def _parts(dataset: Dataset) -> list[str]:
-    """Return the parts of a data set, training first; "" where there are none."""
+    """Return the parts of a data set, training first; images outside of a part count as the part ""."""
     present = set(dataset.parts.tolist())
     return [part for part in ("train", "validation", "test", "") if part in present]
 

@@ -1,4 +1,4 @@
-"""Which images are copies of which, exactly or nearly: groups, and pairs to show."""
+"""Exact copies and near-duplicates among the images of a data set, as groups, and as pairs to show."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ class Copies:
     """The images that have copies.
 
     Attributes:
-        groups: content -> the images that have it, for contents that more than one has, or that are nearly another.
-        around: content -> the contents that are nearly it.
+        groups: content -> the images with this content. Holds the contents that have several images or a
+            near-duplicate.
+        around: content -> the contents that are near-duplicates of it.
     """
 
     groups: dict[int, list[int]]
     around: dict[int, set[int]]
 
     def near(self, content: int) -> Iterator[int]:
-        """Yield the images that have this content, or nearly."""
+        """Yield the images with this content or a near-duplicate of it."""
         for each in (content, *self.around[content]):
             yield from self.groups[each]
 
     def spare(self) -> int:
-        """Return how many contents could go if one of each connected set of near-copies stayed."""
+        """Return how many contents are left over when one of each connected set of near-duplicates is kept."""
         seen: set[int] = set()
         sets = 0
         for start in self.around:
@@ -47,7 +48,7 @@ class Copies:
 
 
 def find_copies(facts: Facts, used: NDArray[np.bool_]) -> Copies:
-    """Return the copies among the images that are `used`, (n,) and readable."""
+    """Return the copies among the `used` images; `used` is (n,) and marks readable images only."""
     index = np.flatnonzero(used)
     order = index[np.argsort(facts.content[index], kind="stable")]
     nodes, starts = np.unique(facts.content[order], return_index=True)
@@ -67,7 +68,10 @@ def find_copies(facts: Facts, used: NDArray[np.bool_]) -> Copies:
 
 
 def links(dataset: Dataset, facts: Facts, copies: Copies) -> list[tuple[int, int, str]]:
-    """Return (image, image, how they are alike), surest first: enough to show each part and label of each group."""
+    """Return pairs (image, image, how they are alike), the most similar first.
+
+    Not all pairs of a group are returned, but enough to show each of its parts and labels.
+    """
     found: list[tuple[int, int, str]] = []
     shown = {}
     for content, members in copies.groups.items():

@@ -1,4 +1,4 @@
-"""Keep-lists: the names of the images that are worth training on, one a line, as `check` writes and `train` reads."""
+"""Keep-lists: the names of the images worth training on, one per line. `check` writes them, `train` reads them."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from onsight.core.errors import DataError
 from onsight.core.files import write_atomic
 from onsight.data.dataset import Dataset
 
-FIRST = {"test": 0, "validation": 1, "train": 2, "": 2}  # of two copies the one in the part of the lower number is kept
+FIRST = {"test": 0, "validation": 1, "train": 2, "": 2}  # of two copies, the one in the part of lower number is kept
 
 
 def keep(dataset: Dataset, facts: Facts) -> NDArray[np.bool_]:
-    """Return (n,) of the images that are worth keeping.
+    """Return (n,) bool: the images worth keeping.
 
-    Unreadable ones go, and images that are there, or nearly, under two labels: nobody knows which is right. Of the
-    other copies one is kept, a test image before a validation before a training image, so that no leak remains.
+    Unreadable images are dropped. Copies with different labels are dropped too, because it is unknown which label is
+    right. Of all other copies one is kept: a test image rather than a validation image, and a validation image rather
+    than a training image, so that no leak remains.
     """
     kept = facts.readable
     copies = find_copies(facts, kept)
-    # Each content's best image: (the rank of its part, its index), which is also the order in which they choose.
+    # The best image of each content: (rank of its part, index). Contents are processed in the same order.
     best = {
         content: min((FIRST[str(dataset.parts[index])], index) for index in members)
         for content, members in copies.groups.items()
@@ -42,17 +43,17 @@ def keep(dataset: Dataset, facts: Facts) -> NDArray[np.bool_]:
 
 
 def write_keep_list(path: Path, names: Iterable[str]) -> None:
-    """Write one name a line; one with a line break in it, or that begins with a quote, as a JSON string."""
+    """Write one name per line. A name that contains a line break or begins with a quote is written as a JSON string."""
     rows = (json.dumps(name) if name.startswith('"') or len(name.splitlines()) != 1 else name for name in names)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, "".join(f"{row}\n" for row in rows))
 
 
 def read_keep_list(path: Path, dataset: Dataset) -> NDArray[np.bool_]:
-    """Return (n,) of the images that the file names.
+    """Return (n,) bool: the images that the file names.
 
     Raises:
-        DataError: it cannot be read, or names an image that is not in the data, or leaves a class without any.
+        DataError: the file cannot be read, names an image that is not in the data, or leaves a class without images.
     """
     try:
         rows = path.read_text("utf-8-sig").split("\n")
@@ -73,11 +74,14 @@ def read_keep_list(path: Path, dataset: Dataset) -> NDArray[np.bool_]:
             continue
         if name not in index:
             raise DataError(
-                f"The keep-list '{path}', line {number}, names '{name}', which is not in {dataset.name}. Names are "
-                f"as in check.json, '{dataset.names[0]}' for one: write the list anew with `onsight check --keep-list`."
+                f"The keep-list '{path}', line {number}, names '{name}', which is not in {dataset.name}. Names must be "
+                f"as in check.json, for example '{dataset.names[0]}'. To make a new list: onsight check --keep-list"
             )
         kept[index[name]] = True
     empty = np.setdiff1d(np.arange(len(dataset.classes)), dataset.labels[kept])
     if len(empty):
-        raise DataError(f"The keep-list '{path}' leaves no image of the class '{dataset.classes[empty[0]]}'.")
+        raise DataError(
+            f"The keep-list '{path}' leaves no image of the class '{dataset.classes[empty[0]]}'. Add images of it to "
+            "the list, or remove the class from the data."
+        )
     return kept

@@ -1,4 +1,4 @@
-"""What can be known of each image of a data set without training: measured once and kept in the cache."""
+"""Measures of each image of a data set that need no training. They are computed once and stored in the cache."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from onsight.data.dataset import Dataset
 from onsight.data.pixel_cache import Pixels, hash_rows
 from onsight.imaging import decode
 
-VERSION = 1  # raise it whenever something is measured in another way, so that what was kept is not taken
-CHUNK = 1024  # images at a time
+VERSION = 1  # raise it whenever a measure changes, so that stored ones are not reused
+CHUNK = 1024  # images measured at a time
 
 
 @dataclass(frozen=True, eq=False)
 class Facts:
-    """Measures of n images; those that were not taken are NaN or 0.
+    """Measures of n images; NaN or 0 if not measured.
 
     Attributes:
-        content: (n,) int64, the first image that has the same content: its own index where none before it has.
-        pairs: near duplicates among those first ones.
+        content: (n,) int64, index of the first image with the same content; its own index if there is none before it.
+        pairs: near-duplicates among these first images.
         brightness: (n,) float32, mean of the grey levels, 0 to 255.
         contrast: (n,) float32, standard deviation of the grey levels.
         colour: (n,) float32, mean difference between the strongest and the weakest of red, green and blue.
         sides: (n, 2) int32, width and height in pixels as stored in the file.
-        orientation: (n,) uint8, EXIF's; 1 is upright.
-        broken: index -> reason, for images that cannot be read.
+        orientation: (n,) uint8, the EXIF orientation; 1 is upright.
+        broken: index -> reason, of images that cannot be read.
     """
 
     content: NDArray[np.int64]
@@ -51,14 +51,14 @@ class Facts:
 
     @property
     def readable(self) -> NDArray[np.bool_]:
-        """(n,) whether an image can be read."""
+        """(n,) bool: whether an image can be read."""
         mask = np.ones(len(self.content), bool)
         mask[list(self.broken)] = False
         return mask
 
 
 def known_facts(dataset: Dataset, pixels: Pixels) -> Facts:
-    """Return what is known of images that were loaded for training: which are broken and which are the same file."""
+    """Return the facts that loading for training yields: which images are broken, and which are identical."""
     count = len(dataset)
     none = np.empty(0, np.int64)
     unknown = np.full(count, np.nan, np.float32)
@@ -75,9 +75,9 @@ def known_facts(dataset: Dataset, pixels: Pixels) -> Facts:
 
 
 def measure(dataset: Dataset, pixels: Pixels, progress: Progress | None = None) -> Facts:
-    """Measure every image and look for duplicates, or return what an earlier call found out.
+    """Measure every image and find duplicates, or return the stored result of an earlier call.
 
-    Images have the same content where they have the same pixels at the size of `pixels`, a multiple of 32.
+    Images have the same content if their pixels are equal at the size of `pixels`, a multiple of 32.
     """
     kept = load_facts(dataset)
     if kept is not None and kept.broken == pixels.broken:
@@ -101,7 +101,7 @@ def measure(dataset: Dataset, pixels: Pixels, progress: Progress | None = None) 
 
 
 def load_facts(dataset: Dataset) -> Facts | None:
-    """Return what `measure` found out about exactly these images, or None."""
+    """Return the stored result of `measure` for exactly these images; None if there is none or it is damaged."""
     try:
         with np.load(io.BytesIO(_path(dataset).read_bytes()), allow_pickle=False) as kept:
             table = {name: kept[name] for name in kept.files}
@@ -130,11 +130,11 @@ def _save(path: Path, facts: Facts) -> None:
 
 
 def _first_of_equal(hashes: NDArray[np.uint64], broken: dict[int, str]) -> NDArray[np.int64]:
-    """Return (n,) index of the first image with the same hash; broken ones are like nothing."""
+    """Return (n,) index of the first image with the same hash; a broken image equals only itself."""
     _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
     index = np.arange(len(hashes))
     content = first[inverse]
-    # Where the first of some is broken, they share zeros: no image that can be read has their hash.
+    # Broken images are stored as zeros and share one hash, but they are no copies of each other.
     content[list(broken)] = index[list(broken)]
     return np.asarray(content, np.int64)
 
@@ -147,7 +147,7 @@ def _levels(images: np.ndarray) -> tuple[NDArray[np.float32], NDArray[np.float32
         chunk = np.asarray(images[part])
         grey = chunk @ np.array([0.299, 0.587, 0.114], np.float32)
         brightness[part], contrast[part] = grey.mean(axis=(1, 2)), grey.std(axis=(1, 2))
-        red, green, blue = chunk[..., 0], chunk[..., 1], chunk[..., 2]  # along the last axis max() is far slower
+        red, green, blue = chunk[..., 0], chunk[..., 1], chunk[..., 2]  # max() along the last axis is far slower
         spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
         colour[part] = spread.mean(axis=(1, 2))
     return brightness, contrast, colour
@@ -164,9 +164,9 @@ def _headers(dataset: Dataset, progress: Progress | None) -> tuple[NDArray[np.in
         try:
             width, height, turned = decode.header(dataset.read(index))
         except ImageError:
-            return  # among the broken ones already
+            return  # already among the broken images
         sides[index] = width, height
-        orientation[index] = turned if 1 <= turned <= 8 else 1  # a byte of nonsense means upright
+        orientation[index] = turned if 1 <= turned <= 8 else 1  # an invalid value means upright
 
     for done in each(read, len(dataset)):
         if progress:

@@ -1,16 +1,18 @@
-"""Near duplicates among images: a hash proposes pairs, pixels decide. Pure NumPy.
+"""Near-duplicates among images: a hash proposes pairs, pixels decide. Pure NumPy.
 
-1. Each image is brought to 32 x 32 grey and to the 63 lowest coefficients of its cosine transform (all but the mean).
-   Their signs are its hash: brightness, contrast, colour and JPEG hardly change them.
-2. Mirroring and turning by 90 degrees only swap coefficients and change signs, so the hashes of all eight variants
-   cost next to nothing. A crop moves what is in an image, so each is also asked for with its border of 1.5 px cut off.
-3. Candidates: the hashes are sorted by a random choice of their bits, and each of the 16 variants of an image is
-   compared with the eight hashes around its own place; twelve such tables are made. (The sorted permutations of
-   M. Charikar, "Similarity Estimation Techniques from Rounding Algorithms", STOC 2002.) This costs n log n whatever the
-   images are: a place has a fixed number of neighbours, where a bucket could hold any number.
-4. Pixels: one image is laid over the other by least squares in place, size, brightness and contrast (the steps of
-   B. Lucas, T. Kanade, "An Iterative Image Registration Technique", IJCAI 1981). A pair is kept where the details
-   correlate, which are what a blurred copy lacks: two empty skies share a gradient, but no details.
+1. Hash: each image is reduced to 32 x 32 grey pixels, and these to the 63 lowest coefficients of their cosine transform
+   (all but the mean). The hash consists of the signs of the coefficients: brightness, contrast, colour and JPEG hardly
+   change them.
+2. Variants: mirroring and rotation by 90 degrees only swap coefficients and change signs, so the hashes of all eight
+   variants cost next to nothing. A crop moves the content of an image, so each image is also searched for with a border
+   of 1.5 px cut off.
+3. Candidates: a table sorts the hashes by a random choice of their bits. Each of the 16 variants of an image is
+   compared with the eight hashes around its position in the table. Twelve tables are used. (These are the sorted
+   permutations of M. Charikar, "Similarity Estimation Techniques from Rounding Algorithms", STOC 2002.) The cost is
+   n log n for any images: a position has a fixed number of neighbours, while a bucket could hold any number.
+4. Pixels: least squares align one image to the other in position, size, brightness and contrast (the steps of B. Lucas,
+   T. Kanade, "An Iterative Image Registration Technique", IJCAI 1981). A pair is kept if the details correlate. Details
+   are what remains after subtracting a blurred copy: two empty skies share a gradient, but no details.
 """
 
 from __future__ import annotations
@@ -23,19 +25,19 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-SIDE = 32  # pixels a side at which images are compared
-LOW = 8  # coefficients a side
-ZOOM = 1.5  # pixels of the border that a zoomed query lacks
-TABLES, WINDOW = 12, 4  # sorted tables; neighbours looked at on either side of a place
-DISTANCE = 18  # bits of 63 in which candidates may differ; images that have nothing to do with each other: 31
-ALIKE = 0.72  # least correlation of the coefficients for pixels to be compared
+SIDE = 32  # side of the compared images, in pixels
+LOW = 8  # coefficients per side
+ZOOM = 1.5  # width of the border that a zoomed query cuts off, in pixels
+TABLES, WINDOW = 12, 4  # number of sorted tables; neighbours compared on either side of a position
+DISTANCE = 18  # most bits, of 63, in which candidates differ; unrelated images differ in 31 on average
+ALIKE = 0.72  # least correlation of the coefficients for the pixels to be compared
 DETAILS, WHOLE = 0.9, 0.9  # least correlation of the aligned details, and of the aligned images
-TURNED = 0.95  # least correlation of the details where an image was turned: silhouettes in the sky fit in some way
-FLAT = 4.0  # grey levels of standard deviation; an image below it has nothing to compare
-STEPS, REACH = 2, 4.0  # of the alignment, twice; pixels that a border may move
+TURNED = 0.95  # the same as DETAILS for a rotated pair: two silhouettes against the sky fit in one of the rotations
+FLAT = 4.0  # standard deviation in grey levels; an image below it has no texture to compare
+STEPS, REACH = 2, 4.0  # steps of an alignment, which runs twice; most pixels by which it moves a border
 CHUNK, BATCH = 4096, 128  # images read at a time; pairs aligned at a time
 
-VARIANTS = (  # what makes the first image of a pair the second; the number is 4 x transposed + 2 x flipped + mirrored
+VARIANTS = (  # turns the first image of a pair into the second; the index is 4 x transposed + 2 x flipped + mirrored
     "", "mirrored", "upside down", "turned by 180°",
     "mirrored and turned by 90°", "turned by 90°", "turned by 90°", "mirrored and turned by 90°",
 )  # fmt: skip
@@ -55,10 +57,14 @@ class Pairs(NamedTuple):
 
 
 def find_pairs(images: np.ndarray, chosen: NDArray[np.int64] | None = None, progress: Progress | None = None) -> Pairs:
-    """Return the near duplicates among `images`, (n, S, S, 3) uint8 RGB with S a multiple of 32, surest first.
+    """Return the near-duplicates among `images`, the most similar first.
 
-    Only `chosen` ones, (k,) indices, are looked at where they are given. Images without texture, with a standard
-    deviation below 4 grey levels, are in no pair.
+    Images without texture, with a standard deviation below 4 grey levels, are never part of a pair.
+
+    Args:
+        images: (n, S, S, 3) uint8 RGB; S is a multiple of 32.
+        chosen: (k,) indices of the images to compare; None compares all.
+        progress: called with (task, items done, items in total).
     """
     chosen = np.arange(len(images)) if chosen is None else chosen
     plain, zoomed, deviation = _coefficients(images, chosen, progress)
@@ -74,7 +80,7 @@ def find_pairs(images: np.ndarray, chosen: NDArray[np.int64] | None = None, prog
         proposed.append((asking[kept], found[kept], np.full(np.count_nonzero(kept), number), alike[kept]))
     first, second, ways, alike = (np.concatenate(each) for each in zip(*proposed, strict=True))
 
-    # Of one pair that was found in several ways, the most alike.
+    # A pair may be found as several variants: keep the one that is most alike.
     pair = np.minimum(first, second) * len(textured) + np.maximum(first, second)
     order = np.lexsort((-alike, pair))
     best = order[np.unique(pair[order], return_index=True)[1]]
@@ -89,21 +95,21 @@ def find_pairs(images: np.ndarray, chosen: NDArray[np.int64] | None = None, prog
 def candidates(
     codes: Codes, queries: Sequence[Codes], progress: Progress | None = None, seed: int = 0
 ) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
-    """Yield (number of the query, index into it, index into `codes`) of hashes that differ in at most 18 bits.
+    """Yield pairs of hashes that differ in at most 18 bits: (number of the query, indices into it, into `codes`).
 
-    Not all of them: a pair is found when it agrees in the first bits of one of the tables. The same pair can come more
-    than once; an index is never paired with itself.
+    Some pairs are missed: a pair is found only if its first bits agree in one of the tables. A pair may be yielded more
+    than once. An index is never paired with itself.
 
     Args:
-        codes: (n,) 63 bits each, the coarsest in the highest bits.
-        queries: (n,) each: other hashes of the same images.
-        progress: called with (what, tables done, tables in all).
+        codes: (n,) hashes of 63 bits, with the coarsest coefficient in the highest bit.
+        queries: each (n,): further hashes of the same images.
+        progress: called with (task, tables done, tables in total).
         seed: of the choice of bits.
     """
     rng = np.random.default_rng(seed)
     row, column = np.divmod(np.arange(1, LOW * LOW), LOW)
-    # Coarse coefficients survive a crop, fine ones do not: they come first more often. (The first of a weighted drawing
-    # without replacement have the least exponential times.)
+    # Coarse coefficients survive a crop and fine ones do not, so coarse ones come first more often. (Sorting random
+    # exponential times is a weighted drawing without replacement.)
     pace = (1.0 + row + column) ** 1.5
     with ThreadPoolExecutor() as threads:
         for table in range(TABLES):
@@ -112,8 +118,8 @@ def candidates(
             bits = np.argsort(rng.exponential(size=len(pace)) * pace)[:32]
             keys = _pick(codes, bits)
             order = np.argsort(keys, kind="stable")
-            look = partial(_neighbours, codes[order], keys[order], order, bits)
-            for number, (asking, found) in enumerate(threads.map(look, queries)):
+            search = partial(_neighbours, codes[order], keys[order], order, bits)
+            for number, (asking, found) in enumerate(threads.map(search, queries)):
                 yield number, asking, found
     if progress:
         progress("comparing hashes", TABLES, TABLES)
@@ -122,12 +128,12 @@ def candidates(
 def _neighbours(
     codes: Codes, keys: NDArray[np.uint32], order: NDArray[np.int64], bits: NDArray[np.int64], query: Codes
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return (index into `query`, index into what was sorted) of the near hashes around the place of each query.
+    """Return (indices into `query`, indices into the unsorted codes) of the near hashes around each query's position.
 
-    `codes` and `keys`, their picked bits, are sorted by the keys; `order` tells where they were before.
+    `codes` and `keys`, their picked bits, are sorted by the keys; `order` holds their positions before sorting.
     """
     own = _pick(query, bits)
-    turn = np.argsort(own)  # asked for in order, memory is read in order: three times as fast for a million
+    turn = np.argsort(own)  # sorted queries read memory in order, which is three times as fast for a million hashes
     query, place = query[turn], np.searchsorted(keys, own[turn])
     asking, found = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for start in range(0, len(query), 16 * CHUNK):
@@ -144,10 +150,10 @@ def _neighbours(
 
 
 def _pick(codes: Codes, bits: NDArray[np.int64]) -> NDArray[np.uint32]:
-    """Return (n,) of the 32 `bits` of each code, the first one highest. Bit 0 is the highest of 63."""
+    """Return (n,) the 32 `bits` of each code, the first bit highest. Bit 0 is the highest of 63."""
     keys = np.zeros(len(codes), np.uint32)
     octets = np.arange(256)
-    for octet in range(8):  # eight small tables take a tenth of the time of 32 shifts
+    for octet in range(8):  # eight lookup tables of 256 entries take a tenth of the time of 32 shifts
         table = np.zeros(256, np.uint32)
         for rank, bit in enumerate(bits.tolist()):
             if (62 - bit) // 8 == octet:
@@ -157,7 +163,10 @@ def _pick(codes: Codes, bits: NDArray[np.int64]) -> NDArray[np.uint32]:
 
 
 def _basis(cut: float) -> Floats:
-    """Return (8, 32): 32 values to their lowest cosine coefficients, after `cut` of them are cut off at either end."""
+    """Return the (8, 32) matrix that maps 32 values to their lowest cosine coefficients.
+
+    `cut` values are first cut off at either end, and the rest is stretched to 32.
+    """
     at = np.clip(cut + (np.arange(SIDE) + 0.5) * (1 - 2 * cut / SIDE) - 0.5, 0, SIDE - 1)
     stretch = np.maximum(0, 1 - abs(at[:, np.newaxis] - np.arange(SIDE)))  # linear, (32 new, 32 old)
     cosines = np.cos(np.pi * np.arange(LOW)[:, np.newaxis] * (np.arange(SIDE) + 0.5) / SIDE)
@@ -167,9 +176,10 @@ def _basis(cut: float) -> Floats:
 def _coefficients(
     images: np.ndarray, chosen: NDArray[np.int64], progress: Progress | None
 ) -> tuple[Floats, Floats, Floats]:
-    """Return (k, 64) of the images, (k, 64) of their middles, as vectors of length 1, and (k,) standard deviations.
+    """Return the coefficients (k, 64) of the images, those of their zoomed centres, and (k,) standard deviations.
 
-    In images of things a coefficient falls with its frequency; weighted by the root of that they tell most.
+    The coefficients of an image are a vector of length 1. In photos a coefficient falls with its frequency; weights of
+    the square root of the frequency make the coefficients tell images apart best.
     """
     frequency = np.hypot(*np.mgrid[:LOW, :LOW])
     weights = np.sqrt(frequency).astype(np.float32).ravel()
@@ -188,18 +198,19 @@ def _coefficients(
 
 
 def _grey(images: np.ndarray) -> Floats:
-    """Return (m, 32, 32) of (m, S, S, 3) uint8 RGB: BT.601 luma, averaged over squares."""
+    """Return (m, 32, 32) grey levels of (m, S, S, 3) uint8 RGB: BT.601 luma, averaged over squares."""
     count, size = images.shape[:2]
     if size % SIDE or images.shape[2] != size:
-        raise ValueError(f"Images are {images.shape[1:3]} pixels, expected squares of a multiple of {SIDE}")
+        raise ValueError(f"Images have {images.shape[1:3]} pixels; expected squares whose side is a multiple of {SIDE}")
     luma = images @ np.array([0.299, 0.587, 0.114], np.float32)
     return np.asarray(luma.reshape(count, SIDE, size // SIDE, SIDE, size // SIDE).mean(axis=(2, 4)))
 
 
 def _turn_coefficients(vectors: Floats, variant: int) -> Floats:
-    """Return (m, 64) of the images in that variant: transposed coefficients are a transposed image's, and mirroring
-    turns the sign of the odd ones.
-    """  # fmt: skip
+    """Return the coefficients (m, 64) of the same images in another variant.
+
+    Transposing an image transposes its coefficients. Mirroring an image changes the sign of its odd coefficients.
+    """
     square = vectors.reshape(-1, LOW, LOW)
     if variant & 4:
         square = square.transpose(0, 2, 1)
@@ -212,15 +223,15 @@ def _turn_coefficients(vectors: Floats, variant: int) -> Floats:
 
 
 def _turn_images(grey: Floats, variant: NDArray[np.int64]) -> Floats:
-    """Return (m, 32, 32), each image in its variant."""
+    """Return (m, 32, 32) images, each in its `variant`."""
     turned = np.where((variant & 4 > 0)[:, np.newaxis, np.newaxis], grey.transpose(0, 2, 1), grey)
     turned = np.where((variant & 2 > 0)[:, np.newaxis, np.newaxis], turned[:, ::-1], turned)
     return np.where((variant & 1 > 0)[:, np.newaxis, np.newaxis], turned[:, :, ::-1], turned)
 
 
 def _codes(vectors: Floats) -> Codes:
-    """Return (n,) of 63 bits: which coefficients are positive, the coarsest highest."""
-    return np.packbits(vectors > 0, axis=1).view(">u8")[:, 0].astype(np.uint64)  # the mean's weight is 0, so is its bit
+    """Return (n,) hashes of 63 bits: which coefficients are positive, with the coarsest in the highest bit."""
+    return np.packbits(vectors > 0, axis=1).view(">u8")[:, 0].astype(np.uint64)  # the mean's weight and bit are 0
 
 
 def _compare(
@@ -231,7 +242,7 @@ def _compare(
     zoom: Floats,
     progress: Progress | None,
 ) -> Floats:
-    """Return (m,) correlations of the details of aligned pairs, 0 where the images as a whole do not fit."""
+    """Return (m,) correlations of the details of aligned pairs; 0 if the whole images do not correlate."""
     scores = np.zeros(len(first), np.float32)
     for start in range(0, len(first), BATCH):
         part = slice(start, start + BATCH)
@@ -239,7 +250,7 @@ def _compare(
         lower = _binomial(_grey(images[second[part]]))
         cut, none = -zoom[part], np.zeros_like(zoom[part])
         laid, seen, moves = _align(upper, lower, np.stack([none, cut, none, cut], axis=1))
-        # One in ten is worth going on with: pairs that end above the limits are above it here already.
+        # One pair in ten is aligned further: those that end above the limits are already above this one here.
         near = np.flatnonzero(_correlation(laid, lower, seen) >= WHOLE)
         lower = lower[near]
         laid, seen, _ = _align(upper[near], lower, moves[near])
@@ -251,12 +262,15 @@ def _compare(
 
 
 def _align(upper: Floats, lower: Floats, moves: Floats) -> tuple[Floats, Floats, Floats]:
-    """Lay `upper` over `lower`, (m, 32, 32) each, by least squares in brightness, contrast, place and size.
+    """Align `upper` to `lower` by least squares in brightness, contrast, position and size.
 
-    `moves` is (m, 4): shift and stretch of the rows, then of the columns, in pixels of the border.
+    Args:
+        upper: (m, 32, 32) images to move.
+        lower: (m, 32, 32) images that stay.
+        moves: (m, 4) initial moves: shift and stretch of the rows, then of the columns, in pixels at the border.
 
     Returns:
-        `upper` moved and stretched, a mask of where it lies, and the moves that do it.
+        `upper` moved and stretched, a mask of the pixels that it covers, and the final moves.
     """
     pixels = np.arange(SIDE, dtype=np.float32)
     centred = (pixels - (SIDE - 1) / 2) / ((SIDE - 1) / 2)  # -1 to 1
@@ -275,15 +289,15 @@ def _align(upper: Floats, lower: Floats, moves: Floats) -> tuple[Floats, Floats,
         weighed = (terms * seen[:, np.newaxis]).reshape(len(laid), 6, SIDE * SIDE)
         normal = weighed @ terms.reshape(len(laid), 6, SIDE * SIDE).transpose(0, 2, 1)
         diagonal = np.einsum("nii->ni", normal)  # a view
-        diagonal += 1e-3 * diagonal + 1e-3  # an edge along one direction leaves the other open
+        diagonal += 1e-3 * diagonal + 1e-3  # regularises: an edge does not determine the shift along itself
         solved = np.linalg.solve(normal, weighed @ lower.reshape(len(laid), SIDE * SIDE, 1))[:, :, 0]
-        contrast = np.maximum(solved[:, :1], 0.2)  # a negative one is no copy, and must only not move far
+        contrast = np.maximum(solved[:, :1], 0.2)  # a pair with negative contrast is no copy; it must just not move far
         moves = np.clip(moves + np.clip(solved[:, 2:] / contrast, -1.5, 1.5), -REACH, REACH)
     return laid, seen, moves
 
 
 def _sample(images: Floats, rows: Floats) -> Floats:
-    """Return (m, 32, 32): `images` at the `rows`, (m, 32) in pixels, linearly between them."""
+    """Return (m, 32, 32): `images` sampled at `rows`, (m, 32) in pixels, with linear interpolation."""
     upper = np.clip(np.floor(rows), 0, SIDE - 2).astype(np.int64)
     share = np.clip(rows - upper, 0, 1).astype(np.float32)[:, :, np.newaxis]
     each = np.arange(len(images))[:, np.newaxis]
@@ -295,7 +309,7 @@ def _inside(position: Floats) -> NDArray[np.bool_]:
 
 
 def _correlation(one: Floats, other: Floats, weights: Floats) -> Floats:
-    """Return (m,) correlations of (m, 32, 32) where the weights are 1."""
+    """Return (m,) correlations of two (m, 32, 32) arrays over the pixels whose weight is 1."""
     share = weights / weights.sum(axis=(1, 2), keepdims=True)
     one = one - (share * one).sum(axis=(1, 2), keepdims=True)
     other = other - (share * other).sum(axis=(1, 2), keepdims=True)
@@ -304,14 +318,14 @@ def _correlation(one: Floats, other: Floats, weights: Floats) -> Floats:
 
 
 def _binomial(grey: Floats) -> Floats:
-    """Return (m, 32, 32) blurred by 1 2 1 both ways, against the noise of JPEG and of resizing."""
+    """Return (m, 32, 32) blurred by 1 2 1 in both directions, to suppress the noise of JPEG and of resizing."""
     padded = np.pad(grey, ((0, 0), (1, 1), (1, 1)), mode="edge")
     rows = padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]
     return np.asarray((rows[:, :, :-2] + 2 * rows[:, :, 1:-1] + rows[:, :, 2:]) / 16)
 
 
 def _mean5(grey: Floats) -> Floats:
-    """Return (m, 32, 32) of means of 5 x 5 pixels."""
+    """Return (m, 32, 32) means over 5 x 5 pixels."""
     padded = np.pad(grey, ((0, 0), (2, 2), (2, 2)), mode="edge")
     rows = np.sum([padded[:, k : k + SIDE] for k in range(5)], axis=0)
     return np.asarray(np.sum([rows[:, :, k : k + SIDE] for k in range(5)], axis=0) / 25)

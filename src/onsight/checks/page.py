@@ -1,27 +1,27 @@
-"""A check as one page: its findings with small images, in a file that opens from disk and asks for nothing more."""
+"""The HTML page of a check: its findings with small images, in one file that opens from disk and loads nothing else."""
 
 from __future__ import annotations
 
 import base64
 import io
-from typing import Any
 
 from PIL import Image
 
 from onsight.core.errors import ImageError
+from onsight.core.records import CheckRecord, Item
 from onsight.data.dataset import Dataset
 from onsight.data.pixel_cache import Pixels
 from onsight.display.page import fill
 from onsight.imaging import decode
 
-SHOWN = 24  # items of a finding
-SIDE = 96  # pixels of an image from a file
-ROOM = 3_500_000  # characters of images; a page stays below 5 MB
-CLASSES = 60  # rows of the table
+SHOWN = 24  # most items shown of a finding
+SIDE = 96  # side of a thumbnail from a file, in pixels
+ROOM = 3_500_000  # most characters of embedded images, so that the page stays below 5 MB
+CLASSES = 60  # most rows of the table of classes
 
 
-def render(record: dict[str, Any], dataset: Dataset, pixels: Pixels) -> str:
-    """Return the page of a check: `record` is the content of check.json. All texts in it are a stranger's."""
+def render(record: CheckRecord, dataset: Dataset, pixels: Pixels) -> str:
+    """Return the page of a check; `record` is the content of check.json. None of its texts is trusted."""
     index = {name: number for number, name in enumerate(dataset.names)}
     drawn: dict[str, str] = {}
     room = ROOM
@@ -49,8 +49,11 @@ def render(record: dict[str, Any], dataset: Dataset, pixels: Pixels) -> str:
     )
 
 
-def varied(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the items with one of each connected group of images first: fifty pairs of one car show little."""
+def varied(items: list[Item]) -> list[Item]:
+    """Return the items reordered: one of each connected group of images first.
+
+    Fifty pairs of one car show little.
+    """
     leader: dict[str, str] = {}
 
     def find(name: str) -> str:
@@ -62,8 +65,8 @@ def varied(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for name in item["pictures"][1:]:
             leader[find(name)] = find(item["pictures"][0])
     seen: set[str] = set()
-    first: list[dict[str, Any]] = []
-    later: list[dict[str, Any]] = []
+    first: list[Item] = []
+    later: list[Item] = []
     for item in items:
         group = find(item["pictures"][0]) if item["pictures"] else ""
         (later if group and group in seen else first).append(item)
@@ -72,12 +75,15 @@ def varied(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def thumbnail(dataset: Dataset, pixels: Pixels, index: int) -> str:
-    """Return an image as a data address, its middle square at 96 pixels or its own 32; "" where it cannot be read."""
+    """Return the centre square of an image as a data URI, or "" if the image cannot be read.
+
+    An image from a file has a side of 96 pixels; one from an array keeps its size.
+    """
     if index in pixels.broken:
         return ""
     try:
         image = dataset.images[index] if dataset.images is not None else decode.load(dataset.read(index), SIDE)
-    except ImageError:  # it was there a moment ago
+    except ImageError:  # the file changed since it was loaded
         return ""
     content = io.BytesIO()
     Image.fromarray(image).save(content, "JPEG", quality=85, subsampling=0)

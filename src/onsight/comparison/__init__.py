@@ -1,4 +1,4 @@
-"""`compare`: which of several evaluated runs is better on the same images, with tests, intervals and a page.
+"""`compare`: finds which of several evaluated runs is better on the same images, with tests, intervals and a page.
 
-May import `checks`, `inference`, `reporting` and what is below them. Imports no Keras.
+May import `checks`, `inference`, `reporting` and the packages below them. Does not import Keras.
 """

@@ -1,4 +1,7 @@
-"""compare(runs): which run is better on the same images, by how much, and at what cost. Imports no Keras."""
+"""compare(runs): find which run is better on the same images, by how much, and at what cost.
+
+Reads the files of the runs, and for the page the images of the data set if they still exist. Does not import Keras.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from onsight.comparison.comparison import Comparison, explain, say_verdict
+from onsight.comparison.comparison import Comparison, notes_on, verdict_on
 from onsight.comparison.matching import Answers, label_runs, match
 from onsight.core.errors import ModelFileError
 from onsight.core.files import check_target, write_atomic
@@ -19,25 +22,25 @@ from onsight.models.model_file import read_description
 from onsight.runs.run import Run, open_run
 from onsight.spec import TrainSpec
 
-DEFAULTS = {name: field.default for name, field in TrainSpec.model_fields.items()}  # of settings newer than a run
-SEEDS = ("seed", "split_seed")  # runs that differ in these alone are seeds of one spec
+DEFAULTS = {name: field.default for name, field in TrainSpec.model_fields.items()}  # for settings newer than a run
+SEEDS = ("seed", "split_seed")  # runs that differ only in these settings are seeds of one spec
 
 
 def compare(runs: Sequence[str | Path | Run], *, common: bool = False, page: str | Path | None = None) -> Comparison:
-    """Compare evaluated runs on the same test images, and write an HTML page where `page` says.
+    """Compare evaluated runs on the same test images, and write the HTML file `page` if given.
 
-    Runs whose specs differ in nothing but seeds are grouped. Single runs are compared image by image; where one of
-    two specs has several seeds, their means are.
+    Runs whose specs differ only in seeds are grouped. Two specs of one run each are compared image by image. If a spec
+    has several seeds, mean accuracies are compared.
 
     Args:
-        runs: two or more of them, or their folders.
-        common: where the runs were tested on different images, compare on those that all have.
+        runs: at least two runs or run folders.
+        common: compare on the images that all runs were tested on, instead of refusing runs tested on different images.
         page: the HTML file to write; None writes none.
 
     Raises:
-        SpecError: fewer than two runs.
-        RunError: one is no run, not finished, or not evaluated.
-        DataError: they were not tested on the same images.
+        SpecError: fewer than two runs are given.
+        RunError: one of them is not a run, not finished, or not evaluated.
+        DataError: the runs were not tested on the same images.
     """
     if page is not None:
         check_target(Path(page))
@@ -47,35 +50,38 @@ def compare(runs: Sequence[str | Path | Run], *, common: bool = False, page: str
     n = len(answers.names)
     rows = [describe(run, name, right) for run, name, right in zip(opened, names, answers.right, strict=True)]
     specs = group(opened, rows)
-    # Seeds of one spec differ by chance; who asks for nothing else still gets the runs compared.
+    # Seeds of one spec differ only by chance, but if there is no other spec, the runs are compared with each other.
     sides = specs if len(specs) > 1 else sorted(map(alone, rows, range(len(rows))), key=lambda each: -each["mean"])
     pairs = [compare_pair(sides, i, j, rows, answers) for i, j in combinations(range(len(sides)), 2)]
     for pair, corrected in zip(pairs, holm([pair["p"] for pair in pairs]), strict=True):
         pair["corrected"] = corrected
     found = Comparison(
-        verdict=say_verdict(sides, pairs, n),
+        verdict=verdict_on(sides, pairs, n),
         n=n,
         runs=rows,
         specs=specs,
         pairs=pairs,
         settings=differing(opened, specs),
         recognised=by_class(answers, sides),
-        notes=[*notes, *explain(sides, pairs, rows)],
+        notes=[*notes, *notes_on(sides, pairs, rows)],
         provenance=str(opened[0].dataset.get("provenance", "of unknown provenance")),
     )
     if page is not None:
-        from onsight.comparison.page import render  # here, because no table needs it
+        from onsight.comparison.page import render  # imported here because only a page needs it
 
         write_atomic(Path(page), render(found, opened, answers, sides, common).encode("utf-8", "replace"))
     return found
 
 
 def describe(run: Run, name: str, right: np.ndarray) -> dict[str, Any]:
-    """Return one run's row: how good it is on the images compared, and what it costs."""
+    """Return one of `Comparison.runs`: the accuracy of a run on the compared images, and its cost.
+
+    `right` (n,) bool marks the images that the run classifies correctly.
+    """
     correct, n = int(right.sum()), len(right)
     low, high = wilson(correct, n)
     parameters, counts = None, [None]
-    with contextlib.suppress(ModelFileError):  # of another version: what it costs is not worth refusing to compare
+    with contextlib.suppress(ModelFileError):  # another version wrote it: the cost is missing, but runs still compare
         model = read_description(run.model_folder)
         parameters, counts = model.parameters, [layer.get("multiply_adds") for layer in model.layers]
     history = run.history()
@@ -100,10 +106,10 @@ def describe(run: Run, name: str, right: np.ndarray) -> dict[str, Any]:
 
 
 def group(runs: Sequence[Run], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the specs of `Comparison`, the best first, and number them in `rows`."""
+    """Return `Comparison.specs`, the best first, and set the number of its spec in each of `rows`."""
     groups: dict[str, list[int]] = {}
     for i, run in enumerate(runs):
-        # A time budget's epochs are what the machine had time for.
+        # Under a time budget, the number of epochs depends on the speed of the machine.
         ignored = (*SEEDS, "data_dir", *(["epochs"] if run.spec.get("time_budget") else []))
         settings = {key: value for key, value in (DEFAULTS | run.spec).items() if key not in ignored}
         groups.setdefault(repr((sorted(settings.items()), run.dataset.get("fingerprint"))), []).append(i)
@@ -121,8 +127,10 @@ def group(runs: Sequence[Run], rows: list[dict[str, Any]]) -> list[dict[str, Any
 
 
 def summarise(name: str, numbers: list[int], accuracies: list[float]) -> dict[str, Any]:
-    """Return one spec: its runs, their mean accuracy and its spread."""
-    # Where one run has to stand for its seeds, in images and counts, it is the middle one (of two, the better).
+    """Return one of `Comparison.specs` with its `middle` run.
+
+    The middle run (of two, the better one) represents the seeds where images are shown and counted.
+    """
     middle = sorted(zip(accuracies, numbers, strict=True))[len(numbers) // 2][1]
     return {
         "name": name,
@@ -134,14 +142,14 @@ def summarise(name: str, numbers: list[int], accuracies: list[float]) -> dict[st
 
 
 def alone(row: dict[str, Any], number: int) -> dict[str, Any]:
-    """Return one run as if it were a spec of its own."""
+    """Return a spec that consists of one run."""
     return summarise(row["name"], [number], [row["accuracy"]])
 
 
 def compare_pair(
     sides: list[dict[str, Any]], i: int, j: int, rows: list[dict[str, Any]], answers: Answers
 ) -> dict[str, Any]:
-    """Return a pair of `Comparison.pairs`: `sides` are sorted, so that `i` is ahead of `j`."""
+    """Return one of `Comparison.pairs`. `sides` are sorted, so side `i` is ahead of side `j`."""
     ahead, behind = sides[i], sides[j]
     a, b = answers.right[ahead["middle"]], answers.right[behind["middle"]]
     only_ahead, only_behind = int((a & ~b).sum()), int((b & ~a).sum())
@@ -165,7 +173,7 @@ def compare_pair(
 
 
 def differing(runs: Sequence[Run], specs: list[dict[str, Any]]) -> list[tuple[str, list[str]]]:
-    """Return the settings, machines and versions in which the specs differ, a value for each."""
+    """Return the settings, machines and versions that differ between the specs, with one value per spec."""
 
     def facts(run: Run) -> dict[str, Any]:
         environment = run.record.get("environment") or {}
@@ -193,7 +201,7 @@ def show(value: Any) -> str:
 
 
 def by_class(answers: Answers, sides: list[dict[str, Any]]) -> list[tuple[str, int, list[float]]]:
-    """Return (class, images, the share of them that each side recognises, mean over its seeds)."""
+    """Return (class, images, recall of each side) for each class; the recall of a side is the mean over its seeds."""
     table = []
     for number, name in enumerate(answers.classes):
         inside = answers.labels == number

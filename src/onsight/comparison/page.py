@@ -1,4 +1,4 @@
-"""The HTML page of a comparison: one file, no script, no outside request."""
+"""The HTML page of a comparison: one file without scripts that requests nothing from outside."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from typing import Any
 
 import numpy as np
 
-from onsight.comparison.comparison import LEVEL, Comparison, amount, duration, size, whole
+from onsight.comparison.comparison import LEVEL, Comparison, amount, size, whole
 from onsight.comparison.matching import Answers
 from onsight.core.errors import ImageError, OnsightError
-from onsight.core.text import chance, percent, plain, points
+from onsight.core.text import chance, percent, plain, points, rough_duration
 from onsight.data.load import load_dataset
 from onsight.display.page import fill
 from onsight.imaging import decode
 from onsight.runs.run import Run, place
 
-PAIRS = 6  # so many pairs are shown with images, the best run's first
-PICTURES = 12  # at most so many that only one of the two has right, of each
-FOLDED = 25  # a table longer than this shows its first rows and folds the rest away
+PAIRS = 6  # most pairs shown with images; those of the best run come first
+PICTURES = 12  # most images shown that only one of a pair classifies correctly, for each of the two
+FOLDED = 25  # most visible rows of a table; the rest is folded
 
 
 def render(found: Comparison, runs: Sequence[Run], answers: Answers, sides: list[dict[str, Any]], common: bool) -> str:
-    """Return the page, complete with the images on which the runs disagree where those can still be read."""
+    """Return the page, with the images on which the runs disagree as far as they can still be read."""
     filters: dict[str, Any] = {
         "percent": lambda share: percent(share).replace(" ", "\u00a0"),
         "points": points,
@@ -35,7 +35,7 @@ def render(found: Comparison, runs: Sequence[Run], answers: Answers, sides: list
         "name": lambda text: plain(str(text)),
         "amount": amount,
         "size": size,
-        "duration": duration,
+        "rough_duration": rough_duration,
         "whole": whole,
     }
     chosen = [disagreement(pair, sides, answers) for pair in found.pairs[:PAIRS]]
@@ -59,7 +59,10 @@ def render(found: Comparison, runs: Sequence[Run], answers: Answers, sides: list
 
 
 def disagreement(pair: dict[str, Any], sides: list[dict[str, Any]], answers: Answers) -> dict[str, Any]:
-    """Return the images that only one of a pair has right, the clearest cases first."""
+    """Return the images that only one of a pair classifies correctly, the clearest cases first.
+
+    The clearest cases have the largest difference between the two probabilities of the label.
+    """
     halves = []
     for mine, other in (pair["sides"], pair["sides"][::-1]):
         a, b = sides[mine]["middle"], sides[other]["middle"]
@@ -86,9 +89,9 @@ def disagreement(pair: dict[str, Any], sides: list[dict[str, Any]], answers: Ans
 
 
 def find_images(run: Run, wanted: dict[str, str]) -> tuple[dict[str, bytes], str]:
-    """Return small WebP files of the images `wanted` {name: class}, as far as the data still lies where it did.
+    """Return small WebP files of the images `wanted` {name: class}, as far as the data set still has them.
 
-    The second is why some are missing, "" where none is. Nothing is downloaded.
+    The second value is the reason why some are missing, or "". Nothing is downloaded.
     """
     found: dict[str, bytes] = {}
     try:
@@ -105,11 +108,14 @@ def find_images(run: Run, wanted: dict[str, str]) -> tuple[dict[str, bytes], str
             source = dataset.images[number] if dataset.images is not None else dataset.read(number)
             found[name] = decode.thumbnail(decode.load(source, int(run.spec["image_size"])))
     missing = len(wanted) - len(found)
-    return found, f"{missing:,} of {len(wanted):,} are no longer there, or have another label." if missing else ""
+    return found, f"{missing:,} of {len(wanted):,} have been removed or have another label now." if missing else ""
 
 
 def axis(intervals: Sequence[tuple[float, float]], least: float, most: float) -> dict[str, Any]:
-    """Return an axis, within `least` and `most`, that holds every interval: low, high, ticks and the places between."""
+    """Return an axis within `least` and `most` that covers every interval.
+
+    Its keys are `ticks`, `decimals` (of their labels) and `place`, which maps a share to a position in percent.
+    """
     known = [min(most, max(least, end)) for interval in intervals for end in interval if not math.isnan(end)]
     low, high = min(known, default=least), max(known, default=most)
     step = next(

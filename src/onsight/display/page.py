@@ -1,4 +1,4 @@
-"""The HTML pages' templates: whatever is put into one is a stranger's text, and escaped unless it is `Markup`."""
+"""Fills the templates of the HTML pages. Every value is untrusted text, and is escaped unless it is `Markup`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def fill(name: str, filters: dict[str, Callable[..., Any]], /, **values: Any) -> str:
-    """Return the Jinja template `name` with its values filled in, by these filters beside Jinja's own.
+    """Return the Jinja template `name` filled with `values`. `filters` are available in addition to Jinja's own.
 
     Raises:
-        jinja2.UndefinedError: the template shows a value that is not among them.
+        jinja2.UndefinedError: the template uses a value that is not in `values`.
     """
     import jinja2
 

@@ -1,7 +1,8 @@
-"""Numbers -> SVG for the report: small charts that follow the page's colours, light or dark, and print.
+"""SVG charts for the report. They follow the colours of the page, light or dark, and can be printed.
 
-Each function returns markup in which every text is escaped. Shapes carry classes, and the page's style gives them their
-colours; a dash or a place tells apart what colours do. A chart is 300 units wide; its texts are 12.
+Each function returns markup in which every text is escaped. Shapes have CSS classes, and the style of the page gives
+them colours. Whatever differs in colour also differs in dashes or position. A chart is 300 units wide, its text 12
+units high.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from typing import Any, NamedTuple
 from markupsafe import Markup, escape
 
 from onsight.core.records import Bin, CoveragePoint
+from onsight.core.text import count
 
 WIDTH, HEIGHT = 300.0, 210.0
 
 
 class Frame(NamedTuple):
-    """Where the numbers of a chart lie on its sheet."""
+    """The ranges of a chart's numbers, and where they lie in its drawing."""
 
     x_low: float
     x_high: float
@@ -30,19 +32,23 @@ class Frame(NamedTuple):
     bottom: float = HEIGHT - 40
 
     def x(self, value: float) -> float:
-        """Return the place of a number along the horizontal axis."""
+        """Return the position of a number on the horizontal axis."""
         return self.left + (value - self.x_low) / ((self.x_high - self.x_low) or 1) * (self.right - self.left)
 
     def y(self, value: float) -> float:
-        """Return the place of a number along the vertical axis."""
+        """Return the position of a number on the vertical axis."""
         return self.bottom - (value - self.y_low) / ((self.y_high - self.y_low) or 1) * (self.bottom - self.top)
 
 
 def curves(epochs: Sequence[float], series: Sequence[dict[str, Any]], title: str, percents: bool = False) -> Markup:
-    """Draw figures over the epochs.
+    """Draw values over epochs.
 
-    Each of `series` has name, values (one an epoch, None where there is none), look (a class of the style) and, for
-    the figure whose best is worth a ring, best (`max` or `min`). Shares are drawn as percent where `percents`.
+    Args:
+        epochs: the epochs, on the horizontal axis.
+        series: dicts with `name`, `values` (one per epoch, None if there is no value), `look` (a CSS class) and
+            optionally `best` (`max` or `min`), which draws a ring around the best value.
+        title: the accessible name of the chart.
+        percents: whether the values are shares, to be drawn as percentages.
     """
     scale = 100.0 if percents else 1.0
     drawn = [{**each, "values": [None if v is None else scale * v for v in each["values"]]} for each in series]
@@ -70,25 +76,26 @@ def curves(epochs: Sequence[float], series: Sequence[dict[str, Any]], title: str
 
 
 def reliability(bins: Sequence[Bin], n: int, title: str) -> Markup:
-    """Draw how often answers of each probability are right: bars, against marks where they should end.
+    """Draw a reliability diagram: the accuracy of each bin as a bar, and its mean confidence as a mark.
 
-    `bins` as `metrics.calibration` returns them, of `n` images in all; bars that hold fewer are paler.
+    The marks are where the bars should end. Bars with fewer images are paler. `bins` are those of `metrics.calibration`
+    for `n` images in total.
     """
     frame = Frame(0, 100, 0, 100)
-    parts = [_grid(frame, range(0, 101, 20), range(0, 101, 20), "probability of the answer (%)", "right (%)")]
+    parts = [_grid(frame, range(0, 101, 20), range(0, 101, 20), "confidence (%)", "accuracy (%)")]
     for each in bins:
         accuracy, confidence = each["accuracy"], each["confidence"]
         if accuracy is None or confidence is None:  # an empty bin
             continue
         left, wide = frame.x(100 * each["low"]) + 1, frame.x(100 * each["high"]) - frame.x(100 * each["low"]) - 2
         top, mark = frame.y(100 * accuracy), frame.y(100 * confidence)
-        told = f"{each['count']:,} images: {100 * confidence:.1f} % sure, {100 * accuracy:.1f} % right"
+        text = f"{count(each['count'], 'image')}: confidence {100 * confidence:.1f} %, accuracy {100 * accuracy:.1f} %"
         parts.append(
             Markup(
                 '<rect class="bar" x="{:.2f}" y="{:.2f}" width="{:.2f}" height="{:.2f}" fill-opacity="{:.2f}">'
                 '<title>{}</title></rect><path class="mark" d="M{:.2f} {:.2f}h{:.2f}"/>'
             ).format(
-                left, top, wide, frame.bottom - top, 0.3 + 0.7 * (each["count"] / n) ** 0.5, told, left, mark, wide
+                left, top, wide, frame.bottom - top, 0.3 + 0.7 * (each["count"] / n) ** 0.5, text, left, mark, wide
             )
         )
     parts.append(_line(frame, [(0, 0), (100, 100)], "ideal"))
@@ -96,15 +103,15 @@ def reliability(bins: Sequence[Bin], n: int, title: str) -> Markup:
 
 
 def coverage(points: Sequence[CoveragePoint], title: str, threshold: float | None = None) -> Markup:
-    """Draw the accuracy of the surest images over how many of them are answered; a ring where `threshold` cuts.
+    """Draw the accuracy of the most confident predictions over their share of the images, with a ring at `threshold`.
 
-    `points` as `metrics.coverage_curve` returns them.
+    `points` are those of `metrics.coverage_curve`.
     """
     shown = [(100 * each["coverage"], 100 * each["accuracy"]) for each in points]
     y_ticks = ticks(min(y for _, y in shown), 100)
     frame = Frame(0, 100, min(y_ticks[0], *(y for _, y in shown)), 100)
     parts = [
-        _grid(frame, range(0, 101, 20), y_ticks, "images answered, surest first (%)", "right (%)"),
+        _grid(frame, range(0, 101, 20), y_ticks, "most confident images answered (%)", "accuracy (%)"),
         _line(frame, shown, "first"),
     ]
     if threshold is not None:
@@ -116,7 +123,7 @@ def coverage(points: Sequence[CoveragePoint], title: str, threshold: float | Non
 
 
 def severities(values: Sequence[float], clean: float, title: str) -> Markup:
-    """Draw the accuracy at the five severities of a corruption, against that on clean images, in a small frame."""
+    """Draw the accuracy at the five severities of a corruption in a small chart, with that on clean images dotted."""
     frame = Frame(0, len(values), 0, 100, left=4, right=146, top=6, bottom=86)
     points = list(enumerate([100 * clean, *(100 * value for value in values)]))
     parts = [
@@ -129,7 +136,7 @@ def severities(values: Sequence[float], clean: float, title: str) -> Markup:
 
 
 def as_file(chart: Markup, style: str) -> str:
-    """Return a chart as an SVG file with a style of its own, to be embedded as an image; its legend is left out."""
+    """Return a chart without its legend as an SVG file that includes its style, so that it can be used as an image."""
     before, mark, drawing = str(chart).rpartition('<svg viewBox="')
     opening, _, content = drawing.partition(">")
     return (
@@ -140,7 +147,7 @@ def as_file(chart: Markup, style: str) -> str:
 
 
 def ticks(low: float, high: float, most: int = 5) -> list[float]:
-    """Return round numbers from at or below `low` to at or above `high`, at most two more than `most`.
+    """Return at most `most` + 2 round numbers; the first is at or below `low`, the last at or above `high`.
 
     >>> ticks(0.31, 1.7), ticks(40, 86)
     ([0.0, 0.5, 1.0, 1.5, 2.0], [40, 50, 60, 70, 80, 90])
@@ -153,7 +160,7 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
 
 
 def _grid(frame: Frame, x_ticks: Any, y_ticks: Any, x_title: str, y_title: str) -> Markup:
-    """Return the lines behind a chart with the numbers and the names of its axes."""
+    """Return the grid lines of a chart, with the tick labels and the titles of its axes."""
     line = Markup('<path class="grid" d="M{:.1f} {:.2f}H{:.1f}"/><text x="{:.1f}" y="{:.2f}" class="end">{}</text>')
     below = Markup('<text x="{:.2f}" y="{:.1f}" class="middle">{}</text>')
     parts = [
@@ -184,7 +191,7 @@ def _dot(frame: Frame, x: float, y: float, look: str, radius: float = 3) -> Mark
 
 
 def _ring(frame: Frame, x: float, y: float, text: str, above: bool = True) -> Markup:
-    """Return a ring with a text beside it that stays inside the frame."""
+    """Return a ring with a text next to it that stays inside the frame."""
     at, high = frame.x(x), frame.y(y)
     late = at > (frame.left + frame.right) / 2
     label = high - 10 if above and high > frame.top + 16 else high + 19
@@ -203,7 +210,7 @@ def _sheet(
     legend: Sequence[tuple[str, str]] = (),
     size: tuple[float, float] = (WIDTH, HEIGHT),
 ) -> Markup:
-    """Return the whole chart; the legend stands above the sheet, as text of the page."""
+    """Return the whole chart. The legend is HTML above the drawing."""
     head = Markup("").join(
         Markup('<span><svg viewBox="0 0 22 8" class="key"><path class="line {}" d="M0 4H22"/></svg>{}</span>').format(
             look, name

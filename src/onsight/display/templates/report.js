@@ -1,6 +1,6 @@
 "use strict";
-// Opens the images behind a cell of the confusion matrix, moves among cells and images by keyboard, sorts tables.
-// Names are strangers' text: they are set as textContent, never as markup.
+// Opens the images of a cell of the confusion matrix, moves between cells and images by keyboard, sorts tables.
+// Names come from strangers: they are set as textContent, never as markup.
 (() => {
   const panel = document.getElementById("panel");
   const island = document.getElementById("pictures");
@@ -27,14 +27,14 @@
     return picture;
   }
 
-  function sure(place) {
+  function confidence(place) {
     const share = 100 * data.probability[place];
     let text = share.toFixed(1);
     for (let digits = 2; Number(text) === 100 && share < 100 && digits < 6; digits += 1) text = share.toFixed(digits);
-    return `${text}\u00a0% sure`;
+    return `confidence ${text}\u00a0%`;
   }
 
-  let opened = null; // the button whose images are shown
+  let opened = null; // the button of the cell whose images are shown
   const hint = panel ? [...panel.childNodes] : [];
 
   function close() {
@@ -53,13 +53,13 @@
     button.setAttribute("aria-expanded", "true");
     const { cell, truth, said, n } = button.dataset;
     const places = data.cells[cell];
-    const [i, j] = cell.split(","); // not by the names: those are cut, and two could be alike
+    const [i, j] = cell.split(","); // indices, because names are cut and two cut names may be equal
     const right = i === j;
     const title = right
       ? element("h3", {}, element("bdi", { textContent: truth }), " recognised")
       : element("h3", {}, element("bdi", { textContent: truth }), " taken for ", element("bdi", { textContent: said }));
     const all = Number(n);
-    const which = places.length < all ? `; the ${places.length} it was ${right ? "least" : "most"} sure of` : "";
+    const which = places.length < all ? `; the ${places.length} ${right ? "least" : "most"} confident are shown` : "";
     const told = `${all.toLocaleString("en")} ${all === 1 ? "image" : "images"}${which}`;
     const closer = element("figure", { className: "closer" });
     const tiles = places.map((place) => {
@@ -67,7 +67,7 @@
       const look = () => {
         tiles.forEach((other) => other.setAttribute("aria-pressed", String(other === each)));
         const path = element("bdi", { textContent: data.path[place] });
-        closer.replaceChildren(tile(place), element("figcaption", {}, element("b", { textContent: sure(place) }), path));
+        closer.replaceChildren(tile(place), element("figcaption", {}, element("b", { textContent: confidence(place) }), path));
       };
       each.addEventListener("click", look);
       each.addEventListener("focus", look);
@@ -85,7 +85,7 @@
     if (moveTo && below) panel.scrollIntoView({ block: "nearest" });
   }
 
-  // Left, right, up and down among elements that stand in lines: the nearest in that direction.
+  // Arrow keys move the focus to the nearest element in their direction.
   function arrows(box, list) {
     box.addEventListener("keydown", (event) => {
       const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
@@ -116,12 +116,12 @@
       Object.assign(button.dataset, cell.dataset);
       button.setAttribute("aria-expanded", "false");
       button.setAttribute("aria-controls", "panel");
-      button.setAttribute("aria-label", `${cell.dataset.truth}, called ${cell.dataset.said}: ${cell.dataset.n}`);
+      button.setAttribute("aria-label", `${cell.dataset.truth}, predicted ${cell.dataset.said}: ${cell.dataset.n}`);
       button.tabIndex = -1;
       button.addEventListener("click", () => open(button, true));
       button.addEventListener("focus", () => {
         buttons.forEach((other) => { other.tabIndex = other === button ? 0 : -1; });
-        if (opened) open(button, false); // while images are shown, they follow the arrows
+        if (opened) open(button, false); // once images are shown, they follow the focus
       });
       cell.replaceChildren(button);
       return button;

@@ -1,5 +1,6 @@
 
-// The page: images from disk, clipboard or camera; prepared as `onsight.imaging.decode.resize` does it; answered by LiteRT.
+// The page takes images from disk, clipboard or camera, prepares them like `onsight.imaging.decode.resize`, and
+// classifies them with LiteRT.
 const $ = (id) => document.getElementById(id);
 const facts = JSON.parse($("facts").textContent);
 const SIZE = facts.size;
@@ -13,7 +14,7 @@ async function unpacked(id) {
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
-// The weights of one direction, as Pillow's: a triangle, widened when shrinking, in multiples of 2^-22.
+// Return Pillow's resizing weights for one direction: a triangle, widened when shrinking, in multiples of 2^-22.
 const remembered = new Map();
 function weights(side) {
   if (!remembered.has(side)) {
@@ -37,7 +38,8 @@ function weights(side) {
   return remembered.get(side);
 }
 
-// RGBA of `width` x `height` to RGB of SIZE x SIZE: the centre square, columns first, then rows, both rounded to bytes.
+// Return the centre square of RGBA pixels (`width` x `height`) as RGB of SIZE x SIZE. Resizes horizontally, then
+// vertically, and rounds to bytes each time, like Pillow.
 function prepare(rgba, width, height) {
   const side = Math.min(width, height);
   const top = (height - side) >> 1, left = (width - side) >> 1;
@@ -57,7 +59,7 @@ function prepare(rgba, width, height) {
   for (let y = 0, to = 0; y < side; y++) {
     const row = ((top + y) * width + left) * 4;
     for (const [first, kernel] of each) {
-      let red = 2097152, green = 2097152, blue = 2097152; // half, so that cutting off rounds
+      let red = 2097152, green = 2097152, blue = 2097152; // 2^21, one half, so that the shift rounds
       for (let k = 0, from = row + first * 4; k < kernel.length; k++, from += 4) {
         red += rgba[from] * kernel[k];
         green += rgba[from + 1] * kernel[k];
@@ -82,7 +84,7 @@ function prepare(rgba, width, height) {
 const pixels = document.createElement("canvas");
 const context = pixels.getContext("2d", { willReadFrequently: true });
 
-// Draw the centre square of a bitmap or video over white, and return it prepared.
+// Draw the centre square of a bitmap or video on white, and return it prepared for the model.
 function look(source, width, height) {
   const side = Math.min(width, height);
   pixels.width = pixels.height = side;
@@ -138,7 +140,7 @@ async function choose(file) {
     const options = { imageOrientation: "from-image", colorSpaceConversion: "none", premultiplyAlpha: "default" };
     bitmap = await createImageBitmap(file, options);
   } catch (error) {
-    say(`This file cannot be read as an image by this browser (${error.message}).`);
+    say(`The file cannot be read as an image by this browser (${error.message}).`);
     return;
   }
   const picture = look(bitmap, bitmap.width, bitmap.height);
@@ -157,7 +159,7 @@ async function choose(file) {
 }
 
 let stream = null, facing = "environment";
-let asked = 0; // counts starts and stops: a camera that is allowed after another of them is let go
+let asked = 0; // counts starts and stops; a camera that the user allows only after a later start or stop is released
 async function start() {
   stop();
   const mine = asked;
@@ -174,7 +176,7 @@ async function start() {
     return;
   }
   stream = found;
-  $("verdict").ariaLive = "off"; // nobody wants to be told twenty times a second
+  $("verdict").ariaLive = "off"; // a screen reader must not read twenty verdicts per second
   const video = $("video");
   video.srcObject = stream;
   await video.play();
@@ -240,24 +242,24 @@ document.addEventListener("paste", (event) => {
 
 $("stage").classList.add("empty");
 $("about").textContent = `${facts.model}, ${facts.classes.length.toLocaleString()} classes, ${SIZE} × ${SIZE} pixels, ${facts.precision}` +
-  (facts.threshold === null ? "" : `; below ${(facts.threshold * 100).toFixed(0)} % it is unsure`);
+  (facts.threshold === null ? "" : `; unsure below ${(facts.threshold * 100).toFixed(0)} %`);
 $("camera").disabled = true;
 let decide;
-const ready = new Promise((resolve) => (decide = resolve)); // whether the model answers; what is shown before waits
+const ready = new Promise((resolve) => (decide = resolve)); // whether the model runs; images chosen earlier wait for it
 try {
-  // What loadLiteRt does, without asking for a script by its address, nor for a graphics card that would not be used.
+  // Do what loadLiteRt does, but without loading a script by URL and without requesting a GPU, which is not used.
   setGlobalLiteRt(new LiteRt(await ModuleFactory({ wasmBinary: await unpacked("runtime"), print() {}, printErr() {} })));
   getGlobalLiteRt().setDefaultEnvironment(await Environment.create({ webGpuDevice: null }));
   compiled = await loadAndCompile(await unpacked("model"), { accelerator: "wasm" });
   await answer(new Uint8Array(SIZE * SIZE * 3));
   $("camera").disabled = !navigator.mediaDevices;
-  $("verdict").textContent = "Show it something";
+  $("verdict").textContent = "Show it an image";
   self.onsight = { facts, prepare, look, answer, choose }; // for tests, and for the console
   document.body.dataset.state = "ready";
   decide(true);
 } catch (error) {
   document.body.dataset.state = "failed";
-  $("verdict").textContent = "It does not run here";
+  $("verdict").textContent = "The model does not run here";
   say(`This browser cannot start the model: ${error.message}`);
   decide(false);
 }
