@@ -1,4 +1,4 @@
-"""What all tests share: no network, a cache and a working folder of their own, and one trained toy run."""
+"""Fixtures for all tests: no network access, a cache and a working folder of their own, and one trained toy run."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ import pytest
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as `use_backend` does: some tests import Keras by themselves
-# Every process of the tests finds what another compiled, in this session and the next.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as `use_backend` does; some tests import Keras directly
+# All test processes share compiled programs, in this session and later ones.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent.parent / ".pytest_cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")  # compiling is most of the time: a fifth less
+# Compiling takes most of the time of the tests; this saves a fifth.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
 BACKEND = os.environ["KERAS_BACKEND"]
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory):
-    """Tests never see the user's cache or data; what is decoded once serves all tests."""
+    """Hide the user's cache, data and runs; all tests share one cache, so that images are decoded once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ONSIGHT_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.delenv("ONSIGHT_DATA", raising=False)
@@ -31,13 +32,13 @@ def _own_cache(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path, monkeypatch):
-    """Each test works in an empty folder."""
+    """Run each test in an empty folder."""
     monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(autouse=True)
 def _no_network(monkeypatch):
-    """Only this machine can be reached."""
+    """Allow connections to this machine only."""
     connect = socket.socket.connect
 
     def refuse(self, address):
@@ -50,7 +51,7 @@ def _no_network(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _listen_to_signals():
-    """As in a terminal, also where the tests run in the background of a shell, which ignores Ctrl-C."""
+    """Handle signals as in a terminal: a shell makes background processes, such as these tests, ignore Ctrl-C."""
     handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     yield
@@ -60,7 +61,7 @@ def _listen_to_signals():
 
 @pytest.fixture(scope="session")
 def real_data():
-    """The folder with the real images, where ONSIGHT_TEST_DATA names it."""
+    """Return the folder with the real images, which ONSIGHT_TEST_DATA names; skip the test without it."""
     folder = os.environ.get("ONSIGHT_TEST_DATA")
     if not folder:
         pytest.skip("ONSIGHT_TEST_DATA does not name a folder with the real images")
@@ -69,7 +70,7 @@ def real_data():
 
 @pytest.fixture(scope="session")
 def toy_spec():
-    """A spec that trains on the toy images in a second or two."""
+    """Return a spec that trains on the toy images within two seconds."""
     from onsight import TrainSpec
 
     return TrainSpec(data="toy", model="cnn", epochs=8, batch_size=16, optimizer="adam", learning_rate=2e-3, seed=1)
@@ -77,7 +78,7 @@ def toy_spec():
 
 @pytest.fixture(scope="session")
 def toy_run(tmp_path_factory, toy_spec):
-    """A finished and evaluated run; tests read it and never change it."""
+    """Return a finished and evaluated run. Tests only read it."""
     import onsight
     from onsight.core.progress import Reporter
 

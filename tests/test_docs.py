@@ -1,4 +1,4 @@
-"""What the documents say is executed."""
+"""The commands and code in the documents are executed, and their links and names are checked."""
 
 import ast
 import doctest
@@ -30,7 +30,7 @@ def blocks(text, language=""):
 
 @pytest.fixture
 def photos(draw_photos, tmp_path):
-    """What the README's commands need: photos/ with classes, more/ and cat.jpg."""
+    """Create the files that the README's commands use: photos/ with classes, more/ and cat.jpg."""
     folder = draw_photos(("cat", "dog"), count=20, size=(40, 32))
     shutil.copytree(folder / "dog", tmp_path / "more")
     shutil.copy(folder / "cat" / "1.jpg", tmp_path / "cat.jpg")
@@ -47,7 +47,7 @@ def test_the_readmes_commands(photos, monkeypatch, capsys):
         "check", "train", "evaluate", "predict", "predict", "train", "export", "models",
     ]  # fmt: skip
     for words in commands:
-        if "--resume" in words:  # a training that was cut off before it wrote its model
+        if "--resume" in words:  # simulate a training that was stopped before it wrote its model
             (run,) = Path("runs").glob("photos-*")
             shutil.rmtree(run / "model")
         monkeypatch.setattr(sys, "argv", words)
@@ -67,7 +67,7 @@ def test_the_readmes_python(photos, capsys):
     assert names["model"].input_shape[-1] == 3
 
 
-def test_the_readmes_links_and_names_are_true():
+def test_the_readmes_links_and_names_exist():
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
         assert (ROOT / target).exists(), target
     for preset in re.findall(r"--preset (\w+)", README):
@@ -111,14 +111,14 @@ def test_the_links_in_docs_resolve(path):
         assert not place or place in anchors(linked), target
 
 
-def test_the_make_targets_that_are_named_exist():
+def test_make_targets_in_the_documents_exist():
     makefile = (ROOT / "Makefile").read_text()
     for name in ("README.md", "CONTRIBUTING.md"):
         for target in re.findall(r"^make (\w+)", (ROOT / name).read_text(), re.M):
             assert re.search(rf"^{target}:", makefile, re.M), target
 
 
-def test_no_addresses_of_registries_and_no_path_of_a_machine():
+def test_files_contain_no_registry_address_and_no_local_path():
     registries = re.compile(r"pypi\.org|pythonhosted|registry\.npm|/work/|/root/")
     shown = ROOT.glob("notebooks/*"), ROOT.glob("examples/*")
     for path in [*ROOT.glob("*.*"), *ROOT.glob("requirements/*"), *ROOT.glob("src/onsight/**/*.py"), *chain(*shown)]:
@@ -132,7 +132,7 @@ EXAMPLES = [
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_the_examples_in_docstrings(path):
+def test_examples_in_docstrings(path):
     name = ".".join(path.relative_to(ROOT / "src").with_suffix("").parts).removesuffix(".__init__")
     found = doctest.testmod(importlib.import_module(name))
     assert found.attempted
@@ -147,7 +147,7 @@ def steps_of(heading):
 
 
 def module_of(package, name, code, monkeypatch):
-    """Make the code of a step a module of Onsight, as if it were a file."""
+    """Install the code of a step as a module of Onsight, as if it were a file."""
     name = f"onsight.{package}.{name}"
     module = types.ModuleType(name)
     exec(compile(code, "CONTRIBUTING.md", "exec"), module.__dict__)

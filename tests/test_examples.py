@@ -1,4 +1,4 @@
-"""Every example is run as it stands, with fewer epochs, and its docstring says what to expect."""
+"""Each example runs unchanged, with fewer epochs, and its docstring states the expected time and accuracy."""
 
 import ast
 import re
@@ -17,14 +17,14 @@ EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch):
-    """That they run is what is tested here, not how well they learn."""
+    """Train for one epoch only: these tests check that the examples run, not their accuracy."""
     monkeypatch.setitem(PRESETS["quick"][1], "epochs", 1)
     monkeypatch.setattr("onsight.training.resolve.SMALL_SET", 1)
 
 
 @pytest.fixture
 def photos(draw_photos):
-    """The photos of conftest.py as PNG files."""
+    """Create the photos of conftest.py as PNG files."""
     return draw_photos(suffix="png")
 
 
@@ -53,7 +53,7 @@ def test_table(monkeypatch, capsys):
     assert len(list(Path("scans").glob("*.png"))) == 1797
 
 
-def test_a_table_of_the_users(photos, monkeypatch, capsys):
+def test_table_of_the_user(photos, monkeypatch, capsys):
     rows = [f"{path},{path.parent.name},{path.stem[-1]}" for path in sorted(photos.rglob("*.png"))]
     Path("mine.csv").write_text("\n".join(["path,label,last digit", *rows]))
     run("table.py", monkeypatch, "mine.csv")
@@ -62,7 +62,7 @@ def test_a_table_of_the_users(photos, monkeypatch, capsys):
 
 @pytest.fixture
 def _registry():
-    """What a script registers is gone afterwards."""
+    """Remove the models that a script registers."""
     known = dict(MODELS)
     yield
     for name in MODELS.keys() - known:
@@ -91,7 +91,7 @@ def test_export_and_use(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
-def test_short_and_with_what_to_expect(path):
+def test_each_example_is_short_and_states_what_to_expect(path):
     text = path.read_text()
     assert len(text.splitlines()) <= 40
     about = ast.get_docstring(ast.parse(text))
@@ -100,5 +100,5 @@ def test_short_and_with_what_to_expect(path):
     assert re.search(r"\d % ", about)
 
 
-def test_there_are_four():
+def test_all_examples_are_tested():
     assert sorted(path.stem for path in EXAMPLES.glob("*.py")) == ["export_and_use", "folder", "own_model", "table"]

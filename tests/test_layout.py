@@ -1,4 +1,4 @@
-"""The layout of the code: what is imported when, and that every string that names code is true."""
+"""The layout of the code: what is imported when, and that strings which name code are correct."""
 
 import ast
 import importlib
@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "onsight"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 FRAMEWORKS = ("keras", "tensorflow", "jax", "torch")
-FILES = [path for path in sorted(SOURCE.rglob("*.py")) if "readers" not in path.parts]  # those know nothing of Onsight
+FILES = [path for path in sorted(SOURCE.rglob("*.py")) if "readers" not in path.parts]  # readers are standalone
 PACKAGES = [path.parent.name for path in sorted(SOURCE.glob("*/__init__.py"))]
 MODULES = [
     ".".join(("onsight", *path.relative_to(SOURCE).with_suffix("").parts)).removesuffix(".__init__") for path in FILES
@@ -32,18 +32,18 @@ MODULES = [
 
 
 def expand(pattern):
-    """Return the patterns that one with {a,b} stands for."""
+    """Return the patterns that a pattern with {a,b} stands for."""
     found = re.fullmatch(r"(.*)\{(.*)\}(.*)", pattern)
     return [f"{found[1]}{part}{found[3]}" for part in found[2].split(",")] if found else [pattern]
 
 
 def loaded(modules, names):
-    """Return those of `names` that a new process has loaded once it has imported `modules`."""
+    """Return the modules in `names` that are loaded in a new process after it has imported `modules`."""
     code = f"import sys, {', '.join(modules)}; print(*[name for name in {names!r} if name in sys.modules])"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
 
 
-def test_only_networks_and_optimizers_import_a_framework_at_once():
+def test_only_networks_and_optimizers_import_a_framework_at_import_time():
     allowed = {path for pattern in expand(BANNED) for path in ROOT.glob(pattern)}
     networks = {"models.registry", "models.custom", "models.summary", "models.model_file", "models.remove_channels"}
     free = [
@@ -56,18 +56,18 @@ def test_only_networks_and_optimizers_import_a_framework_at_once():
 
 
 @pytest.mark.parametrize("modules", [["onsight", "onsight.cli.app", "onsight.spec", "onsight.core.errors"]])
-def test_the_command_line_imports_no_numpy_either(modules):
+def test_the_command_line_does_not_import_numpy(modules):
     assert loaded(modules, (*FRAMEWORKS, "numpy", "scipy", "sklearn", "matplotlib")) == []
 
 
-def test_packages_hold_a_docstring_and_nothing_else():
+def test_package_files_contain_only_a_docstring():
     for name in PACKAGES:
         (only,) = ast.parse((SOURCE / name / "__init__.py").read_text()).body
         assert isinstance(only, ast.Expr), name
-        assert "import" in only.value.value.lower(), name  # it says what may be imported
+        assert "import" in only.value.value.lower(), name  # states what the package may import
 
 
-def test_no_module_takes_the_place_of_a_public_function():
+def test_no_module_replaces_a_public_function():
     """Importing a package called `export` would replace the lazy `onsight.export`."""
     for name in MODULES:
         importlib.import_module(name)
@@ -77,7 +77,7 @@ def test_no_module_takes_the_place_of_a_public_function():
 
 
 def named_code():
-    """Yield (file, "package.module:function" or "onsight.module.name") of every string that names code."""
+    """Yield (file, name) for every string that names code: "package.module:function" or "onsight.module.name"."""
     for path in [*FILES, *ROOT.glob("tests/**/*.py"), *ROOT.glob("benchmarks/*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.Constant) or not isinstance(node.value, str):
@@ -95,7 +95,7 @@ def named_code():
         yield from ((ROOT / "pyproject.toml", name) for name in override["module"] if name.startswith("onsight"))
 
 
-def test_every_string_that_names_code_is_true():
+def test_strings_that_name_code_are_correct():
     found = list(named_code())
     assert len(found) > 20
     for path, name in found:
@@ -140,7 +140,7 @@ def test_settings_name_files_that_exist():
     assert f"/{folder}/\n" in (ROOT / ".gitignore").read_text()
 
 
-def test_architecture_is_one_page_and_shows_the_layers_and_packages_as_they_are():
+def test_architecture_is_one_page_and_shows_the_current_layers_and_packages():
     text = (ROOT / "ARCHITECTURE.md").read_text()
     assert len(text.splitlines()) <= 100
     layers = next(c["layers"] for c in PROJECT["tool"]["importlinter"]["contracts"] if c["type"] == "layers")
@@ -160,7 +160,7 @@ def test_tests_mirror_the_packages():
                 assert any(f"{name}_".startswith(f"{module}_") for module in modules), path
 
 
-def test_the_public_names_are_those_of_the_lazy_table_the_type_hints_and_the_reference():
+def test_the_lazy_table_the_type_hints_and_the_reference_have_the_same_public_names():
     tree = ast.parse((SOURCE / "__init__.py").read_text())
     (hints,) = (node for node in tree.body if isinstance(node, ast.If))
     typed = {alias.asname: (node.module, alias.name) for node in hints.body for alias in node.names}

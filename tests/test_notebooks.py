@@ -1,4 +1,4 @@
-"""Each notebook is its script, was executed from top to bottom, and is executed here again with tiny settings."""
+"""Each notebook matches its script, was executed from top to bottom, and is executed again with tiny settings."""
 
 import re
 import runpy
@@ -14,7 +14,7 @@ pytest.importorskip("ipykernel")
 
 HERE = Path(__file__).resolve().parents[1] / "notebooks"
 build = SimpleNamespace(**runpy.run_path(str(HERE / "build.py")))
-THREE = "measure.__kwdefaults__['names'] = ('contrast', 'fog', 'pixelate')"  # corruptions stand for fifteen
+THREE = "measure.__kwdefaults__['names'] = ('contrast', 'fog', 'pixelate')"  # three corruptions instead of fifteen
 TINY = {
     "tutorial": 'DATA = "toy"\nANN_EPOCHS = CNN_EPOCHS = 1',
     "your_own_photos": 'STAND_IN = "toy"\nIMAGES_PER_CLASS = 40\nEPOCHS = 1',
@@ -26,7 +26,7 @@ each = pytest.mark.parametrize("name", build.NAMES)
 
 @pytest.fixture(scope="module")
 def kernel():
-    """One kernel for all, because importing TensorFlow takes longer than the rest: its manager and client."""
+    """Yield the manager and client of one kernel for all tests, because importing TensorFlow takes most of the time."""
     from jupyter_client import KernelManager
 
     manager = KernelManager(kernel_name="python3")
@@ -40,7 +40,7 @@ def kernel():
 
 
 @pytest.mark.parametrize("name", ["tutorial", "your_own_photos", pytest.param("understand", marks=pytest.mark.slow)])
-def test_executes(name, kernel, tmp_path):
+def test_a_notebook_executes(name, kernel, tmp_path):
     notebook = build.read_script(name, f"import os\nos.chdir({str(tmp_path)!r})\n{TINY[name]}")
     notebook.cells.insert(0, nbformat.v4.new_code_cell("%reset -f"))
     build.execute(notebook, tmp_path, *kernel)
@@ -49,7 +49,7 @@ def test_executes(name, kernel, tmp_path):
 
 
 @each
-def test_the_published_notebook_is_its_script(name):
+def test_the_published_notebook_matches_its_script(name):
     published = nbformat.read(HERE / f"{name}.ipynb", as_version=4)
     script = build.read_script(name)
     assert [(cell.cell_type, cell.source) for cell in published.cells] == [
@@ -67,14 +67,14 @@ def test_the_published_notebook_was_executed_in_order(name):
 
 
 @each
-def test_it_installs_in_its_first_cell_and_only_where_it_is_missing(name):
+def test_the_first_cell_installs_onsight_only_if_it_is_missing(name):
     first = next(cell for cell in build.read_script(name).cells if cell.cell_type == "code").source
     assert re.search(r'except ModuleNotFoundError:\n    %pip install --quiet "onsight\[tensorflow\]"\n', first)
     assert sum("pip install" in cell.source for cell in build.read_script(name).cells) == 1
     assert "http" not in (HERE / f"{name}.py").read_text()
 
 
-def test_all_are_built():
+def test_all_notebooks_are_built_and_tested():
     assert sorted(build.NAMES) == sorted(path.stem for path in HERE.glob("*.ipynb")) == sorted(TINY)
 
 

@@ -1,4 +1,4 @@
-"""The `onsight` command, also `python -m onsight`: runs one verb, and turns its errors into a line and an exit code."""
+"""The `onsight` command, also `python -m onsight`: runs one command, and turns errors into a line and an exit code."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ from onsight.core.text import printable
 
 
 def main() -> None:
-    """Run the command line; exit with a code that says how it ended.
+    """Import the modules that ONSIGHT_IMPORT names, then run the command line and exit with its code.
 
-    0: done; 1: training failed, the disk is full, or `check --strict` found something; 2: the user can mend it; 3: an
-    export did not answer as its source; 130 or 143: stopped; 141: the reader of the output has gone.
-
-    Before it the modules that ONSIGHT_IMPORT names are imported.
+    0: success; 1: training failed, the disk is full, or `check --strict` found errors; 2: the user can fix it; 3: the
+    outputs of an exported model differ from its source; 130 or 143: stopped by a signal; 141: the reader of the output
+    has closed the pipe.
     """
     from onsight.cli.app import app
 
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a file name may hold bytes that are no text
+        if isinstance(stream, io.TextIOWrapper):  # a file name may contain bytes that are not text
             stream.reconfigure(errors="backslashreplace")
     try:
         if os.environ.get("ONSIGHT_IMPORT"):
@@ -36,7 +35,7 @@ def main() -> None:
     except KeyboardInterrupt:
         print("onsight: stopped.", file=sys.stderr)  # noqa: T201
         sys.exit(130)
-    except BrokenPipeError:  # the reader of our output has seen enough: `onsight predict … | head`
+    except BrokenPipeError:  # the reader closed the pipe: `onsight predict … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The flow through the command line, in this process, and what it says to wrong input."""
+"""The command line, called in this process: a whole session, and its messages about wrong input."""
 
 import csv
 import json
@@ -16,7 +16,7 @@ from onsight.spec import PRESETS, TrainSpec
 
 @pytest.fixture
 def onsight(monkeypatch, capsys):
-    """Call the command line: (exit code, standard output, standard error)."""
+    """Return a function that runs the command line and returns (exit code, standard output, standard error)."""
 
     def call(*words):
         monkeypatch.setattr(sys, "argv", ["onsight", *map(str, words)])
@@ -39,13 +39,13 @@ def test_train_evaluate_predict_report_runs(onsight, tmp_path):
     run = out.strip()
     assert run == "runs/toy-cnn-0001"
     assert "epoch 12/12" in err
-    assert "batch_size" not in err.split("epoch  1/12")[0].replace("--batch-size", "")  # it was asked for: no reason
+    assert "batch_size" not in err.split("epoch  1/12")[0].replace("--batch-size", "")  # no reason: the user set it
     assert "schedule" in err
     assert f"Next: onsight evaluate {run}" in err
 
     code, out, err = onsight("evaluate", "runs/latest")
     assert code == 0, err
-    assert "of 60 test images right (95 %:" in out
+    assert "of 60 test images are classified correctly (95 %:" in out
     assert "report.html" in out
     code, out, _ = onsight("evaluate", run, "--format", "json", "--quiet")
     assert json.loads(out)["n"] == 60
@@ -72,7 +72,7 @@ def test_train_evaluate_predict_report_runs(onsight, tmp_path):
     code, out, _ = onsight("predict", run, "=red.png", "bad.png", "--format", "csv", "--top", 1)
     rows = list(csv.reader(out.splitlines()))
     assert rows[0] == ["path", "label1", "probability1", "unsure", "error"]
-    assert rows[1][:2] == ["'=red.png", "red"]  # no spreadsheet runs it
+    assert rows[1][:2] == ["'=red.png", "red"]  # quoted, so that no spreadsheet runs it as a formula
     assert rows[1][3:] == ["false", ""]
     assert rows[2][4]
     assert onsight("predict", run, "bad.png")[0] == 2
@@ -87,7 +87,7 @@ def test_train_evaluate_predict_report_runs(onsight, tmp_path):
     assert "13/13" in onsight("runs")[1]
 
 
-def test_lists(onsight):
+def test_commands_that_list(onsight):
     for verb, names in (("models", MODELS), ("presets", PRESETS), ("datasets", ["cifar10", "cifar100", "digits"])):
         code, out, _ = onsight(verb)
         assert code == 0
@@ -96,11 +96,11 @@ def test_lists(onsight):
     assert "Freed" in onsight("clear-cache")[1]
 
 
-def test_one_model_is_shown_with_its_layers(onsight):
+def test_models_shows_the_layers_of_one_model(onsight):
     code, out, _ = onsight("models", "cnn", "--classes", 3)
     assert code == 0
     assert "the tutorials' small CNN" in out
-    assert "Three times 3x3 valid convolution" in out  # its docstring
+    assert "Three times 3x3 valid convolution" in out  # from its docstring
     lines = out.splitlines()
     assert next(line.split() for line in lines if line.startswith("conv2 ")) == [
         "conv2", "Conv2D", "13", "x", "13", "x", "64", "18,496", "3,115,008",
@@ -115,7 +115,7 @@ def test_one_model_is_shown_with_its_layers(onsight):
 
 def test_help_names_every_setting(onsight):
     _, out, _ = onsight("train", "--help")
-    elsewhere = {"data", "teacher", "sparsity", "channels"}  # an argument; distill and prune set the others
+    elsewhere = {"data", "teacher", "sparsity", "channels"}  # data is an argument; distill and prune set the others
     for field in TrainSpec.model_fields:
         assert f"--{field.replace('_', '-')}" in out or field in elsewhere, field
     _, out, _ = onsight("--help")
@@ -159,7 +159,7 @@ def test_help_names_every_setting(onsight):
         (["fly"], "fly"),
     ],
 )
-def test_the_users_mistakes_are_one_message_and_exit_code_2(onsight, words, message):
+def test_a_users_mistake_gives_one_message_and_exit_code_2(onsight, words, message):
     code, out, err = onsight(*words)
     assert code == 2
     assert message in err
@@ -167,13 +167,13 @@ def test_the_users_mistakes_are_one_message_and_exit_code_2(onsight, words, mess
     assert "Traceback" not in err
 
 
-def test_a_bug_keeps_its_traceback(onsight, monkeypatch):
+def test_a_bug_shows_its_traceback(onsight, monkeypatch):
     monkeypatch.setattr("onsight.runs.run.list_runs", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         onsight("runs")
 
 
-def test_a_closed_pipe_is_no_error():
+def test_a_closed_pipe_is_not_an_error():
     command = f"{sys.executable} -m onsight presets | head -n 0"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
     assert done.stderr == ""
@@ -187,7 +187,7 @@ def test_ctrl_c_outside_training(onsight, monkeypatch):
     assert onsight("runs")[0] == 130
 
 
-def test_a_file_name_in_an_error_cannot_steer_the_terminal(onsight):
+def test_a_file_name_in_an_error_cannot_control_the_terminal(onsight):
     code, _, err = onsight("predict", "evil\x1b[31m", "x.jpg")
     assert code == 2
     assert "\x1b" not in err

@@ -41,7 +41,7 @@ def test_epoch_line_with_and_without_validation():
 
 @pytest.mark.parametrize("kind", [LiveReporter, PlainReporter, Reporter])
 @pytest.mark.parametrize("width", [30, 80])
-def test_every_reporter_takes_all_that_a_training_says(kind, width):
+def test_every_reporter_accepts_every_event(kind, width):
     out = console(width)
     with kind(out) if kind is not Reporter else kind() as show:
         show.note("data", "[not markup] 10 images")
@@ -50,12 +50,12 @@ def test_every_reporter_takes_all_that_a_training_says(kind, width):
         show.tick(TICK)
         show.tick(TICK | {"seconds_left": None})
         show.epoch(ROW)
-    said = out.file.getvalue()
-    assert ("[not markup]" in said) == (kind is not Reporter)
-    assert ("1,234 img/s" in said.replace("\n", " ")) == (kind is not Reporter) or width == 30
+    printed = out.file.getvalue()
+    assert ("[not markup]" in printed) == (kind is not Reporter)
+    assert ("1,234 img/s" in printed.replace("\n", " ")) == (kind is not Reporter) or width == 30
 
 
-def test_a_failure_takes_the_display_down():
+def test_an_error_removes_the_live_display():
     show = LiveReporter(console())
     with contextlib.suppress(RuntimeError), show:
         show.tick(TICK)
@@ -63,13 +63,13 @@ def test_a_failure_takes_the_display_down():
     assert show._display is None
 
 
-def test_what_fits_standard_error(capsys):
+def test_the_reporter_fits_standard_error(capsys):
     assert type(make_reporter(quiet=True)) is Reporter
     assert type(make_reporter()) is PlainReporter  # captured: not a terminal
 
 
 class Output:
-    """A cell's output that can be changed in place."""
+    """A fake of IPython.display: one output of a cell, which can be updated in place."""
 
     def __init__(self):
         self.pages, self.made = [], 0
@@ -92,16 +92,16 @@ def output(monkeypatch):
     return output
 
 
-def test_a_notebook_gets_one_output_that_changes(output):
+def test_a_notebook_updates_one_output(output):
     with make_reporter() as show:
         assert type(show) is NotebookReporter
         show.note("data", "[not markup] <b>")
         for done in range(1, 1001):
             show.work("reading images", done, 1000)
-        assert len(output.pages) < 20  # not one for each image
+        assert len(output.pages) < 20  # not one update per image
         assert "<progress" not in output.pages[-1]["text/html"]
         show.tick(TICK)
-        assert 'value="23" max="108"' in output.pages[-1]["text/html"]  # of all epochs
+        assert 'value="23" max="108"' in output.pages[-1]["text/html"]  # counts the steps of all epochs
         assert "10:00 left" in output.pages[-1]["text/html"]
         show.tick(TICK | {"seconds_left": None})
         show.epoch(ROW)
@@ -112,7 +112,7 @@ def test_a_notebook_gets_one_output_that_changes(output):
     assert "epoch 12/12" in output.pages[-1]["text/plain"]
 
 
-def test_a_reporter_that_is_used_again_begins_another_output(output):
+def test_a_reporter_that_is_used_again_starts_another_output(output):
     show = NotebookReporter()
     for name in ("first", "second"):
         with show:
@@ -121,20 +121,20 @@ def test_a_reporter_that_is_used_again_begins_another_output(output):
     assert "first" not in output.pages[-1]["text/plain"]
     with show:
         pass
-    assert output.made == 2  # nothing to show
+    assert output.made == 2  # no output without notes or progress
 
 
-def test_a_failure_in_a_notebook_takes_the_bar_down(output):
+def test_an_error_in_a_notebook_removes_the_bar(output):
     with contextlib.suppress(RuntimeError), NotebookReporter() as show:
         show.tick(TICK)
         raise RuntimeError
     assert "<progress" not in output.pages[-1]["text/html"]
 
 
-def test_what_is_no_notebook(monkeypatch):
+def test_processes_that_are_not_a_notebook(monkeypatch):
     monkeypatch.delitem(sys.modules, "IPython", raising=False)
     assert not in_notebook()
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: None))  # imported, not running
     assert not in_notebook()
-    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: object()))  # in a terminal
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: object()))  # IPython in a terminal
     assert not in_notebook()

@@ -1,4 +1,4 @@
-"""Figures say the numbers they were given, in any language, and are the same bytes each time."""
+"""Plots show the numbers that they were given, with names in any language, and are the same bytes each time."""
 
 import re
 import sys
@@ -23,7 +23,7 @@ HOSTILE = [
 
 
 def texts(figure):
-    """Return all that is written in a figure."""
+    """Return all texts of a figure."""
     from matplotlib.text import Text
 
     return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
@@ -64,12 +64,12 @@ def test_curves_show_the_history():
     assert [line.get_xydata()[0, 0] for line in loss.lines if line.get_markersize() == 10] == [3]
     assert rate.get_ylabel() == "Learning\nrate"
     written = texts(figure)
-    assert "Validation at its best: 80.0 % right, epoch 4 of 6" in written
-    assert "training in the same epoch: 87.5 %, 7.5 points above validation" in written
+    assert "Best validation accuracy: 80.0 %, in epoch 4 of 6" in written
+    assert "training accuracy in the same epoch: 87.5 %, 7.5 points above validation" in written
     assert "Epoch (about 12 s each)" in written
 
 
-def test_curves_mark_where_the_rate_drops():
+def test_curves_mark_drops_of_the_learning_rate():
     figure = plots.curves(history(9, rate=lambda epoch: 0.1 if epoch < 4 else 0.01 if epoch < 8 else 0.001))
     for axes in figure.axes:
         assert [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == ":"] == [3.5, 7.5]
@@ -79,7 +79,7 @@ def test_curves_mark_where_the_rate_drops():
 
 @pytest.mark.parametrize("n", [0, 1, 2, 40])
 @pytest.mark.parametrize("validation", [True, False])
-def test_curves_of_any_length(tmp_path, n, validation):
+def test_curves_of_histories_of_any_length(tmp_path, n, validation):
     figure = plots.curves(history(n, validation))
     plot_style.save(figure, tmp_path / "curves.png")
     assert ("no validation images were held out" in texts(figure)) == (n > 0 and not validation)
@@ -93,13 +93,13 @@ def test_curves_of_a_diverged_run(tmp_path):
     figure = plots.curves(rows)
     plot_style.save(figure, tmp_path / "curves.png")
     assert np.isnan(lines(figure.axes[1])["validation"].get_ydata()[2:]).all()
-    assert "Validation at its best: 78.0 % right, epoch 2 of 4" in texts(figure)
+    assert "Best validation accuracy: 78.0 %, in epoch 2 of 4" in texts(figure)
 
 
-def test_confusion_says_the_counts_and_the_worst():
+def test_confusion_matrix_shows_counts_and_the_most_frequent_mistake():
     figure = plots.confusion_matrix([[70, 12], [5, 66]], ["ant", "bee"])
     written = texts(figure)
-    assert "88.9 % of 153 images right (95 %: 82.9 to 92.9)" in written
+    assert "88.9 % of 153 images correct (95 %: 82.9 to 92.9)" in written
     assert "most often: ant taken for bee, 12 of 82 (14.6 %)" in written
     assert {"70\n85.4 %", "12\n14.6 %", "5\n7.0 %", "66\n93.0 %"} <= set(written)
     mesh = figure.axes[0].collections[0].get_array()
@@ -108,7 +108,7 @@ def test_confusion_says_the_counts_and_the_worst():
 
 
 @pytest.mark.parametrize("count", [2, 12, 20, 100])
-def test_confusion_of_any_size(tmp_path, count):
+def test_confusion_matrix_of_any_size(tmp_path, count):
     counts = np.random.default_rng(0).integers(1, 10, (count, count)) + 90 * np.eye(count, dtype=int)
     counts[1] = 0  # a class without images
     figure = plots.confusion_matrix(counts.tolist(), [f"class {i}" for i in range(count)])
@@ -123,7 +123,7 @@ def test_confusion_of_any_size(tmp_path, count):
     assert np.ma.getmaskarray(mesh).reshape(count, count)[1].all()
 
 
-def test_confusion_without_mistakes_or_images():
+def test_confusion_matrix_without_mistakes_or_images():
     assert "no mistakes" in texts(plots.confusion_matrix([[3, 0], [0, 4]], ["a", "b"]))
     assert "No images" in texts(plots.confusion_matrix([[0, 0], [0, 0]], ["a", "b"]))
 
@@ -132,39 +132,39 @@ def outlined(figure):
     return [patch for patch in figure.axes[0].patches if not patch.get_fill() and patch.get_linewidth() == 1.2]
 
 
-def test_predictions_mark_right_and_wrong():
+def test_predictions_mark_right_and_wrong_answers():
     probabilities = np.array([[0.97, 0.02, 0.006, 0.004], [0.5, 0.3, 0.15, 0.05], [0.4, 0.3, 0.2, 0.1]])
     figure = plots.predictions(images(3), ["cat", "dog", "eel"], probabilities, ["cat", "dog", "bat", "eel"])
     written = texts(figure)
-    assert "1 of 3 images right" in written
+    assert "1 of 3 images correct" in written
     assert written.count(f"{plot_style.TICK} cat") == 1
     assert written.count(f"{plots.CROSS} cat") == 2
     assert len(outlined(figure)) == 2
-    assert "eel" in written  # fourth in its row, shown as the truth
+    assert "eel" in written  # the fourth likeliest class, shown because it is the true one
     assert written.count("bat") == 2
     assert "10 %" in written
     bar = next(patch for patch in figure.axes[0].patches if patch.get_alpha())
     assert bar.get_width() == pytest.approx(0.97 * (figure.get_figwidth() / 3 - 0.16))
 
 
-def test_predictions_without_truth():
+def test_predictions_without_true_classes():
     figure = plots.predictions(images(1), None, np.array([[0.998, 0.002]]), ["cat", "dog"])
     written = texts(figure)
     assert {"cat", "dog", ">99 %", "<1 %"} <= set(written)
     assert not [text for text in written if plot_style.TICK in text or plots.CROSS in text]
 
 
-def test_predictions_take_a_title():
+def test_predictions_with_a_title():
     figure = plots.predictions(images(1), ["a"], np.array([[0.1, 0.9]]), ["a", "b"], title="Mistakes")
     assert "Mistakes" in texts(figure)
 
 
 @pytest.mark.parametrize("n", [1, 8, 19])
-def test_samples(n):
+def test_sample_images(n):
     figure = plots.sample_images(images(n), [f"class {i % 3}" for i in range(n)])
     assert len(figure.axes[0].images) == n
     assert texts(figure).count("class 0") == -(-n // 3)
-    assert f"{n} image{'s' * (n > 1)} of {min(n, 3)} class{'es' * (n > 1)}, as labelled" in texts(figure)
+    assert f"{n} image{'s' * (n > 1)} of {min(n, 3)} class{'es' * (n > 1)}, with their labels" in texts(figure)
 
 
 def test_images_are_not_stretched():
@@ -173,14 +173,14 @@ def test_images_are_not_stretched():
     assert right - left == pytest.approx(2 * (bottom - top))
 
 
-def test_no_images_at_all(tmp_path):
+def test_zero_images(tmp_path):
     plot_style.save(plots.sample_images(images(0), []), tmp_path / "none.png")
     plot_style.save(plots.predictions(images(0), [], np.zeros((0, 2)), ["a", "b"]), tmp_path / "none2.png")
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
-def test_hostile_names_are_drawn_as_they_are(tmp_path, suffix):
-    """Warnings are errors here: a glyph that no font has would be one."""
+def test_hostile_names_are_drawn_literally(tmp_path, suffix):
+    """The tests turn warnings into errors, and matplotlib warns about a glyph that no font has."""
     count = len(HOSTILE)
     probabilities = np.eye(count) * 0.5 + 0.5 / count
     drawn = [
@@ -190,7 +190,7 @@ def test_hostile_names_are_drawn_as_they_are(tmp_path, suffix):
     ]
     for i, figure in enumerate(drawn):
         plot_style.save(figure, tmp_path / f"{i}{suffix}")
-        figure.draw_without_rendering()  # nor does mathematics creep in outside our settings
+        figure.draw_without_rendering()  # names are not parsed as mathematics here either, outside of drawing_style()
         written = texts(figure)
         assert any("$x$" in text for text in written)
         assert not any("\x1b" in text or "\u202e" in text or len(text) > 100 for text in written)
@@ -202,7 +202,7 @@ def test_same_figure_same_bytes(tmp_path, suffix):
     import matplotlib
 
     plot_style.save(plots.curves(history(5)), tmp_path / f"a{suffix}")
-    with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red", "savefig.dpi": 30}):  # the user's own taste
+    with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red", "savefig.dpi": 30}):  # settings of the user
         plot_style.save(plots.curves(history(5)), tmp_path / f"b{suffix}")
         assert matplotlib.rcParams["font.size"] == 30
     content = (tmp_path / f"a{suffix}").read_bytes()
@@ -210,7 +210,7 @@ def test_same_figure_same_bytes(tmp_path, suffix):
     assert not re.search(rb"matplotlib v|dc:date|20\d\d-\d\d-\d\d", content)
 
 
-def test_save_knows_two_kinds(tmp_path):
+def test_save_accepts_png_and_svg_only(tmp_path):
     from PIL import Image
 
     figure = plots.sample_images(images(8), ["cat"] * 8)
@@ -222,7 +222,7 @@ def test_save_knows_two_kinds(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.PNG"]
 
 
-def test_no_window_is_ever_made():
+def test_no_window_is_opened():
     plots.confusion_matrix([[1, 0], [0, 1]], ["a", "b"])
     pyplot = sys.modules.get("matplotlib.pyplot")  # seaborn imports it
     assert pyplot is None or not pyplot.get_fignums()
@@ -233,5 +233,5 @@ def test_fit():
     assert plot_style.fit("", 5, 10) == plot_style.BOX
     assert plot_style.fit("a name that is much too long", 0.8, 10) == "a name t…"
     assert plot_style.fit("\U0001f436", 5, 10) == plot_style.BOX
-    assert plot_style.fit("iiiiiiiiii", 0.5, 10) == "iiiiiiiiii"  # narrow letters: measured, not counted
+    assert plot_style.fit("iiiiiiiiii", 0.5, 10) == "iiiiiiiiii"  # ten narrow letters fit, because widths are measured
     assert plot_style.fit("WWWWWWWWWW", 0.5, 10) == "WW…"

@@ -1,4 +1,4 @@
-"""The report tells the truth in every state of a run, and runs nothing that a run says."""
+"""The report is correct in every state of a run, and never executes content of a run."""
 
 import base64
 import hashlib
@@ -20,18 +20,18 @@ from onsight.reporting.report import report
 from onsight.reporting.verdict import verdict
 from onsight.runs.run import Run
 
-# The smallest PNG there is.
+# The smallest valid PNG file.
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
-JPEG = b"\xff\xd8\xff"  # the report looks no further
+JPEG = b"\xff\xd8\xff"  # the report checks only these first bytes
 OFFICIAL = "official CIFAR-10 (checksums match)"
 HOSTILE = ["<script>alert(1)</script>", "\"'><img src=https://evil.example/x onerror=alert(1)>", "$x$", "{{ 7 * 7 }}",
            "</style><svg/onload=alert(1)>", "a\x1b[31m\nb", "\u202edrow", "javascript:alert(1)", "&lt;b&gt;",
            "x" * 500]  # fmt: skip
 
 
-TAGS = re.findall(  # all that the template itself writes
+TAGS = re.findall(  # all tags that the template writes
     r"\w+",
     """html head meta title style body header p h1 h2 h3 nav a section aside ul ol li div pre span b i br bdi code
     figure img figcaption svg defs image use path text rect circle table thead tbody th tr td dl dt dd details
@@ -40,7 +40,7 @@ TAGS = re.findall(  # all that the template itself writes
 
 
 def predicted(classes, accuracy=0.8, sure=0.8, n=1000):
-    """Return labels and probabilities with that accuracy; each mistake falls on the next class."""
+    """Return labels and probabilities with this accuracy and confidence; each mistake predicts the next class."""
     count = len(classes)
     labels = np.arange(n) % count
     guess = np.where(np.arange(n) < accuracy * n, labels, (labels + 1) % count)
@@ -49,7 +49,7 @@ def predicted(classes, accuracy=0.8, sure=0.8, n=1000):
 
 
 def epochs(n, *, training=0.02, validated=True):
-    """Return n epochs, getting better; training is so much above validation."""
+    """Return n epochs with rising accuracy; training accuracy is above validation accuracy by `training`."""
     rows = []
     for epoch in range(1, n + 1):
         held_out = 0.8 - 0.3 / epoch
@@ -136,7 +136,7 @@ def add_evaluation(
 
 
 class Page(HTMLParser):
-    """A strict reading of a page: its tags, attributes and text."""
+    """A strict parser of a page: collects its tags, attributes and text, and checks that every tag is closed."""
 
     VOID = ("meta", "img", "path", "br", "hr", "text-path")
 
@@ -172,43 +172,44 @@ class Page(HTMLParser):
         return [base64.b64decode(source.partition(";base64,")[2]) for source in sources]
 
 
-def test_the_page_of_an_evaluated_run(make):
+def test_page_of_an_evaluated_run(make):
     folder = make()
     path = report(folder)
     assert path == folder / "report.html"
     page = Page(path)
     for words in (
-        "cifar10-cnn-0001", "80.0 % of 1,000 test images right (95 %: 77.4 to 82.4)", OFFICIAL,
+        "cifar10-cnn-0001", "80.0 % of 1,000 test images are classified correctly (95 %: 77.4 to 82.4)", OFFICIAL,
         "161,098 parameters", "conv1", "32 × 32 × 16", "preset balanced", "asked for", "backend version 2.21",
-        "The test set was opened once", "2026-11-21 09:00 UTC (evaluate)", "f00d",
+        "The test set was used once", "2026-11-21 09:00 UTC (evaluate)", "f00d",
         "In all 3 classes: train 4,500, validation 1,500, test 1,200",
         "4 epochs in 48 s, 4,000 images per second", "onsight train cifar10", "Brier score",
     ):  # fmt: skip
         assert words in page.text, words
     assert re.findall(r"<h2>(.*?)</h2>", page.source) == [
-        "Learning curves", "Which classes it confuses", "Robustness", "Data", "Network", "Recipe",
+        "Learning curves", "Which classes the model confuses", "Robustness", "Data", "Network", "Recipe",
     ]  # fmt: skip
     assert page.text.count("onsight evaluate runs/cifar10-cnn_compact") == 0
     for missing in ("evaluate runs/cifar10-cnn-0001 --robustness", "onsight check cifar10"):
         assert missing in page.text
 
 
-def test_every_section_in_its_order(make):
+def test_all_sections_in_order(make):
     folder = make()
     add_everything(folder)
     page = Page(report(folder))
     assert re.findall(r"<h2>(.*?)</h2>", page.source) == [
-        "Learning curves", "Which classes it confuses", "Worst errors", "Suspected label errors", "How sure to be",
+        "Learning curves", "Which classes the model confuses", "Worst errors", "Suspected label errors", "Calibration",
         "Robustness", "Slices", "Data", "Network", "Recipe",
     ]  # fmt: skip
     for words in (
-        "The 1 mistakes it was surest of", "(Grad-CAM: the brighter, the more)", "dog 90.0 %, in truth cat 5.0 %",
+        "The most confident mistake.", "(Grad-CAM; brighter means more support)",
+        "predicted dog 90.0 %, labelled cat 5.0 %",
         "1 of 1,000 labels look wrong to the model (confident joint)", "labelled cat (5.0 %), looks like dog (90.0 %)",
-        "before its probabilities were tempered on validation images (temperature 1.500)", "it says “unsure”",
-        "60.0 % right on altered images", "Worst: gaussian noise at strength 5, 40.0 %", "CIFAR-10-C style",
-        "camera nikon 400 50.0 %", "Below the rest, beyond chance: camera “nikon” (50.0 %).",
-        "in test and in train", "123,456 multiply-adds an image",
-        "Test images by chance, with their labels:",
+        "before temperature scaling on validation images (temperature 1.500)", "the model answers “unsure”",
+        "60.0 % of corrupted images are classified correctly", "Worst: gaussian noise at severity 5, 40.0 %",
+        "CIFAR-10-C style",
+        "camera nikon 400 50.0 %", "Significantly less accurate than the rest: camera “nikon” (50.0 %).",
+        "in test and in train", "123,456 multiply-adds per image", "Random test images with their labels:",
     ):  # fmt: skip
         assert words in page.text, words
     assert page.embedded() == [JPEG + b"thumbnails", JPEG + b"heat"]
@@ -217,7 +218,7 @@ def test_every_section_in_its_order(make):
 
 
 def add_everything(folder, classes=("cat", "dog", "ship"), path="test/1.jpg", n=1000):
-    """Add what evaluate, check and the rest leave in a run, as they write it."""
+    """Add the files that evaluate, check and the other commands write into a run."""
     test = folder / "evaluations" / "test"
     labels, probabilities = predicted(classes, n=n)
     write_predictions(test / "predictions.csv", [f"{path}{i}" for i in range(n)], labels, probabilities, classes)
@@ -251,7 +252,7 @@ def add_everything(folder, classes=("cat", "dog", "ship"), path="test/1.jpg", n=
     write(folder / "model" / "model.json", model)
 
 
-def test_what_is_no_image_is_left_out(make):
+def test_files_that_are_not_images_are_left_out(make):
     folder = make()
     add_everything(folder)
     test = folder / "evaluations" / "test"
@@ -266,7 +267,7 @@ def test_what_is_no_image_is_left_out(make):
     page = Page(report(folder))
     assert page.embedded() == []
     assert "Worst errors" not in page.text
-    assert "this evaluation stored none. To make them: onsight evaluate runs/cifar10-cnn-0001" in page.text
+    assert "this evaluation stored none. To store them: onsight evaluate runs/cifar10-cnn-0001" in page.text
 
 
 @pytest.mark.parametrize(
@@ -274,7 +275,7 @@ def test_what_is_no_image_is_left_out(make):
     [("slices.json", "{}"), ("slices.json", "[1"), ("thumbnails.json", '{"side": 32}'), ("robustness.json", '{"n": 1}'),
      ("heatmaps/index.json", '{"mistakes": [{}]}'), ("label_errors.json", '{"suspects": [3]}')],
 )  # fmt: skip
-def test_a_damaged_file_is_named_with_its_remedy(make, name, content):
+def test_a_damaged_file_raises_an_error(make, name, content):
     folder = make()
     add_everything(folder)
     (folder / "evaluations" / "test" / name).write_text(content)
@@ -282,13 +283,13 @@ def test_a_damaged_file_is_named_with_its_remedy(make, name, content):
         report(folder)
 
 
-def test_coverage_and_calibration_are_counted_right():
+def test_coverage_curve_keeps_ties_together():
     probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.2, 0.8], [0.6, 0.4]])
     labels = np.array([0, 0, 0, 1])
     right = probabilities.argmax(axis=1) == labels
     assert coverage_curve(probabilities.max(axis=1), right, 200) == [
         {"coverage": 0.25, "accuracy": 1.0, "threshold": 0.9},
-        {"coverage": 0.75, "accuracy": 2 / 3, "threshold": 0.8},  # both of 0.8 or none
+        {"coverage": 0.75, "accuracy": 2 / 3, "threshold": 0.8},  # both images with 0.8, or neither
         {"coverage": 1.0, "accuracy": 0.5, "threshold": 0.6},
     ]
 
@@ -326,14 +327,14 @@ def test_curves_are_drawn_from_the_history(make):
     assert len(Page(report(make("training", history=epochs(2, validated=False)))).source) < len(page.source)
 
 
-def test_nothing_foreign_runs_and_nothing_is_fetched(make):
+def test_content_of_a_run_is_not_executed_and_nothing_is_fetched(make):
     folder = make(
         classes=HOSTILE, provenance="<img src=//evil.example>", spec={"model": "<u>", "data": "$(reboot)"},
         asked={"data": "$(reboot)"}, name="run 'x'",
     )  # fmt: skip
     add_evaluation(folder, "<em>", HOSTILE, "<script>")
     add_everything(folder, HOSTILE, path="</script><img src=x onerror=alert(1)>")
-    page = Page(report(folder))  # its parser also checks that every tag is closed
+    page = Page(report(folder))  # the parser also checks that every tag is closed
     assert not {"iframe", "link", "object", "embed", "form", "base"} & set(page.tags)
     assert set(page.tags) <= set(TAGS)
     for name, value in page.attributes:
@@ -365,11 +366,11 @@ def test_the_verdict_is_safe_to_print(make):
         assert len(sentence) < 400
 
 
-def test_names_that_are_no_unicode(make):
+def test_names_that_are_not_unicode(make):
     Page(report(make(classes=["a\udcff", "b"], provenance="folder /home/\udcff")))
 
 
-def test_official_facts_only_beside_official_figures(make):
+def test_facts_about_cifar10_are_shown_for_official_data_only(make):
     fact = "One human annotator gets 95.24 % right"
     assert fact in Page(report(make())).text
     for other in (
@@ -381,7 +382,7 @@ def test_official_facts_only_beside_official_figures(make):
         assert fact not in Page(report(make(provenance=other))).text
 
 
-def test_the_verdict_in_words(make):
+def test_the_sentences_of_the_verdict(make):
     labels = np.repeat([0, 1, 2], 200)
     guess = labels.copy()
     guess[:30] = 1  # 30 cats taken for dogs
@@ -390,14 +391,17 @@ def test_the_verdict_in_words(make):
     probabilities = np.eye(3)[guess] * 0.9 + 0.1 / 3
     sentences = verdict(make(result=(labels, probabilities), uses=3))
     assert sentences == [
-        "92.5 % of 600 test images right (95 %: 90.1 to 94.3). Data: official CIFAR-10 (checksums match).",
-        "Most often confused: cat and dog (cat taken for dog 30 times, dog for cat 10 times), 88.9 % of all mistakes.",
-        "Weakest class: cat, 85.0 % of 200 recognised (95 %: 79.4 to 89.3).",
-        "Neither over- nor under-confident, as far as 600 images can tell: 93.3 % sure on average, 92.5 % right; "
+        "92.5 % of 600 test images are classified correctly (95 %: 90.1 to 94.3). "
+        "Data: official CIFAR-10 (checksums match).",
+        "Most often confused: cat and dog (cat taken for dog 30 times, dog for cat 10 times): 88.9 % of all mistakes.",
+        "Weakest class: cat. 85.0 % of its 200 images are recognised (95 %: 79.4 to 89.3).",
+        "Neither over- nor under-confident, as far as 600 images can show: mean confidence 93.3 %, accuracy 92.5 %; "
         "expected calibration error 0.8 points.",
-        "No sign of over-fitting: 74.5 % right in training (on altered images, which is harder), 72.5 % in validation.",
-        "The test set was scored 3 times for this run: choices made in between flatter the figure.",
-        "Next, train longer, as it was still improving: onsight train cifar10 --epochs 8",
+        "No sign of over-fitting: training accuracy 74.5 % (on augmented images, which are harder), "
+        "validation accuracy 72.5 %.",
+        "The test set was scored 3 times for this run: if earlier scores influenced your choices, this accuracy is too "
+        "optimistic.",
+        "Next, train longer, because validation accuracy was still rising: onsight train cifar10 --epochs 8",
     ]
 
 
@@ -412,14 +416,14 @@ def test_confidence(make, accuracy, sure, words):
     assert sum(sentence.startswith(words) for sentence in sentences) == 1
 
 
-def test_confident_in_the_wrong_places(make):
-    """Over-confident in one half and under-confident in the other: the means agree, the calibration error does not."""
+def test_calibrated_on_average_only(make):
+    """One half is over-confident and one under-confident: the means agree, but the calibration error is large."""
     labels = np.zeros(2000, int)
     sure = np.where(np.arange(2000) < 1000, 0.9, 0.6)
     right = np.r_[np.arange(1000) < 750, np.arange(1000) < 750]
     probabilities = np.stack([np.where(right, sure, 1 - sure), np.where(right, 1 - sure, sure)], axis=1)
     assert any(
-        line.startswith("Confident in the wrong places")
+        line.startswith("Calibrated on average, but not at every confidence")
         for line in verdict(make(classes=("a", "b"), result=(labels, probabilities)))
     )
 
@@ -432,20 +436,20 @@ def test_over_fitting(make, training, words):
     assert sum(sentence.startswith(words) for sentence in sentences) == 1
 
 
-def test_over_fitting_judges_the_epoch_whose_weights_were_kept(make):
+def test_over_fitting_is_judged_in_the_epoch_whose_weights_were_kept(make):
     rows = epochs(4, training=0.01)
     rows[3] |= {"accuracy": 0.99, "val_loss": 3.0}
     kept = " ".join(verdict(make("trained", history=rows, spec={"patience": 3})))
     last = " ".join(verdict(make("trained", history=rows)))
     assert "No sign of over-fitting" in kept
-    assert "Over-fitted: 99.0 % right in training" in last
-    assert "Validation loss has risen since epoch 3: --patience 5 keeps that epoch's weights." in last
+    assert "Over-fitted: training accuracy 99.0 %" in last
+    assert "Validation loss has risen since epoch 3: --patience 5 would keep the weights of that epoch." in last
     assert "has risen" not in kept
 
 
-def test_without_validation_over_fitting_cannot_be_told(make):
+def test_over_fitting_cannot_be_detected_without_validation(make):
     sentences = verdict(make("trained", history=epochs(4, validated=False), spec={"validation": 0}))
-    assert "No validation images were held out: over-fitting cannot be told." in sentences
+    assert "No validation images were held out: over-fitting cannot be detected." in sentences
 
 
 @pytest.mark.parametrize(
@@ -460,26 +464,26 @@ def test_without_validation_over_fitting_cannot_be_told(make):
         ({}, 0.01, "onsight train cifar10 --epochs 8"),
     ],
 )
-def test_what_to_do_next(make, spec, training, command):
+def test_next_step(make, spec, training, command):
     assert verdict(make(spec=spec, asked={"epochs": 4}, history=epochs(4, training=training)))[-1].endswith(
         f": {command}"
     )
 
 
-def test_a_time_budget_gives_way_to_epochs(make):
+def test_the_next_step_replaces_a_time_budget_by_epochs(make):
     said = verdict(make(asked={"time_budget": "5m"}, history=epochs(4, training=0.01)))[-1]
     assert said.endswith(": onsight train cifar10 --epochs 8")
 
 
-def test_scores_of_weights_that_are_gone_are_not_the_runs(make):
-    """A finished run was trained longer since it was evaluated."""
+def test_evaluations_of_earlier_weights_are_ignored(make):
+    """A finished run can be trained further after its evaluation."""
     folder = make()
     for path, weights in (("evaluations/test/metrics.json", "before"), ("model/model.json", "after")):
         value = json.loads((folder / path).read_text())
         (folder / path).write_text(json.dumps(value | {"weights_sha256": weights}))
-    assert verdict(folder)[-1] == "Next, score it on the test set: onsight evaluate runs/cifar10-cnn-0001"
+    assert verdict(folder)[-1] == "Next, evaluate it on the test set: onsight evaluate runs/cifar10-cnn-0001"
     assert 'id="confusion"' not in report(folder).read_text("utf-8")
-    with pytest.raises(RunError, match="have not been evaluated on their test set"):
+    with pytest.raises(RunError, match="have not been evaluated on the test set"):
         label_runs([Run(folder), Run(make(name="cifar10-cnn-0002"))])
 
 
@@ -500,7 +504,7 @@ def test_the_command_that_repeats_a_run(make):
     assert train_command(Run(folder), allow_tiny=False, seed=None).endswith("--no-allow-tiny --label-smoothing 0.1")
 
 
-def test_other_evaluations_follow(make):
+def test_other_evaluations_follow_the_first(make):
     folder = make()
     classes = ("cat", "dog", "ship")
     add_evaluation(folder, "attic", classes, "my photos", predicted(classes, 0.5, n=200), drawn=["confusion"])
@@ -508,26 +512,26 @@ def test_other_evaluations_follow(make):
     assert "Also evaluated: attic" in page.text
     assert page.text.index("80.0 % of 1,000") < page.text.index("Also evaluated")
     assert page.source.count('<table class="matrix') == 2
-    assert verdict(folder, "attic")[0].startswith("50.0 % of 200 images in 'attic' right")
+    assert verdict(folder, "attic")[0].startswith("50.0 % of 200 images in 'attic' are classified correctly")
     with pytest.raises(RunError, match=r"no evaluation 'cellar'\. It has: test, attic"):
         verdict(folder, "cellar")
 
 
-def test_many_classes_and_two(make):
+def test_many_classes_and_two_classes(make):
     many = [f"class {i}" for i in range(100)]
     page = Page(report(make(classes=many)))
     assert "The other 75 classes" in page.text
     assert all(name in page.text for name in many)
     page = Page(report(make(classes=["ant", "bee"])))
     assert "ROC area" in page.text
-    assert "chance that an image of 'bee' ranks above one of the other" in page.text
+    assert "probability that an image of 'bee' ranks above one of the other class" in page.text
     assert "top-" not in page.text
 
 
 def test_classes_without_images(make):
     labels, probabilities = np.zeros(10, int), np.tile([0.6, 0.3, 0.1], (10, 1))
     folder = make(result=(labels, probabilities))
-    assert Page(report(folder)).text.count("ship") == 4  # twice in the matrix, in the class table and the counts
+    assert Page(report(folder)).text.count("ship") == 4  # matrix (twice), class table, counts
     assert verdict(folder)[1] == "No mistakes."
 
 
@@ -535,11 +539,11 @@ def test_a_resumed_and_diverged_history(make):
     rows = [*epochs(3), {"event": "epoch", "epoch": 3, "loss": float("nan"), "accuracy": 0.1, "learning_rate": 0.1}]
     folder = make("training", history=rows)
     assert "3 of 4 epochs" in verdict(folder)[0]
-    assert "65.0 %" in verdict(folder)[0]  # epoch 2's; the first third epoch was taken back
+    assert "65.0 %" in verdict(folder)[0]  # of epoch 2; the last line of epoch 3 has no validation accuracy
     Page(report(folder))
 
 
-def test_a_report_is_made_again(make):
+def test_a_report_is_written_again(make):
     folder = make("trained")
     before = report(folder).read_text()
     add_evaluation(folder, "test", ("cat", "dog", "ship"), OFFICIAL)
@@ -547,7 +551,7 @@ def test_a_report_is_made_again(make):
     assert not list(folder.glob(".*"))
 
 
-def test_what_cannot_be_reported(make, tmp_path):
+def test_damaged_runs_are_refused(make, tmp_path):
     with pytest.raises(RunError, match="not a run"):
         report(tmp_path)
     folder = make()

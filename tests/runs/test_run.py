@@ -28,7 +28,7 @@ def test_runs_are_numbered_and_listed_in_order():
     assert [run.name for run in list_runs()] == [*made, "photos-cnn-0004"]
 
 
-def test_latest_is_the_newest_finished_or_unfinished_one():
+def test_latest_is_the_newest_run():
     finish(create())
     create()
     last = finish(create())
@@ -40,7 +40,7 @@ def test_latest_is_the_newest_finished_or_unfinished_one():
     assert open_run(last.folder).name == last.name
 
 
-def test_there_is_no_such_run():
+def test_a_missing_run():
     with pytest.raises(RunError, match=r"no finished run in runs\. Train one"):
         open_run("latest")
     with pytest.raises(RunError, match="no run at nowhere"):
@@ -49,13 +49,13 @@ def test_there_is_no_such_run():
         Run(".")
 
 
-def test_an_unfinished_run_says_how_to_go_on():
+def test_an_unfinished_run_says_how_to_continue():
     run = create()
     with pytest.raises(RunError, match=f"--resume {run.folder}"):
         run.load_model()
 
 
-def test_a_newer_schema_is_refused_by_name():
+def test_a_newer_schema_is_refused():
     run = create()
     (run.folder / "spec.json").write_text(json.dumps(run.record | {"schema": 99}))
     with pytest.raises(RunError, match="newer Onsight"):
@@ -93,7 +93,7 @@ def hold(folder, ready, release):
         release.wait(20)
 
 
-def test_two_trainings_never_share_a_folder():
+def test_two_trainings_cannot_use_one_folder():
     run = create()
     context = multiprocessing.get_context("spawn")
     ready, release = context.Event(), context.Event()
@@ -102,7 +102,7 @@ def test_two_trainings_never_share_a_folder():
     assert ready.wait(20)
     with pytest.raises(RunError, match="Another process is training"), run.locked():
         pass
-    other.kill()  # the system lets go of the lock
+    other.kill()  # the operating system releases the lock
     other.join()
     with run.locked():
         pass
@@ -119,7 +119,7 @@ def test_one_bad_folder_does_not_hide_the_others(content):
     assert open_run("latest").name == good.name
 
 
-def test_the_models_epoch():
+def test_the_epoch_of_the_model():
     run = create()
     for epoch, loss in enumerate((3.0, 1.0, 2.0), start=1):
         run.append_history({"event": "epoch", "epoch": epoch, "val_loss": loss})

@@ -79,7 +79,7 @@ def test_pruned_weights_stay_zero_and_the_run_names_its_teacher(toy_run):
     assert after["bytes"] > 0.95 * before["bytes"]
     assert found["validation_n"] == sum(toy_run.dataset["counts"]["validation"].values())
     assert after["validation_accuracy"] > 0.9
-    assert any("make compressed files smaller, but answers no faster" in note for note in spy.notes)
+    assert any("make compressed files smaller, but inference no faster" in note for note in spy.notes)
     assert any(note.startswith("validation") and "95 %" in note for note in spy.notes)
     assert run.dataset["split"] == toy_run.dataset["split"]
 

@@ -1,4 +1,4 @@
-"""The main job once, start to end, on CIFAR-10 where it can be had and on digits where not."""
+"""The demo: train, evaluate and predict once, on CIFAR-10 if it is available and on `digits` otherwise."""
 
 from __future__ import annotations
 
@@ -22,42 +22,42 @@ from onsight.training.train import train
 
 
 def demo(data_dir: Path | None = None, quiet: bool = False, say: Callable[[str], None] = print) -> Run:
-    """Train, evaluate, draw and predict; say what was learned and where it lies. Returns the run."""
+    """Train, evaluate and predict, then print the results and where the files are. Return the run."""
     started = time.monotonic()
     name = available(data_dir, quiet, say)
     say(f"\n1. Training on {name}\n")
     run = train(TrainSpec(data=name, data_dir=data_dir, preset="quick"), reporter=make_reporter(quiet))
-    say("\n2. Scoring on images that it has never seen\n")
+    say("\n2. Evaluating on images that it has never seen\n")
     evaluation = evaluate(run, reporter=make_reporter(quiet))
-    say("\n3. Asking about one of them\n")
+    say("\n3. Predicting one of them\n")
     image, truth = example(run, evaluation.folder)
     answer = predict(run, image)[0]
     say(f"{image} shows '{truth}'. " + ", ".join(f"{label} {share:.1%}" for label, share in answer.top) + ".")
-    say(f"\nWhat was learned, in {duration(time.monotonic() - started)}:\n")
+    say(f"\nResults, after {duration(time.monotonic() - started)}:\n")
     *findings, advice = verdict(run)
     for sentence in findings:
         say(f"  {sentence}")
-    say("\nWhere it lies:\n")
-    say(f"  {run.report}  the whole story: open it in a browser")
+    say("\nFiles:\n")
+    say(f"  {run.report}  the report: open it in a browser")
     say(f"  {evaluation.folder}/  the plots, and every prediction as CSV")
-    say(f"\nNext, a prediction for an image of your own:\n\n  onsight predict {run.folder} PICTURE\n")
+    say(f"\nTo classify an image of your own:\n\n  onsight predict {run.folder} IMAGE\n")
     say(f"{advice}\n")
     return run
 
 
 def available(data_dir: Path | None, quiet: bool, say: Callable[[str], None]) -> str:
-    """Return cifar10 where it can be had, else digits, having said why."""
+    """Return "cifar10" if it is available; otherwise print the reason and return "digits"."""
     try:
         with make_reporter(quiet) as show:
             load_dataset("cifar10", data_dir, show.work)
     except DataError as error:
-        say(f"CIFAR-10 cannot be had: {error}\n\nTaking 'digits' instead, the scans that come with scikit-learn.")
+        say(f"CIFAR-10 is not available: {error}\n\nUsing 'digits' instead, the scans that come with scikit-learn.")
         return "digits"
     return "cifar10"
 
 
 def example(run: Run, folder: Path) -> tuple[Path, str]:
-    """Write the first test image as a PNG file into the evaluation's folder; return its path and its label."""
+    """Write the first test image as a PNG file into the folder of the evaluation; return its path and its label."""
     import io
 
     from PIL import Image

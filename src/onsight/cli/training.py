@@ -34,7 +34,7 @@ def train(
     resume
         continue this run (or runs/latest); with --epochs N also a finished one
     seeds
-        train this many runs, with --seed, --seed + 1 and so on, on the same split: how much of a figure is luck?
+        train this many runs, with --seed, --seed + 1 and so on, on the same split, to show how much of a result is luck
     """
     from onsight.training import train as training
 
@@ -68,7 +68,7 @@ def learning_curve(
     sizes
         training images per class (default: 5, 10, 20, 50 and so on, up to the number that there are)
     seeds
-        trainings per size, each on other images
+        trainings per size, each on different images
     out
         folder for curve.json and curve.png (default: curves/ and the name of the data set)
     """
@@ -108,7 +108,7 @@ def with_data(spec: TrainSpec | None, data: str | None) -> TrainSpec:
 
 
 def refuse_with_resume(data: str | None, spec: TrainSpec | None, seeds: int) -> None:
-    """Raise SpecError if the command line has anything beside --resume that a resumed run does not take."""
+    """Raise SpecError if the command line has options, besides --resume, that a resumed run does not take."""
     extra = set(spec.model_fields_set if spec else ()) - {*fields_with(Role.RESUMABLE)}
     extra |= {"seeds"} if seeds != 1 else set()
     extra |= {f"data {data}"} if data is not None else set()

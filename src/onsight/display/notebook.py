@@ -1,8 +1,8 @@
-"""What a notebook shows of a run, an evaluation, predictions and so on: small pieces of HTML, and a training at work.
+"""The HTML that a notebook shows for a run, an evaluation, predictions and other results, and for a running training.
 
-Every name in them is a stranger's text and is escaped. A notebook that somebody else ran is cleaned before it is shown:
-style sheets and inline SVG are taken out, tables and embedded images stay. So charts are embedded as images, which
-cannot know the page's colours: theirs are halfway between light and dark and can be read on both.
+All names come from strangers and are escaped. Jupyter sanitises the output of a notebook that somebody else ran: it
+removes style sheets and inline SVG, but keeps tables and embedded images. Charts are therefore embedded as images,
+which cannot follow the colours of the page. Their colours are readable on both light and dark pages.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from onsight.imaging.decode import ImageSource
 
 
 class ShownRun(Protocol):
-    """What is shown of a `Run`."""
+    """The parts of a `Run` that are shown."""
 
     spec: dict[str, Any]
     folder: Path
 
     @property
     def name(self) -> str:
-        """The folder's name."""
+        """The name of the folder."""
 
     @property
     def dataset(self) -> DatasetRecord:
@@ -54,11 +54,11 @@ class ShownRun(Protocol):
 
 
 class ShownPrediction(Protocol):
-    """What is shown of a `Prediction`."""
+    """The parts of a `Prediction` that are shown."""
 
     @property
     def source(self) -> str:
-        """The image's path."""
+        """The path of the image."""
 
     @property
     def top(self) -> Sequence[tuple[str, float]]:
@@ -66,14 +66,14 @@ class ShownPrediction(Protocol):
 
     @property
     def unsure(self) -> bool:
-        """Whether the answer is below the model's threshold."""
+        """Whether the confidence is below the threshold of the model."""
 
     @property
     def error(self) -> str | None:
         """Why the image could not be read."""
 
 
-ACCENT, GREY = "#2a86c7", "#757a80"  # at least 3.9:1 on white and on black
+ACCENT, GREY = "#2a86c7", "#757a80"  # a contrast of at least 3.9:1 on white and on black
 
 CHART = (
     f"text{{font:12px system-ui,sans-serif;fill:{GREY}}}.grid{{stroke:{GREY};stroke-opacity:.3}}"
@@ -83,48 +83,46 @@ CHART = (
     f".told{{font-weight:700;fill:{ACCENT}}}.middle{{text-anchor:middle}}.end{{text-anchor:end}}"
 )
 
-ROWS = 20  # of a table
-
-EPOCHS = 5  # the latest, in the table of a training
-
-THUMBNAIL = 64  # pixels a side
+ROWS = 20  # shown of a table
+EPOCHS = 5  # the latest ones, shown in the table of a training
+THUMBNAIL = 64  # pixels per side
 
 # Results -------------------------------------------------------------------------------------------------------------
 
 
 def run(run: ShownRun, evaluations: Mapping[str, Metrics]) -> str:
-    """Return a run: what was trained on what, how far it is, its figures and its curves."""
+    """Return a run: its model and data, its progress, its accuracies and its curves."""
     history = run.history()
     epoch = run.model_epoch(history) or {}
-    state = f"trained, {count(len(history), 'epoch')}" if run.is_trained else f"not finished: {len(history)} epochs"
+    state = f"{'trained, ' if run.is_trained else 'not finished: '}{count(len(history), 'epoch')}"
     rows: list[tuple[str, Any]] = [
         ("model", f"{run.spec.get('model')} on {short(run.dataset['name'])}, {len(run.classes):,} classes"),
         ("state", state),
     ]
     if epoch.get("val_accuracy") is not None:
-        rows.append(("validation", f"{percent(epoch['val_accuracy'])} right"))
+        rows.append(("validation", f"{percent(epoch['val_accuracy'])} correct"))
     for name, found in evaluations.items():
         facts = f"{interval(found['accuracy_interval'])}; n = {found['n']:,}"
-        rows.append((short(name), f"{percent(found['accuracy'])} right ({facts})"))
+        rows.append((short(name), f"{percent(found['accuracy'])} correct ({facts})"))
     if seconds := sum(row.get("seconds") or 0 for row in history):
         rows.append(("training", duration(seconds)))
-    if not os.path.isabs(run.folder):  # else it would say who you are to everyone who reads the notebook
+    if not os.path.isabs(run.folder):  # an absolute path would show the user's name to every reader
         rows.append(("folder", plain(str(run.folder))))
     return _joined(_heading(short(run.name)), _facts(rows), training_curves(history))
 
 
 def evaluation(metrics: Metrics) -> str:
-    """Return an evaluation: the accuracy with its interval, other figures, and the classes, weakest first."""
-    head = Markup('<p><b style="font-size:1.7em;color:{}">{}</b> of {} right ({}). Data: {}.</p>').format(
+    """Return an evaluation: the accuracy with its interval, other scores, and the classes, weakest first."""
+    head = Markup('<p><b style="font-size:1.7em;color:{}">{}</b> of {} correct ({}). Data: {}.</p>').format(
         ACCENT,
         percent(metrics["accuracy"]),
         count(metrics["n"], "image"),
         interval(metrics["accuracy_interval"]),
         short(metrics.get("provenance"), 200),
     )
-    figures = Markup("<p>{}</p>").format(
+    scores = Markup("<p>{}</p>").format(
         f"macro F1 {metrics['macro_f1']:.3f} · loss {metrics['loss']:.3f} · calibration error "
-        f"{100 * metrics['ece']:.1f} points · {percent(metrics['confidence'])} sure on average"
+        f"{100 * metrics['ece']:.1f} points · mean confidence {percent(metrics['confidence'])}"
     )
     confusion = np.asarray(metrics["confusion"])
     wrong = confusion - np.diag(np.diag(confusion))
@@ -141,16 +139,16 @@ def evaluation(metrics: Metrics) -> str:
         cells = short(row["class"], 24), f"{row['support']:,}", meter, percent(row["recall"]), percent(row["precision"])
         rows.append((*cells, f1, taken))
     titles = "class", "images", "", "recognised", "precision", "F1", "most often taken for"
-    return _joined(head, figures, _table(titles, rows, "classes; metrics.json has them all"))
+    return _joined(head, scores, _table(titles, rows, "classes; metrics.json has them all"))
 
 
 def prediction(found: ShownPrediction) -> str:
-    """Return one prediction, with its image where it is a file that still lies there."""
+    """Return one prediction, with its image if that is a file which still exists."""
     return predictions([found], [found.source if os.path.exists(found.source) else None])
 
 
 def predictions(found: Sequence[ShownPrediction], images: Sequence[ImageSource | None]) -> str:
-    """Return a row a prediction, with its image, for as many as there are `images`."""
+    """Return one row per prediction, with its image; predictions beyond the number of `images` are only counted."""
     rows = []
     for each, image in zip(found, images, strict=False):
         name = short(os.path.basename(each.source) or each.source, 32)
@@ -167,7 +165,7 @@ def predictions(found: Sequence[ShownPrediction], images: Sequence[ImageSource |
 
 
 def comparison(verdict: str, tables: Sequence[Sequence[Sequence[str]]], notes: Sequence[str]) -> str:
-    """Return a comparison: its verdict, the tables of runs and of pairs (each with its heading first), the notes."""
+    """Return a comparison: its verdict, the tables of runs and of pairs (a heading row first), and the notes."""
     runs, pairs = tables
     items = Markup("").join(Markup("<li>{}</li>").format(plain(note)) for note in notes)
     return _joined(
@@ -179,20 +177,21 @@ def comparison(verdict: str, tables: Sequence[Sequence[Sequence[str]]], notes: S
 
 
 def exports(cells: Sequence[Sequence[str]], sentences: Sequence[str]) -> str:
-    """Return the table of exported files, its heading first, and sentences about it."""
-    said = (Markup("<p>{}</p>").format(plain(sentence)) for sentence in sentences)
-    return _joined(_table(cells[0], cells[1:], "files"), *said)
+    """Return the table of exported files, whose first row is the heading, and sentences about them."""
+    paragraphs = (Markup("<p>{}</p>").format(plain(sentence)) for sentence in sentences)
+    return _joined(_table(cells[0], cells[1:], "files"), *paragraphs)
 
 
 def check(record: CheckRecord) -> str:
-    """Return a check: how much was found, and each finding with an example and what to do."""
+    """Return a check: the number of findings, and each finding with an example and what to do."""
     counts, rows = record["counts"], []
     for each in record["findings"]:
         item = next(iter(each["items"]), Item(pictures=[], note=""))
         example = " and ".join(short(name, 60) for name in item["pictures"]) or short(item["note"], 60)
         rows.append((each["severity"], plain(each["text"]), example, plain(each["advice"])))
-    said = ", ".join(count(counts[f"{severity}s"], severity) for severity in ("error", "warning", "note"))
-    head = f"{short(record['name'])}: {counts['pictures']:,} images in {counts['classes']:,} classes; {said}"
+    found = ", ".join(count(counts[f"{severity}s"], severity) for severity in ("error", "warning", "note"))
+    images, classes = count(counts["pictures"], "image"), count(counts["classes"], "class", "classes")
+    head = f"{short(record['name'])}: {images} in {classes}; {found}"
     table = _table(("", "finding", "for example", "what to do"), rows, "findings") if rows else "Nothing was found."
     return _joined(Markup("<p><b>{}</b></p>").format(head), table)
 
@@ -205,10 +204,10 @@ def dataset(
     provenance: str,
     image: Callable[[int], ImageSource | None],
 ) -> str:
-    """Return a data set: its classes with some images of each, and how many there are in every part.
+    """Return a data set: its classes with some images of each, and the number of images in each part.
 
-    `labels` (n,) int and `parts` (n,) str are the data set's; `image` returns one by its index, None where it cannot be
-    read.
+    `labels` (n,) int and `parts` (n,) str are those of the data set. `image` returns the image at an index, or None if
+    it cannot be read.
     """
     present = [part for part in ("train", "validation", "test", "") if part in set(parts.tolist())]
     rows = []
@@ -225,7 +224,7 @@ def dataset(
     return _joined(head, _table(titles, rows), Markup("<p>{}</p>").format(more) if more else "")
 
 
-# A training at work --------------------------------------------------------------------------------------------------
+# A running training --------------------------------------------------------------------------------------------------
 
 
 def work(
@@ -235,15 +234,15 @@ def work(
     notes: Sequence[tuple[str, str]],
     ended: bool = False,
 ) -> str:
-    """Return the progress of a verb: a progress bar with a text, curves, a table of epochs, and notes.
+    """Return the progress of a command: a progress bar with a text, curves, a table of epochs, and notes.
 
     Args:
-        bar: what is done, how many items are done, and of how many; None shows no bar.
-        text: next to the bar.
-        history: lines of history.jsonl, each with `epochs`.
-        notes: pairs of a label and a text. They are open while there is nothing else to see, and fold afterwards.
-            Errors and warnings stay visible.
-        ended: whether the verb has ended.
+        bar: what is being done, the number of finished items, and their total or None; no bar if `bar` is None.
+        text: the text next to the bar.
+        history: lines of history.jsonl, plus `epochs` in each.
+        notes: pairs of a label and a text. The list is open until the first epoch has finished or the command has
+            ended, and folded afterwards. Errors and warnings stay visible.
+        ended: whether the command has ended.
     """
     head = Markup("")
     if bar is not None:
@@ -264,12 +263,12 @@ def work(
         for row in history[-EPOCHS:]
     ]
     folded = bool(history) or ended
-    loud = [f"{label} {text}" for label, text in notes if folded and label in ("error", "warning")]
+    problems = [f"{label} {text}" for label, text in notes if folded and label in ("error", "warning")]
     return _joined(
         head,
         training_curves(history),
         _table(titles, rows) if rows else "",
-        *(Markup("<p>{}</p>").format(plain(" ".join(note.split()))) for note in loud),
+        *(Markup("<p>{}</p>").format(plain(" ".join(note.split()))) for note in problems),
         Markup("<details{}><summary>{}</summary><pre>{}</pre></details>").format(
             Markup("" if folded else " open"),
             "What was chosen, and why" if history else "Notes",
@@ -281,12 +280,12 @@ def work(
 
 
 def work_text(history: Sequence[Mapping[str, Any]], notes: Sequence[tuple[str, str]]) -> str:
-    """Return `work` as text, for a notebook that shows no HTML."""
+    """Return the content of `work` as text, for notebooks that do not show HTML."""
     return "\n".join([*(plain(note_line(*note)) for note in notes), *map(epoch_line, history)])
 
 
 def training_curves(history: Sequence[Mapping[str, Any]]) -> Markup:
-    """Return accuracy and loss over the epochs as two embedded images; nothing before the first epoch."""
+    """Return accuracy and loss over the epochs as two embedded images; empty before the first epoch."""
     if not history:
         return Markup("")
     epochs = [row["epoch"] for row in history]
@@ -301,7 +300,7 @@ def training_curves(history: Sequence[Mapping[str, Any]]) -> Markup:
         drawn += Markup('<img width="300" height="210" alt="{}" src="data:image/svg+xml;base64,{}">').format(
             title, source
         )
-    legend = Markup('Accuracy (%), then loss. <span style="color:{}">━ validation</span>, {} training').format(
+    legend = Markup('Accuracy (%) and loss: <span style="color:{}">━ validation</span>, {} training').format(
         ACCENT, "┅"
     )
     return Markup("<div>{}<br><small>{}</small></div>").format(drawn, legend)
@@ -324,7 +323,7 @@ def _facts(rows: Iterable[tuple[str, Any]]) -> Markup:
 
 
 def _table(titles: Sequence[str], rows: Sequence[Sequence[Any]], more: str = "") -> Markup:
-    """Return a table of at most 20 rows (without `more`, of all), and how many others there are."""
+    """Return a table of the first 20 rows and the number of others, which `more` names; without `more`, of all rows."""
     shown = rows[:ROWS] if more else rows
     cell, head = Markup('<td style="text-align:left">{}</td>'), Markup('<th style="text-align:left">{}</th>')
     lines = [Markup("<tr>{}</tr>").format(Markup("").join(map(cell.format, row))) for row in shown]
@@ -344,11 +343,11 @@ def _figure(value: float | None) -> str:
 
 
 def _thumbnail(image: ImageSource | None, side: int = THUMBNAIL) -> Markup:
-    """Return a small image, or nothing where it cannot be read any more."""
+    """Return a small image; empty if the image can no longer be read."""
     if image is None:
         return Markup("")
     try:
-        if not isinstance(image, np.ndarray):  # an array as it is: enlarging it would cost bytes and show no more
+        if not isinstance(image, np.ndarray):  # an array is not enlarged: that would add bytes but no detail
             image = decode.load(image, side)
         content = decode.thumbnail(image, side)
     except (ImageError, OSError):

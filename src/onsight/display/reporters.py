@@ -1,6 +1,6 @@
-"""Reporters that show progress: live in a terminal or a notebook, plain lines elsewhere, nothing when quiet.
+"""Reporters that show progress: a live display in a terminal or a notebook, and plain lines elsewhere.
 
-Outside notebooks everything goes to standard error, so that standard output holds answers only.
+Outside notebooks they write to standard error, because standard output is for answers only.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from onsight.core.text import duration, epoch_line, note_line, printable
 
 
 class PlainReporter(Reporter):
-    """Prints plain lines, for files and pipes."""
+    """Print plain lines, for files and pipes."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
-        self._said = 0.0
+        self._printed_at = 0.0
 
     def note(self, label: str, text: str) -> None:
         self.console.print(Text(printable(note_line(label, text))))
 
     def work(self, what: str, done: int, total: int | None) -> None:
-        if done == total or time.monotonic() - self._said > 5:
-            self._said = time.monotonic()
+        if done == total or time.monotonic() - self._printed_at > 5:
+            self._printed_at = time.monotonic()
             self.console.print(Text(f"{what}: {done:,}" + (f" of {total:,}" if total else "")))
 
     def epoch(self, row: Mapping[str, Any]) -> None:
@@ -39,7 +39,7 @@ class PlainReporter(Reporter):
 
 
 class LiveReporter(Reporter):
-    """Shows one progress bar that moves, and above it the notes and one line per epoch, which stay."""
+    """Show one live progress bar; the notes and one line per epoch stay above it."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True, highlight=False)
@@ -84,7 +84,7 @@ class LiveReporter(Reporter):
 
 
 class NotebookReporter(Reporter):
-    """Keeps one output of a notebook cell up to date: a progress bar, curves, a table of epochs, and the notes."""
+    """Update one output of a notebook cell: a progress bar, curves, a table of epochs, and the notes."""
 
     def __init__(self) -> None:
         self._start()
@@ -126,7 +126,7 @@ class NotebookReporter(Reporter):
     def _draw(self, ended: bool = False) -> None:
         from IPython.display import display
 
-        from onsight.display import notebook  # here, because it needs this module's words for an epoch and a duration
+        from onsight.display import notebook  # imported here, because only notebooks need it
 
         self._drawn = time.monotonic()
         content = {
@@ -144,17 +144,17 @@ class NotebookReporter(Reporter):
         self._bar = None
         if self._handle is not None:
             self._draw(ended=True)
-        self._start()  # whoever goes on with this reporter, as for several seeds, gets an output for each
+        self._start()  # if this reporter is used again, for example for the next seed, it shows a new output
 
 
 def in_notebook() -> bool:
-    """Return whether an IPython kernel runs this process, so that what is shown can be changed in place."""
+    """Return whether this process is an IPython kernel, whose outputs can be updated in place."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return getattr(shell, "kernel", None) is not None
 
 
 def make_reporter(quiet: bool = False) -> Reporter:
-    """Return what fits: an output that changes in a notebook; on standard error, live in a terminal, else lines."""
+    """Return the reporter for a notebook, a terminal, or a file or pipe; with `quiet`, one that shows nothing."""
     if quiet:
         return Reporter()
     if in_notebook():

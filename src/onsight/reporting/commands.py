@@ -1,4 +1,4 @@
-"""The commands that a page or a message suggests: how a run was trained, and what to change."""
+"""The commands that reports and messages suggest: to train a run again, with or without changes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from onsight.spec import Role, fields_with
 
 
 def train_command(run: Run, **changes: Any) -> str:
-    """Return the command that repeats a run, with other settings where `changes` names some."""
+    """Return the command that trains a run again, with the settings of `changes` replaced; None leaves one out."""
     asked = run.record.get("asked", {})
     if teacher := run.record.get("teacher"):
         verb, words = (
@@ -27,7 +27,7 @@ def train_command(run: Run, **changes: Any) -> str:
 
 
 def command_for(asked: dict[str, Any], verb: str = "train") -> str:
-    """Return the command that trains what was `asked`: a part of a spec, with `data`."""
+    """Return the command for the settings `asked`: `data` and any other fields of a spec. None leaves one out."""
     words = ["onsight", verb, str(asked["data"])]
     for key, value in asked.items():
         if key == "data":

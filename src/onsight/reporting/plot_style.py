@@ -1,4 +1,4 @@
-"""How every plot looks: colours, fonts that have the glyphs, text that fits, headings, and saving."""
+"""The style of every plot: colours, fonts, text that fits its space, headings, and saving."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-WIDTH = 6.4  # inches. 10 points are then 15 pixels in a report 700 wide, and 8 on a phone
+WIDTH = 6.4  # inches; 10-point text is then 15 pixels high in a report 700 pixels wide, and 8 pixels on a phone
 DPI = 200
-BOLD = 1.13  # how much wider bold letters are
+BOLD = 1.13  # width of bold letters relative to regular ones
 BLUE, ORANGE, INK, GREY, PALE = "#0072B2", "#D55E00", "#1b1f24", "#5b6570", "#e3e8ee"
 TICK, CROSS, BOX = "\u2713", "\u2717", "\u25a1"
-# For scripts that matplotlib's own font lacks; those that are installed are used, in this order.
+# Fonts for scripts that matplotlib's own font lacks, in order of preference. Only installed ones are used.
 FALLBACK_FONTS = (
     "Noto Sans CJK JP", "Noto Sans CJK SC", "Hiragino Sans", "PingFang SC", "Yu Gothic", "Microsoft YaHei",
     "Malgun Gothic", "Apple SD Gothic Neo", "Noto Sans Devanagari", "Nirmala UI", "Noto Sans Thai", "Leelawadee UI",
@@ -34,14 +34,17 @@ FALLBACK_FONTS = (
 
 
 @contextlib.contextmanager
-def _style() -> Iterator[None]:
-    """Draw under matplotlib's defaults and ours, whatever the user's matplotlibrc says."""
+def drawing_style() -> Iterator[None]:
+    """Apply matplotlib's defaults and Onsight's settings, and restore the user's settings afterwards.
+
+    The user's matplotlibrc has no effect on the plots.
+    """
     from matplotlib import style
 
     ours = {
         "font.family": [family for family, _ in _fonts()],
         "font.size": 10,
-        "text.parse_math": False,  # a class may be called $x$
+        "text.parse_math": False,  # a class name may be $x$
         "text.color": INK,
         "axes.labelcolor": INK,
         "axes.edgecolor": "#9aa4b0",
@@ -55,24 +58,27 @@ def _style() -> Iterator[None]:
         "ytick.color": "#9aa4b0",
         "xtick.labelcolor": INK,
         "ytick.labelcolor": INK,
-        "svg.hashsalt": "onsight",  # the same image is the same bytes
+        "svg.hashsalt": "onsight",  # gives the same bytes each time
     }
     with style.context(["default", ours]):
         yield
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG or SVG, as the suffix says; atomically, and the same figure is the same bytes.
+    """Write a figure as PNG or SVG, depending on the suffix of `path`.
 
-    Raises ValueError for another suffix.
+    The file is written atomically. The same figure gives the same bytes.
+
+    Raises:
+        ValueError: the suffix is another one.
     """
     path = Path(path)
     write_atomic(path, encode(figure, path.suffix.lower().removeprefix(".")))
 
 
-@_style()
+@drawing_style()
 def encode(figure: Figure, kind: str = "png") -> bytes:
-    """Return a figure as the bytes of a "png" (200 dots an inch) or an "svg", without a date or a version in them."""
+    """Return a figure as the bytes of a "png" (200 dots per inch) or an "svg", without a date or a version."""
     if kind not in ("png", "svg"):
         raise ValueError(f"figures are saved as .png or .svg, not '.{kind}'")
     content = io.BytesIO()
@@ -82,7 +88,9 @@ def encode(figure: Figure, kind: str = "png") -> bytes:
 
 
 def fit(text: str, inches: float, points: float) -> str:
-    """Return `text` as it can be drawn in so much room: printable, in the fonts there are, cut with an ellipsis.
+    """Return `text` as it can be drawn at a size of `points` in a width of `inches`, cut with an ellipsis if too long.
+
+    Characters that are not printable are removed. Those that no font has become a box, and so does an empty text.
 
     >>> fit("a name that is much too long", 0.8, 10)
     'a name t…'
@@ -97,7 +105,7 @@ def fit(text: str, inches: float, points: float) -> str:
 
 @functools.cache
 def _fonts() -> list[tuple[str, frozenset[int]]]:
-    """Return the fonts to draw with, each with the characters it has: matplotlib's own and what the system adds."""
+    """Return the names of the fonts, each with its characters: matplotlib's own first, then the installed ones."""
     from matplotlib import font_manager
     from matplotlib.ft2font import FT2Font
 
@@ -108,7 +116,7 @@ def _fonts() -> list[tuple[str, frozenset[int]]]:
 
 @functools.cache
 def _advance(letter: str) -> float | None:
-    """Return a character's width in em, None where no font has it."""
+    """Return the width of a character in em, or None if no font has it."""
     from matplotlib import font_manager
     from matplotlib.ft2font import FT2Font
 
@@ -120,41 +128,45 @@ def _advance(letter: str) -> float | None:
     return 1.0 if any(ord(letter) in characters for _, characters in others) else None
 
 
-def _column(history: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
-    """Return one figure of every epoch, NaN where there is none."""
+def history_column(history: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
+    """Return one value per epoch, (n,) float; NaN if it is missing, None or not finite."""
     values = [row.get(key) for row in history]
     numbers = np.array([math.nan if value is None else value for value in values], float)
     return np.where(np.isfinite(numbers), numbers, math.nan)
 
 
-def _drops(rate: np.ndarray) -> np.ndarray:
-    """Return (n,) bool: where the learning rate falls to 70 % or less beside an epoch in which it stood still."""
+def rate_drops(rate: np.ndarray) -> np.ndarray:
+    """Return (n,) bool: the epochs in which the learning rate drops to 70 % or less of the previous epoch's.
+
+    A drop counts only if the rate was constant just before or just after it, so a smooth schedule has none.
+    """
     before, after = rate[:-1], rate[1:]
-    still = after == before
-    beside = np.append(False, still[:-1]) | np.append(still[1:], False) if len(still) else still
-    return np.append(False, (after <= 0.7 * before) & beside)[: len(rate)].astype(bool)
+    constant = after == before
+    adjacent = np.append(False, constant[:-1]) | np.append(constant[1:], False) if len(constant) else constant
+    return np.append(False, (after <= 0.7 * before) & adjacent)[: len(rate)].astype(bool)
 
 
-def _dots(epochs: np.ndarray) -> dict[str, Any]:
-    """Return the marker of a line: dots while they can be told apart."""
+def dots(epochs: np.ndarray) -> dict[str, Any]:
+    """Return the marker of a line: dots for up to 30 epochs, none for more, because dots would merge."""
     return {"marker": "o", "markersize": 3.5} if len(epochs) <= 30 else {}
 
 
-def _two_lines(
-    axes: Axes, epochs: np.ndarray, training: np.ndarray, held_out: np.ndarray, best: Any, form: str
-) -> None:
-    """Draw a figure in training and in validation, and ring the latter's best."""
+def two_lines(axes: Axes, epochs: np.ndarray, training: np.ndarray, held_out: np.ndarray, best: Any, form: str) -> None:
+    """Draw the training and the validation values of a metric, with a ring around the best validation value.
+
+    `best` returns the index of the best value, ignoring NaN; `form` formats that value.
+    """
     if np.isfinite(training).any():
         axes.plot(
-            epochs, training, color=ORANGE, linestyle=(0, (4, 2)), linewidth=1.8, label="training", **_dots(epochs)
+            epochs, training, color=ORANGE, linestyle=(0, (4, 2)), linewidth=1.8, label="training", **dots(epochs)
         )
     if not np.isfinite(held_out).any():
         return
-    axes.plot(epochs, held_out, color=BLUE, linewidth=2.2, label="validation", **_dots(epochs))
+    axes.plot(epochs, held_out, color=BLUE, linewidth=2.2, label="validation", **dots(epochs))
     at = int(best(held_out))
     x, y = float(epochs[at]), float(held_out[at])
     axes.plot(x, y, "o", markersize=10, markerfacecolor="none", markeredgecolor=INK, markeredgewidth=1.5, clip_on=False)
-    above = not training[at] > y  # on the side where the other line is not
+    above = not training[at] > y  # the label goes on the side without the training line
     late = x > 0.5 * (epochs[0] + epochs[-1])
     axes.annotate(
         f"best {form.format(y)}", (x, y), xytext=(4 if late else -4, 11 if above else -11), textcoords="offset points",
@@ -164,29 +176,30 @@ def _two_lines(
     axes.margins(y=0.22)
 
 
-def _heading_height(lines: Sequence[str]) -> float:
+def heading_height(lines: Sequence[str]) -> float:
+    """Return the height of a heading in inches."""
     return 0.14 + 0.23 * sum(map(bool, lines))
 
 
-def _heading(figure: Figure, lines: Sequence[str]) -> None:
-    """Write a finding at a figure's top, bold, and below it, grey, what is to be known of it."""
+def write_heading(figure: Figure, lines: Sequence[str]) -> None:
+    """Write a heading at the top of a figure: the first line, the finding, is bold; further lines are grey."""
     width, height = figure.get_size_inches()
     for i, line in enumerate(filter(None, lines)):
-        size, look = (11.0, {"weight": "bold"}) if i == 0 else (9.5, {"color": GREY})
+        size, font = (11.0, {"weight": "bold"}) if i == 0 else (9.5, {"color": GREY})
         text = fit(line, width - 0.12, size * (BOLD if i == 0 else 1))
         x, y = 0.06 / width, 1 - (0.17 + 0.23 * i) / height
-        figure.text(x, y, text, None, fontsize=size, va="center_baseline", **look)
+        figure.text(x, y, text, None, fontsize=size, va="center_baseline", **font)
 
 
-def _below_heading(figure: Figure, lines: Sequence[str]) -> None:
-    """Write a heading, and leave the rest of the figure to its constrained layout."""
-    _heading(figure, lines)
-    share = 1 - _heading_height(lines) / float(figure.get_figheight())
+def write_heading_above(figure: Figure, lines: Sequence[str]) -> None:
+    """Write a heading above the plots of a figure, and limit its constrained layout to the space below."""
+    write_heading(figure, lines)
+    share = 1 - heading_height(lines) / float(figure.get_figheight())
     figure.get_layout_engine().set(rect=(0, 0, 1, share))  # type: ignore[union-attr, call-arg]
 
 
-def _sheet(height: float, width: float = WIDTH) -> tuple[Figure, Axes]:
-    """Return a figure whose only axes span it, without ticks; x and y are inches from the top left corner."""
+def sheet(height: float, width: float = WIDTH) -> tuple[Figure, Axes]:
+    """Return a figure with one set of axes that covers it, without ticks; x and y are inches from the top left."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height))
@@ -197,5 +210,6 @@ def _sheet(height: float, width: float = WIDTH) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _write(axes: Axes, x: float, y: float, text: str, size: float, **look: Any) -> None:
-    axes.text(x, y, text, fontsize=size, va="center_baseline", **look)
+def write_text(axes: Axes, x: float, y: float, text: str, size: float, **font: Any) -> None:
+    """Write text at (x, y), with its middle at y."""
+    axes.text(x, y, text, fontsize=size, va="center_baseline", **font)

@@ -1,9 +1,9 @@
-"""Numbers -> plots, each a matplotlib Figure that says in its title what it shows.
+"""Plots: each function takes numbers and returns a matplotlib Figure whose title states the finding.
 
-No pyplot, no window, no state kept: figures are drawn under our own settings and the user's are put back.
-Class names are foreign text: never read as mathematics, shortened to the room there is, and characters that no font
-here can draw become a box. Colours are Okabe and Ito's, which colour-blind eyes tell apart, and never alone:
-a dash, a tick or a cross says the same.
+They use no pyplot, open no window and keep no state: figures are drawn with Onsight's settings, and the user's are
+restored. Class names come from strangers: they are never read as mathematics, long ones are cut, and characters that no
+font has become a box. The colours are Okabe and Ito's, which people with colour blindness can tell apart. A dash, a
+tick or a cross always repeats what a colour says.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from onsight.reporting.plot_style import (
     ORANGE,
     TICK,
     WIDTH,
-    _below_heading,
-    _column,
-    _dots,
-    _drops,
-    _heading,
-    _heading_height,
-    _sheet,
-    _style,
-    _two_lines,
-    _write,
+    dots,
+    drawing_style,
     fit,
+    heading_height,
+    history_column,
+    rate_drops,
+    sheet,
+    two_lines,
+    write_heading,
+    write_heading_above,
+    write_text,
 )
 
 if TYPE_CHECKING:
@@ -44,32 +44,33 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-@_style()
+@drawing_style()
 def sample_images(images: np.ndarray, labels: Sequence[str], columns: int = 8, title: str | None = None) -> Figure:
-    """Draw images with their labels below.
+    """Draw images, each with its label below it.
 
-    `images` (n, H, W, 3) uint8, `labels` n names.
+    `images` is (n, H, W, 3) uint8, `labels` has n names.
     """
     columns = max(1, min(columns, len(images)))
     classes = len(set(labels))
     cell, line = WIDTH / columns, 0.24
-    lines = [title or f"{count(len(images), 'image')} of {count(classes, 'class', 'classes')}, as labelled"]
-    top = _heading_height(lines)
-    figure, axes = _sheet(top + math.ceil(len(images) / columns) * (cell + line))
-    _heading(figure, lines)
+    lines = [title or f"{count(len(images), 'image')} of {count(classes, 'class', 'classes')}, with their labels"]
+    top = heading_height(lines)
+    figure, axes = sheet(top + math.ceil(len(images) / columns) * (cell + line))
+    write_heading(figure, lines)
     for i, (image, label) in enumerate(zip(images, labels, strict=True)):
         x, y = i % columns * cell, top + i // columns * (cell + line)
-        _drawn_image(axes, image, x + 0.04, y + 0.04, cell - 0.08)
-        _write(axes, x + cell / 2, y + cell + line / 2 - 0.04, fit(label, cell - 0.06, 8.5), 8.5, ha="center")
+        _draw_image(axes, image, x + 0.04, y + 0.04, cell - 0.08)
+        write_text(axes, x + cell / 2, y + cell + line / 2 - 0.04, fit(label, cell - 0.06, 8.5), 8.5, ha="center")
     return figure
 
 
-@_style()
+@drawing_style()
 def learning_curve(points: Sequence[Mapping[str, Any]], fit: Mapping[str, Any] | None, finding: str) -> Figure:
-    """Draw validation accuracy against training images a class, with intervals, and where more would lead.
+    """Draw validation accuracy against the number of training images per class, with intervals and an extrapolation.
 
-    `points` has a mapping a size: shots (images a class), accuracies (one a seed), accuracy (their mean), low and
-    high. `fit` has a, b of error = a * shots ** -b, or is None; `finding` is the heading.
+    `points` has one mapping per size: shots (images per class), accuracies (one per seed), accuracy (their mean), low
+    and high (its interval). `fit` has a and b of error = a * shots ** -b; None draws no extrapolation, which otherwise
+    ends at twice the largest size. `finding` is the heading.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, NullLocator
@@ -87,31 +88,31 @@ def learning_curve(points: Sequence[Mapping[str, Any]], fit: Mapping[str, Any] |
     axes.plot([], [], "x", color=GREY, label="each seed")
     if fit:
         ahead = np.geomspace(shots[0], 2 * shots[-1], 50)
-        label = f"error falls by the power {fit['b']:.2f} of the number"
+        label = f"fit: error ∝ (images per class)^{-fit['b']:.2f}"
         axes.plot(ahead, 100 * (1 - fit["a"] * ahead ** -fit["b"]), "--", color=ORANGE, label=label)
     axes.set_xscale("log")
     axes.set_xticks(shots)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel("Training images a class")
+    axes.set_xlabel("Training images per class")
     axes.set_ylabel("Validation accuracy (%)")
     axes.legend(loc="lower right", frameon=False)
-    _below_heading(figure, [finding])
+    write_heading_above(figure, [finding])
     return figure
 
 
-@_style()
+@drawing_style()
 def curves(history: Sequence[Mapping[str, Any]]) -> Figure:
     """Draw accuracy, loss and learning rate over the epochs.
 
-    `history` has a mapping an epoch: epoch (from 1), loss, accuracy, learning_rate, seconds and, where there was
-    validation, val_loss and val_accuracy. What is missing, None or not finite is left out. The best validation figures
-    are ringed, and where the learning rate drops after standing still a dotted line says so.
+    `history` has one mapping per epoch: epoch (from 1), loss, accuracy, learning_rate, seconds and, if the run has
+    validation images, val_loss and val_accuracy. Values that are missing, None or not finite are left out. Rings mark
+    the best validation values. Dotted lines mark where the learning rate drops after being constant.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-    column = functools.partial(_column, history)
+    column = functools.partial(history_column, history)
     epochs = np.array([row["epoch"] for row in history], float)
     rate = column("learning_rate")
     panels = 3 if np.isfinite(rate).any() else 2
@@ -120,21 +121,19 @@ def curves(history: Sequence[Mapping[str, Any]]) -> Figure:
     upper, lower, *rest = figure.subplots(
         panels, 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": [3, 2.4, 0.9][:panels]}
     )[:, 0]
-    _two_lines(
-        upper, epochs, 100 * column("accuracy"), 100 * column("val_accuracy"), best=np.nanargmax, form="{:.1f} %"
-    )
+    two_lines(upper, epochs, 100 * column("accuracy"), 100 * column("val_accuracy"), best=np.nanargmax, form="{:.1f} %")
     upper.set_ylim(top=min(upper.get_ylim()[1], 101))
     upper.set_ylabel("Accuracy (%)")
     if upper.lines:
         upper.legend(loc="best", frameon=False, handlelength=2.8)
-    _two_lines(lower, epochs, column("loss"), column("val_loss"), best=np.nanargmin, form="{:.3g}")
+    two_lines(lower, epochs, column("loss"), column("val_loss"), best=np.nanargmin, form="{:.3g}")
     lower.set_ylabel("Loss\n(cross entropy, nats)")
-    drops = _drops(rate)
+    drops = rate_drops(rate)
     for axes in rest:
-        look = {"drawstyle": "steps-mid"} if drops.any() else _dots(epochs)
-        axes.plot(epochs, rate, color=GREY, linewidth=1.6, **look)
+        line = {"drawstyle": "steps-mid"} if drops.any() else dots(epochs)
+        axes.plot(epochs, rate, color=GREY, linewidth=1.6, **line)
         axes.set_ylabel("Learning\nrate")
-        if drops.any() and np.nanmin(rate) > 0:  # each drop is a factor
+        if drops.any() and np.nanmin(rate) > 0:  # drops are factors, so the axis is logarithmic
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axes.yaxis.set_minor_formatter(NullFormatter())
@@ -144,21 +143,21 @@ def curves(history: Sequence[Mapping[str, Any]]) -> Figure:
         for drop in epochs[drops]:
             axes.axvline(drop - 0.5, color=GREY, linewidth=1, linestyle=":", zorder=1)
     if len(epochs):
-        upper.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)  # the panels share it
+        upper.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)  # the panels share this axis
     upper.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
     seconds = column("seconds")
     pace = f" (about {rough_duration(float(np.nanmedian(seconds)))} each)" if np.isfinite(seconds).any() else ""
-    note = ", dotted: learning rate lowered" if drops.any() else ""
+    note = "; dotted: the learning rate drops" if drops.any() else ""
     (upper, lower, *rest)[-1].set_xlabel(f"Epoch{pace}{note}")
-    _below_heading(figure, _curves_finding(epochs, column("accuracy"), column("val_accuracy")))
+    write_heading_above(figure, _curves_finding(epochs, column("accuracy"), column("val_accuracy")))
     return figure
 
 
-@_style()
+@drawing_style()
 def confusion_matrix(confusion: np.ndarray | Sequence[Sequence[int]], classes: Sequence[str]) -> Figure:
-    """Draw a confusion matrix: counts as text (up to 20 classes), the share of the true class as colour.
+    """Draw a confusion matrix: counts as text (up to 20 classes), and the share of the true class as colour.
 
-    `confusion` (C, C) int, rows true, columns predicted. A class without images is a grey row.
+    `confusion` is (C, C) int: rows are true classes, columns predicted ones. The row of a class without images is grey.
     """
     import seaborn as sns
     from matplotlib.colors import PowerNorm
@@ -188,7 +187,7 @@ def confusion_matrix(confusion: np.ndarray | Sequence[Sequence[int]], classes: S
         }  # fmt: skip
     else:
         annotation = {"annot": False}
-    # The square root of the share: one mistake in fifty must be seen beside a diagonal of nine in ten.
+    # The colour follows the square root of the share: one mistake in fifty must stay visible if nine in ten are right.
     sns.heatmap(
         share, ax=axes, mask=np.broadcast_to(support == 0, counts.shape), square=True, rasterized=number > 20,
         cmap="Blues", norm=PowerNorm(0.5, 0, 1), vmin=0, vmax=1, xticklabels=False, yticklabels=False,
@@ -200,7 +199,7 @@ def confusion_matrix(confusion: np.ndarray | Sequence[Sequence[int]], classes: S
     bar.ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f}"))
     bar.set_label("share of the true class (%)")
     axes.set_facecolor("#d5d9de")
-    step = math.ceil(number * small * 1.25 / 72 / 4.8)  # at most one label a text line
+    step = math.ceil(number * small * 1.25 / 72 / 4.8)  # at most one label per line of text
     shown = list(range(0, number, step))
     places = np.array(shown) + 0.5
     labels = [fit(classes[i], 1.15, small) for i in shown]
@@ -214,11 +213,11 @@ def confusion_matrix(confusion: np.ndarray | Sequence[Sequence[int]], classes: S
     axes.tick_params(length=2 if step > 1 else 0, pad=4)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
-    _below_heading(figure, _confusion_finding(counts, classes))
+    write_heading_above(figure, _confusion_finding(counts, classes))
     return figure
 
 
-@_style()
+@drawing_style()
 def predictions(
     images: np.ndarray,
     names: Sequence[str] | None,
@@ -227,10 +226,10 @@ def predictions(
     columns: int = 4,
     title: str | None = None,
 ) -> Figure:
-    """Draw images, each with its likeliest three classes; a tick or a cross says whether the first is right.
+    """Draw images, each with its three likeliest classes; a tick or a cross shows whether the likeliest is right.
 
-    `images` (n, H, W, 3) uint8, `names` the n true classes or None where nobody knows, `probabilities` (n, C).
-    A true class beyond the first three takes the third line's place, and is outlined wherever it stands.
+    `images` is (n, H, W, 3) uint8, `names` has the n true classes or is None if they are unknown, `probabilities` is
+    (n, C). A true class that is not among the three replaces the third. The true class of a wrong answer is outlined.
     """
     from matplotlib.patches import Rectangle
 
@@ -241,12 +240,12 @@ def predictions(
     height = 0.3 + side + 0.06 + rows * line + 0.16
     guesses = [classes[int(row.argmax())] for row in probabilities]
     right = sum(map(str.__eq__, guesses, names)) if names is not None else 0
-    lines = [title or (f"{right:,} of {count(len(images), 'image')} right" if names is not None else "Predictions")]
+    lines = [title or (f"{right:,} of {count(len(images), 'image')} correct" if names is not None else "Predictions")]
     if names is not None and right < len(images):
-        lines.append("outlined in black: the label")
-    top = _heading_height(lines)
-    figure, axes = _sheet(top + math.ceil(len(images) / columns) * height, cell * columns)
-    _heading(figure, lines)
+        lines.append("black outline: the label")
+    top = heading_height(lines)
+    figure, axes = sheet(top + math.ceil(len(images) / columns) * height, cell * columns)
+    write_heading(figure, lines)
     for i, (image, row) in enumerate(zip(images, np.asarray(probabilities, float), strict=True)):
         true = None if names is None else names[i]
         hit = true is None or true == guesses[i]
@@ -254,7 +253,7 @@ def predictions(
         x, y = i % columns * cell + 0.08, top + i // columns * height
         width = cell - 0.16
         mark = "" if true is None else f"{TICK if hit else CROSS} "
-        _write(
+        write_text(
             axes,
             x,
             y + 0.17,
@@ -263,7 +262,7 @@ def predictions(
             color=colour,
             weight="bold",
         )
-        _drawn_image(axes, image, x, y + 0.3, side)
+        _draw_image(axes, image, x, y + 0.3, side)
         if not hit:
             axes.add_patch(Rectangle((x, y + 0.3), side, side, fill=False, edgecolor=colour, linewidth=2.2))
         shown = list(np.argsort(-row, kind="stable")[:rows])
@@ -279,12 +278,12 @@ def predictions(
             if classes[index] == true and not hit:
                 axes.add_patch(Rectangle((x, y_bar), width, line - 0.045, fill=False, edgecolor=INK, linewidth=1.2))
             middle = y_bar + (line - 0.045) / 2
-            _write(axes, x + 0.05, middle, fit(classes[index], width - 0.52, 8.5), 8.5)
-            _write(axes, x + width - 0.04, middle, _whole_percent(float(row[index])), 8.5, ha="right")
+            write_text(axes, x + 0.05, middle, fit(classes[index], width - 0.52, 8.5), 8.5)
+            write_text(axes, x + width - 0.04, middle, _whole_percent(float(row[index])), 8.5, ha="right")
     return figure
 
 
-@_style()
+@drawing_style()
 def explanations(
     images: Sequence[np.ndarray],
     overlays: Sequence[np.ndarray],
@@ -294,9 +293,10 @@ def explanations(
     heading: tuple[str, str],
     top: int = 3,
 ) -> Figure:
-    """Draw a row an image: itself, itself under its heat map, and the likeliest classes as bars.
+    """Draw one row per image: the image, the image under its heat map, and the likeliest classes as bars.
 
-    `images` and `overlays` n of (S, S, 3) uint8, `names` n texts, `probabilities` (n, C), `heading` two lines.
+    `images` and `overlays` have n arrays of (S, S, 3) uint8, `names` n texts, `probabilities` is (n, C). `heading` has
+    two lines.
     """
     from matplotlib.patches import Rectangle
 
@@ -304,68 +304,69 @@ def explanations(
     rows = min(top, len(classes), 4)
     left = 2 * side + 0.28
     width = WIDTH - left - 0.08
-    above = _heading_height(heading)
-    figure, axes = _sheet(above + len(images) * (side + room))
-    _heading(figure, heading)
+    above = heading_height(heading)
+    figure, axes = sheet(above + len(images) * (side + room))
+    write_heading(figure, heading)
     for i, (image, heat, row) in enumerate(zip(images, overlays, probabilities, strict=True)):
         y = above + i * (side + room) + 0.06
-        _drawn_image(axes, image, 0.06, y, side)
-        _drawn_image(axes, heat, side + 0.12, y, side)
-        _write(axes, left, y + 0.12, fit(names[i], width, 9.5), 9.5, color=GREY)
+        _draw_image(axes, image, 0.06, y, side)
+        _draw_image(axes, heat, side + 0.12, y, side)
+        write_text(axes, left, y + 0.12, fit(names[i], width, 9.5), 9.5, color=GREY)
         for k, index in enumerate(np.argsort(-row, kind="stable")[:rows]):
             y_bar = y + 0.32 + k * line
-            share, look = float(row[index]), ({"weight": "bold"} if k == 0 else {})
+            share, font = float(row[index]), ({"weight": "bold"} if k == 0 else {})
             axes.add_patch(Rectangle((left, y_bar), width, line - 0.06, color="#f2f4f7", linewidth=0))
             tint = BLUE if k == 0 else GREY
             axes.add_patch(Rectangle((left, y_bar), width * share, line - 0.06, color=tint, alpha=0.28, linewidth=0))
             middle = y_bar + (line - 0.06) / 2
-            _write(axes, left + 0.07, middle, fit(classes[index], width - 0.7, 10 * BOLD), 10, **look)
-            _write(axes, left + width - 0.07, middle, _whole_percent(share), 10, ha="right", **look)
+            write_text(axes, left + 0.07, middle, fit(classes[index], width - 0.7, 10 * BOLD), 10, **font)
+            write_text(axes, left + width - 0.07, middle, _whole_percent(share), 10, ha="right", **font)
     return figure
 
 
 def _curves_finding(epochs: np.ndarray, training: np.ndarray, held_out: np.ndarray) -> tuple[str, str]:
-    """Return what the curves say, in two lines."""
+    """Return the finding of the curves, in two lines."""
     if not len(epochs):
         return "No epoch has finished yet", ""
     last = int(epochs[-1])
     if not np.isfinite(held_out).any():
         done = training[np.isfinite(training)]
-        figure = percent(float(done[-1])) if len(done) else "of unknown accuracy"
+        accuracy = percent(float(done[-1])) if len(done) else "unknown"
         return (
-            f"Training images: {figure} right after {count(last, 'epoch')}",
+            f"Training accuracy: {accuracy} after {count(last, 'epoch')}",
             "no validation images were held out",
         )
     at = int(np.nanargmax(held_out))
-    first = f"Validation at its best: {percent(float(held_out[at]))} right, epoch {epochs[at]:.0f} of {last}"
+    first = f"Best validation accuracy: {percent(float(held_out[at]))}, in epoch {epochs[at]:.0f} of {last}"
     if not np.isfinite(training[at]):
         return first, ""
     gap = 100 * (training[at] - held_out[at])
     word = "above" if gap > 0 else "below"
-    return first, f"training in the same epoch: {percent(float(training[at]))}, {abs(gap):.1f} points {word} validation"
+    share = percent(float(training[at]))
+    return first, f"training accuracy in the same epoch: {share}, {abs(gap):.1f} points {word} validation"
 
 
 def _confusion_finding(counts: np.ndarray, classes: Sequence[str]) -> tuple[str, str]:
-    """Return what a confusion matrix says, in two lines."""
+    """Return the finding of a confusion matrix, in two lines."""
     n, correct = int(counts.sum()), int(np.trace(counts))
     if not n:
         return "No images", ""
     low, high = wilson(correct, n)
     interval = f"95 %: {percent_number(low)} to {percent_number(high)}"
-    first = f"{percent(correct / n)} of {count(n, 'image')} right ({interval})"
+    first = f"{percent(correct / n)} of {count(n, 'image')} correct ({interval})"
     wrong = counts - np.diag(np.diag(counts))
     if not wrong.any():
         return first, "no mistakes"
     true, guess = np.unravel_index(wrong.argmax(), wrong.shape)
-    of = int(counts[true].sum())
+    support = int(counts[true].sum())
     return first, (
         f"most often: {fit(classes[true], 1.4, 10)} taken for {fit(classes[guess], 1.4, 10)}, "
-        f"{wrong[true, guess]:,} of {of:,} ({percent(int(wrong[true, guess]) / of)})"
+        f"{wrong[true, guess]:,} of {support:,} ({percent(int(wrong[true, guess]) / support)})"
     )
 
 
-def _drawn_image(axes: Axes, image: np.ndarray, x: float, y: float, side: float) -> None:
-    """Draw an image into a square, unstretched."""
+def _draw_image(axes: Axes, image: np.ndarray, x: float, y: float, side: float) -> None:
+    """Draw an image centred in a square with its corner at (x, y), keeping its proportions."""
     high, wide = image.shape[:2]
     w, h = side * wide / max(high, wide), side * high / max(high, wide)
     x, y = x + (side - w) / 2, y + (side - h) / 2
@@ -373,7 +374,7 @@ def _drawn_image(axes: Axes, image: np.ndarray, x: float, y: float, side: float)
 
 
 def _whole_percent(share: float) -> str:
-    """Return a share in whole percent that never claims none or all."""
+    """Return a share in whole percent, without rounding to 0 % or 100 %."""
     if 0 < share < 0.005:
         return "<1 %"
     return ">99 %" if 0.995 <= share < 1 else f"{100 * share:.0f} %"

@@ -1,7 +1,7 @@
-"""report(run) -> report.html: one file that tells the whole truth about a run, and verdict(run): its first lines.
+"""report(run) writes report.html: one page with everything that is known about a run.
 
-Both read the run folder and nothing else, and work in every state of a run: before the first epoch, while it trains,
-trained, evaluated. The page asks nothing of any network; its one script opens images and sorts tables.
+It reads only the run folder, and works in every state of a run: before the first epoch, during training, trained or
+evaluated. The page makes no network request. Its only script opens images and sorts tables.
 """
 
 from __future__ import annotations
@@ -18,39 +18,41 @@ from onsight.core.text import percent, plain, short, times
 from onsight.display.page import TEMPLATES, fill
 from onsight.reporting import sections
 from onsight.reporting.commands import train_command
-from onsight.reporting.verdict import _next_step, _sentences
+from onsight.reporting.verdict import next_step, sentences
 from onsight.runs.run import Run, place, read_evaluations
 
 
 def report(folder: Path | str | Run) -> Path:
-    """Write `report.html` into a run and return its path.
+    """Write `report.html` into a run folder and return its path.
 
-    It is made again each time, from what the run holds by then. Raises RunError when the folder is no run or one of
-    its files is damaged.
+    Each call writes the page again from the files that the run has now.
+
+    Raises:
+        RunError: the folder is not a run, or one of its files is damaged.
     """
     run = folder if isinstance(folder, Run) else Run(folder)
     page = fill("report.html.j2", _filters(), **_page(run)).lstrip()
     path = run.report
-    write_atomic(path, page.encode("utf-8", "replace"))  # a name that is no Unicode is shown with "?"
+    write_atomic(path, page.encode("utf-8", "replace"))  # bytes of a name that are not Unicode become "?"
     return path
 
 
 def _page(run: Run) -> dict[str, Any]:
-    """Return everything that the template shows."""
+    """Return the values of all variables in the template."""
     history, evaluations = run.history(), read_evaluations(run)
     first = next(iter(evaluations), None)
     metrics = evaluations[first] if first else None
-    sentences, lead = _sentences(run, history, metrics, first), ""
-    if metrics:  # the page sets the accuracy large and the rest of its sentence beside it
-        lead = sentences.pop(0).removeprefix(percent(metrics["accuracy"])).strip()
-    advice, command = _next_step(run, history, metrics)
+    findings, lead = sentences(run, history, metrics, first), ""
+    if metrics:  # the page shows the accuracy in large type, followed by the rest of its sentence
+        lead = findings.pop(0).removeprefix(percent(metrics["accuracy"])).strip()
+    advice, command = next_step(run, history, metrics)
     script = (TEMPLATES / "report.js").read_text("utf-8")
     return {
         **sections.page(run, history, evaluations),
         "state": "evaluated" if metrics else "trained" if run.is_trained else "training",
         "progress": f"{history[-1]['epoch'] if history else 0} of {run.spec.get('epochs')}",
         "lead": lead,
-        "sentences": sentences,
+        "sentences": findings,
         "advice": advice,
         "command": command,
         "repeat": train_command(run),
@@ -63,7 +65,7 @@ def _page(run: Run) -> dict[str, Any]:
 
 
 def _filters() -> dict[str, Any]:
-    """Return what the page's template brings values into words with."""
+    """Return the filters of the template, which format values as text."""
     return {
         "percent": lambda share: _unbroken(percent(share)),
         "unbroken": _unbroken,
@@ -79,7 +81,7 @@ def _filters() -> dict[str, Any]:
 
 
 def _unbroken(text: str) -> str:
-    """Return `text` with its percent signs tied to their numbers."""
+    """Return `text` with no line break between a number and its percent sign."""
     return text.replace(" %", "\u00a0%")
 
 
@@ -91,7 +93,7 @@ def _shape(sizes: Any) -> str:
 
 
 def _time(text: Any) -> str:
-    """Return an ISO time to the minute; what is none, as it is."""
+    """Return an ISO time to the minute; any other text unchanged."""
     try:
         return f"{datetime.fromisoformat(str(text)):%Y-%m-%d %H:%M %Z}".strip()
     except ValueError:

@@ -1,6 +1,6 @@
-"""What each section of a run's report shows, from the files of the run alone: no Keras, no images decoded.
+"""The content of each section of a report, read from the files of the run. No Keras is imported, no image is decoded.
 
-A section whose file is absent is None. One whose file is damaged is a RunError that says how to make the file again.
+A section is None if its file does not exist. A damaged file raises RunError, with how to write the file again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,17 @@ from markupsafe import Markup
 
 from onsight.core.errors import RunError
 from onsight.core.files import read_lines
-from onsight.core.records import DatasetRecord, Metrics, TeacherRecord
+from onsight.core.records import (
+    CheckSummary,
+    DatasetRecord,
+    ExportTable,
+    Finding,
+    LabelErrors,
+    Metrics,
+    Robustness,
+    Slices,
+    TeacherRecord,
+)
 from onsight.core.text import count, note_line, percent, percent_number, plain, rough_duration, short
 from onsight.display import svg
 from onsight.metrics.predictions_csv import read_predictions
@@ -29,27 +39,27 @@ from onsight.reporting.teacher_notes import teacher_notes
 from onsight.runs.run import Run, place, read_object
 
 CIFAR10_FACTS = (
-    "One human annotator gets 95.24 % right, the majority of about 51 people 99.21 % (CIFAR-10H).",
+    "One human annotator gets 95.24 % right; the majority vote of about 51 people gets 99.21 % right (CIFAR-10H).",
     "3.25 % of the test images have a near-duplicate in the training set (ciFAIR-10).",
     "54 of the 10,000 test labels are wrong (label-errors).",
     "With 10,000 images and an accuracy of about 95 %, the 95 % interval is ±0.43 points.",
 )
-FOLDED = 25  # a table longer than this shows its first rows and folds the rest away
-MATRIX = 25  # classes; with more, the pairs that are confused most are listed
-PAIRS = 40
-SUSPECTS = 48
-SLICES = 200
-FORMATS = {b"\xff\xd8\xff": "jpeg", b"\x89PNG\r\n\x1a\n": "png", b"RIFF": "webp"}
+FOLDED = 25  # rows of a table that are shown; further rows are folded away
+MATRIX = 25  # largest number of classes for a confusion matrix; with more, the most confused pairs are listed
+PAIRS = 40  # listed at most
+SUSPECTS = 48  # shown at most
+SLICES = 200  # shown at most
+FORMATS = {b"\xff\xd8\xff": "jpeg", b"\x89PNG\r\n\x1a\n": "png", b"RIFF": "webp"}  # by the first bytes
 
 
 def page(run: Run, history: list[dict[str, Any]], evaluations: dict[str, Metrics]) -> dict[str, Any]:
-    """Return everything that the page shows below its verdict."""
+    """Return everything that the page shows below its verdict, as variables of the template."""
     model = read_object(run.model_folder / "model.json")
-    checked = read_object(run.folder / "check.json")
+    checked = cast(CheckSummary | None, read_object(run.folder / "check.json"))
     reasons, asked = run.record.get("reasons", {}), run.record.get("asked", {})
     shown: list[dict[str, Any]] = []
     for name, metrics in evaluations.items():
-        with mended(run, name):
+        with explained_damage(run, name):
             shown.append(evaluation(run, name, metrics, model, with_images=not shown))
     return {
         "run": run,
@@ -76,62 +86,62 @@ def page(run: Run, history: list[dict[str, Any]], evaluations: dict[str, Metrics
 
 
 def phases(run: Run) -> list[Any]:
-    """Return the phases of a training from given weights, as spec.json has them; one from scratch has none to tell."""
+    """Return the phases of a training from given weights, as in spec.json; a training from scratch shows none."""
     found = run.record.get("phases")
     return found if isinstance(found, list) and run.spec.get("weights") != "none" else []
 
 
 @contextlib.contextmanager
-def mended(run: Run, name: str) -> Iterator[None]:
-    """Turn what damaged files of an evaluation raise into a RunError that says how to make them again."""
+def explained_damage(run: Run, name: str) -> Iterator[None]:
+    """Turn errors from damaged files of an evaluation into a RunError that says how to write the files again."""
     try:
         yield
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise RunError(
             f"A file in {run.evaluation_folder(name)} is damaged ({type(error).__name__}: {plain(str(error))}). "
-            f"Make it again: onsight evaluate {place(run)}"
+            f"Write it again with: onsight evaluate {place(run)}"
         ) from error
 
 
 def evaluation(
     run: Run, name: str, metrics: Metrics, model: dict[str, Any] | None, with_images: bool
 ) -> dict[str, Any]:
-    """Return one evaluation; images are embedded for the first only, so that the page stays small."""
+    """Return one evaluation. The page embeds images of the first one only (`with_images`), so that it stays small."""
     folder = run.evaluation_folder(name)
     provenance = str(metrics.get("provenance", ""))
     sprite = thumbnails(folder) if with_images else None
     sure = certainty(folder, model)
-    rows = read_object(folder / "slices.json")
+    found = cast(Slices | None, read_object(folder / "slices.json"))
     return {
         "name": name,
         "metrics": metrics,
         "provenance": provenance,
         "low": metrics["accuracy_interval"][0],
         "high": metrics["accuracy_interval"][1],
-        # CIFAR-100 and CIFAR-10-C begin with the same letters.
+        # The pattern must not match CIFAR-100 or CIFAR-10-C.
         "facts": CIFAR10_FACTS if re.match(r"official CIFAR-10(?![\d-])", provenance) else (),
         "numbers": numbers(metrics),
         "confusion": confusion(metrics, sprite),
         "sprite": sprite,
         "per_class": sorted(metrics["per_class"], key=lambda row: 2.0 if row["recall"] is None else row["recall"]),
         "mistakes": mistakes(folder, run.classes) if with_images else None,
-        "suspects": suspects(run, folder, sprite) if with_images else None,
+        "suspects": suspects(folder, sprite) if with_images else None,
         "certainty": sure,
         "robustness": robustness(folder),
-        "slices": None if rows is None else rows["slices"][:SLICES],
-        "slices_in_all": 0 if rows is None else len(rows["slices"]),
+        "slices": None if found is None else found["slices"][:SLICES],
+        "slices_in_all": 0 if found is None else len(found["slices"]),
     }
 
 
 def numbers(metrics: Metrics) -> list[tuple[str, str, str]]:
-    """Return name, value and one line of explanation of every single figure but the accuracy."""
+    """Return (name, value, one line of explanation) for each score except the accuracy."""
     found = []
     if top := metrics.get("top_k"):
-        found.append((f"top-{top['k']} accuracy", percent(top["accuracy"]), f"truth among the {top['k']} likeliest"))
-    found.append(("macro F1", f"{metrics['macro_f1']:.3f}", "mean over the classes, each counting the same"))
+        found.append((f"top-{top['k']} accuracy", percent(top["accuracy"]), f"label among the {top['k']} likeliest"))
+    found.append(("macro F1", f"{metrics['macro_f1']:.3f}", "mean over the classes, all with the same weight"))
     if metrics.get("roc_auc") is not None:
         positive = f"'{short(metrics['per_class'][1]['class'])}'"
-        ranks = f"chance that an image of {positive} ranks above one of the other"
+        ranks = f"probability that an image of {positive} ranks above one of the other class"
         found += [
             ("ROC area", f"{metrics['roc_auc']:.3f}", ranks),
             ("precision-recall area", f"{metrics['average_precision']:.3f}", f"average precision of {positive}"),
@@ -148,7 +158,7 @@ def numbers(metrics: Metrics) -> list[tuple[str, str, str]]:
 
 
 def curves(history: list[dict[str, Any]]) -> list[tuple[str, Markup]] | None:
-    """Return the learning curves, each with its name; None before the first epoch."""
+    """Return the charts of accuracy, loss and learning rate, each with its name; None before the first epoch."""
     if not history:
         return None
     epochs = [row["epoch"] for row in history]
@@ -169,7 +179,7 @@ def curves(history: list[dict[str, Any]]) -> list[tuple[str, Markup]] | None:
 
 
 def training_time(history: list[dict[str, Any]]) -> str:
-    """Return how long training took and how fast it was; an empty string if the history has no times."""
+    """Return how long training took and its median throughput; an empty string if the history has no times."""
     seconds = sum(row.get("seconds") or 0 for row in history)
     if not seconds:
         return ""
@@ -182,7 +192,7 @@ def training_time(history: list[dict[str, Any]]) -> str:
 
 
 def thumbnails(folder: Path) -> dict[str, Any] | None:
-    """Return the sprite of thumbnails as the page embeds it, and the island of data that its script reads."""
+    """Return the sprite sheet of thumbnails as the page embeds it, and the JSON that the script of the page reads."""
     index, source = read_object(folder / "thumbnails.json"), image(folder / "thumbnails.jpg")
     if index is None or source is None:
         return None
@@ -207,13 +217,13 @@ def thumbnails(folder: Path) -> dict[str, Any] | None:
 
 
 def island_json(value: Any) -> Markup:
-    """Return JSON that can stand inside a script element: nothing in it can end the element or begin a comment."""
+    """Return JSON that is safe in a script element: nothing in it can end the element or start a comment."""
     text = json.dumps(value, separators=(",", ":"))  # ASCII only
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 
 def confusion(metrics: Metrics, sprite: dict[str, Any] | None) -> dict[str, Any]:
-    """Return the confusion matrix as rows of cells, or, with many classes, the pairs that are confused most."""
+    """Return the confusion matrix as rows of cells (no rows for many classes), and the most confused pairs."""
     counts = np.asarray(metrics["confusion"], np.int64)  # (C, C)
     classes = [short(row["class"]) for row in metrics["per_class"]]
     wrong = counts - np.diag(np.diag(counts))
@@ -230,7 +240,7 @@ def confusion(metrics: Metrics, sprite: dict[str, Any] | None) -> dict[str, Any]
     rows = []
     if len(counts) <= MATRIX:
         for i, name in enumerate(classes):
-            # Not in proportion: one mistake in fifty must be seen beside one in three.
+            # A power below 1, so that one mistake in fifty stays visible next to one in three.
             shade = [(share[i, j] / most) ** 0.7 if i != j and most else 0.0 for j in range(len(counts))]
             rows.append(
                 (
@@ -251,7 +261,7 @@ def confusion(metrics: Metrics, sprite: dict[str, Any] | None) -> dict[str, Any]
 
 
 def mistakes(folder: Path, classes: tuple[str, ...]) -> dict[str, Any] | None:
-    """Return the worst errors with their heat maps."""
+    """Return the most confident mistakes with their heat maps."""
     index = read_object(folder / "heatmaps" / "index.json")
     if index is None:
         return None
@@ -264,31 +274,25 @@ def mistakes(folder: Path, classes: tuple[str, ...]) -> dict[str, Any] | None:
     return {"method": index["method"], "shown": shown} if shown else None
 
 
-def suspects(run: Run, folder: Path, sprite: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Return the suspected label errors, with images where `label_errors/` or the thumbnails have them."""
-    found = read_object(folder / "label_errors.json") or read_object(run.folder / "label_errors.json")
+def suspects(folder: Path, sprite: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return the suspected label errors, each with its image if `label_errors/` or the sprite sheet has it."""
+    found = cast(LabelErrors | None, read_object(folder / "label_errors.json"))
     if found is None:
         return None
     shown = []
     for each in found["suspects"][:SUSPECTS]:
-        name = Path(str(each.get("thumbnail", ""))).name  # a file's name, wherever it claims to lie
-        source = next(filter(None, (image(at / "label_errors" / name) for at in (folder, run.folder))), None)
+        name = Path(str(each.get("thumbnail", ""))).name  # without its folders, which could lead out of the run
         at = (sprite or {}).get("places", {}).get(each["path"])
-        named = {"true": named_class(run, each["label"]), "said": named_class(run, each["suggested"])}
-        shown.append(each | named | {"source": source, "at": at})
+        named = {"true": short(each["label"]), "said": short(each["suggested"])}
+        shown.append({**each, **named, "source": image(folder / "label_errors" / name), "at": at})
     return {**found, "shown": shown, "pictures": any(each["source"] or each["at"] is not None for each in shown)}
 
 
-def named_class(run: Run, label: Any) -> str:
-    """Return a class that a file gives by name or by index."""
-    return short(run.classes[label] if isinstance(label, int) else label)
-
-
 def image(path: Path) -> str | None:
-    """Return an image file as a data URI, None where it is absent or, by its first bytes, something else."""
+    """Return an image file as a data URI; None if it does not exist or its first bytes are not those of an image."""
     with contextlib.suppress(OSError):
         content = path.read_bytes()
-        for start, kind in FORMATS.items():  # a run may come by mail, with anything under that name
+        for start, kind in FORMATS.items():  # a run may come from a stranger, with any content in its files
             if content.startswith(start):
                 return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
     return None
@@ -326,16 +330,17 @@ def certainty(folder: Path, model: dict[str, Any] | None) -> dict[str, Any] | No
 
 
 def robustness(folder: Path) -> dict[str, Any] | None:
-    """Return what robustness.json says, the corruption that hurts most first, each with its small chart."""
-    found = read_object(folder / "robustness.json")
+    """Return the content of robustness.json with one small chart per corruption, the most harmful one first."""
+    found = cast(Robustness | None, read_object(folder / "robustness.json"))
     if found is None:
         return None
     clean = float(found["clean"])
     rows = []
     for name, values in found["corruptions"].items():
         shown = short(str(name).replace("_", " "))
-        told = f"{shown}: " + ", ".join(percent_number(value) for value in values) + " % right at severities 1 to 5"
-        rows.append((shown, float(np.mean(values)), values, svg.severities(values, clean, told)))
+        numbers = ", ".join(percent_number(value) for value in values)
+        title = f"{shown}: accuracy {numbers} % at severities 1 to 5"
+        rows.append((shown, float(np.mean(values)), values, svg.severities(values, clean, title)))
     return {**found, "rows": sorted(rows, key=lambda row: row[1]), "kind": str(found["worst"][0]).replace("_", " ")}
 
 
@@ -343,45 +348,45 @@ def robustness(folder: Path) -> dict[str, Any] | None:
 
 
 def class_counts(dataset: DatasetRecord) -> dict[str, Any]:
-    """Return the images of each class and part, and their totals."""
+    """Return the number of images of each class in each part, and the totals."""
     parts = dataset.get("counts") or {}
     rows = [(name, [part.get(name, 0) for part in parts.values()]) for name in dataset["classes"]]
     totals = [sum(column) for column in zip(*(each for _, each in rows), strict=True)]
     return {"parts": list(parts), "rows": rows, "totals": totals}
 
 
-def findings(run: Run, checked: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return what `onsight check` found, errors first."""
+def findings(run: Run, checked: CheckSummary) -> list[Finding]:
+    """Return the findings of `onsight check`, errors first."""
     order = {"error": 0, "warning": 1, "note": 2}
     try:
         return sorted(checked["findings"], key=lambda each: order.get(each["severity"], 3))
     except (KeyError, TypeError) as error:
-        raise RunError(f"{run.folder / 'check.json'} is damaged. Make it again with: onsight check") from error
+        raise RunError(f"{run.folder / 'check.json'} is damaged. Remove it: the report does not need it.") from error
 
 
 def exports(run: Run) -> list[tuple[str, ...]]:
-    """Return the cells of each exported file, none where nothing was exported; `HEADING` names the columns."""
+    """Return the cells of each exported file, an empty list if there is none; `HEADING` names the columns."""
     try:
-        table = read_object(run.folder / "export" / "table.json")
+        table = cast(ExportTable | None, read_object(run.folder / "export" / "table.json"))
         return [] if table is None else table_rows(table["files"])
     except (RunError, KeyError, TypeError, ValueError) as error:
         raise RunError(
-            f"{run.folder / 'export' / 'table.json'} is damaged. Remove that folder, and export anew: "
+            f"{run.folder / 'export' / 'table.json'} is damaged. Remove that folder and export again: "
             f"onsight export {place(run)} litert"
         ) from error
 
 
 def taught(run: Run) -> list[str]:
-    """Return how a run compares with the one that it learned from, a sentence a fact; none where it has no teacher."""
+    """Return how a run compares with its teacher, one line per fact; an empty list if it has no teacher."""
     try:
-        found = read_object(run.folder / "teacher.json")
-        return [] if found is None else [note_line(*note) for note in teacher_notes(cast(TeacherRecord, found))]
+        found = cast(TeacherRecord | None, read_object(run.folder / "teacher.json"))
+        return [] if found is None else [note_line(*note) for note in teacher_notes(found)]
     except (RunError, KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{run.folder / 'teacher.json'} is damaged. The report can do without: remove it.") from error
+        raise RunError(f"{run.folder / 'teacher.json'} is damaged. Remove it: the report does not need it.") from error
 
 
 def multiply_adds(model: dict[str, Any] | None) -> int | None:
-    """Return the multiply-adds of one image, None where the layers do not tell."""
+    """Return the multiply-adds of one image, or None if they are unknown for a layer."""
     layers = (model or {}).get("layers") or []
     if not layers or not all(isinstance(layer.get("multiply_adds"), int) for layer in layers):
         return None

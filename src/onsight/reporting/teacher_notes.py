@@ -1,4 +1,4 @@
-"""What teacher.json says of a student and its teacher, as notes for people."""
+"""The comparison of a student with its teacher, from teacher.json, as notes for people."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def teacher_notes(found: TeacherRecord) -> list[tuple[str, str]]:
         notes.append(
             (
                 "zeros",
-                f"{after['zeros']:.1%} of the kernel weights. Zeros make compressed files smaller, but answers no "
-                "faster: a processor multiplies them like other numbers. --channels removes weights",
+                f"{after['zeros']:.1%} of the kernel weights. Zeros make compressed files smaller, but inference "
+                "no faster: a processor multiplies them like other numbers. --channels removes weights",
             )
         )
     if apart := found.get("difference"):

@@ -1,17 +1,17 @@
-"""The verdict: what a run's files say, in plain sentences, and what to do next. No Keras."""
+"""The verdict on a run: findings from its files, in plain sentences, and the next step. Does not import Keras."""
 
 from __future__ import annotations
 
 import math
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from onsight.core.errors import RunError
 from onsight.core.files import read_lines
-from onsight.core.records import Metrics
+from onsight.core.records import Metrics, Slices
 from onsight.core.text import count, interval, percent, plain, short, times
 from onsight.metrics.intervals import wilson
 from onsight.reporting.commands import train_command
@@ -19,10 +19,13 @@ from onsight.runs.run import Run, place, read_evaluations, read_object
 
 
 def verdict(folder: Path | str | Run, evaluation: str | None = None) -> list[str]:
-    """Return what is to be said about a run, in plain sentences, the last with the command to go on with.
+    """Return the findings about a run in plain sentences; the last one gives the next step and its command.
 
-    `evaluation` is the folder's name below `evaluations/`; by default `test`, or whichever there is. The sentences are
-    safe to print: class names in them hold no control characters. Raises RunError as `report` does.
+    `evaluation` is the name of a folder in `evaluations/`; by default `test`, or the first if there is no `test`. The
+    sentences are safe to print: class names in them have no control characters.
+
+    Raises:
+        RunError: the folder is not a run, it has no such evaluation, or one of its files is damaged.
     """
     run = folder if isinstance(folder, Run) else Run(folder)
     evaluations = read_evaluations(run)
@@ -32,49 +35,52 @@ def verdict(folder: Path | str | Run, evaluation: str | None = None) -> list[str
         raise RunError(f"{run.folder} has no evaluation '{evaluation}'. It has: {known}.")
     history = run.history()
     metrics = evaluations[chosen] if chosen else None
-    sentences = _sentences(run, history, metrics, chosen)
-    advice, command = _next_step(run, history, metrics)
-    return [*sentences, f"{advice}: {command}"]
+    findings = sentences(run, history, metrics, chosen)
+    advice, command = next_step(run, history, metrics)
+    return [*findings, f"{advice}: {command}"]
 
 
-def _sentences(run: Run, history: list[dict[str, Any]], metrics: Metrics | None, name: str | None) -> list[str]:
-    """Return the findings of `verdict`, without the next step."""
-    sentences = []
+def sentences(run: Run, history: list[dict[str, Any]], metrics: Metrics | None, name: str | None) -> list[str]:
+    """Return the sentences of `verdict` without the next step. If `metrics` is given, the first has the accuracy."""
+    found = []
     if metrics is None:
-        sentences.append(_state(run, history))
+        found.append(_state(run, history))
     else:
-        what = "test images" if name == "test" else f"images in '{short(name or '')}'"
-        sentences += [
-            f"{percent(metrics['accuracy'])} of {metrics['n']:,} {what} right "
+        n = metrics["n"]
+        what = count(n, "test image") if name == "test" else f"{count(n, 'image')} in '{short(name or '')}'"
+        found += [
+            f"{percent(metrics['accuracy'])} of {what} are classified correctly "
             f"({interval(metrics['accuracy_interval'])}). Data: {plain(str(metrics.get('provenance')))}.",
             _confusions(metrics),
             _weakest(metrics),
-            _slices(read_object(run.evaluation_folder(name or "") / "slices.json")),
+            _slices(cast(Slices | None, read_object(run.evaluation_folder(name or "") / "slices.json"))),
             _trust(metrics),
         ]
-    sentences.append(_over_fitting(run, history))
+    found.append(_over_fitting(run, history))
     scored = sum(use.get("scored") is not False for use in read_lines(run.folder / "test_uses.jsonl"))
     if name == "test" and scored > 1:
-        sentences.append(
-            f"The test set was scored {times(scored)} for this run: choices made in between flatter the figure."
+        found.append(
+            f"The test set was scored {times(scored)} for this run: if earlier scores influenced your choices, this "
+            "accuracy is too optimistic."
         )
-    return [sentence for sentence in sentences if sentence]
+    return [sentence for sentence in found if sentence]
 
 
 def _state(run: Run, history: list[dict[str, Any]]) -> str:
-    """Say how far a run without an evaluation is."""
+    """Return a sentence about the progress of a run without an evaluation."""
     epochs = run.spec.get("epochs")
     done = int(history[-1]["epoch"]) if history else 0
     known = [row for row in history if row.get("val_accuracy") is not None]
     held_out = (run.model_epoch(known) or {}).get("val_accuracy")
-    so_far = "" if held_out is None else f" On validation images {percent(held_out)} right."
+    so_far = "" if held_out is None else f" Validation accuracy: {percent(held_out)}."
     if run.is_trained:
-        return f"Trained for {count(done, 'epoch')}, not evaluated yet: how good it is, nobody knows.{so_far}"
-    return f"Training has not finished: {done:,} of {epochs} epochs.{so_far}"
+        return f"Trained for {count(done, 'epoch')}, not evaluated yet: its test accuracy is unknown.{so_far}"
+    planned = "1 epoch" if epochs == 1 else f"{epochs} epochs"
+    return f"Training has not finished: {done:,} of {planned}.{so_far}"
 
 
 def _confusions(metrics: Metrics) -> str:
-    """Say which two classes are taken for each other most often."""
+    """Return a sentence about the two classes that are confused with each other most often."""
     counts = np.asarray(metrics["confusion"])
     wrong = counts - np.diag(np.diag(counts))
     if not wrong.any():
@@ -84,7 +90,7 @@ def _confusions(metrics: Metrics) -> str:
     if wrong[i, j] < wrong[j, i]:
         i, j = j, i
     a, b = (short(metrics["per_class"][index]["class"]) for index in (i, j))
-    share = f", {percent(int(both.max()) / int(wrong.sum()))} of all mistakes" if len(counts) > 2 else ""
+    share = f": {percent(int(both.max()) / int(wrong.sum()))} of all mistakes" if len(counts) > 2 else ""
     return (
         f"Most often confused: {a} and {b} ({a} taken for {b} {times(int(wrong[i, j]))}, "
         f"{b} for {a} {times(int(wrong[j, i]))}){share}."
@@ -92,43 +98,44 @@ def _confusions(metrics: Metrics) -> str:
 
 
 def _weakest(metrics: Metrics) -> str:
-    """Say which class is recognised least."""
+    """Return a sentence about the class with the lowest recall; empty if nothing is wrong or there is one class."""
     seen = [(row["recall"], row) for row in metrics["per_class"] if row["recall"] is not None]
     if len(seen) < 2 or metrics["correct"] == metrics["n"]:
         return ""
     _, row = min(seen, key=lambda each: each[0])
     return (
-        f"Weakest class: {short(row['class'])}, {percent(row['recall'])} of {row['support']:,} recognised "
-        f"({interval(row['recall_interval'] or [0.0, 1.0])})."
+        f"Weakest class: {short(row['class'])}. {percent(row['recall'])} of its {count(row['support'], 'image')} are "
+        f"recognised ({interval(row['recall_interval'] or [0.0, 1.0])})."
     )
 
 
-def _slices(found: dict[str, Any] | None) -> str:
-    """Say which parts of the images, other than classes, are answered worse than the rest beyond chance."""
-    rows = [row for row in (found or {}).get("slices", []) if row.get("worse") and row["by"] != "class"][:3]
+def _slices(found: Slices | None) -> str:
+    """Return a sentence about the slices, other than classes, with significantly lower accuracy than the rest."""
+    slices = found.get("slices", []) if found else []
+    rows = [row for row in slices if row.get("worse") and row["by"] != "class"][:3]
     if not rows:
         return ""
-    told = [f"{short(row['by'])} “{short(row['value'])}” ({percent(row['accuracy'])})" for row in rows]
-    return f"Below the rest, beyond chance: {', '.join(told)}."
+    named = [f"{short(row['by'])} “{short(row['value'])}” ({percent(row['accuracy'])})" for row in rows]
+    return f"Significantly less accurate than the rest: {', '.join(named)}."
 
 
 def _trust(metrics: Metrics) -> str:
-    """Say whether the probabilities can be believed: mean probability against accuracy, and ECE."""
+    """Return a sentence about calibration: mean confidence compared with accuracy, and the calibration error (ECE)."""
     sure, right, (low, high) = metrics["confidence"], metrics["accuracy"], metrics["accuracy_interval"]
     error = f"expected calibration error {100 * metrics['ece']:.1f} points"
-    facts = f"{percent(sure)} sure on average, {percent(right)} right; {error}"
+    facts = f"mean confidence {percent(sure)}, accuracy {percent(right)}; {error}"
     if sure > high:
         return f"Over-confident: {facts}."
     if sure < low:
         return f"Under-confident: {facts}."
     if metrics["ece"] > 0.05 and metrics["n"] >= 1000:
-        return f"Confident in the wrong places: {facts}."
-    few = "" if metrics["n"] >= 1000 else f", as far as {count(metrics['n'], 'image')} can tell"
+        return f"Calibrated on average, but not at every confidence: {facts}."
+    few = "" if metrics["n"] >= 1000 else f", as far as {count(metrics['n'], 'image')} can show"
     return f"Neither over- nor under-confident{few}: {facts}."
 
 
 def _gap(run: Run, history: list[dict[str, Any]]) -> tuple[float, float, float] | None:
-    """Return training accuracy, validation accuracy and the latter's 95 % half-width, of the model's epoch."""
+    """Return training accuracy, validation accuracy and the 95 % half-width of the latter, for the model's epoch."""
     row = run.model_epoch(history)
     if row is None or row.get("accuracy") is None or row.get("val_accuracy") is None:
         return None
@@ -138,17 +145,17 @@ def _gap(run: Run, history: list[dict[str, Any]]) -> tuple[float, float, float] 
 
 
 def _over_fitting(run: Run, history: list[dict[str, Any]]) -> str:
-    """Say whether the run learned its training images by heart."""
+    """Return a sentence about over-fitting: whether training accuracy exceeds validation accuracy beyond chance."""
     if not history:
         return ""
     gap = _gap(run, history)
     if gap is None:
-        return "No validation images were held out: over-fitting cannot be told." if not _validated(history) else ""
+        return "No validation images were held out: over-fitting cannot be detected." if not _validated(history) else ""
     training, held_out, noise = gap
     points = 100 * (training - held_out)
-    altered = run.spec.get("augmentation", "none") != "none"
-    harder = " (on altered images, which is harder)" if altered else ""
-    facts = f"{percent(training)} right in training{harder}, {percent(held_out)} in validation"
+    augmented = run.spec.get("augmentation", "none") != "none"
+    harder = " (on augmented images, which are harder)" if augmented else ""
+    facts = f"training accuracy {percent(training)}{harder}, validation accuracy {percent(held_out)}"
     if points >= 10 and points > 100 * noise:
         text = f"Over-fitted: {facts}."
     elif points >= 4 and points > 100 * noise:
@@ -158,7 +165,7 @@ def _over_fitting(run: Run, history: list[dict[str, Any]]) -> str:
     losses = [row["val_loss"] for row in history if row.get("val_loss") is not None]
     if losses and losses[-1] > 1.1 * min(losses) and not run.spec.get("patience"):
         since = min(history, key=lambda row: math.inf if row.get("val_loss") is None else row["val_loss"])["epoch"]
-        text += f" Validation loss has risen since epoch {since}: --patience 5 keeps that epoch's weights."
+        text += f" Validation loss has risen since epoch {since}: --patience 5 would keep the weights of that epoch."
     return text
 
 
@@ -166,13 +173,13 @@ def _validated(history: list[dict[str, Any]]) -> bool:
     return any(row.get("val_accuracy") is not None for row in history)
 
 
-def _next_step(run: Run, history: list[dict[str, Any]], metrics: Metrics | None) -> tuple[str, str]:
-    """Return what to do next, and the exact command."""
+def next_step(run: Run, history: list[dict[str, Any]], metrics: Metrics | None) -> tuple[str, str]:
+    """Return the next step, as the beginning of a sentence, and its exact command."""
     where = place(run)
     if not run.is_trained:
-        return "If it was stopped, go on with", f"onsight train --resume {where}"
+        return "If training was stopped, continue it with", f"onsight train --resume {where}"
     if metrics is None:
-        return "Next, score it on the test set", f"onsight evaluate {where}"
+        return "Next, evaluate it on the test set", f"onsight evaluate {where}"
     if teacher := run.record.get("teacher"):
         both = shlex.join([f"runs/{teacher['run']}", where])
         return "Next, compare it with the run that it was made from", f"onsight compare {both}"
@@ -181,12 +188,12 @@ def _next_step(run: Run, history: list[dict[str, Any]], metrics: Metrics | None)
     gap = _gap(run, history)
     if gap is not None and gap[0] - gap[1] >= max(0.1, gap[2]):
         if run.spec.get("augmentation") == "none" and run.spec.get("freeze") != "all":
-            return "Next, train on altered images too", train_command(run, augmentation="shift")
+            return "Next, train with augmentation", train_command(run, augmentation="shift")
         if run.spec.get("optimizer") in ("adamw", "sgd") and not run.spec.get("weight_decay"):
-            return "Next, add images, or hold the weights back", train_command(run, weight_decay=5e-4)
+            return "Next, add images, or train with weight decay", train_command(run, weight_decay=5e-4)
     best = max(history, key=lambda row: row.get("val_accuracy") or 0.0, default=None)
     if gap is not None and gap[0] - gap[1] < 0.04 and best is history[-1] and gap[1] < 0.99:
-        return "Next, train longer, as it was still improving", train_command(
+        return "Next, train longer, because validation accuracy was still rising", train_command(
             run, time_budget=None, epochs=2 * len(history)
         )
-    return "Next, try it on an image of yours", f"onsight predict {where} image.jpg"
+    return "Next, try it on an image of your own", f"onsight predict {where} image.jpg"

@@ -1,4 +1,4 @@
-"""The images of a run, found again where they were when it was trained: the one place that looks for them."""
+"""The images that a run was trained on. All code that needs them again loads them here."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def load_images(
 
 
 def open_images(run: Run, parts: Iterable[str], progress: Progress | None = None) -> RunImages:
-    """Return the images of a run, those of `parts` marked with their part as the run recorded it.
+    """Return the images of a run. Those in `parts` are marked with their part, as the run recorded it.
 
     Raises:
         SpecError: the data is no longer there.
