@@ -13,7 +13,7 @@ from scipy import stats
 
 import onsight
 from onsight.comparison.compare import compare
-from onsight.comparison.comparison import spread, table
+from onsight.comparison.comparison import mean_and_deviation, table
 from onsight.core.errors import DataError, RunError, SpecError
 from onsight.core.files import write_json
 from onsight.metrics import intervals, predictions_csv
@@ -148,7 +148,7 @@ def test_seeds_of_one_spec_are_grouped(make):
     shares = {name: [1 - k / 200 for k in counts] for name, counts in wrong.items()}
     assert found.specs[0]["mean"] == pytest.approx(np.mean(shares["b"]))
     assert found.specs[0]["deviation"] == pytest.approx(np.std(shares["b"], ddof=1))
-    assert spread(found.specs[1]) == "89.0 % ± 1.0 (n = 3)"
+    assert mean_and_deviation(found.specs[1]) == "89.0 % ± 1.0 (n = 3)"
     (pair,) = found.pairs  # rather than the fifteen pairs of six runs
     assert pair["test"] == "seeds"
     assert pair["p"] == pytest.approx(stats.ttest_ind(shares["a"], shares["b"]).pvalue)
@@ -232,7 +232,7 @@ def test_classes_in_another_order_are_matched_by_name(make):
     assert [row["correct"] for row in compare([a, b]).runs] == [29, 27]
 
 
-def test_runs_of_older_versions_are_compared_without_their_cost(make):
+def test_runs_of_older_versions_are_compared_without_cost(make):
     older = [{key: row[key] for key in row if key != "multiply_adds"} for row in ROWS]
     a, b = make("a", answers(30, [1]), rows=older), make("b", answers(30, [1, 2, 3]), learning_rate=0.2)
     (b.folder / "model/model.json").write_text('{"schema": 0}')
@@ -316,7 +316,7 @@ def test_the_command_line(make, tmp_path, monkeypatch, capsys):
     assert stop.value.code == 2
 
 
-def test_comparing_imports_no_framework(make):
+def test_compare_imports_no_framework(make):
     a, b = make("a", answers(30, [1])), make("b", answers(30, [2, 3]), learning_rate=0.2)
     code = (
         "import sys, onsight; onsight.compare(sys.argv[1:], page='compare.html'); "
@@ -328,7 +328,7 @@ def test_comparing_imports_no_framework(make):
     assert ran.stdout.strip() == "[]"
 
 
-def test_what_train_and_evaluate_write_can_be_compared(toy_run, tmp_path):
+def test_runs_written_by_train_and_evaluate_can_be_compared(toy_run, tmp_path):
     import shutil
 
     copy = shutil.copytree(toy_run.folder, tmp_path / "copy")

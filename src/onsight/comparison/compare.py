@@ -13,11 +13,19 @@ from typing import Any
 
 import numpy as np
 
-from onsight.comparison.comparison import Comparison, notes_on, verdict_on
+from onsight.comparison.comparison import (
+    ComparedPair,
+    ComparedRun,
+    ComparedSpec,
+    Comparison,
+    Test,
+    notes_on,
+    verdict_on,
+)
 from onsight.comparison.matching import Answers, label_runs, match
 from onsight.core.errors import ModelFileError
 from onsight.core.files import check_target, write_atomic
-from onsight.metrics.intervals import Difference, between_seeds, deviation, holm, mean, paired, wilson
+from onsight.metrics.intervals import between_seeds, deviation, holm, mean, paired, wilson
 from onsight.models.model_file import read_description
 from onsight.runs.run import Run, open_run
 from onsight.spec import TrainSpec
@@ -51,7 +59,7 @@ def compare(runs: Sequence[str | Path | Run], *, common: bool = False, page: str
     rows = [describe(run, name, right) for run, name, right in zip(opened, names, answers.right, strict=True)]
     specs = group(opened, rows)
     # Seeds of one spec differ only by chance, but if there is no other spec, the runs are compared with each other.
-    sides = specs if len(specs) > 1 else sorted(map(alone, rows, range(len(rows))), key=lambda each: -each["mean"])
+    sides = specs if len(specs) > 1 else sorted(map(as_spec, rows, range(len(rows))), key=lambda each: -each["mean"])
     pairs = [compare_pair(sides, i, j, rows, answers) for i, j in combinations(range(len(sides)), 2)]
     for pair, corrected in zip(pairs, holm([pair["p"] for pair in pairs]), strict=True):
         pair["corrected"] = corrected
@@ -61,7 +69,7 @@ def compare(runs: Sequence[str | Path | Run], *, common: bool = False, page: str
         runs=rows,
         specs=specs,
         pairs=pairs,
-        settings=differing(opened, specs),
+        settings=differing_settings(opened, specs),
         recognised=by_class(answers, sides),
         notes=[*notes, *notes_on(sides, pairs, rows)],
         provenance=str(opened[0].dataset.get("provenance", "of unknown provenance")),
@@ -73,14 +81,15 @@ def compare(runs: Sequence[str | Path | Run], *, common: bool = False, page: str
     return found
 
 
-def describe(run: Run, name: str, right: np.ndarray) -> dict[str, Any]:
+def describe(run: Run, name: str, right: np.ndarray) -> ComparedRun:
     """Return one of `Comparison.runs`: the accuracy of a run on the compared images, and its cost.
 
     `right` (n,) bool marks the images that the run classifies correctly.
     """
     correct, n = int(right.sum()), len(right)
     low, high = wilson(correct, n)
-    parameters, counts = None, [None]
+    parameters: int | None = None
+    counts: list[Any] = [None]
     with contextlib.suppress(ModelFileError):  # another version wrote it: the cost is missing, but runs still compare
         model = read_description(run.model_folder)
         parameters, counts = model.parameters, [layer.get("multiply_adds") for layer in model.layers]
@@ -99,13 +108,14 @@ def describe(run: Run, name: str, right: np.ndarray) -> dict[str, Any]:
         "weight_bytes": weights.stat().st_size if weights.exists() else None,
         "epochs": len(history),
         "seconds": sum(row.get("seconds") or 0.0 for row in history) or None,
+        "spec": -1,  # set by `group`
     }
 
 
 # Comparing -----------------------------------------------------------------------------------------------------------
 
 
-def group(runs: Sequence[Run], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def group(runs: Sequence[Run], rows: list[ComparedRun]) -> list[ComparedSpec]:
     """Return `Comparison.specs`, the best first, and set the number of its spec in each of `rows`."""
     groups: dict[str, list[int]] = {}
     for i, run in enumerate(runs):
@@ -126,7 +136,7 @@ def group(runs: Sequence[Run], rows: list[dict[str, Any]]) -> list[dict[str, Any
     return specs
 
 
-def summarise(name: str, numbers: list[int], accuracies: list[float]) -> dict[str, Any]:
+def summarise(name: str, numbers: list[int], accuracies: list[float]) -> ComparedSpec:
     """Return one of `Comparison.specs` with its `middle` run.
 
     The middle run (of two, the better one) represents the seeds where images are shown and counted.
@@ -141,18 +151,17 @@ def summarise(name: str, numbers: list[int], accuracies: list[float]) -> dict[st
     }
 
 
-def alone(row: dict[str, Any], number: int) -> dict[str, Any]:
+def as_spec(row: ComparedRun, number: int) -> ComparedSpec:
     """Return a spec that consists of one run."""
     return summarise(row["name"], [number], [row["accuracy"]])
 
 
-def compare_pair(
-    sides: list[dict[str, Any]], i: int, j: int, rows: list[dict[str, Any]], answers: Answers
-) -> dict[str, Any]:
+def compare_pair(sides: list[ComparedSpec], i: int, j: int, rows: list[ComparedRun], answers: Answers) -> ComparedPair:
     """Return one of `Comparison.pairs`. `sides` are sorted, so side `i` is ahead of side `j`."""
     ahead, behind = sides[i], sides[j]
     a, b = answers.right[ahead["middle"]], answers.right[behind["middle"]]
     only_ahead, only_behind = int((a & ~b).sum()), int((b & ~a).sum())
+    test: Test
     if len(ahead["runs"]) == len(behind["runs"]) == 1:
         test, found = "McNemar", paired(only_behind, only_ahead, len(a))
     else:
@@ -163,16 +172,19 @@ def compare_pair(
         "behind": behind["name"],
         "sides": (i, j),
         "difference": found.value,
-        **{key: getattr(found, key) for key in Difference._fields[1:]},
+        "low": found.low,
+        "high": found.high,
+        "p": found.p,
         "test": test,
         "only_ahead": only_ahead,
         "only_behind": only_behind,
         "both": int((a & b).sum()),
         "neither": int((~a & ~b).sum()),
+        "corrected": found.p,  # `compare` corrects it for the number of pairs
     }
 
 
-def differing(runs: Sequence[Run], specs: list[dict[str, Any]]) -> list[tuple[str, list[str]]]:
+def differing_settings(runs: Sequence[Run], specs: list[ComparedSpec]) -> list[tuple[str, list[str]]]:
     """Return the settings, machines and versions that differ between the specs, with one value per spec."""
 
     def facts(run: Run) -> dict[str, Any]:
@@ -187,20 +199,20 @@ def differing(runs: Sequence[Run], specs: list[dict[str, Any]]) -> list[tuple[st
     keys = dict.fromkeys(key for each in found for one in each for key in one)
     rows = []
     for key in keys:
-        values = [", ".join(dict.fromkeys(show(one.get(key)) for one in each)) for each in found]
+        values = [", ".join(dict.fromkeys(setting_text(one.get(key)) for one in each)) for each in found]
         if len(set(values)) > 1:
             rows.append((key, values))
     return rows
 
 
-def show(value: Any) -> str:
+def setting_text(value: Any) -> str:
     """Return a setting as text."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "–" if value is None else str(value)
 
 
-def by_class(answers: Answers, sides: list[dict[str, Any]]) -> list[tuple[str, int, list[float]]]:
+def by_class(answers: Answers, sides: list[ComparedSpec]) -> list[tuple[str, int, list[float]]]:
     """Return (class, images, recall of each side) for each class; the recall of a side is the mean over its seeds."""
     table = []
     for number, name in enumerate(answers.classes):

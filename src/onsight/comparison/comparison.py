@@ -4,11 +4,58 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Literal, TypedDict
 
 from onsight.core.text import chance, percent, percent_number, plain, points, rough_duration
 
 LEVEL = 0.05  # significance level of every test
+Test = Literal["McNemar", "seeds"]  # the exact McNemar test of two runs, or the t-test over seeds
+
+
+class ComparedRun(TypedDict):
+    """One run of a comparison; a value that is not recorded is None."""
+
+    name: str
+    model: str
+    seed: int | None
+    correct: int  # number of images classified correctly
+    accuracy: float
+    low: float  # lower end of the 95 % Wilson interval of the accuracy
+    high: float  # upper end
+    parameters: int | None
+    multiply_adds: int | None  # for one image
+    weight_bytes: int | None
+    epochs: int
+    seconds: float | None  # training time
+    spec: int  # index in `Comparison.specs`
+
+
+class ComparedSpec(TypedDict):
+    """One spec of a comparison: a single run, or several runs that differ only in seeds."""
+
+    name: str
+    runs: list[int]  # indices in `Comparison.runs`
+    mean: float  # mean accuracy over the seeds
+    deviation: float | None  # sample standard deviation over the seeds; None for one seed
+    middle: int  # index of the run in the middle of the seeds, which represents them when images are shown and counted
+
+
+class ComparedPair(TypedDict):
+    """Two compared sides. The sides are the specs, or the runs if there is only one spec."""
+
+    ahead: str  # name of the side with the higher mean accuracy
+    behind: str
+    sides: tuple[int, int]  # ranks of `ahead` and `behind` among all sides; 0 is the best
+    difference: float  # mean accuracy of `ahead` minus that of `behind`
+    low: float  # lower end of the 95 % interval of the difference; NaN, like `high` and `p`, if the seeds do not vary
+    high: float  # upper end
+    p: float  # probability of a difference at least as large if neither side is better
+    test: Test
+    only_ahead: int  # images that only `ahead` classifies correctly
+    only_behind: int  # images that only `behind` classifies correctly
+    both: int  # images that both classify correctly
+    neither: int  # images that neither classifies correctly
+    corrected: float  # p, corrected by Holm for the number of pairs
 
 
 @dataclass(frozen=True)
@@ -18,24 +65,20 @@ class Comparison:
     Attributes:
         verdict: one sentence.
         n: the number of compared images.
-        runs: one dict per run: name, model, spec (its index in `specs`), seed, correct, accuracy, low, high (95 %
-            Wilson), parameters, multiply_adds, weight_bytes, epochs, seconds. A value that is not recorded is None.
-        specs: one dict per spec, the best first: name, runs (indices into `runs`), mean, deviation (sample standard
-            deviation over the seeds, None for one seed), middle (the index of the run in the middle of the seeds).
-        pairs: one dict per pair: ahead, behind (names), difference, low, high, p, corrected (by Holm; equals p for a
-            single pair), test ("McNemar" or "seeds"), only_ahead, only_behind (images that only one side classifies
-            correctly).
+        runs: one dict per run, with the keys of `ComparedRun`.
+        specs: one dict per spec, the best first, with the keys of `ComparedSpec`.
+        pairs: one dict per pair, with the keys of `ComparedPair`.
         settings: (setting, one value per spec) for each setting that differs.
-        recognised: (class, images, one recall per spec) for each class.
+        recognised: (class, images, one recall per spec, or per run if there is only one spec) for each class.
         notes: sentences on how to read the figures.
         provenance: where the images come from.
     """
 
     verdict: str
     n: int
-    runs: list[dict[str, Any]] = field(repr=False)
-    specs: list[dict[str, Any]] = field(repr=False)
-    pairs: list[dict[str, Any]] = field(repr=False)
+    runs: list[ComparedRun] = field(repr=False)
+    specs: list[ComparedSpec] = field(repr=False)
+    pairs: list[ComparedPair] = field(repr=False)
     settings: list[tuple[str, list[str]]] = field(repr=False)
     recognised: list[tuple[str, int, list[float]]] = field(repr=False)
     notes: list[str] = field(repr=False)
@@ -53,7 +96,7 @@ class Comparison:
 # Words ---------------------------------------------------------------------------------------------------------------
 
 
-def verdict_on(sides: list[dict[str, Any]], pairs: list[dict[str, Any]], n: int) -> str:
+def verdict_on(sides: list[ComparedSpec], pairs: list[ComparedPair], n: int) -> str:
     """Return the verdict in one sentence, which compares the best side with the next best."""
     pair = pairs[0]  # the two best: sides are sorted
     if math.isnan(pair["p"]):
@@ -65,24 +108,24 @@ def verdict_on(sides: list[dict[str, Any]], pairs: list[dict[str, Any]], n: int)
             f"95 % interval {points(pair['low'])} to {points(pair['high'])}; {chance(pair['corrected'])}{corrected}; "
             f"{test}"
         )
-    size = points(pair["difference"])
+    lead = points(pair["difference"])
     if pair["corrected"] < LEVEL:
-        return f"{pair['ahead']} is better than {next_best(pair, sides)} by {size} points ({facts})."
+        return f"{pair['ahead']} is better than {next_best(pair, sides)} by {lead} points ({facts})."
     if pair["difference"] == 0:
         return f"No difference can be shown: {pair['ahead']} and {pair['behind']} are equally accurate ({facts})."
     which = "" if math.isnan(pair["p"]) else ", which could be due to chance"
     return (
-        f"No difference can be shown: {pair['ahead']} is ahead of {next_best(pair, sides)} by {size} points{which} "
+        f"No difference can be shown: {pair['ahead']} is ahead of {next_best(pair, sides)} by {lead} points{which} "
         f"({facts})."
     )
 
 
-def next_best(pair: dict[str, Any], sides: list[dict[str, Any]]) -> str:
+def next_best(pair: ComparedPair, sides: list[ComparedSpec]) -> str:
     """Return the name of the side behind the best one, introduced as the next best if there are more than two sides."""
-    return f"the next best of {len(sides)}, {pair['behind']}," if len(sides) > 2 else str(pair["behind"])
+    return f"the next best of {len(sides)}, {pair['behind']}," if len(sides) > 2 else pair["behind"]
 
 
-def notes_on(sides: list[dict[str, Any]], pairs: list[dict[str, Any]], rows: list[dict[str, Any]]) -> list[str]:
+def notes_on(sides: list[ComparedSpec], pairs: list[ComparedPair], rows: list[ComparedRun]) -> list[str]:
     """Return notes on how to read the figures."""
     notes = []
     tests = {pair["test"] for pair in pairs}
@@ -114,12 +157,12 @@ def table(found: Comparison) -> list[list[tuple[str, ...]]]:
     runs: list[tuple[str, ...]] = [("run", "accuracy", "95 %", "parameters", "multiply-adds", "weights", "training")]
     for spec in found.specs:
         if spec["deviation"] is not None:
-            runs.append((plain(spec["name"]), spread(spec), *[""] * 5))
+            runs.append((plain(spec["name"]), mean_and_deviation(spec), *[""] * 5))
         for row in (found.runs[number] for number in spec["runs"]):
             interval = f"{percent_number(row['low'])} to {percent_number(row['high'])}"
-            cost = amount(row["multiply_adds"]), size(row["weight_bytes"]), rough_duration(row["seconds"])
+            cost = rough_count(row["multiply_adds"]), file_size(row["weight_bytes"]), rough_duration(row["seconds"])
             name = "  " * (len(spec["runs"]) > 1) + plain(row["name"])
-            runs.append((name, percent(row["accuracy"]), interval, whole(row["parameters"]), *cost))
+            runs.append((name, percent(row["accuracy"]), interval, with_commas(row["parameters"]), *cost))
     pairs: list[tuple[str, ...]] = [("ahead", "behind", "points", "95 %", "only one right", "p")]
     for pair in found.pairs:
         counts = f"{pair['only_ahead']:,} : {pair['only_behind']:,}"
@@ -130,17 +173,18 @@ def table(found: Comparison) -> list[list[tuple[str, ...]]]:
     return [runs, pairs]
 
 
-def spread(spec: dict[str, Any]) -> str:
+def mean_and_deviation(spec: ComparedSpec) -> str:
     """Return a mean accuracy with its sample standard deviation, for example "74.3 % ± 0.5 (n = 5)"."""
-    return f"{percent(spec['mean'])} ± {points(spec['deviation'])} (n = {len(spec['runs'])})"
+    deviation = "–" if spec["deviation"] is None else points(spec["deviation"])
+    return f"{percent(spec['mean'])} ± {deviation} (n = {len(spec['runs'])})"
 
 
-def whole(count: int | None) -> str:
+def with_commas(count: int | None) -> str:
     """Return a count as text, for example "161,098"; None is a dash."""
     return "–" if count is None else f"{count:,}"
 
 
-def amount(count: int | None) -> str:
+def rough_count(count: int | None) -> str:
     """Return a large count as text: 845, 17.1 thousand, 40.6 million or 1.8 billion; None is a dash."""
     if count is None:
         return "–"
@@ -150,7 +194,7 @@ def amount(count: int | None) -> str:
     return str(count)
 
 
-def size(count: int | None) -> str:
+def file_size(count: int | None) -> str:
     """Return a number of bytes as text: 649 kB or 1.2 MB; None is a dash."""
     if count is None:
         return "–"

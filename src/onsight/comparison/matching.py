@@ -24,7 +24,7 @@ class Answers:
     predicted: np.ndarray  # (R, n) indices into classes
     right: np.ndarray  # (R, n) bool
     confidence: np.ndarray  # (R, n) probability of the predicted class
-    own: np.ndarray  # (R, n) probability of the label
+    label_probability: np.ndarray  # (R, n) probability of the label
 
 
 def label_runs(runs: Sequence[Run]) -> list[str]:
@@ -95,12 +95,12 @@ def match(runs: Sequence[Run], labels: Sequence[str], common: bool) -> tuple[Ans
     rows = []
     for label, table, place in zip(labels, tables, places, strict=True):
         index = np.array([place[name] for name in names])
-        meant = np.array([classes.index(name) for name in table.classes])
+        class_numbers = np.array([classes.index(name) for name in table.classes])
         probabilities, truth = table.probabilities[index], table.labels[index]
         rows.append(
             (
-                meant[truth],
-                meant[probabilities.argmax(axis=1)],
+                class_numbers[truth],
+                class_numbers[probabilities.argmax(axis=1)],
                 probabilities.max(axis=1),
                 probabilities[np.arange(len(index)), truth],
             )
@@ -114,5 +114,5 @@ def match(runs: Sequence[Run], labels: Sequence[str], common: bool) -> tuple[Ans
                 "Evaluate both runs on the same labels."
             )
     truth = rows[0][0]
-    predicted, confidence, own = (np.stack(column) for column in list(zip(*rows, strict=True))[1:])
-    return Answers(names, classes, truth, predicted, predicted == truth, confidence, own), notes
+    predicted, confidence, label_probability = (np.stack(column) for column in list(zip(*rows, strict=True))[1:])
+    return Answers(names, classes, truth, predicted, predicted == truth, confidence, label_probability), notes

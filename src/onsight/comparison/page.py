@@ -12,7 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from onsight.comparison.comparison import LEVEL, Comparison, amount, size, whole
+from onsight.comparison.comparison import (
+    LEVEL,
+    ComparedPair,
+    ComparedSpec,
+    Comparison,
+    file_size,
+    rough_count,
+    with_commas,
+)
 from onsight.comparison.matching import Answers
 from onsight.core.errors import ImageError, OnsightError
 from onsight.core.text import chance, percent, plain, points, rough_duration
@@ -21,24 +29,24 @@ from onsight.display.page import fill
 from onsight.imaging import decode
 from onsight.runs.run import Run, place
 
-PAIRS = 6  # most pairs shown with images; those of the best run come first
-PICTURES = 12  # most images shown that only one of a pair classifies correctly, for each of the two
-FOLDED = 25  # most visible rows of a table; the rest is folded
+PAIRS_WITH_IMAGES = 6  # most pairs shown with images; those of the best run come first
+IMAGES_PER_SIDE = 12  # most images shown that only one of a pair classifies correctly, for each of the two
+VISIBLE_ROWS = 25  # most visible rows of a table; the rest is folded
 
 
-def render(found: Comparison, runs: Sequence[Run], answers: Answers, sides: list[dict[str, Any]], common: bool) -> str:
+def render(found: Comparison, runs: Sequence[Run], answers: Answers, sides: list[ComparedSpec], common: bool) -> str:
     """Return the page, with the images on which the runs disagree as far as they can still be read."""
     filters: dict[str, Any] = {
         "percent": lambda share: percent(share).replace(" ", "\u00a0"),
         "points": points,
         "chance": chance,
         "name": lambda text: plain(str(text)),
-        "amount": amount,
-        "size": size,
+        "rough_count": rough_count,
+        "file_size": file_size,
         "rough_duration": rough_duration,
-        "whole": whole,
+        "with_commas": with_commas,
     }
-    chosen = [disagreement(pair, sides, answers) for pair in found.pairs[:PAIRS]]
+    chosen = [disagreement(pair, sides, answers) for pair in found.pairs[:PAIRS_WITH_IMAGES]]
     wanted = {name: label for each in chosen for half in each["halves"] for name, label, *_ in half["pictures"]}
     images, missing = find_images(runs[0], wanted)
     return fill(
@@ -52,13 +60,13 @@ def render(found: Comparison, runs: Sequence[Run], answers: Answers, sides: list
         disagreements=chosen,
         images={name: "data:image/webp;base64," + base64.b64encode(data).decode() for name, data in images.items()},
         missing=missing,
-        folded=FOLDED,
+        folded=VISIBLE_ROWS,
         command=" ".join(["onsight compare", *(place(run) for run in runs), *(["--common"] if common else [])]),
         made=f"{datetime.now().astimezone():%Y-%m-%d %H:%M %Z}",
     )
 
 
-def disagreement(pair: dict[str, Any], sides: list[dict[str, Any]], answers: Answers) -> dict[str, Any]:
+def disagreement(pair: ComparedPair, sides: list[ComparedSpec], answers: Answers) -> dict[str, Any]:
     """Return the images that only one of a pair classifies correctly, the clearest cases first.
 
     The clearest cases have the largest difference between the two probabilities of the label.
@@ -67,7 +75,9 @@ def disagreement(pair: dict[str, Any], sides: list[dict[str, Any]], answers: Ans
     for mine, other in (pair["sides"], pair["sides"][::-1]):
         a, b = sides[mine]["middle"], sides[other]["middle"]
         only = np.flatnonzero(answers.right[a] & ~answers.right[b])
-        clearest = only[np.argsort(answers.own[b, only] - answers.own[a, only], kind="stable")][:PICTURES]
+        clearest = only[
+            np.argsort(answers.label_probability[b, only] - answers.label_probability[a, only], kind="stable")
+        ][:IMAGES_PER_SIDE]
         halves.append(
             {
                 "right": sides[mine]["name"],
@@ -77,7 +87,7 @@ def disagreement(pair: dict[str, Any], sides: list[dict[str, Any]], answers: Ans
                     (
                         answers.names[i],
                         answers.classes[answers.labels[i]],
-                        float(answers.own[a, i]),
+                        float(answers.label_probability[a, i]),
                         answers.classes[answers.predicted[b, i]],
                         float(answers.confidence[b, i]),
                     )
@@ -95,8 +105,8 @@ def find_images(run: Run, wanted: dict[str, str]) -> tuple[dict[str, bytes], str
     """
     found: dict[str, bytes] = {}
     try:
-        place = run.spec.get("data_dir")
-        dataset = load_dataset(run.spec["data"], Path(place) if place else None, download=False)
+        data_dir = run.spec.get("data_dir")
+        dataset = load_dataset(run.spec["data"], Path(data_dir) if data_dir else None, download=False)
     except (OnsightError, OSError) as error:
         return found, str(error)
     numbers = {name: number for number, name in enumerate(dataset.names)}
