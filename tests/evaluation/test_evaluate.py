@@ -31,7 +31,7 @@ def test_every_figure_can_be_recomputed_from_predictions_csv(toy_run):
     assert written["provenance"] == "toy images drawn by Onsight"
 
 
-def test_the_images_and_the_report_are_there(toy_run):
+def test_the_plots_and_the_report_are_written(toy_run):
     from PIL import Image
 
     for name in ("samples.png", "confusion.png", "predictions.png"):
@@ -63,12 +63,12 @@ def test_slices_thumbnails_and_heat_maps_are_written(toy_run, tmp_path):
     assert "left" in copy.report.read_text()
     (tmp_path / "mine.csv").write_text("path,shelf\nother.png,left\n")
     uses = (copy.folder / "test_uses.jsonl").read_text()
-    with pytest.raises(DataError, match="names none of the 60 images"):
+    with pytest.raises(DataError, match=r"names none of the images \(60\)"):
         onsight.evaluate(copy, slices_file=tmp_path / "mine.csv", reporter=QUIET)
-    assert (copy.folder / "test_uses.jsonl").read_text() == uses  # refused before anything was scored
+    assert (copy.folder / "test_uses.jsonl").read_text() == uses  # the error came before anything was scored
 
 
-def test_each_opening_of_the_test_set_is_logged(toy_run, tmp_path):
+def test_each_use_of_the_test_set_is_logged(toy_run, tmp_path):
     import shutil
 
     copy = onsight.Run(shutil.copytree(toy_run.folder, tmp_path / "copy"))
@@ -93,7 +93,7 @@ def test_other_data_gets_a_folder_of_its_own(toy_run, tmp_path):
             Image.new("RGB", (40, 40), colour).save(tmp_path / "more" / label / f"{i}.png")
     uses = (copy.folder / "test_uses.jsonl").read_text()
     result = onsight.evaluate(copy, data=tmp_path / "more", reporter=QUIET)
-    assert (copy.folder / "test_uses.jsonl").read_text() == uses  # the run's own test set stays closed
+    assert (copy.folder / "test_uses.jsonl").read_text() == uses  # the run's own test set was not used
     assert result.folder.name.startswith("more-")
     assert result.folder.parent == copy.evaluation_folder().parent
     assert result.metrics["n"] == 6
@@ -106,7 +106,7 @@ def test_other_data_gets_a_folder_of_its_own(toy_run, tmp_path):
         onsight.evaluate(copy, data=tmp_path / "more", reporter=QUIET)
 
 
-def test_its_own_data_by_name_is_its_test_set(toy_run, tmp_path):
+def test_naming_the_runs_own_data_scores_its_test_set(toy_run, tmp_path):
     import shutil
 
     copy = onsight.Run(shutil.copytree(toy_run.folder, tmp_path / "copy"))
@@ -115,8 +115,8 @@ def test_its_own_data_by_name_is_its_test_set(toy_run, tmp_path):
     assert result.metrics["n"] == 60
 
 
-def trained_on(folder):
-    """Return a run of forty images of two classes, made in `folder`."""
+def train_on(folder):
+    """Return a run trained on 40 images of two classes, which are made in `folder`."""
     from PIL import Image
 
     for colour, label in enumerate(("a", "b")):
@@ -128,9 +128,9 @@ def trained_on(folder):
     return onsight.train(onsight.TrainSpec(data=folder, model="mlp", epochs=1), reporter=QUIET)
 
 
-def test_its_own_folder_elsewhere_is_not_other_data(tmp_path):
-    """Training images must not be scored on because the folder was moved."""
-    run = trained_on(tmp_path / "here")
+def test_the_runs_own_folder_is_recognised_after_it_was_moved(tmp_path):
+    """Otherwise training images would be scored because the folder was moved."""
+    run = train_on(tmp_path / "here")
     (tmp_path / "here").rename(tmp_path / "there")
     with pytest.raises(onsight.OnsightError, match="here"):
         onsight.evaluate(run, reporter=QUIET)
@@ -139,11 +139,11 @@ def test_its_own_folder_elsewhere_is_not_other_data(tmp_path):
     assert result.metrics["n"] == sum(run.dataset["counts"]["test"].values()) < 40
 
 
-def test_its_own_folder_with_a_mended_test_image_is_scored_on_test_images_alone(tmp_path):
-    """What the error advises: --data with the folder itself. Its training images must stay out."""
+def test_the_runs_own_folder_with_a_changed_test_image_is_scored_without_its_training_images(tmp_path):
+    """The error advises --data with the folder itself. The training images must not be scored."""
     from PIL import Image
 
-    run = trained_on(tmp_path / "photos")
+    run = train_on(tmp_path / "photos")
     held_out = run.dataset["split"]["test"]
     Image.new("RGB", (32, 32), (1, 2, 3)).save(tmp_path / "photos" / held_out[0])
     with pytest.raises(DataError, match="--data FOLDER"):
@@ -155,7 +155,7 @@ def test_its_own_folder_with_a_mended_test_image_is_scored_on_test_images_alone(
         scored = predictions_csv.read_predictions(result.folder / "predictions.csv").names
         assert sorted(scored) == sorted([*held_out, "a/new.png"])
         assert result.folder != run.evaluation_folder()
-        if place == "moved":  # back where it was, it is known even without all of its training images
+        if place == "moved":  # at its old path, it is recognised even if a training image is missing
             (tmp_path / "moved").rename(tmp_path / "photos")
             (tmp_path / "photos" / run.dataset["split"]["train"][0]).unlink()
 
@@ -170,7 +170,7 @@ def test_a_run_without_test_images_can_score_other_data(toy_run, tmp_path):
 
 
 @pytest.mark.backend
-def test_batch_size_changes_no_answer(toy_run):
+def test_the_batch_size_does_not_change_the_answers(toy_run):
     from onsight.data.load import load_dataset
     from onsight.data.pixel_cache import load_pixels
     from onsight.inference.engines import open_engine
@@ -189,12 +189,12 @@ def copy_of(run, folder):
 
 
 def describe(run, **changes):
-    """Change a run's model.json."""
+    """Change fields of a run's model.json."""
     path = run.model_folder / "model.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def test_calibration_before_and_after_is_told(toy_run, tmp_path):
+def test_metrics_hold_the_calibration_with_and_without_temperature(toy_run, tmp_path):
     copy = copy_of(toy_run, tmp_path)
     plain = onsight.evaluate(copy, reporter=QUIET).metrics
     assert plain["temperature"] == 1
@@ -202,7 +202,7 @@ def test_calibration_before_and_after_is_told(toy_run, tmp_path):
     assert plain["threshold"] is None
     assert "far_off" not in plain
     describe(copy, temperature=3.0)
-    flat = onsight.evaluate(copy, engine="keras", reporter=QUIET).metrics  # model.tflite has the temperature of before
+    flat = onsight.evaluate(copy, engine="keras", reporter=QUIET).metrics  # model.tflite has the old temperature
     assert flat["temperature"] == 3
     assert flat["confidence"] < plain["confidence"]
     assert flat["before_temperature"]["ece"] == pytest.approx(plain["ece"], abs=1e-5)
@@ -212,7 +212,7 @@ def test_calibration_before_and_after_is_told(toy_run, tmp_path):
     assert flat["coverage"][-1]["accuracy"] == flat["accuracy"]
 
 
-def test_a_threshold_is_measured_on_test_and_on_images_of_something_else(toy_run, tmp_path):
+def test_a_threshold_is_measured_on_test_images_and_on_images_of_something_else(toy_run, tmp_path):
     copy = copy_of(toy_run, tmp_path)
     describe(copy, threshold=0.9, temperature=2.0)
     result = onsight.evaluate(copy, reporter=QUIET)
@@ -230,10 +230,10 @@ def test_a_threshold_is_measured_on_test_and_on_images_of_something_else(toy_run
 
 
 @pytest.mark.parametrize(("augmentation", "views"), [("flip_shift", 6), ("none", 3)])
-def test_views_make_a_figure_of_their_own_that_predict_repeats(toy_run, tmp_path, augmentation, views):
+def test_tta_accuracy_is_a_separate_figure_and_equals_that_of_predict(toy_run, tmp_path, augmentation, views):
     copy = copy_of(toy_run, tmp_path)
     copy.update_spec(augmentation=augmentation)
-    describe(copy, temperature=10.0)  # else every answer is 1
+    describe(copy, temperature=10.0)  # otherwise all probabilities are 1
     result = onsight.evaluate(copy, tta=True, engine="keras", reporter=QUIET)
     found = result.metrics["tta"]
     names, labels, scores, _ = predictions_csv.read_predictions(result.folder / "predictions.csv")
@@ -242,12 +242,13 @@ def test_views_make_a_figure_of_their_own_that_predict_repeats(toy_run, tmp_path
     answers = onsight.predict(copy, images, top=1, tta=True, engine="keras")
     right = [each.top[0][0] == copy.classes[label] for each, label in zip(answers, labels, strict=True)]
     assert (found["correct"], found["n"], found["views"]) == (sum(right), 60, views)
-    assert max(abs(each.top[0][1] - row.max()) for each, row in zip(answers, scores, strict=True)) > 1e-4  # not plain
+    # The answers differ from those without test-time augmentation.
+    assert max(abs(each.top[0][1] - row.max()) for each, row in zip(answers, scores, strict=True)) > 1e-4
     assert result.metrics["correct"] == int((scores.argmax(axis=1) == labels).sum())
     assert any(f"for {views} times the work" in sentence for sentence in result.findings)
 
 
-def test_what_is_far_off_is_no_class_of_the_run(toy_run):
+def test_far_off_images_have_no_class_of_the_run(toy_run):
     def answer(images):
         return np.tile([0.4, 0.6], (len(images), 1))
 
@@ -255,7 +256,7 @@ def test_what_is_far_off_is_no_class_of_the_run(toy_run):
     assert far_off(answer, toy_run.classes, 32, 0.7, QUIET) == {"data": "digits", "n": 1797, "unsure": 1.0}
 
 
-def test_robustness_is_written_and_forgotten_with_the_weights(toy_run, tmp_path):
+def test_robustness_is_kept_until_the_weights_change(toy_run, tmp_path):
     copy = copy_of(toy_run, tmp_path)
     result = onsight.evaluate(copy, robustness=True, quick=True, reporter=QUIET)
     path = result.folder / "robustness.json"
@@ -265,7 +266,7 @@ def test_robustness_is_written_and_forgotten_with_the_weights(toy_run, tmp_path)
     assert 0.3 < found["mean"] <= found["clean"]
     assert any("Under corruptions (CIFAR-10-C style, 60 images)" in sentence for sentence in result.findings)
     onsight.evaluate(copy, reporter=QUIET)
-    assert path.exists()  # it is still true
+    assert path.exists()  # still valid
     path.write_text(json.dumps(found | {"weights_sha256": "0" * 64}))
     onsight.evaluate(copy, reporter=QUIET)
     assert not path.exists()

@@ -1,4 +1,4 @@
-"""Heat maps are what their papers say, on both backends; occlusion finds what an answer depends on."""
+"""Heat maps match their papers on both backends, and occlusion finds what an answer depends on."""
 
 import json
 
@@ -15,9 +15,9 @@ pytestmark = pytest.mark.backend
 
 
 def corner(images):
-    """Answer class 1 as sure as the top left quarter is bright."""
-    sure = images[:, :16, :16].mean(axis=(1, 2, 3)) / 255
-    return np.stack([1 - sure, sure], axis=1).astype(np.float32)
+    """Return the brightness of the top left quarter as the probability of class 1."""
+    bright = images[:, :16, :16].mean(axis=(1, 2, 3)) / 255
+    return np.stack([1 - bright, bright], axis=1).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def resnet():
     return classifier(build_model("resnet20", 32, 10), temperature=1.7)
 
 
-def test_grad_cam_equals_cam_where_the_head_allows(resnet):
+def test_grad_cam_equals_cam_if_the_head_is_pooling_and_one_dense_layer(resnet):
     import keras
 
     images = np.random.default_rng(0).integers(0, 256, (70, 32, 32, 3), np.uint8)  # more than one batch
@@ -49,27 +49,27 @@ def test_grad_cam_equals_cam_where_the_head_allows(resnet):
     assert np.abs(maps * 64 - cam).max() < 1e-5 * cam.max()
 
 
-def test_the_layer_of_every_network():
+def test_map_layer_of_each_network():
     from onsight.models.registry import build_model
 
     found = {name: heat_maps.map_layer(build_model(name, 32, 3)) for name in ("mlp", "cnn", "cnn_dropout", "resnet20")}
     assert found == {"mlp": None, "cnn": None, "cnn_dropout": "dropout3", "resnet20": "block3_3_relu"}
-    assert heat_maps.map_layer(build_model("cnn", 64, 3)) == "pool3"  # 6 x 6, where 2 x 2 at 32 px says nothing
+    assert heat_maps.map_layer(build_model("cnn", 64, 3)) == "pool3"  # 6 x 6; at 32 px, 2 x 2 is too small
     assert heat_maps.map_layer(build_model("cnn_compact", 32, 3)) == "relu3b"
-    with pytest.raises(ValueError, match="occlusion explains it"):
+    with pytest.raises(ValueError, match="use occlusion"):
         heat_maps.grad_cam(build_model("mlp", 32, 3), np.zeros((1, 32, 32, 3), np.uint8), np.zeros(1, int))
 
 
-def test_the_heat_lies_on_the_disc(toy_run):
-    """The toy's colour is its class, so the heat lies on the coloured shape."""
+def test_the_heat_lies_on_the_coloured_shape(toy_run):
+    """In the toy images, the colour of the shape is the class."""
     from onsight.data.load import load_dataset
     from onsight.data.pixel_cache import load_pixels
 
     toy, model = load_dataset("toy"), toy_run.load_model()
     images = np.asarray(load_pixels(toy, model.input_shape[1]).images[180:])
-    inside = (images.max(axis=3).astype(int) - images.min(axis=3)) > 60  # grey ground, coloured shape
+    inside = (images.max(axis=3).astype(int) - images.min(axis=3)) > 60  # the background is grey, the shape coloured
     maps, method = heat_maps.heat_maps(images, toy.labels[180:], model.predict_on_batch, model)
-    assert method == "occlusion"  # at 24 px the small cnn's last map is 1 x 1
+    assert method == "occlusion"  # at 24 px, the last map of the small cnn is 1 x 1
     on, off = (np.average(maps, weights=where) for where in (inside, ~inside))
     assert on > 3 * off
 
@@ -86,10 +86,10 @@ def test_occlusion_finds_what_the_answer_depends_on(grid):
 
     maps = heat_maps.occlusion(answer, images, np.array([1, 1, 0]), grid)
     assert maps.shape == (3, 32, 32)
-    assert len(calls) == 1  # three images fit into one question
+    assert len(calls) == 1  # three images fit into one batch
     assert maps[0, :12, :12].min() > 0.05
     assert maps[0, 28:, 28:].max() == 0
-    assert maps[2].max() == 0  # covering the bright corner only speaks for class 0
+    assert maps[2].max() == 0  # covering the bright corner only supports class 0
     np.testing.assert_array_equal(maps[0], maps[1])
 
 
@@ -115,10 +115,10 @@ def test_an_overlay_keeps_the_image_and_adds_the_heat():
     assert np.ptp(shown[40:, 40:], axis=2).max() <= 1  # cold: grey
     assert abs(shown[50, 50, 0] - 80) <= 1
     assert np.ptp(shown[2, 2]) > 50  # hot: coloured
-    assert shown[2, 2].mean() > shown[50, 50].mean()  # and lighter, for those who see no colour
+    assert shown[2, 2].mean() > shown[50, 50].mean()  # and lighter, which is visible without colour vision
 
 
-def test_mistakes_are_written_with_their_facts(tmp_path):
+def test_mistakes_are_written_with_labels_and_probabilities(tmp_path):
     from PIL import Image
 
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
@@ -138,7 +138,7 @@ def test_mistakes_are_written_with_their_facts(tmp_path):
     assert json.loads((tmp_path / "heatmaps" / "index.json").read_text())["mistakes"] == []
 
 
-def test_predict_explains_chosen_images(toy_run, tmp_path, capsys):
+def test_predict_explains_the_given_images(toy_run, tmp_path, capsys):
     from PIL import Image
 
     from onsight.cli.app import predict
@@ -158,7 +158,7 @@ def test_predict_explains_chosen_images(toy_run, tmp_path, capsys):
         explain.explain(toy_run, [tmp_path / "broken.png"], path=tmp_path / "o.png")
 
 
-def test_a_network_that_this_version_builds_otherwise_is_explained_by_its_file(toy_run, tmp_path):
+def test_a_network_that_this_version_builds_differently_is_explained_by_occlusion(toy_run, tmp_path):
     import shutil
 
     copy = onsight.Run(shutil.copytree(toy_run.folder, tmp_path / "copy"))
@@ -169,7 +169,7 @@ def test_a_network_that_this_version_builds_otherwise_is_explained_by_its_file(t
     assert explain.keras_model(onsight.Run(copy.folder)) is None
 
 
-def test_predict_refuses_a_drawing_before_it_answers(toy_run, tmp_path, capsys):
+def test_predict_refuses_an_impossible_figure_before_it_predicts(toy_run, tmp_path, capsys):
     from PIL import Image
 
     from onsight.cli.app import predict

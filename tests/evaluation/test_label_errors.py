@@ -14,7 +14,7 @@ from onsight.metrics.predictions_csv import Predictions
 
 
 def digits_with_wrong_labels(share, seed=0):
-    """Return labels of which `share` were changed, which those are, and out-of-fold probabilities."""
+    """Return labels of which a `share` was changed, which ones were, the true labels, and out-of-fold probabilities."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
     from sklearn.neighbors import KNeighborsClassifier
@@ -33,18 +33,18 @@ def digits_with_wrong_labels(share, seed=0):
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_planted_wrong_labels_of_digits_are_found(seed):
+def test_planted_label_errors_in_digits_are_found(seed):
     labels, wrong, truth, probabilities = digits_with_wrong_labels(0.05, seed)
     found = find_suspects(labels, probabilities)
     hits = wrong[found.images]
     assert hits.mean() > 0.95  # precision; measured 0.96 and 0.99
     assert hits.sum() / wrong.sum() > 0.78  # recall; measured 0.83 and 0.80
     assert (found.suggested == truth[found.images])[hits].mean() > 0.97
-    assert hits[:30].all()  # the first of the ranking
+    assert hits[:30].all()  # the top of the ranking
 
 
 @pytest.mark.parametrize("share", [0.0, 0.05, 0.2])
-def test_cleanlab_says_the_same(share):
+def test_cleanlab_finds_the_same(share):
     from cleanlab.count import compute_confident_joint
     from cleanlab.filter import find_label_issues
 
@@ -61,9 +61,9 @@ def test_cleanlab_says_the_same(share):
     margins = probabilities[np.arange(len(labels)), labels] - np.where(
         np.eye(10, dtype=bool)[labels], 0, probabilities
     ).max(axis=1)
-    np.testing.assert_allclose(margins[found.images], margins[expected])  # equal ones may change places
+    np.testing.assert_allclose(margins[found.images], margins[expected])  # ties may be in another order
     joint = compute_confident_joint(labels, probabilities, calibrate=False)
-    # cleanlab puts at least one image on each place of the diagonal.
+    # cleanlab counts at least one image in each cell of the diagonal.
     counted = count_as(labels, probabilities)
     ours = np.eye(10, dtype=int)
     for label, suggested in itertools.product(range(10), repeat=2):
@@ -71,7 +71,7 @@ def test_cleanlab_says_the_same(share):
     np.testing.assert_array_equal(ours, joint)
 
 
-def test_what_a_image_counts_as_by_hand():
+def test_count_as_equals_a_calculation_by_hand():
     labels = np.array([0, 0, 0, 1, 1])
     probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.3, 0.7], [0.6, 0.4]])
     # The thresholds are (0.9 + 0.8 + 0.1) / 3 = 0.6 and (0.7 + 0.4) / 2 = 0.55.
@@ -81,7 +81,7 @@ def test_what_a_image_counts_as_by_hand():
     assert found.suggested.tolist() == [1, 0]
 
 
-def test_classes_without_images_and_sets_without_suspects():
+def test_a_class_without_images_and_data_without_suspects():
     labels = np.array([0, 0, 2])
     probabilities = np.array([[0.5, 0.4, 0.1], [0.1, 0.9, 0.0], [0.2, 0.2, 0.6]])
     assert count_as(labels, probabilities).tolist() == [0, -1, 2]  # nothing counts as class 1
@@ -89,7 +89,7 @@ def test_classes_without_images_and_sets_without_suspects():
     assert len(find_suspects(np.zeros(0, np.int64), np.zeros((0, 3))).images) == 0
 
 
-def test_what_is_written(tmp_path):
+def test_write_label_errors(tmp_path):
     n = 200
     labels = np.arange(n) % 2
     probabilities = np.where(labels[:, None] == np.arange(2), 0.8, 0.2).astype(np.float32)
@@ -117,8 +117,8 @@ def test_what_is_written(tmp_path):
     for each in found["suspects"][:60]:
         with Image.open(tmp_path / each["thumbnail"]) as image:
             assert image.size == (40, 40)
-            assert np.asarray(image.convert("RGB"))[0, 0, 0] == int(each["path"][4:-4])  # lossless, and the right one
-    # Another evaluation leaves nothing of this one behind.
+            assert np.asarray(image.convert("RGB"))[0, 0, 0] == int(each["path"][4:-4])  # lossless, and the right image
+    # The next evaluation removes the files of this one.
     assert (
         write_label_errors(
             tmp_path, [(table._replace(labels=probabilities.argmax(axis=1)), ["test"] * n)], names, images
@@ -128,15 +128,15 @@ def test_what_is_written(tmp_path):
     assert list((tmp_path / "label_errors").iterdir()) == []
 
 
-def test_evaluate_writes_them_for_the_test_images(toy_run):
+def test_evaluate_writes_label_errors_of_the_test_images(toy_run):
     found = json.loads((toy_run.evaluation_folder() / "label_errors.json").read_text())
     assert found["checked"] == 60
     assert all(each["part"] == "test" for each in found["suspects"])
 
 
 @pytest.mark.slow
-def test_folds_find_wrong_labels_among_the_training_images(tmp_path):
-    """Toy images as files, one in twenty in the wrong folder."""
+def test_folds_find_label_errors_among_the_training_images(tmp_path):
+    """The data are toy images as files, of which one in twenty is in the wrong folder."""
     toy = onsight.load_dataset("toy")
     rng = np.random.default_rng(0)
     wrong = set()
@@ -152,7 +152,7 @@ def test_folds_find_wrong_labels_among_the_training_images(tmp_path):
         data=tmp_path / "photos", model="cnn", epochs=8, batch_size=16, optimizer="adam", learning_rate=2e-3, seed=1
     )
     run = onsight.train(spec, reporter=Reporter())
-    with pytest.raises(SpecError, match="folds=1 leaves no image out"):
+    with pytest.raises(SpecError, match="folds=1 holds no image out"):
         onsight.evaluate(run, folds=1, reporter=Reporter())
     notes = []
 
@@ -161,7 +161,7 @@ def test_folds_find_wrong_labels_among_the_training_images(tmp_path):
             notes.append(note_line(label, text))
 
     onsight.evaluate(run, folds=3, reporter=Spy())
-    assert any("3 trainings on 67 % of" in note for note in notes)
+    assert any("3 models, each trained on 67 % of" in note for note in notes)
     assert not (run.folder / "folds").exists()
     found = json.loads((run.evaluation_folder() / "label_errors.json").read_text())
     assert found["checked"] == 240
@@ -172,7 +172,7 @@ def test_folds_find_wrong_labels_among_the_training_images(tmp_path):
     parts = {part: set(names) for part, names in run.dataset["split"].items()}
     assert all(path in parts[each["part"]] for path, each in suspects.items())
     assert any(suspects[path]["part"] == "train" for path in hits)
-    # What the folds said is kept: it took trainings.
+    # The out-of-fold predictions are kept, because they took three trainings.
     onsight.evaluate(run, reporter=Reporter())
     assert json.loads((run.evaluation_folder() / "label_errors.json").read_text()) == found
     with pytest.raises(SpecError, match="--data names others"):

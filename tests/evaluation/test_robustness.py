@@ -8,7 +8,7 @@ from onsight.imaging.corrupt import CORRUPTIONS, EXTRA, SCORED
 
 @pytest.fixture(scope="module")
 def squares():
-    """300 images of 32 px, bright on the left or on the right: labels 0 or 1."""
+    """300 images of 32 px that are brighter on the left (label 0) or on the right (label 1)."""
     labels = np.arange(300) % 2
     images = np.random.default_rng(0).integers(0, 60, (300, 32, 32, 3), np.uint8)
     for image, label in zip(images, labels, strict=True):
@@ -17,13 +17,13 @@ def squares():
 
 
 def side(images):
-    """Answer by which half is brighter; noise and blur cannot hide it."""
+    """Predict which half is brighter. Noise and blur do not hide that."""
     bright = images.mean(axis=(1, 3))
     right = bright[:, 16:].sum(axis=1) > bright[:, :16].sum(axis=1)
     return np.stack([~right, right], axis=1).astype(np.float32)
 
 
-def test_a_classifier_that_nothing_disturbs_scores_one(squares):
+def test_a_classifier_that_no_corruption_affects_scores_one(squares):
     images, labels = squares
     found = robustness.measure(side, images, np.arange(300), labels, names=("gaussian_noise", "defocus_blur"))
     assert (found["clean"], found["mean"], found["n"], found["quick"]) == (1.0, 1.0, 300, False)
@@ -31,10 +31,10 @@ def test_a_classifier_that_nothing_disturbs_scores_one(squares):
     assert found["title"] == "CIFAR-10-C style"
 
 
-def test_mean_and_worst_are_of_the_fifteen(squares):
+def test_mean_and_worst_are_over_the_fifteen_scored_corruptions(squares):
     images, labels = squares
 
-    def dark(images):  # right as long as the mean of the images stays below a limit
+    def dark(images):  # right unless the mean of an image is above a limit
         bright = images.mean(axis=(1, 2, 3)) > 100
         answers = side(images)
         return np.where(bright[:, None], 1 - answers, answers)
@@ -49,7 +49,7 @@ def test_mean_and_worst_are_of_the_fifteen(squares):
     assert name in ("brightness", "snow", "frost")
 
 
-def test_blocks_threads_and_the_choice_of_names_change_no_image(squares, monkeypatch):
+def test_threads_and_the_choice_of_names_do_not_change_the_corrupted_images(squares, monkeypatch):
     images, labels = squares
     images, labels = images[:50], labels[:50]
     seen = []
@@ -68,7 +68,7 @@ def test_blocks_threads_and_the_choice_of_names_change_no_image(squares, monkeyp
     assert other["seed"] == 1
 
 
-def test_every_image_is_answered_once_for_each(squares, monkeypatch):
+def test_every_image_is_classified_once_per_severity(squares, monkeypatch):
     monkeypatch.setattr(robustness, "BLOCK", 32)
     images, labels = squares
     counts = []
@@ -82,23 +82,23 @@ def test_every_image_is_answered_once_for_each(squares, monkeypatch):
     assert counts == [32, 32, 32, 4] * 6
 
 
-def test_quick_takes_a_tenth_of_them_but_not_too_few(squares):
+def test_quick_measures_a_tenth_of_the_images_but_at_least_100(squares):
     images, labels = squares
     index = np.arange(300)
     assert robustness.measure(side, images, index, labels, quick=True, names=("fog",))["n"] == 100
     many = np.tile(index, 5)
     found = robustness.measure(side, images, many, labels[many], quick=True, names=("fog",))
     assert (found["n"], found["quick"]) == (150, True)
-    assert found["clean"] == 1.0  # the labels go with their images
+    assert found["clean"] == 1.0  # the labels still belong to their images
     assert robustness.measure(side, images, index[:60], labels[:60], quick=True, names=("fog",))["n"] == 60
 
 
-def test_the_notes_say_what_was_scaled(squares):
+def test_notes_describe_the_scaling_to_other_image_sizes(squares):
     assert len(robustness.notes(32)) == 1
-    assert "was taken 2 times for 64 px" in robustness.notes(64)[1]
+    assert "For 64 px, those in pixels were multiplied by 2." in robustness.notes(64)[1]
 
 
-def test_progress_ends_at_all(squares):
+def test_progress_ends_at_the_total(squares):
     shown = []
 
     class Spy(Reporter):
@@ -112,7 +112,7 @@ def test_progress_ends_at_all(squares):
     assert set(EXTRA) < set(CORRUPTIONS)
 
 
-def test_an_error_of_the_classifier_ends_the_threads(squares):
+def test_an_error_of_the_classifier_is_raised_without_hanging(squares):
     def broken(images):
         raise RuntimeError("no answer")
 

@@ -1,4 +1,4 @@
-"""Slices count right, come worst first, and small ones do not come first by chance."""
+"""Slices are counted correctly and sorted worst first, and small slices do not come first by chance."""
 
 import numpy as np
 import pytest
@@ -18,13 +18,13 @@ def test_counts_and_intervals():
     assert (rows["class", "a"]["n"], rows["class", "a"]["correct"], rows["class", "a"]["accuracy"]) == (2, 1, 0.5)
     assert (rows["some", "v"]["n"], rows["some", "v"]["correct"]) == (1, 1)
     low, high = rows["class", "b"]["low"], rows["class", "b"]["high"]
-    assert low == pytest.approx(2 / (2 + 1.959964**2), abs=1e-6)  # Wilson's lower end where all are right
+    assert low == pytest.approx(2 / (2 + 1.959964**2), abs=1e-6)  # Wilson's lower bound if all are right
     assert high == pytest.approx(1.0)
     assert found["slices"][0]["value"] == "c"
-    assert not any(row["worse"] for row in found["slices"])  # two images show nothing
+    assert not any(row["worse"] for row in found["slices"])  # two images prove nothing
 
 
-def test_intervals_are_those_of_the_metrics():
+def test_wilson_bounds_equal_metrics_wilson():
     n = np.array([1, 3, 10, 10, 1000])
     correct = np.array([0, 3, 0, 4, 999])
     for confidence in (0.95, 0.999):
@@ -43,18 +43,18 @@ def test_a_large_bad_slice_comes_before_a_tiny_worse_one():
 
 
 @pytest.mark.parametrize("accuracy", [0.5, 0.9, 0.99])
-def test_slices_that_are_no_worse_are_not_called_so(accuracy):
-    """200 times 100 slices of 1 to 50 images of the same true accuracy: rarely is one accused (at most 5 %)."""
+def test_slices_of_equal_accuracy_are_not_called_worse(accuracy):
+    """In 200 trials with 100 slices of 1 to 50 images and equal true accuracy, at most 5 % may call a slice worse."""
     rng = np.random.default_rng(0)
     values = np.repeat([str(i) for i in range(100)], np.arange(100) % 50 + 1)
-    accused = sum(
+    false_alarms = sum(
         any(row["worse"] for row in slices.measure(rng.random(len(values)) < accuracy, {"x": values})["slices"])
         for _ in range(200)
     )
-    assert accused <= 10
+    assert false_alarms <= 10
 
 
-def test_brightness_is_cut_into_fifths():
+def test_brightness_is_divided_into_fifths():
     levels = np.repeat(np.arange(0, 250, 10), 4)
     images = np.broadcast_to(levels[:, None, None, None], (100, 8, 8, 3)).astype(np.uint8)
     found = slices.brightness(images, np.arange(100))
@@ -65,7 +65,7 @@ def test_brightness_is_cut_into_fifths():
     assert len(set(slices.brightness(grey, np.arange(10)))) == 1
 
 
-def test_files_tell_their_size_and_type(tmp_path):
+def test_files_are_described_by_size_and_type(tmp_path):
     for label, sides in (("cat", (20, 64)), ("dog", (65, 3000))):
         (tmp_path / label).mkdir()
         for side, suffix in zip(sides, ("jpg", "png"), strict=True):
@@ -87,36 +87,39 @@ def test_files_tell_their_size_and_type(tmp_path):
     assert set(slices.describe(toy, index, list("abcde"), toy.images)) == {"class", "brightness"}
 
 
-def test_a_users_columns(tmp_path):
+def test_read_columns_of_a_user(tmp_path):
     names = ["cat/1.jpg", "cat/2.jpg", str(tmp_path / "x" / "3.jpg"), "dog/4.jpg"]
     path = tmp_path / "mine.csv"
     path.write_text("\ufeffcamera,path,Note\nnikon,./cat/1.jpg,a\n sony ,cat\\2.jpg,\n\nsony,x/3.jpg,b\n", "utf-8")
     assert slices.read_columns(path, names) == {"camera": ["nikon", "sony", "sony", ""], "Note": ["a", "", "b", ""]}
 
 
-def test_numbers_are_cut_into_fifths_and_names_refused(tmp_path):
+def test_many_numbers_are_divided_into_fifths_and_many_texts_refused(tmp_path):
     path, names = tmp_path / "mine.csv", [f"{i}.jpg" for i in range(300)]
     path.write_text("path,age\n" + "".join(f"{i}.jpg,{i}\n" for i in range(300)))
     found = slices.read_columns(path, names)["age"]
     assert list(dict.fromkeys(found)) == ["0 to 59", "60 to 119", "120 to 179", "180 to 239", "240 to 299"]
     path.write_text("path,who\n" + "".join(f"{i}.jpg,person {i}\n" for i in range(300)))
-    with pytest.raises(DataError, match="'who' has 300 different texts; at most 200"):
+    with pytest.raises(DataError, match="'who' has 300 distinct texts, too many to slice by; expected at most 200"):
         slices.read_columns(path, names)
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "expected the column path"),
+        (b"", "expected a column 'path'"),
         (b"path\n1.jpg\n", "one or more columns"),
-        (b"path,a,A\n", "each once"),
-        (b"path,a\n1.jpg\n", "row 2 has 1 cells, expected 2"),
-        (b"path,a\nother.jpg,1\n", "names none of the 1 images. Its first path is 'other.jpg'"),
+        (b"path,a,A\n", "each name once"),
+        (b"path,a\n1.jpg\n", "row 2 has 1 cell; expected 2"),
+        (
+            b"path,a\nother.jpg,1\n",
+            r"names none of the images \(1\)\. Its first path is 'other\.jpg', but the first image is '1\.jpg'",
+        ),
         (b"path,\xff\n", "UTF-8"),
         (b'path,a\n"1.jpg,1\n', "cannot be read as a CSV"),
     ],
 )
-def test_what_is_no_csv_of_columns(tmp_path, content, words):
+def test_an_invalid_csv_is_refused(tmp_path, content, words):
     path = tmp_path / "mine.csv"
     path.write_bytes(content)
     with pytest.raises(DataError, match=words):

@@ -8,22 +8,22 @@ from PIL import Image
 from onsight.evaluation import thumbnails
 
 
-def test_what_is_kept_of_each_cell():
+def test_each_cell_keeps_the_images_most_worth_seeing():
     labels = np.repeat([0, 0, 1], 40)
     predicted = np.repeat([0, 1, 1], 40)
-    sure = np.tile(np.linspace(0.5, 0.99, 40), 3)
-    kept, side = thumbnails.choose(labels, predicted, sure, 160)
+    confidence = np.tile(np.linspace(0.5, 0.99, 40), 3)
+    kept, side = thumbnails.choose(labels, predicted, confidence, 160)
     assert side == 96
     assert len(kept) == 90
-    assert kept[:30].tolist() == list(range(30))  # right: the least sure
-    assert kept[30:60].tolist() == list(range(79, 49, -1))  # wrong: the surest
+    assert kept[:30].tolist() == list(range(30))  # right: the least confident
+    assert kept[30:60].tolist() == list(range(79, 49, -1))  # wrong: the most confident
 
 
 @pytest.mark.parametrize(
     ("classes", "n", "size", "side"),
     [(10, 10_000, 32, 32), (2, 500, 24, 32), (2, 500, 160, 96), (100, 10_000, 160, 32), (1000, 50_000, 224, 32)],
 )
-def test_it_stays_small(classes, n, size, side):
+def test_thumbnails_stay_within_the_limits(classes, n, size, side):
     rng = np.random.default_rng(0)
     labels = rng.integers(0, classes, n)
     predicted = np.where(rng.random(n) < 0.5, labels, rng.integers(0, classes, n))
@@ -36,7 +36,7 @@ def test_it_stays_small(classes, n, size, side):
         assert (labels[kept] != predicted[kept]).all()  # no room for right answers
 
 
-def test_each_tile_is_where_the_index_says(tmp_path):
+def test_each_tile_is_at_the_position_in_the_index(tmp_path):
     rng = np.random.default_rng(0)
     colours = rng.integers(0, 256, (50, 3), np.uint8)
     images = np.broadcast_to(colours[:, None, None], (50, 64, 64, 3))
@@ -48,7 +48,7 @@ def test_each_tile_is_where_the_index_says(tmp_path):
     side, columns = found["side"], found["columns"]
     assert side == 64
     assert len(found["samples"]) == 32
-    for place, (path, label, predicted, sure) in enumerate(
+    for place, (path, label, predicted, probability) in enumerate(
         zip(found["path"], found["label"], found["predicted"], found["probability"], strict=True)
     ):
         at = int(path.removesuffix(".png"))
@@ -57,10 +57,10 @@ def test_each_tile_is_where_the_index_says(tmp_path):
         assert np.abs(middle - colours[at]).max() < 6
         assert label == labels[at - 10]
         assert predicted == scores[at - 10].argmax()
-        assert sure == pytest.approx(scores[at - 10].max(), abs=1e-4)
+        assert probability == pytest.approx(scores[at - 10].max(), abs=1e-4)
 
 
-def test_images_of_noise_stay_small_too(tmp_path):
+def test_thumbnails_of_noise_stay_small(tmp_path):
     rng = np.random.default_rng(0)
     labels, scores = np.arange(4000) % 10, rng.dirichlet(np.ones(10), 4000)
     images = rng.integers(0, 256, (4000, 32, 32, 3), np.uint8)

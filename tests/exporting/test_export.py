@@ -20,12 +20,12 @@ from onsight.models.registry import MODELS, build_model
 from onsight.reporting.report import report
 from onsight.runs.run import Run
 
-QUICK = ["litert", "onnx", "openvino"]  # whose runtimes start in a second
+QUICK = ["litert", "onnx", "openvino"]  # formats whose runtimes start within a second
 
 
 @pytest.fixture(scope="module")
 def exported(toy_run, tmp_path_factory):
-    """A copy of the run with three formats and an int8 file; tests read it."""
+    """A copy of the toy run with three exported formats and an int8 file. Tests only read it."""
     folder = tmp_path_factory.mktemp("exported") / "run"
     shutil.copytree(toy_run.folder, folder)
     run = Run(folder)
@@ -36,13 +36,13 @@ def exported(toy_run, tmp_path_factory):
 
 @pytest.fixture
 def run(exported, tmp_path):
-    """A copy of that, to be changed."""
+    """A copy of `exported` that a test may change."""
     shutil.copytree(exported.folder, tmp_path / "run")
     return Run(tmp_path / "run")
 
 
 def rewrite(run, name, content):
-    """Put other bytes into an exported file, with the right checksum."""
+    """Replace the content of an exported file, and update its checksum."""
     path = run.folder / "export" / name
     path.write_bytes(content)
     contract = json.loads((run.folder / "export" / "contract.json").read_text())
@@ -87,13 +87,13 @@ def test_the_report_shows_the_table(exported):
     assert 'href="#exports"' in text
 
 
-def test_a_damaged_table_is_named(run):
+def test_a_damaged_table_raises_an_error_that_names_it(run):
     (run.folder / "export" / "table.json").write_text('{"files": [{}]}')
-    with pytest.raises(RunError, match=r"table\.json is damaged. Remove that folder, and export anew"):
+    with pytest.raises(RunError, match=r"table\.json is damaged\. Remove that folder and export again"):
         report(run)
 
 
-def test_a_file_that_was_exchanged_or_removed_is_not_taken_into_the_next_export(run):
+def test_a_replaced_or_removed_file_is_not_kept_by_the_next_export(run):
     folder = run.folder / "export"
     (folder / "model.onnx").write_bytes(b"another")
     shutil.rmtree(folder / "openvino")
@@ -103,19 +103,19 @@ def test_a_file_that_was_exchanged_or_removed_is_not_taken_into_the_next_export(
     assert not (folder / "model.onnx").exists()
 
 
-def test_the_test_set_is_opened_on_record(exported):
+def test_the_use_of_the_test_set_is_logged(exported):
     assert '"scored": false' in (exported.folder / "test_uses.jsonl").read_text()
 
 
 @pytest.mark.backend
-def test_int8_takes_bytes_and_gives_probabilities(exported):
+def test_int8_maps_uint8_to_float32_probabilities(exported):
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(str(exported.folder / "export" / "model-int8.tflite"))
     (given,), (answered,) = interpreter.get_input_details(), interpreter.get_output_details()
     assert (given["dtype"], answered["dtype"]) == (np.uint8, np.float32)
     kinds = {detail["name"]: detail["dtype"] for detail in interpreter.get_tensor_details()}
-    assert sum(kind == np.int8 for kind in kinds.values()) > len(kinds) / 2  # integers throughout
+    assert sum(kind == np.int8 for kind in kinds.values()) > len(kinds) / 2  # most tensors are integers
 
 
 def scripts(run):
@@ -137,7 +137,7 @@ def test_the_code_of_the_readme_runs_without_onsight(exported, name):
     run_readme(exported, name)
 
 
-def test_check_finds_everything_as_it_was(exported):
+def test_check_passes_unchanged_files(exported):
     found = dict(check_export(exported, Reporter()))
     assert set(found) == {"model.tflite", "model-int8.tflite", "model.onnx", "openvino"}
     assert found["model.onnx"] <= 1e-5
@@ -146,21 +146,21 @@ def test_check_finds_everything_as_it_was(exported):
 @pytest.mark.parametrize(
     "name", ["model.tflite", "model.onnx", pytest.param("openvino/model.xml", marks=pytest.mark.slow)]
 )
-def test_files_that_are_cut_short_or_foreign_are_refused(run, name):
+def test_a_truncated_or_replaced_file_is_refused(run, name):
     content = (run.folder / "export" / name).read_bytes()
     (run.folder / "export" / name).write_bytes(content + b" ")
-    with pytest.raises(ExportError, match="damaged or exchanged"):
+    with pytest.raises(ExportError, match="damaged or replaced"):
         check_export(run, Reporter())
     for bad in (content[: len(content) // 2], b"nothing", b""):
         rewrite(run, name, bad)
         with pytest.raises(ExportError, match="cannot be read as"):
             check_export(run, Reporter())
     (run.folder / "export" / name).unlink()
-    with pytest.raises(ExportError, match="damaged or exchanged"):
+    with pytest.raises(ExportError, match="damaged or replaced"):
         check_export(run, Reporter())
 
 
-def test_a_file_of_another_model_is_told(run, tmp_path):
+def test_a_file_of_another_model_is_refused(run, tmp_path):
     (tmp_path / "other").mkdir()
     save_model(tmp_path / "other", build_model("cnn", 32, 3), run.classes)
     formats.write("litert", tmp_path / "other", tmp_path / "other.tflite", "float32", np.zeros((0, 1, 1, 3), np.uint8))
@@ -172,13 +172,13 @@ def test_a_file_of_another_model_is_told(run, tmp_path):
 @pytest.mark.parametrize(
     "edit", ["[]", "{", '{"schema": 2}', '{"schema": 1, "files": {"../x": {}}, "weights_sha256": ""}']
 )
-def test_a_contract_that_is_none(run, edit):
+def test_an_invalid_contract_is_refused(run, edit):
     (run.folder / "export" / "contract.json").write_text(edit)
-    with pytest.raises(ExportError, match="is damaged, or not written by Onsight"):
+    with pytest.raises(ExportError, match="is damaged, or was not written by Onsight"):
         check_export(run, Reporter())
 
 
-def test_other_weights_make_old_files_void(run, tmp_path):
+def test_files_of_other_weights_are_refused(run, tmp_path):
     save_model(run.model_folder, build_model("cnn", 32, 3), run.classes)
     with pytest.raises(ExportError, match="other weights"):
         check_export(run, Reporter())
@@ -187,13 +187,13 @@ def test_other_weights_make_old_files_void(run, tmp_path):
         check_export(run, Reporter())
 
 
-def test_a_breach_writes_nothing_and_exits_with_3(run, monkeypatch, tmp_path):
-    """The converter goes wrong: it writes an untrained network."""
+def test_other_answers_than_keras_write_nothing_and_exit_with_3(run, monkeypatch, tmp_path):
+    """Here the converter is wrong: it writes an untrained network."""
     before = {path: path.read_bytes() for path in (run.folder / "export").rglob("*") if path.is_file()}
     (tmp_path / "other").mkdir()
     save_model(tmp_path / "other", build_model("cnn", 32, 3), run.classes)
-    honest = formats.write
-    monkeypatch.setattr(export_module, "write", lambda name, folder, *rest: honest(name, tmp_path / "other", *rest))
+    original = formats.write
+    monkeypatch.setattr(export_module, "write", lambda name, folder, *rest: original(name, tmp_path / "other", *rest))
     with pytest.raises(ParityError, match=r"model\.tflite is not written: its probabilities differ") as error:
         app(["export", str(run.folder), "litert", "--quiet"])
     assert error.value.exit_code == 3
@@ -205,11 +205,11 @@ def test_a_breach_writes_nothing_and_exits_with_3(run, monkeypatch, tmp_path):
     assert not list(run.folder.glob(".*.partial"))
 
 
-def test_what_cannot_be_asked_for(run, monkeypatch):
+def test_invalid_options_and_missing_packages_raise_errors(run, monkeypatch):
     for wanted, options, error, message in (
-        ([], {}, SpecError, "No format was given. There are: litert"),
+        ([], {}, SpecError, "No format was given. Formats: litert"),
         (["onxx"], {}, SpecError, "Did you mean 'onnx'"),
-        (["onnx"], {"precision": "int8"}, SpecError, "--precision int8 is for: litert"),
+        (["onnx"], {"precision": "int8"}, SpecError, "--precision int8 is for litert"),
         (["litert"], {"max_drop": -1}, SpecError, "from 0 to 100"),
     ):
         with pytest.raises(error, match=re.escape(message)):
@@ -226,11 +226,11 @@ def test_what_cannot_be_asked_for(run, monkeypatch):
 
 
 @pytest.mark.backend
-@pytest.mark.skipif(keras.config.backend() != "jax", reason="TensorFlow writes it in its own process")
-def test_where_no_backend_can_write_it(run, monkeypatch):
+@pytest.mark.skipif(keras.config.backend() != "jax", reason="TensorFlow writes ONNX in this process")
+def test_a_missing_backend_raises_an_error_that_names_it(run, monkeypatch):
     monkeypatch.setattr(formats, "find_spec", lambda name: None if name == "tensorflow" else True)
     with pytest.raises(
-        ExportError, match=r"by way of tensorflow\. Install: pip install 'onsight\[tensorflow,export\]'"
+        ExportError, match=r"only be written with tensorflow\. Install: pip install 'onsight\[tensorflow,export\]'"
     ):
         export(run, ["onnx"], reporter=Reporter())
 
@@ -239,7 +239,7 @@ def test_where_no_backend_can_write_it(run, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in MODELS if not MODELS[name].function.startswith("pretrained:")])
 def test_every_model_in_every_format(name, toy_spec, tmp_path, monkeypatch):
-    """The contract of models and formats: whatever is in the registries passes the gate, and its README runs."""
+    """Every model in the registry can be exported in every format, and the code of its README runs."""
     import onsight
 
     monkeypatch.setenv("ONSIGHT_RUNS", str(tmp_path / "runs"))

@@ -19,7 +19,7 @@ def test_listing_the_registry_imports_no_framework():
     assert done.stdout.strip() == "[]"
 
 
-def test_files_have_names_of_their_own():
+def test_file_names_are_unique():
     names = [file_name(name, precision) for name in FORMATS for precision in FORMATS[name].precisions]
     assert len(set(names)) == len(names)
     assert file_name("litert", "int8") == "model-int8.tflite"
@@ -27,15 +27,15 @@ def test_files_have_names_of_their_own():
 
 
 @pytest.mark.parametrize("name", list(FORMATS))
-def test_every_format_has_a_reader_that_knows_nothing_of_onsight(name):
+def test_every_format_has_a_reader_that_does_not_import_onsight(name):
     source = (READERS / f"read_{name}.py").read_text()
     assert "def open_model(path" in source
     assert "import onsight" not in source
     assert "from onsight" not in source
 
 
-def test_gelu_becomes_onnx():
-    """TensorFlow computes it by Erfc, which tf2onnx does not know."""
+def test_gelu_can_be_converted_to_onnx():
+    """TensorFlow computes gelu with Erfc, which tf2onnx does not support."""
     import keras
     import onnxruntime
     import tensorflow as tf
@@ -48,8 +48,8 @@ def test_gelu_becomes_onnx():
 
 
 @pytest.mark.parametrize("activation", ["silu", "gelu", "hard_silu", "mish", "relu"])
-def test_openvino_pools_first(activation):
-    """Its plugin takes the maximum of the activations instead, which is another one where the activation falls."""
+def test_openvino_pools_before_the_activation(activation):
+    """OpenVINO's CPU plugin pools the activations instead, which is wrong where an activation decreases."""
     import keras
     import openvino
     from keras import layers

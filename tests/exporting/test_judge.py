@@ -27,7 +27,7 @@ def swapped(rows):
     return rows[:, [1, 0, 2]]
 
 
-def test_answers_like_kerass_pass_at_every_precision():
+def test_answers_equal_to_keras_pass_at_every_precision():
     asked = questions()
     for precision in ("float32", "float16", "int8"):
         row = judge("model", precision, answers(asked), asked, 0.5, CLASSES)
@@ -37,14 +37,14 @@ def test_answers_like_kerass_pass_at_every_precision():
 
 
 def nudge(rows):
-    return rows * np.float32(1 - 3e-4) + np.float32(1e-4)  # towards the mean: they stay probabilities
+    return rows * np.float32(1 - 3e-4) + np.float32(1e-4)  # towards the mean, so they remain probabilities
 
 
-def test_float32_is_held_to_every_image_and_every_batch():
+def test_float32_is_compared_on_every_image_and_batch_size():
     asked = questions()
     for rows, why in (
-        (slice(0, 1), "differ from Keras' by"),  # an image of the gate
-        (slice(1500, 1501), "differ from Keras' by"),  # of the validation set
+        (slice(0, 1), "differ from Keras' by"),  # one of the first images, real or edge
+        (slice(1500, 1501), "differ from Keras' by"),  # a validation image
     ):
         with pytest.raises(ParityError, match=why):
             judge("model", "float32", answers(asked, nudge, rows), asked, 0.5, CLASSES)
@@ -58,12 +58,12 @@ def test_float32_is_held_to_every_image_and_every_batch():
             judge("model", precision, one_size, asked, 0.5, CLASSES)
 
 
-def test_what_is_no_probability_is_refused_at_every_precision():
+def test_answers_that_are_not_probabilities_are_refused_at_every_precision():
     asked = questions()
     for change, why in (
         (lambda rows: rows * np.nan, "numbers that are not finite"),
-        (lambda rows: rows * 2, "not probabilities: they reach from 0"),
-        (lambda rows: rows - 1, "not probabilities: they reach from -1"),
+        (lambda rows: rows * 2, "not probabilities: they range from 0"),
+        (lambda rows: rows - 1, "not probabilities: they range from -1"),
         (lambda rows: rows * 0.99, r"not probabilities: they sum to 0\.99"),
     ):
         for precision in ("float32", "float16", "int8"):
@@ -74,7 +74,7 @@ def test_what_is_no_probability_is_refused_at_every_precision():
         judge("model", "int8", whole, asked, 100, CLASSES)
 
 
-def test_float16_may_differ_for_one_image_of_a_thousand():
+def test_float16_may_change_the_class_of_one_image_in_a_thousand():
     asked = questions()
     decided = np.flatnonzero(np.abs(asked.expected[:, 0] - asked.expected[:, 1]) > 1e-3)
     decided = decided[asked.expected[decided, 2] < 0.3]
@@ -85,7 +85,7 @@ def test_float16_may_differ_for_one_image_of_a_thousand():
 
 def test_int8_is_judged_by_validation_accuracy():
     asked = questions()
-    hurt = np.flatnonzero(asked.labels == 1)[:15] + asked.validation.start  # of 1,500: one point
+    hurt = np.flatnonzero(asked.labels == 1)[:15] + asked.validation.start  # 15 of 1,500: one point
     with pytest.raises(ParityError, match=r"1\.00 points less accurate.*lose most, in points: b") as error:
         judge("model", "int8", answers(asked, swapped, hurt), asked, 0.5, CLASSES)
     assert error.value.exit_code == 3

@@ -1,4 +1,4 @@
-"""The page that `export RUN web` writes, in a real browser: opens from disk, answers as Python, asks for nothing."""
+"""The page of `export RUN web` in a real browser: it opens from disk, answers as Python does, and loads nothing."""
 
 import base64
 import json
@@ -27,7 +27,7 @@ HOSTILE = ["</script><script>window.hacked=1</script>", "<img src=x onerror=wind
 @pytest.fixture(scope="module")
 def litert():
     if not (write_web.LITERT / "package.json").exists():
-        pytest.skip("LiteRT.js is not there: make web")
+        pytest.skip("LiteRT.js is not installed: make web")
 
 
 @pytest.fixture(scope="module")
@@ -53,23 +53,23 @@ def write_page(run, path, **facts):
 
 @pytest.fixture(scope="module")
 def page(litert, browser, toy_run, tmp_path_factory):
-    """The page of the toy run, opened; tests leave it as it was."""
+    """The page of the toy run, opened in a browser. Tests leave it unchanged."""
     path = write_page(toy_run, tmp_path_factory.mktemp("web") / "model.html")
     yield from opened(browser, path)
 
 
 def opened(browser, path):
     context = browser.new_context(permissions=["camera"])
-    page, heard = context.new_page(), []
-    page.on("console", lambda message: heard.append(f"console: {message.text}"))
-    page.on("pageerror", lambda error: heard.append(f"error: {error}"))
-    page.on("request", lambda each: heard.append(f"asked: {each.url[:100]}") if each.url != path.as_uri() else None)
+    page, events = context.new_page(), []
+    page.on("console", lambda message: events.append(f"console: {message.text}"))
+    page.on("pageerror", lambda error: events.append(f"error: {error}"))
+    page.on("request", lambda each: events.append(f"request: {each.url[:100]}") if each.url != path.as_uri() else None)
     page.goto(path.as_uri())
     page.wait_for_selector("body[data-state]", timeout=60_000)
     assert page.get_attribute("body", "data-state") == "ready", page.inner_text("#told")
     yield page
     context.close()
-    assert [each for each in heard if not each.startswith("asked: blob:")] == []
+    assert [each for each in events if not each.startswith("request: blob:")] == []
 
 
 ASK = """async ([text, width, height]) => {
@@ -82,14 +82,14 @@ ASK = """async ([text, width, height]) => {
 
 
 def ask(page, image):
-    """Return what the page makes of decoded pixels, and what it answers."""
+    """Return the prepared pixels of an image and its probabilities, both computed by the page."""
     height, width = image.shape[:2]
     prepared, answer = page.evaluate(ASK, [base64.b64encode(image.tobytes()).decode(), width, height])
     size = round((len(prepared) / 3) ** 0.5)
     return np.uint8(prepared).reshape(size, size, 3), np.float32(answer)
 
 
-def test_pixels_are_prepared_bit_for_bit_as_in_python(page):
+def test_prepared_pixels_equal_those_of_python_exactly(page):
     rng = np.random.default_rng(0)
     for height, width in [
         (32, 32),
@@ -111,7 +111,7 @@ def test_pixels_are_prepared_bit_for_bit_as_in_python(page):
             np.testing.assert_array_equal(found, decode.resize(image, 32))
 
 
-def test_200_images_get_the_answers_that_they_get_in_python(page, toy_run):
+def test_answers_for_200_images_equal_those_of_python(page, toy_run):
     engine = LitertEngine((toy_run.model_folder / "model.tflite").read_bytes(), read_description(toy_run.model_folder))
     rng = np.random.default_rng(0)
     images = [*edge_images(32)]
@@ -128,7 +128,7 @@ def test_200_images_get_the_answers_that_they_get_in_python(page, toy_run):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_200_photos_get_the_answers_that_they_get_in_python(litert, browser, toy_run, real_data, tmp_path):
+def test_answers_for_200_photos_equal_those_of_python(litert, browser, toy_run, real_data, tmp_path):
     path = write_page(toy_run, tmp_path / "model.html")
     engine = LitertEngine((toy_run.model_folder / "model.tflite").read_bytes(), read_description(toy_run.model_folder))
     files = sorted((real_data / "hymenoptera").rglob("*.jpg"))[:200]
@@ -142,7 +142,7 @@ def test_200_photos_get_the_answers_that_they_get_in_python(litert, browser, toy
             assert answer.argmax() == expected.argmax()
 
 
-def test_a_file_is_answered_and_a_foreign_one_is_named(page, toy_run, tmp_path):
+def test_an_image_file_is_classified_and_another_file_is_refused(page, toy_run, tmp_path):
     red = np.zeros((40, 60, 3), np.uint8) + np.array([220, 30, 30], np.uint8)
     Image.fromarray(red).save(tmp_path / "red.png")
     page.set_input_files("#file", str(tmp_path / "red.png"))
@@ -155,7 +155,7 @@ def test_a_file_is_answered_and_a_foreign_one_is_named(page, toy_run, tmp_path):
     page.wait_for_selector("#told:has-text('cannot be read as an image')")
 
 
-def test_a_image_that_comes_before_the_model_waits_for_it(litert, browser, toy_run, tmp_path):
+def test_an_image_given_before_the_model_is_loaded_waits_for_it(litert, browser, toy_run, tmp_path):
     path = write_page(toy_run, tmp_path / "model.html")
     red = np.zeros((40, 60, 3), np.uint8) + np.array([220, 30, 30], np.uint8)
     Image.fromarray(red).save(tmp_path / "red.png")
@@ -168,7 +168,7 @@ def test_a_image_that_comes_before_the_model_waits_for_it(litert, browser, toy_r
         };
     """)
     page.goto(path.as_uri())
-    page.wait_for_selector("#about:not(:empty)")  # it listens; the model is not unpacked yet
+    page.wait_for_selector("#about:not(:empty)")  # the page takes files now, but the model is not unpacked yet
     page.set_input_files("#file", str(tmp_path / "red.png"))
     page.wait_for_selector("#shown:not([hidden])")
     page.evaluate("release()")
@@ -177,7 +177,7 @@ def test_a_image_that_comes_before_the_model_waits_for_it(litert, browser, toy_r
     page.close()
 
 
-def test_a_camera_that_was_asked_for_twice_stops(page):
+def test_a_camera_that_was_started_twice_stops(page):
     page.evaluate("""() => {
         self.given = [];
         const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
@@ -197,7 +197,7 @@ def test_a_camera_that_was_asked_for_twice_stops(page):
     assert page.evaluate(ended) == [True, True]
 
 
-def test_the_camera_is_answered_live(page):
+def test_the_camera_is_classified_live(page):
     page.click("#camera")
     page.wait_for_selector("#rate:has-text('frames/s')", timeout=20_000)
     page.wait_for_timeout(700)
@@ -206,7 +206,7 @@ def test_the_camera_is_answered_live(page):
     assert page.is_hidden("#video")
 
 
-def test_foreign_names_are_text_and_doubt_is_said(litert, browser, toy_run, tmp_path):
+def test_hostile_names_stay_text_and_an_unsure_answer_is_marked(litert, browser, toy_run, tmp_path):
     path = write_page(
         toy_run, tmp_path / "model.html", classes=HOSTILE, threshold=1.0, name=HOSTILE[0], model=HOSTILE[1]
     )
@@ -221,7 +221,7 @@ def test_foreign_names_are_text_and_doubt_is_said(litert, browser, toy_run, tmp_
         assert page.locator("#bars img, #verdict img").count() == 0
 
 
-def test_export_writes_it_and_check_reads_it(litert, toy_run, tmp_path):
+def test_export_writes_the_page_and_check_reads_it(litert, toy_run, tmp_path):
     import shutil
 
     from onsight.core.progress import Reporter
@@ -242,16 +242,16 @@ def test_export_writes_it_and_check_reads_it(litert, toy_run, tmp_path):
     assert {"model.html", "model-int8.html"} <= {path.name for path in (run.folder / "export").iterdir()}
 
 
-def test_where_litert_js_is_missing(monkeypatch, tmp_path):
+def test_missing_or_unknown_litert_js_raises_an_error(monkeypatch, tmp_path):
     monkeypatch.setattr(write_web, "LITERT", tmp_path)
-    with pytest.raises(ExportError, match=r"web needs LiteRT\.js.*comes with npm: make web"):
+    with pytest.raises(ExportError, match=r"web needs LiteRT\.js.*install it with npm: make web"):
         check_formats(["web"], "float32")
     (tmp_path / "index.js").write_text("export {\n};\n")
     with pytest.raises(ExportError, match="another version of LiteRT"):
         write_web.as_module((tmp_path / "index.js").read_text())
 
 
-def test_what_npm_brings_is_pinned_by_its_checksum_without_an_address():
+def test_npm_packages_are_pinned_by_checksum_and_have_no_url():
     lock = json.loads((Path(__file__).parents[2] / "web" / "package-lock.json").read_text())
     packages = {name: each for name, each in lock["packages"].items() if name}
     assert packages["node_modules/@litertjs/core"]["version"] == "2.5.3"
@@ -265,7 +265,7 @@ def test_what_npm_brings_is_pinned_by_its_checksum_without_an_address():
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("data", ["hymenoptera", "cifar10-folders"])
 def test_real_images_in_every_format(litert, browser, real_data, data, tmp_path, monkeypatch):
-    """Train briefly, export everything, and let each file's own runtime answer in a process without Onsight."""
+    """Train briefly, export all formats, and run each file in its own runtime, in a process without Onsight."""
     import onsight
     from onsight.core.progress import Reporter
     from onsight.exporting.formats import FORMATS
@@ -285,7 +285,7 @@ def test_real_images_in_every_format(litert, browser, real_data, data, tmp_path,
         words = [sys.executable, "-I", "-c", "import sys\nsys.modules['onsight'] = None\n" + script]
         done = subprocess.run(words, capture_output=True, text=True, cwd=folder)
         assert done.returncode == 0, (name, done.stderr)
-    images, expected = (np.load(folder / "vectors" / f"{name}.npy") for name in ("images", "probabilities"))
+    images, expected = (np.load(folder / "vectors" / f"{name}.npy") for name in ("pictures", "probabilities"))
     for page in opened(browser, folder / "model.html"):
         for image, answer in zip(images, expected, strict=True):
             found = ask(page, image)[1]

@@ -20,7 +20,7 @@ from onsight.runs.run import Run
 
 @pytest.fixture
 def run(toy_run, tmp_path):
-    """A copy that may be changed."""
+    """A copy of the toy run that a test may change."""
     shutil.copytree(toy_run.folder, tmp_path / "run")
     return Run(tmp_path / "run")
 
@@ -44,8 +44,8 @@ def test_both_engines_give_the_same_answers(toy_run):
     assert (litert.size, litert.classes, litert.threshold) == (by_keras.size, by_keras.classes, by_keras.threshold)
 
 
-def test_what_is_missing_is_named(run, monkeypatch):
-    with pytest.raises(SpecError, match="No engine 'onnx'"):
+def test_errors_and_reasons_name_what_is_missing(run, monkeypatch):
+    with pytest.raises(SpecError, match="There is no engine 'onnx'; expected auto, litert or keras"):
         open_engine(run, "onnx")
     edit(run, litert_sha256=None)
     with pytest.raises(SpecError, match="has no verified"):
@@ -53,26 +53,26 @@ def test_what_is_missing_is_named(run, monkeypatch):
     assert "has no verified" in open_engine(run).reason
 
 
-def test_a_file_that_was_damaged_or_exchanged_is_refused(run):
+def test_a_damaged_or_replaced_file_is_refused(run):
     path = run.model_folder / "model.tflite"
     content = path.read_bytes()
     path.write_bytes(content[:-1] + b"?")
-    with pytest.raises(ModelFileError, match="damaged or exchanged"):
+    with pytest.raises(ModelFileError, match="damaged or replaced"):
         open_engine(run)
     path.unlink()
     with pytest.raises(ModelFileError, match="cannot be read"):
         open_engine(run)
     description = read_description(run.model_folder)
     for bad in (b"", b"nothing", content[: len(content) // 2], content[:40]):
-        with pytest.raises(ModelFileError, match="no file that LiteRT can run"):
+        with pytest.raises(ModelFileError, match="cannot be run by LiteRT"):
             LitertEngine(bad, description)
     edit(run, image_size=24)
-    with pytest.raises(ModelFileError, match="takes uint8"):
+    with pytest.raises(ModelFileError, match="maps uint8"):
         LitertEngine(content, read_description(run.model_folder))
 
 
-def test_a_file_with_another_output_beside_the_probabilities_is_refused(run):
-    """An exporter may leave the logits as a second output: then which one counts is a guess."""
+def test_a_file_with_a_second_output_is_refused(run):
+    """A converter may keep the logits as a second output. Which of the two is meant would be a guess."""
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
@@ -84,15 +84,15 @@ def test_a_file_with_another_output_beside_the_probabilities_is_refused(run):
     builder = flatbuffers.Builder(0)
     builder.Finish(model.Pack(builder), b"TFL3")
     content = bytes(builder.Output())
-    with pytest.raises(ModelFileError, match="has 1 inputs and 2 outputs"):
+    with pytest.raises(ModelFileError, match="has 1 input and 2 outputs"):
         LitertEngine(content, read_description(run.model_folder))
     (run.folder / "two.tflite").write_bytes(content)
     np.save(run.folder / "pictures.npy", edge_images(32))
-    with pytest.raises(ExportError, match="1 inputs and 2 outputs"):
-        export.read("litert", run.folder / "two.tflite", run.folder / "pictures.npy", None, 1)
+    with pytest.raises(ExportError, match="expected one input and one output, found 1 and 2"):
+        export.run_reader("litert", run.folder / "two.tflite", run.folder / "pictures.npy", None, 1)
 
 
-def test_an_answer_below_the_threshold_is_unsure(run):
+def test_a_prediction_below_the_threshold_is_unsure(run):
     image = edge_images(32)[-1]
     edit(run, threshold=1.0)
     assert [prediction.unsure for prediction in Predictor(run).stream(image)] == [True]
@@ -115,12 +115,12 @@ print([m for m in ("keras", "tensorflow", "jax", "torch") if m in sys.modules], 
     ):
         words = [sys.executable, "-c", code, *map(str, words)]
         done = subprocess.run(words, capture_output=True, text=True, check=True)
-        assert done.stderr.splitlines() == ["[]"]  # and nothing else: LiteRT's notes are not the user's
+        assert done.stderr.splitlines() == ["[]"]  # and nothing else: LiteRT's own notes are dropped
         assert done.stdout
 
 
 @pytest.mark.backend
-def test_evaluate_says_which_engine_answered(run):
+def test_metrics_name_the_engine(run):
     found = {engine: evaluate(run, engine=engine, reporter=Reporter()).metrics for engine in ("litert", "keras")}
     assert found["litert"]["engine"] == "litert"
     assert found["keras"]["engine"].startswith("keras on ")

@@ -20,13 +20,13 @@ ALLOWED = {
     "CAST", "MUL", "ADD", "CONV_2D", "MAX_POOL_2D", "FULLY_CONNECTED", "SOFTMAX", "RESHAPE", "SHAPE", "STRIDED_SLICE",
     "PACK", "MEAN", "LOGISTIC", "REDUCE_MAX", "PAD", "TRANSPOSE", "DELEGATE", "CONCATENATION", "DEPTHWISE_CONV_2D",
     "GELU", "NEG", "SUB", "RSQRT", "SQUARED_DIFFERENCE",
-    "ABS", "DIV", "EXP", "LESS", "SELECT", "SELECT_V2", "SUM",  # what JAX makes of GELU
+    "ABS", "DIV", "EXP", "LESS", "SELECT", "SELECT_V2", "SUM",  # of GELU, converted by JAX
 }  # fmt: skip
 
 
 @pytest.fixture
 def folder(toy_run, tmp_path):
-    """A copy of the trained model's folder, as `save_model` leaves it."""
+    """A copy of the trained model's folder without its .tflite file, as `save_model` writes it."""
     copy = tmp_path / "model"
     shutil.copytree(toy_run.model_folder, copy)
     (copy / "model.tflite").unlink()
@@ -35,7 +35,7 @@ def folder(toy_run, tmp_path):
     return copy
 
 
-def test_training_leaves_a_verified_file(toy_run):
+def test_training_writes_a_verified_file(toy_run):
     content = (toy_run.model_folder / "model.tflite").read_bytes()
     assert read_description(toy_run.model_folder).litert_sha256 == hashlib.sha256(content).hexdigest()
 
@@ -43,7 +43,7 @@ def test_training_leaves_a_verified_file(toy_run):
 FAST = ["cnn", "cnn_compact", "whitened"]
 
 
-# test_models.py asks whether every network's file answers as Keras does; this is about what is in the file.
+# onsight.testing compares the answers of every file with those of Keras. This test also checks the content of the file.
 @pytest.mark.parametrize(
     "name",
     [
@@ -52,7 +52,7 @@ FAST = ["cnn", "cnn_compact", "whitened"]
         if "pretrained" not in MODELS[name].function
     ],
 )
-def test_every_network_answers_as_keras_does_at_any_batch(name, tmp_path):
+def test_every_network_answers_as_keras_does_at_any_batch_size(name, tmp_path):
     keras.utils.set_random_seed(0)
     model = build_model(name, 32, 3)
     save_model(tmp_path, model, ("a", "b", "c"))
@@ -60,20 +60,24 @@ def test_every_network_answers_as_keras_does_at_any_batch(name, tmp_path):
     content = convert(answering)
     interpreter = Interpreter(model_content=content)
     names = {operation["op_name"] for operation in interpreter._get_ops_details()}
-    assert names <= ALLOWED  # nothing that needs TensorFlow, no broadcast of an unknown batch
+    assert names <= ALLOWED  # no operation needs TensorFlow or broadcasts an unknown batch
     (given,) = interpreter.get_input_details()
     assert given["shape_signature"].tolist() == [-1, 32, 32, 3]
     images = np.concatenate([edge_images(32)] * 3)
     expected = np.asarray(answering.predict_on_batch(images))
-    assert convert(answering) == content  # the same bytes each time, as a resumed training promises
+    assert convert(answering) == content  # the same bytes each time: a resumed training must equal an uninterrupted one
     engine = LitertEngine(content, read_description(tmp_path))
     for count in (1, 7, 36, 2):
         np.testing.assert_allclose(engine.probabilities(images[:count]), expected[:count], atol=1e-5)
 
 
-def test_a_file_that_answers_otherwise_is_not_kept(folder, monkeypatch):
+def test_a_file_with_other_answers_is_not_kept(folder, monkeypatch):
     untrained, other = (convert(classifier(build_model("cnn", 32, classes), 1.0)) for classes in (3, 4))
-    for content, why in ((untrained, "differ from Keras'"), (other, "model.json says"), (b"nothing", "no file that")):
+    for content, why in (
+        (untrained, "differ from Keras'"),
+        (other, "model.json describes"),
+        (b"nothing", "cannot be run by LiteRT"),
+    ):
         monkeypatch.setattr(litert, "convert", lambda model, content=content: content)
         assert why in add_litert(folder, edge_images(32))
         assert not (folder / "model.tflite").exists()
@@ -81,14 +85,14 @@ def test_a_file_that_answers_otherwise_is_not_kept(folder, monkeypatch):
 
 
 def test_a_file_without_softmax_is_not_kept(folder, monkeypatch):
-    """Its likeliest classes are right, and for a model that is unsure of everything its answers are near."""
+    """Its likeliest classes are right, and its answers are close to those of a model with low confidence."""
     model = build_model("cnn", 32, 3)
     monkeypatch.setattr(litert, "convert", lambda _: convert(model))
-    assert "no probabilities" in add_litert(folder, edge_images(32))
+    assert "are not probabilities" in add_litert(folder, edge_images(32))
     assert not (folder / "model.tflite").exists()
 
 
-def test_a_converter_that_fails_costs_no_training(folder, monkeypatch):
+def test_a_failing_converter_does_not_fail_the_training(folder, monkeypatch):
     def fail(model):
         raise RuntimeError("out of\nluck")
 
@@ -98,9 +102,9 @@ def test_a_converter_that_fails_costs_no_training(folder, monkeypatch):
     assert not (folder / "model.tflite").exists()
 
 
-@pytest.mark.filterwarnings("ignore:Warning. Enabling .experimental_preserve_all_tensors")  # the quantizer's own
+@pytest.mark.filterwarnings("ignore:Warning. Enabling .experimental_preserve_all_tensors")  # of the quantizer
 def test_micro_fits_a_microcontroller():
-    """Less than 100 kB as int8; the page for browsers takes one image at a time."""
+    """`micro` takes less than 100 kB in int8. The web page needs the batch size fixed to 1."""
     images = np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3), dtype=np.uint8)
     content = quantized(convert(classifier(build_model("micro", 32, 10))), "int8", images)
     assert len(content) < 100_000

@@ -21,8 +21,8 @@ def predictor(toy_run):
 
 
 @pytest.fixture
-def red(tmp_path):
-    """A folder with a red and a blue image, one that is broken, and a text."""
+def folder(tmp_path):
+    """A folder with a red image, a blue one, a broken one, and a text file."""
     folder = tmp_path / "images"
     (folder / "sub").mkdir(parents=True)
     Image.new("RGB", (50, 40), (240, 30, 30)).save(folder / "a.jpg")
@@ -45,23 +45,23 @@ def as_array(path):
 
 
 @pytest.mark.parametrize("form", [str, as_bytes, as_pil, as_array, lambda path: path], ids=lambda form: form.__name__)
-def test_every_form_of_a_image_gives_the_same_answer(predictor, red, form):
-    expected = next(predictor.stream(red / "a.jpg"))
+def test_every_form_of_an_image_gives_the_same_answer(predictor, folder, form):
+    expected = next(predictor.stream(folder / "a.jpg"))
     assert expected.label == "red"
-    (found,) = predictor.stream([form(red / "a.jpg")])
+    (found,) = predictor.stream([form(folder / "a.jpg")])
     assert found.top == expected.top
-    (found,) = predictor.stream(form(red / "a.jpg"))
+    (found,) = predictor.stream(form(folder / "a.jpg"))
     assert found.top == expected.top
 
 
-def test_folders_patterns_and_broken_images(toy_run, red):
-    (red / "__MACOSX").mkdir()
-    (red / "__MACOSX" / "a.jpg").write_bytes(b"what a Mac adds to a zip")
-    (red / ".hidden.jpg").write_bytes(b"")
-    (red / "sub" / "folder.jpg").mkdir()
-    found = onsight.predict(toy_run, [red, str(red / "*.jpg"), red / "a.jpg"], top=2)
+def test_folders_patterns_and_broken_images(toy_run, folder):
+    (folder / "__MACOSX").mkdir()
+    (folder / "__MACOSX" / "a.jpg").write_bytes(b"what a Mac adds to a zip")
+    (folder / ".hidden.jpg").write_bytes(b"")
+    (folder / "sub" / "folder.jpg").mkdir()
+    found = onsight.predict(toy_run, [folder, str(folder / "*.jpg"), folder / "a.jpg"], top=2)
     assert [prediction.source for prediction in found] == [
-        str(red / name) for name in ("a.jpg", "c.jpg", "sub/b.png", "a.jpg", "c.jpg", "a.jpg")
+        str(folder / name) for name in ("a.jpg", "c.jpg", "sub/b.png", "a.jpg", "c.jpg", "a.jpg")
     ]
     assert [prediction.label for prediction in found] == ["red", None, "blue", "red", None, "red"]
     assert found[1].error
@@ -70,13 +70,13 @@ def test_folders_patterns_and_broken_images(toy_run, red):
     assert found[0].probability == found[0].top[0][1] >= found[0].top[1][1]
 
 
-def test_standard_input(predictor, red, monkeypatch):
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO((red / "a.jpg").read_bytes())))
+def test_standard_input(predictor, folder, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO((folder / "a.jpg").read_bytes())))
     (found,) = predictor.stream(["-"])
     assert (found.source, found.label) == ("standard input", "red")
 
 
-def test_a_path_that_names_nothing(predictor, tmp_path):
+def test_a_path_that_names_no_image_raises_an_error(predictor, tmp_path):
     (tmp_path / "nothing").mkdir()
     for path, message in (
         ("missing.jpg", "There is no image at"),
@@ -88,8 +88,8 @@ def test_a_path_that_names_nothing(predictor, tmp_path):
     assert list(predictor.stream([])) == []
 
 
-def test_no_skew_between_predict_and_evaluate(toy_run, tmp_path, predictor):
-    """`predict` on the test files must answer what predictions.csv says."""
+def test_predict_and_evaluate_give_the_same_probabilities(toy_run, tmp_path, predictor):
+    """`predict` on the test images must give the probabilities in predictions.csv."""
     from onsight.data.load import load_dataset
 
     dataset = load_dataset("toy")

@@ -24,7 +24,7 @@ def test_views_are_weighted_and_normalised():
     np.testing.assert_allclose(found[0], np.exp(logs) / np.exp(logs).sum(), rtol=1e-5)
 
 
-def test_views_without_mirrors_leave_a_sure_answer_alone():
+def test_views_without_mirrors_keep_an_answer_of_full_confidence():
     def answer(images):
         return np.tile(np.array([[1, 0, 0]], np.float32), (len(images), 1))
 

@@ -1,4 +1,4 @@
-"""`evaluate`: scores on the test set, and everything that is measured and drawn beside them.
+"""`evaluate`: scores on the test set, and everything that is measured and drawn along with them.
 
-May import `training` (out-of-fold predictions are trained) and what is below it.
+May import `training`, which trains the models of out-of-fold predictions, and what is below it.
 """

@@ -1,4 +1,4 @@
-"""Out-of-fold predictions: what models that were not trained on a training image say about it."""
+"""Out-of-fold predictions: each training image is classified by a model that was not trained on it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from onsight.core.errors import Interrupted, RunError, SpecError
 from onsight.core.files import now, write_json
 from onsight.core.progress import Reporter
-from onsight.core.text import duration
+from onsight.core.text import count, duration
 from onsight.data.batches import Examples
 from onsight.data.dataset import Dataset
 from onsight.data.pixel_cache import Pixels
@@ -22,7 +22,7 @@ from onsight.runs.run import SCHEMA, Run
 from onsight.spec import TrainSpec
 from onsight.training.loop import fit
 
-AS_FOLDS = 2**63  # added to the seed: no seed of a split is as large, so folds are drawn apart from the split
+FOLD_SEED = 2**63  # added to the seed: no seed of a split is this large, so folds are independent of the split
 
 
 def predict_out_of_fold(
@@ -30,26 +30,26 @@ def predict_out_of_fold(
 ) -> None:
     """Write evaluations/folds/predictions.csv: held-out probabilities of a run's training and validation images.
 
-    The training images are divided in `folds`; for each a model is trained by the run's own spec on the others, and
-    validated as the run's was. The validation images are answered by the run's own model, which never trained on
-    them. That costs about folds - 1 times the run's training. The models lie in folds/ while they are made, each a run
-    of its own, so that after an interruption the same command goes on; they are removed in the end.
+    The training images are split into `folds` folds. For each fold, a model is trained on the other folds with the
+    run's own spec and validation images. The run's own model predicts the validation images, because it was not trained
+    on them. All of this takes about folds - 1 times as long as the run's training. Each model is a run of its own in
+    folds/, so that the same command continues after an interruption. At the end these runs are removed.
 
     Raises:
         TrainingError, Interrupted: as training raises them.
     """
-    spec = TrainSpec(**run.spec | {"time_budget": None})  # as many epochs as fitted into the run's
+    spec = TrainSpec(**run.spec | {"time_budget": None})  # the spec records how many epochs fitted into the time budget
     parts = recorded_parts(run.dataset, dataset, pixels.hashes, ("train", "validation"))
     training, validation = (np.flatnonzero(parts == part) for part in ("train", "validation"))
     fold = assign(pixels.hashes[training], dataset.labels[training], folds, spec.seed)
     spent = sum(row.get("seconds") or 0.0 for row in run.history())
     show.note(
         "folds",
-        f"{folds} trainings on {round(100 - 100 / folds)} % of {len(training):,} images each: about "
-        f"{folds - 1} times the run's own training, {duration((folds - 1) * spent)} at its speed",
+        f"{folds} models, each trained on {round(100 - 100 / folds)} % of {len(training):,} images: about "
+        f"{folds - 1}x the run's training time, {duration((folds - 1) * spent)}",
     )
     scores = np.zeros((len(dataset), len(run.classes)), np.float32)
-    workshop = run.folder / "folds"
+    fold_runs = run.folder / "folds"
     for number in range(folds):
         inside, outside = training[fold == number], training[fold != number]
         model_run = fold_run(run, number, folds)
@@ -61,7 +61,7 @@ def predict_out_of_fold(
             except Interrupted as stop:
                 command = f"onsight evaluate {run.folder} --folds {folds}"
                 raise Interrupted(
-                    f"Stopped in fold {number + 1} of {folds}. Everything is saved. Go on with: {command}",
+                    f"Stopped in fold {number + 1} of {folds}. Everything is saved. Continue with: {command}",
                     stop.exit_code,
                 ) from None
         scores[inside] = probabilities(open_engine(model_run).probabilities, pixels.images, inside, batch_size, show)
@@ -74,43 +74,47 @@ def predict_out_of_fold(
     predictions_csv.write_predictions(
         folder / "predictions.csv", names, dataset.labels[held_out], scores[held_out], run.classes
     )
-    shutil.rmtree(workshop)
+    shutil.rmtree(fold_runs)
 
 
 def check_folds(run: Run, dataset: Dataset, pixels: Pixels, folds: int) -> None:
-    """Raise, before anything is scored, where `predict_out_of_fold` could not work.
+    """Raise an error, before anything is scored, if `predict_out_of_fold` would fail.
 
     Raises:
-        RunError: the run learned from another one, which knows all training images.
-        SpecError: there are fewer different training images than folds.
-        DataError: the images are gone or have changed.
+        RunError: the run was distilled or pruned from another run, which was trained on all training images.
+        SpecError: there are fewer distinct training images than folds.
+        DataError: the images are missing or have changed.
     """
     run.require_network()
     if teacher := run.record.get("teacher"):
         raise RunError(
-            f"{run.name} learned from the answers of {teacher['run']}, which was trained on all training images: "
-            "none can be held out. Ask that run for --folds."
+            f"{run.name} learned from {teacher['run']}, which was trained on all training images, so no image can be "
+            f"held out. Use --folds with {teacher['run']} instead."
         )
     parts = recorded_parts(run.dataset, dataset, pixels.hashes, ("train", "validation"))
-    different = len(np.unique(pixels.hashes[parts == "train"]))
-    if folds > different:
-        raise SpecError(f"--folds {folds} leaves some without an image: there are {different:,} to train on.")
+    distinct = len(np.unique(pixels.hashes[parts == "train"]))
+    if folds > distinct:
+        raise SpecError(
+            f"--folds {folds} leaves some folds without an image: {run.name} has only "
+            f"{count(distinct, 'distinct training image')}. Use fewer folds."
+        )
 
 
 def assign(hashes: np.ndarray, labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
-    """Return (n,) the fold of each image: by content, so that copies stay together, and each class dealt out evenly.
+    """Return (n,) int64, the fold of each image. Each class is spread evenly over the folds.
 
-    A copy in another fold would be learned with its label, and a wrong label on both would look right.
+    Folds are assigned by content, so that identical images are in the same fold. Otherwise a model would learn an
+    image's label from its copy in another fold, and a wrong label on both would look right.
     """
     contents, first, content = np.unique(hashes, return_index=True, return_inverse=True)
-    order = np.lexsort((uniform(contents, seed + AS_FOLDS), labels[first]))
+    order = np.lexsort((uniform(contents, seed + FOLD_SEED), labels[first]))
     fold = np.empty(len(contents), np.int64)
     fold[order] = np.arange(len(contents)) % folds
     return fold[content]
 
 
 def fold_run(run: Run, number: int, folds: int) -> Run:
-    """Return the run of one fold, made anew where its folder is of other folds or another training of `run`."""
+    """Return the run of one fold. Create its folder if it is missing or belongs to another training of `run`."""
     folder = run.folder / "folds" / f"{number + 1}-of-{folds}"
     record: dict[str, Any] = {"schema": SCHEMA, "spec": run.spec, "environment": run.record.get("environment", {})}
     if folder.exists():

@@ -57,7 +57,7 @@ from onsight.runs.run import Run, open_run
 
 SAMPLES = 32  # images of samples.png
 EXAMPLES = 12  # predictions and mistakes that are drawn with their probabilities
-FAR_OFF = ("digits", "toy")  # built-in images of other things: the first whose classes the run does not know is taken
+FAR_OFF = ("digits", "toy")  # built-in images of other things; the first whose classes the run does not know are used
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,8 +107,9 @@ def evaluate(
         data: other data with (some of) the same classes: its test part, or all of it if it has none. If it turns out to
             be the run's own data, moved or renamed, only the run's test images are scored.
         data_dir: where the files of the named data set are, if they have moved.
-        folds: train this many models on the rest of the training images, to find wrong labels in these, too; 0: none.
-        slices_file: a CSV with the column path and columns of the user's, to report the accuracy by; see `slices`.
+        folds: split the training images into this many folds and train one model per fold on the others, to find
+            wrong labels among the training images too; 0: none.
+        slices_file: a CSV with the column path and the user's own columns, to report the accuracy by; see `slices`.
         robustness: also measure the accuracy on corrupted images, for robustness.json; takes 75 times the work.
         quick: measure robustness on a tenth of the images.
         tta: also score with test-time augmentation, three views of each image and their mirrors, as separate figures.
@@ -124,7 +125,7 @@ def evaluate(
     if quick and not robustness:
         raise SpecError("quick measures robustness on a tenth of the images: it needs --robustness.")
     if folds == 1 or folds < 0:
-        raise SpecError(f"folds={folds} holds no image out; expected 0, or 2 and more, such as 5.")
+        raise SpecError(f"folds={folds} holds no image out; expected 0, or at least 2, for example 5.")
     run = open_run(run)
     run.require_trained()
     with reporter or make_reporter() as show:
@@ -156,7 +157,7 @@ def prepare(
     engine: EngineName,
     show: Reporter,
 ) -> Task:
-    """Return what is scored and what answers, once everything that could fail has been checked. Logs a use of the test.
+    """Return what is scored and what answers, once everything that could fail has been checked. Log the test use.
 
     The arguments are those of `evaluate`.
     """

@@ -94,7 +94,7 @@ def explain(
     Args:
         run: the run, its folder, or `latest`.
         images: as `predict` takes them; at most 32.
-        path: a .png or .svg file to write the figure to; None writes none.
+        path: a .png or .svg file to write the figure to; None: no file.
         top: classes per answer.
         engine: what answers. Keras draws the heat maps (Grad-CAM) if it is installed, except with "litert" (occlusion).
 

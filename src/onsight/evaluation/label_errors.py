@@ -1,9 +1,9 @@
 """Labels that are probably wrong: the confident joint of held-out probabilities. NumPy only.
 
 Northcutt, Jiang, Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels" (J. Artificial
-Intelligence Research 70): an image counts as class j where the model gives j at least the probability that it gives,
-on average, to the images labelled j. Those that count as another class than their label says are suspects. The
-probabilities must come from a model that was not trained on the image: one learned by heart is never suspected.
+Intelligence Research 70): an image counts as class j if the model gives j at least the probability that it gives j on
+average on the images labelled j. An image that counts as another class than its label is a suspect. The probabilities
+must come from a model that was not trained on the image: a model that has memorised a wrong label never reveals it.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from onsight.imaging import decode
 from onsight.metrics.predictions_csv import Predictions
 
 METHOD = (
-    "confident joint of held-out probabilities (Northcutt, Jiang, Chuang 2021), where the model prefers another class; "
-    "ranked by probability of the label less that of the suggested class"
+    "confident joint of held-out probabilities (Northcutt, Jiang, Chuang 2021), limited to images for which the model "
+    "prefers another class; ranked by the probability of the label minus that of the suggested class"
 )
-SHOWN = 60  # thumbnails
+SHOWN = 60  # suspects that get a thumbnail
 
 
 class Suspects(NamedTuple):
-    """Images whose labels are probably wrong, the likeliest first."""
+    """Images whose labels are probably wrong, the most suspicious first."""
 
-    images: np.ndarray  # (k,) int64: which of the n
-    suggested: np.ndarray  # (k,) int64: the class that they count as
+    images: np.ndarray  # (k,) int64: indices into the n images
+    suggested: np.ndarray  # (k,) int64: the class that each image counts as
 
 
 def find_suspects(labels: np.ndarray, probabilities: np.ndarray) -> Suspects:
     """Return the suspects among n images with `labels` (n,) int and held-out `probabilities` (n, C).
 
-    An image whose own label is the model's first choice is none, whatever it counts as. They are ranked by their
-    normalised margin, the probability of the label less the largest other one (the paper's appendix).
+    An image is not a suspect if its label is the model's likeliest class, whatever the image counts as. Suspects are
+    ranked by their normalised margin: the probability of the label minus the largest other one (the paper's appendix).
     """
     counted = count_as(labels, probabilities)
     index = np.flatnonzero((counted >= 0) & (counted != labels) & (probabilities.argmax(axis=1) != labels))
@@ -51,15 +51,16 @@ def find_suspects(labels: np.ndarray, probabilities: np.ndarray) -> Suspects:
 
 
 def count_as(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Return (n,) the class that each image counts as, -1 where none reaches its threshold; of several the likeliest.
+    """Return (n,) the class that each image counts as: the likeliest that reaches its threshold, or -1 if none does.
 
-    The threshold of a class is the mean probability that images with its label give it; a class without images has
-    none, and nothing counts as it.
+    The threshold of a class is the mean of its probability over the images with its label. A class without images has
+    no threshold, and no image counts as it.
     """
     present = np.bincount(labels, minlength=probabilities.shape[1])
     sums = np.bincount(labels, probabilities[np.arange(len(labels)), labels], minlength=len(present))
     thresholds = np.divide(sums, present, out=np.full(len(present), np.inf), where=present > 0)
-    # Equal up to rounding counts as reached, as where a model gives every image of a class the same.
+    # A probability that equals the threshold up to rounding reaches it. This matters if a model gives all images of a
+    # class the same probability.
     reached = np.where(probabilities >= thresholds - 1e-6, probabilities, -1.0)
     return np.where(reached.max(axis=1) >= 0, reached.argmax(axis=1), -1)
 
@@ -67,16 +68,17 @@ def count_as(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
 def write_label_errors(
     folder: Path, tables: Sequence[tuple[Predictions, Sequence[str]]], names: Sequence[str], images: np.ndarray
 ) -> int:
-    """Write label_errors.json into an evaluation's `folder`, with small images; return how many suspects there are.
+    """Write label_errors.json and thumbnails into an evaluation's `folder`; return the number of suspects.
 
-    Each table is searched alone, because another model answered; the suspects are then ranked together. The file has
-    `method`, `checked` (images), and `suspects`: path, part, label, suggested, probability_of_label,
-    probability_of_suggested, and for the first 60 `thumbnail`, a WebP file's path below the folder.
+    Each table is searched on its own, because different models made the predictions. Then all suspects are ranked
+    together. The file has `method`, `checked` (the number of images), and `suspects`: path, part, label, suggested,
+    probability_of_label, probability_of_suggested, and for the first 60 `thumbnail`, the path of a WebP file relative
+    to the folder.
 
     Args:
         folder: of the evaluation.
-        tables: held-out predictions, and the part of the data set that each image is in.
-        names: of all images of the data set.
+        tables: held-out predictions, each with the part of the data set that every image is in.
+        names: the names of all images of the data set.
         images: (len(names), H, W, 3) uint8.
     """
     suspects: list[Suspect] = []
@@ -84,7 +86,7 @@ def write_label_errors(
     for table, parts in tables:
         found = find_suspects(table.labels, table.probabilities)
         for i, suggested in zip(found.images.tolist(), found.suggested.tolist(), strict=True):
-            if table.names[i] not in index:  # removed or renamed since folds were predicted: dealt with
+            if table.names[i] not in index:  # removed or renamed since the folds were predicted: settled
                 continue
             label = int(table.labels[i])
             suspects.append(

@@ -1,4 +1,4 @@
-"""How much a classifier loses on corrupted images: accuracy by corruption and severity, their mean, the worst."""
+"""Robustness: the accuracy of a classifier on corrupted images, by corruption and severity, their mean, the worst."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from onsight.imaging.corrupt import SCORED, SEVERITIES, corrupt
 from onsight.inference.engines import Answer
 
 TITLE = "CIFAR-10-C style"
-BLOCK = 512  # images of 32 px that are corrupted and answered at a time; fewer larger ones
-QUICK_SHARE, QUICK_LEAST = 10, 100  # quick: every tenth image, but no fewer than so many
+BLOCK = 512  # images of 32 px that are corrupted and classified at a time; of larger images fewer
+QUICK_SHARE, QUICK_LEAST = 10, 100  # quick: a tenth of the images, but at least 100
 
 
 class Task(NamedTuple):
@@ -40,20 +40,20 @@ def measure(
     show: Reporter | None = None,
     names: Sequence[str] = SCORED,
 ) -> Robustness:
-    """Return what robustness.json holds: the accuracy of `answer` under each of `names`, at five severities.
+    """Return the content of robustness.json: the accuracy of `answer` under each of `names`, at five severities.
 
-    Images are corrupted on other threads while the network answers; the result depends on `seed` and the images
-    alone. The mean is over names and severities, each counting the same, as in the published score.
+    Other threads corrupt images while the network classifies. The result depends only on `seed` and the images. The
+    mean weights all names and severities equally, as the published score does.
 
     Args:
-        answer: from uint8 (n, side, side, 3) to probabilities (n, classes), for any n.
+        answer: maps uint8 (n, side, side, 3) to probabilities (n, classes), for any n.
         images: (all, side, side, 3) uint8, may be memory-mapped.
-        index: (n,) which of them to take.
-        labels: (n,) integers, of those.
-        quick: a tenth of the images, drawn at random, at least 100.
-        seed: of the corruptions and of that tenth.
-        show: where progress goes.
-        names: of CORRUPTIONS.
+        index: (n,) the indices of the images to measure on.
+        labels: (n,) integers, the labels of these images.
+        quick: measure on a tenth of them, drawn at random, but on at least 100.
+        seed: the seed of the corruptions and of that random tenth.
+        show: receives the progress.
+        names: corruptions, keys of CORRUPTIONS.
     """
     show = show or Reporter()
     if quick and len(index) > QUICK_LEAST:
@@ -68,7 +68,7 @@ def measure(
         return int((answer(batch).argmax(axis=1) == labels[start : start + block]).sum())
 
     def make(task: Task) -> np.ndarray:
-        # From the task's own name and numbers, so that neither threads nor the choice of names change an image.
+        # Seeded by the task itself, so that neither the threads nor the choice of `names` change an image.
         rng = np.random.default_rng([seed, zlib.crc32(task.name.encode()), task.severity, task.start])
         return corrupt(images[index[task.start : task.start + block]], task.name, task.severity, rng)
 
@@ -77,7 +77,7 @@ def measure(
     correct = {(name, severity): 0 for name in names for severity in SEVERITIES}
     for done, (task, corrupted) in enumerate(_ahead(make, tasks), start=1):
         correct[task.name, task.severity] += count(corrupted, task.start)
-        show.work("corrupting and answering", min(done * block, done * n // len(starts)), len(tasks) * n // len(starts))
+        show.work("measuring robustness", min(done * block, done * n // len(starts)), len(tasks) * n // len(starts))
     accuracies = {key: value / n for key, value in correct.items()}
     worst = min(accuracies, key=lambda key: accuracies[key])
     return {
@@ -94,20 +94,21 @@ def measure(
 
 
 def notes(side: int) -> list[str]:
-    """Return what must be known to read the numbers, for images of this side in pixels."""
+    """Return what a reader of the numbers must know. `side` is that of the images, in pixels."""
     found = [
-        "Corrupted by Onsight with the parameters of CIFAR-10-C, not the published images: other random numbers, "
-        "and a frost that is drawn instead of photographed."
+        "These are not the published images of CIFAR-10-C: Onsight corrupted them with the same parameters, but with "
+        "other random numbers and with frost that is drawn instead of photographed."
     ]
     if side != 32:
         found.append(
-            f"The parameters are meant for 32 px; what they give in pixels was taken {side / 32:g} times for {side} px."
+            f"The parameters are meant for images of 32 px. For {side} px, those in pixels were multiplied by "
+            f"{side / 32:g}."
         )
     return found
 
 
 def _ahead(make: Callable[[Task], np.ndarray], tasks: Sequence[Task]) -> Iterator[tuple[Task, np.ndarray]]:
-    """Yield each task with its images, in order; as many threads as cores work on the next ones."""
+    """Yield each task with its images, in order. Meanwhile one thread per core makes the images of the next tasks."""
     waiting: deque[tuple[Task, Future[np.ndarray]]] = deque()
     workers = os.cpu_count() or 1
     with ThreadPoolExecutor(workers) as threads:

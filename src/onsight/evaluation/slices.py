@@ -1,10 +1,11 @@
-"""Predictions -> accuracy in parts of the images: by class, brightness, size, file type and the user's own columns.
+"""Slices: the accuracy in parts of the images, by class, brightness, size, file type and the user's own columns.
 
-Many small slices invite false alarms: of a hundred that are no different, five lie outside their 95 % interval, and the
-smallest lie farthest out. So slices are ordered by an upper bound, "at best so good", that is exact for the smallest
-(Clopper and Pearson 1934) and widened for the number of slices (Bonferroni); one counts as worse than the rest only
-where that bound lies below the lower one of all other images. (Wilson's bounds, which are shown, are too tight for
-this: among 100 alike slices of 10 to 50 images at 99 % accuracy they accused one in 19 of 200 trials.)
+Many small slices cause false alarms: of a hundred slices of equal accuracy, five lie outside their 95 % interval, and
+the smallest lie farthest outside. So slices are ordered by an upper bound of their accuracy. It is exact for the
+smallest slices (Clopper and Pearson 1934) and widened for the number of slices (Bonferroni). A slice counts as worse
+than the rest only if its upper bound is below the lower bound of all other images. (Wilson's bounds, which are shown,
+are too narrow for this: in 19 of 200 trials they called one of 100 equal slices worse, each with 10 to 50 images and
+an accuracy of 99 %.)
 """
 
 from __future__ import annotations
@@ -18,26 +19,28 @@ import numpy as np
 
 from onsight.core.errors import DataError, ImageError
 from onsight.core.records import Slice, Slices
+from onsight.core.text import count
 from onsight.data.dataset import Dataset
 
 FIFTHS = ("darkest fifth", "second darkest fifth", "middle fifth", "second brightest fifth", "brightest fifth")
-SIDES = (32, 64, 128, 256, 512, 1024, 2048)  # pixels: where a class of original sizes ends
-MOST_VALUES = 200  # of a user's text column; more are names, not groups
-NUMBERS = 12  # a user's column with more different numbers than this is cut into fifths
+SIDES = (32, 64, 128, 256, 512, 1024, 2048)  # pixels: the upper ends of the ranges of original sizes
+MOST_VALUES = 200  # of a user's text column; with more they are names, not groups
+NUMBERS = 12  # a user's column with more distinct numbers than this is divided into fifths
 KINDS = {"jpg": "JPEG", "jpeg": "JPEG", "jfif": "JPEG", "tif": "TIFF", "webp": "WebP"}
 
-Columns = dict[str, list[str]]  # what a slice is by -> n values, "" where nobody knows
+Columns = dict[str, list[str]]  # what the slices are by -> n values, "" if unknown
 
 
 def measure(right: np.ndarray, columns: Columns) -> Slices:
-    """Return what slices.json holds: {"slices": [...]}, the one with the lowest upper bound first.
+    """Return the content of slices.json: {"slices": [...]}, the slice with the lowest upper bound first.
 
-    Each slice has by, value, n, correct, accuracy, low and high (95 % Wilson), and worse: whether it lies below the
-    rest for certain, as this module's text says. A column with a single value is left out: it slices nothing.
+    Each slice has by, value, n, correct, accuracy, low and high (95 % Wilson interval), and worse: whether it is worse
+    than the rest beyond chance, as this module's docstring defines. A column with a single value is left out, because
+    it divides nothing.
 
     Args:
         right: (n,) bool, whether the answer was right.
-        columns: n values each.
+        columns: each with n values.
     """
     from scipy.special import betaincinv
 
@@ -60,28 +63,28 @@ def measure(right: np.ndarray, columns: Columns) -> Slices:
     n, correct, others, right_others = np.array([group[2:] for group in groups]).T
     low, high = wilson_bounds(correct, n)
     tail = 0.025 / len(groups)
-    at_best = np.where(correct < n, betaincinv(correct + 1, np.maximum(n - correct, 1), 1 - tail), 1.0)
-    rest = np.where(right_others > 0, betaincinv(np.maximum(right_others, 1), others - right_others + 1, tail), 0.0)
-    worse = at_best < rest
+    upper = np.where(correct < n, betaincinv(correct + 1, np.maximum(n - correct, 1), 1 - tail), 1.0)
+    rest_low = np.where(right_others > 0, betaincinv(np.maximum(right_others, 1), others - right_others + 1, tail), 0.0)
+    worse = upper < rest_low
     rows: list[Slice] = [
         {
-            "by": by, "value": value, "n": count, "correct": hits, "accuracy": hits / count,
+            "by": by, "value": value, "n": total, "correct": hits, "accuracy": hits / total,
             "low": float(low[i]), "high": float(high[i]), "worse": bool(worse[i]),
         }
-        for i, (by, value, count, hits, *_) in enumerate(groups)
+        for i, (by, value, total, hits, *_) in enumerate(groups)
     ]  # fmt: skip
-    return {"slices": [rows[i] for i in np.argsort(at_best, kind="stable").tolist()]}
+    return {"slices": [rows[i] for i in np.argsort(upper, kind="stable").tolist()]}
 
 
 def wilson_bounds(correct: np.ndarray, n: np.ndarray, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-    """Return both ends of many Wilson intervals at once; `metrics.wilson` takes a millisecond for each.
+    """Return both ends of many Wilson intervals at once; `intervals.wilson` takes a millisecond per interval.
 
-    With share p and z the normal quantile: (p + z²/2n ± z sqrt(p (1 - p) / n + z²/4n²)) / (1 + z²/n) (Wilson 1927).
+    For a share p and the normal quantile z: (p + z²/2n ± z sqrt(p (1 - p) / n + z²/4n²)) / (1 + z²/n) (Wilson 1927).
 
     Args:
-        correct: (m,) counts.
-        n: (m,) of how many, at least 1.
-        confidence: of two sides.
+        correct: (m,) numbers of right answers.
+        n: (m,) numbers of images, at least 1.
+        confidence: two-sided.
     """
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
     share = correct / n
@@ -90,13 +93,13 @@ def wilson_bounds(correct: np.ndarray, n: np.ndarray, confidence: float = 0.95) 
 
 
 def describe(dataset: Dataset, index: np.ndarray, labels: Sequence[str], images: np.ndarray) -> Columns:
-    """Return the columns that need no file of the user's, for the images in `index`.
+    """Return the columns that Onsight knows without a CSV of the user, for the images in `index`.
 
     Args:
-        dataset: where they are from; original sizes and types are known where it comes as files.
-        index: (n,) which of it.
+        dataset: the data set of the images. Original sizes and file types are known if it consists of files.
+        index: (n,) the indices of the images.
         labels: n class names.
-        images: (all, H, W, 3) uint8, as the network sees them.
+        images: (all, H, W, 3) uint8, at the size that the network takes.
     """
     columns: Columns = {"class": list(labels), "brightness": brightness(images, index)}
     if dataset.reader is not None:
@@ -106,7 +109,7 @@ def describe(dataset: Dataset, index: np.ndarray, labels: Sequence[str], images:
 
 
 def brightness(images: np.ndarray, index: np.ndarray) -> list[str]:
-    """Return which fifth each image is in by its mean luma (Rec. 601); equally bright ones are in the same."""
+    """Return the fifth that each image is in by its mean luma (Rec. 601). Equally bright images share a fifth."""
     step = 1024
     parts = [images[index[start : start + step]].mean(axis=(1, 2)) for start in range(0, len(index), step)]
     luma = np.concatenate(parts) @ np.array([0.299, 0.587, 0.114])
@@ -114,7 +117,7 @@ def brightness(images: np.ndarray, index: np.ndarray) -> list[str]:
 
 
 def size(dataset: Dataset, position: int) -> str:
-    """Return the class of a file's shorter side, "65 to 128 px", or "" where its header does not tell."""
+    """Return the range that a file's shorter side is in, such as "65 to 128 px", or "" if its header has no size."""
     from onsight.imaging import decode
 
     try:
@@ -128,23 +131,25 @@ def size(dataset: Dataset, position: int) -> str:
 
 
 def kind(name: str) -> str:
-    """Return a file's type by its suffix."""
+    """Return the type of a file, derived from its suffix."""
     suffix = Path(name).suffix.lower().removeprefix(".")
     return KINDS.get(suffix, suffix.upper())
 
 
 def read_columns(path: Path, names: Sequence[str]) -> Columns:
-    """Return the user's own columns of a CSV, in the order of `names`, "" where it does not mention an image.
+    """Return the user's columns of a CSV, in the order of `names`, with "" for images that it does not mention.
 
-    The CSV has a column `path`, written as in predictions.csv or, where that has absolute paths, relative to the CSV's
-    own folder; every other column is one to slice by. One of more than twelve different numbers is cut into fifths.
+    The CSV has a column `path`, written as in predictions.csv. If that has absolute paths, the CSV's may also be
+    relative to its own folder. Every other column is one to slice by. A column with more than twelve distinct numbers
+    is divided into fifths.
 
     Args:
-        path: of the CSV; UTF-8.
+        path: the CSV, in UTF-8.
         names: n names of images.
 
     Raises:
-        DataError: it cannot be read, has no such columns, names none of the images or has too many different texts.
+        DataError: the CSV cannot be read, lacks these columns, names none of the images or has too many distinct texts
+            in a column.
     """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
@@ -156,20 +161,20 @@ def read_columns(path: Path, names: Sequence[str]) -> Columns:
     lower = [cell.lower() for cell in header]
     if lower.count("path") != 1 or len(header) < 2 or len(set(lower)) < len(lower):
         raise DataError(
-            f"{path}, line 1: expected the column path and one or more columns to slice by, each once; "
+            f"{path}, line 1: expected a column 'path' and one or more columns to slice by, each name once; "
             f"found '{','.join(header)[:80]}'."
         )
     at = lower.index("path")
     known: dict[str, list[str]] = {}
     for line, row in enumerate(filter(None, rows), start=2):
         if len(row) != len(header):
-            raise DataError(f"{path}: row {line} has {len(row)} cells, expected {len(header)}.")
+            raise DataError(f"{path}: row {line} has {count(len(row), 'cell')}; expected {len(header)}.")
         known[_plain_path(row[at])] = [cell.strip() for cell in row]
     found = [known.get(_plain_path(name)) or known.get(_relative(name, path)) for name in names]
     if not any(found):
         raise DataError(
-            f"{path} names none of the {len(names):,} images. Its first path is '{next(iter(known), '')}'; "
-            f"one of the images' is '{names[0]}'. Write them as predictions.csv does."
+            f"{path} names none of the images ({len(names):,}). Its first path is '{next(iter(known), '')}', but the "
+            f"first image is '{names[0]}'. Write the paths as predictions.csv does."
         )
     columns = {}
     for i, name in enumerate(header):
@@ -179,9 +184,9 @@ def read_columns(path: Path, names: Sequence[str]) -> Columns:
 
 
 def _grouped(values: list[str], name: str, path: Path) -> list[str]:
-    """Return a user's column as it is, or cut into fifths where it holds many different numbers."""
-    different = set(values) - {""}
-    if len(different) > NUMBERS:
+    """Return a user's column unchanged, or divided into fifths if it has many distinct numbers."""
+    distinct = set(values) - {""}
+    if len(distinct) > NUMBERS:
         try:
             numbers = np.array([float(value) if value else np.nan for value in values])
         except ValueError:
@@ -195,16 +200,16 @@ def _grouped(values: list[str], name: str, path: Path) -> list[str]:
                 inside = numbers[fifths == fifth]
                 texts[fifth] = f"{inside.min():g} to {inside.max():g}"
             return [texts[fifth] for fifth in fifths.tolist()]
-    if len(different) > MOST_VALUES:
+    if len(distinct) > MOST_VALUES:
         raise DataError(
-            f"{path}: the column '{name}' has {len(different):,} different texts; at most {MOST_VALUES} make slices. "
-            "Group them, or leave the column out."
+            f"{path}: the column '{name}' has {len(distinct):,} distinct texts, too many to slice by; expected at most "
+            f"{MOST_VALUES}. Group them, or leave the column out."
         )
     return values
 
 
 def _fifths(values: np.ndarray) -> list[int]:
-    """Return which fifth (0 to 4) each value is in; equal values are in the same."""
+    """Return the fifth (0 to 4) that each value is in. Equal values share a fifth."""
     edges = np.quantile(values, [0.2, 0.4, 0.6, 0.8])
     return [int(fifth) for fifth in np.searchsorted(edges, values, side="left")]
 
@@ -214,7 +219,7 @@ def _plain_path(name: str) -> str:
 
 
 def _relative(name: str, path: Path) -> str:
-    """Return an image's absolute name as the CSV beside it would write it."""
+    """Return an image's absolute name relative to the folder of the CSV `path`, or "" if it is not in that folder."""
     try:
         return _plain_path(str(Path(name).relative_to(path.resolve().parent)))
     except ValueError:

@@ -1,7 +1,7 @@
-"""Small images of an evaluation, all in one file: what the cells of the report's confusion matrix open.
+"""Thumbnails of an evaluation, which the cells of the report's confusion matrix show when they are opened.
 
-One JPEG with the images in rows and columns: 1,547 images of CIFAR-10 take 0.75 MB (a PNG 3.4 MB; WebP no less than
-JPEG at equal fidelity). `thumbnails.json` says which is which.
+One JPEG holds all of them, in rows and columns: 1,547 images of CIFAR-10 take 0.75 MB (as PNG 3.4 MB; WebP takes no
+less than JPEG at equal fidelity). `thumbnails.json` describes which image is where.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from PIL import Image
 from onsight.core.files import write_atomic, write_json
 from onsight.imaging.decode import resize
 
-CELL = 30  # images of one true and one predicted class
-SIDES = (96, 64, 48, 32)  # pixels a thumbnail may have
-ROOM = 3_000_000  # pixels in all: about 1 MB
-SAMPLES = 32  # images by chance, right or wrong
-# Of the JPEG, the first whose file is small enough: its quality, and 0 for full resolution of colour, 2 for half.
+CELL = 30  # images per pair of true and predicted class, at most
+SIDES = (96, 64, 48, 32)  # pixels per side that a thumbnail may have
+ROOM = 3_000_000  # pixels of all thumbnails together: about 1 MB
+SAMPLES = 32  # randomly chosen images, right or wrong
+# (quality, chroma subsampling) of the JPEG; the first pair whose file is small enough is used. Subsampling 0 keeps the
+# full resolution of colour, 2 halves it.
 QUALITIES = ((88, 0), (75, 0), (60, 2), (30, 2))
-BYTES = 2_500_000
+BYTES = 2_500_000  # the size of a file that is small enough
 
 
 def write_thumbnails(
@@ -32,22 +33,24 @@ def write_thumbnails(
 ) -> None:
     """Write thumbnails.jpg and thumbnails.json into an evaluation's folder.
 
-    Of each pair of true and predicted class at most 30 images are kept: of mistakes the surest, of right answers the
-    least sure; fewer, and smaller ones, where there are many classes. The JSON has {"side", "columns", "cells", "path",
-    "label", "predicted", "probability", "samples"}: four lists with an item an image, row by row, of which the first
-    `cells` belong to the cells, and the places of images taken by chance, some of which are there for that alone.
+    At most 30 images are kept per pair of true and predicted class: the most confident mistakes and the least confident
+    right answers. With many classes, fewer and smaller ones are kept.
+
+    The JSON has {"side", "columns", "cells", "path", "label", "predicted", "probability", "samples"}. The lists from
+    "path" to "probability" have one item per image, row by row. The first `cells` images belong to the cells of the
+    confusion matrix. "samples" holds the positions of the randomly chosen images, some of which are not in the cells.
 
     Args:
         folder: of the evaluation.
         images: (all, H, W, 3) uint8.
-        index: (n,) which of them were scored.
+        index: (n,) the indices of the images that were scored.
         labels: (n,) true classes.
         scores: (n, classes) probabilities.
         names: n paths.
     """
-    predicted, sure = scores.argmax(axis=1), scores.max(axis=1)
+    predicted, confidence = scores.argmax(axis=1), scores.max(axis=1)
     samples = np.random.default_rng(0).permutation(len(index))[:SAMPLES]
-    chosen, side = choose(labels, predicted, sure, images.shape[1])
+    chosen, side = choose(labels, predicted, confidence, images.shape[1])
     places = np.concatenate([chosen, np.setdiff1d(samples, chosen)])
     columns = math.ceil(math.sqrt(len(places)))
     rows = math.ceil(len(places) / columns)
@@ -61,7 +64,7 @@ def write_thumbnails(
         "path": [names[at] for at in places.tolist()],
         "label": labels[places].tolist(),
         "predicted": predicted[places].tolist(),
-        "probability": [round(float(share), 6) for share in sure[places]],
+        "probability": [round(float(share), 6) for share in confidence[places]],
         "samples": np.flatnonzero(np.isin(places, samples)).tolist(),
     }
     whole = sheet.swapaxes(1, 2).reshape(rows * side, columns * side, 3)
@@ -73,18 +76,18 @@ def write_thumbnails(
     write_json(folder / "thumbnails.json", found)
 
 
-def choose(labels: np.ndarray, predicted: np.ndarray, sure: np.ndarray, largest: int) -> tuple[np.ndarray, int]:
-    """Return which images become thumbnails, cell after cell, and their side in pixels.
+def choose(labels: np.ndarray, predicted: np.ndarray, confidence: np.ndarray, largest: int) -> tuple[np.ndarray, int]:
+    """Return the indices of the images that become thumbnails, cell by cell, and their side in pixels.
 
     Args:
         labels: (n,) true classes.
-        predicted: (n,) answers.
-        sure: (n,) probabilities of the answers.
-        largest: pixels a side that the images have.
+        predicted: (n,) predicted classes.
+        confidence: (n,) probabilities of the predicted classes.
+        largest: pixels per side of the images.
     """
     right = labels == predicted
-    # By true class, by answer, then by what is worth seeing; rank is an image's place in its cell.
-    order = np.lexsort((np.where(right, sure, -sure), predicted, labels))
+    # Sort by true class, by predicted class, then by what is most worth seeing. `rank` is the position in the cell.
+    order = np.lexsort((np.where(right, confidence, -confidence), predicted, labels))
     first = np.r_[True, (np.diff(labels[order]) != 0) | (np.diff(predicted[order]) != 0)]
     starts = np.flatnonzero(first)
     rank = np.arange(len(order)) - np.repeat(starts, np.diff(np.r_[starts, len(order)]))
@@ -94,15 +97,15 @@ def choose(labels: np.ndarray, predicted: np.ndarray, sure: np.ndarray, largest:
             break
     cell = next((limit for limit in range(CELL, 0, -1) if (rank < limit).sum() <= room), 1)
     kept = order[rank < cell]
-    if len(kept) > room:  # hundreds of classes: not even one image a cell fits, so the surest mistakes come first
-        worth = np.lexsort((-sure[kept], right[kept]))[:room]
+    if len(kept) > room:  # hundreds of classes: one image per cell is too many, so prefer the most confident mistakes
+        worth = np.lexsort((-confidence[kept], right[kept]))[:room]
         kept = kept[np.sort(worth)]
     return kept, side
 
 
 def jpeg(image: np.ndarray, quality: int = 88, subsampling: int = 0) -> bytes:
-    """Return (H, W, 3) uint8 as the bytes of a JPEG, by default with the full resolution of colour that tiles need."""
+    """Return (H, W, 3) uint8 as the bytes of a JPEG. The default keeps the full resolution of colour, as tiles need."""
     content = io.BytesIO()
-    # Without `optimize`, for which Pillow's buffer is too small where an image is noise (OSError).
+    # Without `optimize`: with it, Pillow's buffer is too small for an image of noise, and it raises OSError.
     Image.fromarray(image).save(content, "JPEG", quality=quality, subsampling=subsampling)
     return content.getvalue()

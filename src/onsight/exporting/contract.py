@@ -1,4 +1,4 @@
-"""What lies beside exported files: contract.json and a README whose code runs."""
+"""The files that describe exported files: contract.json, and a README.md whose code can be run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from onsight.runs.run import Run
 
 
 def make_contract(description: ModelDescription, folder: Path, table: list[ExportRow]) -> dict[str, Any]:
-    """Return contract.json: what goes in and comes out of every file, and the checksum of each."""
+    """Return the content of contract.json: the input and output that all files share, and the checksums of each."""
     size = description.image_size
     return {
         "schema": 1,
@@ -46,10 +46,10 @@ def make_contract(description: ModelDescription, folder: Path, table: list[Expor
 
 
 def read_contract(folder: Path) -> dict[str, Any] | None:
-    """Return contract.json of an `export/`, or None where there is none.
+    """Return the content of contract.json in an `export/`, or None if there is no such file.
 
     Raises:
-        ExportError: it is not what `make_contract` writes.
+        ExportError: the content is not what `make_contract` returns.
     """
     path = folder / "contract.json"
     if not path.exists():
@@ -58,32 +58,32 @@ def read_contract(folder: Path) -> dict[str, Any] | None:
         value = json.loads(path.read_text("utf-8"))
         known = {file_name(name, precision) for name in FORMATS for precision in FORMATS[name].precisions}
         if value["schema"] != 1 or not set(value["files"]) <= known or not isinstance(value["weights_sha256"], str):
-            raise ValueError("it names other files or a newer schema")
+            raise ValueError("it has unknown file names or a schema other than 1")
         for name, entry in value["files"].items():
             if name != file_name(entry["format"], entry["precision"]) or not isinstance(entry["sha256"], dict):
-                raise ValueError(f"its entry for {name} is none")
+                raise ValueError(f"its entry for {name} is invalid")
             float(entry["max_difference"])
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise ExportError(
-            f"{path} is damaged, or not written by Onsight: {error}. Remove {folder} and export anew."
+            f"{path} is damaged, or was not written by Onsight: {error}. Remove {folder} and export again."
         ) from None
     checked: dict[str, Any] = value
     return checked
 
 
 def readme(run: Run, description: ModelDescription, table: list[ExportRow]) -> str:
-    """Return README.md: what goes in and comes out, and for every file the code that a test runs."""
+    """Return the content of README.md: the input and output, and for each file the code to use it, which tests run."""
     size, count = description.image_size, len(description.classes)
     parts = [
         f"# {run.name}\n",
-        f"A `{description.model}` that takes uint8 RGB images `(batch, {size}, {size}, 3)`, named `image`, and gives "
-        f"float32 probabilities `(batch, {count})`, named `probabilities`, in the order of `labels.json`. "
-        "Normalisation, temperature and softmax are inside: give it the pixels as they are, the centre square of the "
-        f"image scaled to {size} x {size}. `contract.json` says so for programs; `vectors/` holds images and the "
-        "answers that Keras gives for them.\n",
+        f"A `{description.model}` model. Its input `image` takes uint8 RGB images `(batch, {size}, {size}, 3)`. Its "
+        f"output `probabilities` is float32 `(batch, {count})`, in the order of `labels.json`. Normalisation, "
+        "temperature and softmax are part of the model, so its input is plain pixels: the centre square of the image, "
+        f"scaled to {size} x {size}. `contract.json` describes the same for programs. `vectors/` holds test images "
+        "and the probabilities that Keras computes for them.\n",
     ]
     if description.threshold is not None:
-        parts.append(f"Below a probability of {description.threshold:g} the likeliest class is unsure.\n")
+        parts.append(f"If the largest probability is below {description.threshold:g}, treat the answer as unsure.\n")
     for row in table:
         format_ = FORMATS[row["format"]]
         needs = " ".join(sorted(set(format_.reads.values())))
@@ -98,7 +98,13 @@ def readme(run: Run, description: ModelDescription, table: list[ExportRow]) -> s
 
 
 def example(name: str, opened: str, within: float) -> str:
-    """Return a script that opens a file, answers for the test vectors and compares."""
+    """Return a script that opens an exported file, runs it on the test vectors and compares the answers with Keras'.
+
+    Args:
+        name: the format, a key of `FORMATS`.
+        opened: the path to open, relative to `export/`.
+        within: the largest allowed difference of a probability.
+    """
     reader = (READERS / f"read_{name}.py").read_text("utf-8")
     return (
         reader.replace("from collections.abc", "import json\nfrom collections.abc", 1)
@@ -114,12 +120,12 @@ def example(name: str, opened: str, within: float) -> str:
 
 
 def checksums(path: Path) -> dict[str, str]:
-    """Return the SHA-256 of a file, or of every file in a folder, by its path in it; empty where there is nothing."""
+    """Return {path: SHA-256} of a file, or of all files in a folder relative to it; empty if nothing is there."""
     if path.is_file():
         return {path.name: sha256(path)}
     return {file.relative_to(path).as_posix(): sha256(file) for file in sorted(path.rglob("*")) if file.is_file()}
 
 
 def size_of(path: Path) -> int:
-    """Return the bytes of a file, or of all files in a folder."""
+    """Return the size of a file, or of all files in a folder, in bytes."""
     return sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file())

@@ -1,7 +1,8 @@
-"""export(run, formats): files for other runtimes, each proven equal to its source or not written.
+"""export(run, formats): files for other runtimes. A file is kept only if it gives the same answers as Keras.
 
-A file is written beside `export/`, opened by its own runtime in a process that knows nothing of Onsight, asked about
-real and edge images, and compared with Keras in float32. Only then does it move in.
+Each file is first written to a temporary folder next to `export/`. Its own runtime opens it, in a process that does not
+import Onsight, and classifies real and edge images. If the answers match those of Keras in float32, the file moves into
+`export/`.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from onsight.exporting.contract import checksums, make_contract, read_contract, 
 from onsight.exporting.formats import FORMATS, READERS, check_formats, file_name, write
 from onsight.exporting.judge import MAX_DROP, Precision, Questions, judge
 from onsight.inference.engines import open_engine
-from onsight.inference.parity import TOLERANCE, compare, edge_images, spread, why_no_probabilities
+from onsight.inference.parity import TOLERANCE, compare, edge_images, spread, why_not_probabilities
 from onsight.inference.predict import probabilities
 from onsight.models.model_file import read_description
 from onsight.reporting.export_table import Exports
@@ -38,10 +39,10 @@ from onsight.reporting.report import report
 from onsight.runs.images import open_images
 from onsight.runs.run import Run, open_run, read_object
 
-BATCHES = (1, 7, 32)  # the batch sizes in which every file is asked
-GATE = 256  # real and edge images that come first
-CALIBRATION = 512  # training images that int8 learns its ranges from
-PATIENCE = 1800  # seconds that a reader may take
+BATCHES = (1, 7, 32)  # the batch sizes that every file is tested with
+GATE = 256  # the number of real and edge images, which come first
+CALIBRATION = 512  # training images that int8 takes the ranges of its values from
+TIMEOUT = 1800  # seconds that a reader may take
 
 
 def export(
@@ -55,21 +56,21 @@ def export(
     """Write `formats` into the run's `export/`, with labels, contract, test vectors and README; return their table.
 
     Args:
-        run: the run, its folder, or `latest`; its images must still be where they were.
-        formats: names of `FORMATS`.
-        precision: of the formats that have a choice.
-        max_drop: points of validation accuracy that int8 may cost.
-        reporter: where progress goes.
+        run: the run, its folder, or `latest`. Its images must still be where they were.
+        formats: keys of `FORMATS`.
+        precision: the precision of the formats that support it. The other formats are written in float32.
+        max_drop: points of validation accuracy that int8 may lose.
+        reporter: receives the progress.
 
     Raises:
-        SpecError: an unknown format, or a precision that none of them has.
+        SpecError: a format is unknown, or none of the formats has the precision.
         ExportError: a package is missing, or a converter failed.
-        ParityError: a file does not answer as Keras does; nothing was written.
+        ParityError: the answers of a file differ from Keras'. Nothing was written.
     """
     if not formats:
-        raise SpecError(f"No format was given. There are: {', '.join(FORMATS)}. For example: onsight export RUN litert")
+        raise SpecError(f"No format was given. Formats: {', '.join(FORMATS)}. For example: onsight export RUN litert")
     if not 0 <= max_drop <= 100:
-        raise SpecError(f"--max-drop is in points of accuracy, from 0 to 100, and not {max_drop:g}.")
+        raise SpecError(f"--max-drop {max_drop:g} is not in points of accuracy: expected a number from 0 to 100.")
     wanted = list(dict.fromkeys(formats))
     check_formats(wanted, precision)
     run = open_run(run)
@@ -93,7 +94,7 @@ def export(
 
 
 def ask_keras(run: Run, show: Reporter) -> Questions:
-    """Gather the images and let Keras answer for them, in float32."""
+    """Return the images that every file is tested with, and Keras' answers in float32. Log the use of the test set."""
     images = open_images(run, ("train", "validation", "test"), show.work)
     pixels = images.pixels
     train, validation, test = (images.readable(part) for part in ("train", "validation", "test"))
@@ -104,7 +105,7 @@ def ask_keras(run: Run, show: Reporter) -> Questions:
     keras = open_engine(run, "keras")
     show.note("comparing", f"with {keras.name} in float32 on {count(len(asked), 'image')}")
     if len(test):
-        run.log_test_use("export: answers of files compared with Keras', no label read", scored=False)
+        run.log_test_use("export: compared the answers of files with Keras', read no label", scored=False)
     expected = probabilities(keras.probabilities, asked, np.arange(len(asked)), 256)
     start = len(real) + len(edges)
     calibration = pixels.images[train[spread(len(train), CALIBRATION)]]
@@ -115,10 +116,10 @@ def ask_keras(run: Run, show: Reporter) -> Questions:
 def make(
     run: Run, name: str, precision: Precision, folder: Path, questions: Questions, max_drop: float, show: Reporter
 ) -> ExportRow:
-    """Write one format into `folder`, let its own runtime answer, judge it, and return its row of the table.
+    """Write one format into `folder`, run it in its own runtime, judge its answers, and return its row of the table.
 
     Raises:
-        ParityError: it does not answer as Keras does.
+        ParityError: its answers differ from Keras'.
     """
     path = folder / file_name(name, precision)
     show.note("writing", f"{path.name}  ({FORMATS[name].description})")
@@ -126,9 +127,9 @@ def make(
     with tempfile.TemporaryDirectory() as scratch:
         images = Path(scratch) / "pictures.npy"
         np.save(images, questions.images)
-        alone = read(name, path, images, Path(scratch), threads=1)
+        single = run_reader(name, path, images, Path(scratch), threads=1)
         answers = {size: np.load(Path(scratch) / f"answers-{size}.npy", allow_pickle=False) for size in BATCHES}
-        together = read(name, path, images, None, threads=os.cpu_count() or 1)
+        parallel = run_reader(name, path, images, None, threads=os.cpu_count() or 1)
     row = judge(path.name, precision, answers, questions, max_drop, run.classes)
     return {
         "file": path.name,
@@ -136,24 +137,31 @@ def make(
         "precision": precision,
         "bytes": size_of(path),
         **row,
-        "latency_ms": alone["latency_ms"],
-        "latency_p95_ms": alone["latency_p95_ms"],
-        "images_per_second": alone["images_per_second"],
+        "latency_ms": single["latency_ms"],
+        "latency_p95_ms": single["latency_p95_ms"],
+        "images_per_second": single["images_per_second"],
         "threads": os.cpu_count() or 1,
-        "latency_ms_all": together["latency_ms"],
-        "latency_p95_ms_all": together["latency_p95_ms"],
-        "images_per_second_all": together["images_per_second"],
-        "peak_mb": alone["peak_mb"],
-        "first_answer_seconds": alone["first_answer_seconds"],
+        "latency_ms_all": parallel["latency_ms"],
+        "latency_p95_ms_all": parallel["latency_p95_ms"],
+        "images_per_second_all": parallel["images_per_second"],
+        "peak_mb": single["peak_mb"],
+        "first_answer_seconds": single["first_answer_seconds"],
         "made": now(),
     }
 
 
-def read(name: str, path: Path, images: Path, answers: Path | None, threads: int) -> dict[str, Any]:
-    """Let a file's own runtime answer, in a process without Onsight; return what readers/run.py measured.
+def run_reader(name: str, path: Path, images: Path, answers: Path | None, threads: int) -> dict[str, Any]:
+    """Run a file in its own runtime, in a process without Onsight, and return what readers/run.py measured.
+
+    Args:
+        name: the format, a key of `FORMATS`.
+        path: the file or folder.
+        images: an .npy file of the images to classify.
+        answers: the folder to write the answers to; None: only measure the speed.
+        threads: the number of threads of the runtime.
 
     Raises:
-        ExportError: the file cannot be opened or does not answer; the message ends with what the runtime says.
+        ExportError: the file cannot be opened, or it fails or takes too long. The message quotes the runtime's.
     """
     reader = READERS / f"read_{name}.py"
     sizes = ",".join(map(str, BATCHES))
@@ -163,20 +171,24 @@ def read(name: str, path: Path, images: Path, answers: Path | None, threads: int
     try:
         done = subprocess.run(
             [sys.executable, "-P", str(READERS / "run.py"), *map(str, words)],
-            env=environment, capture_output=True, text=True, timeout=PATIENCE,
+            env=environment, capture_output=True, text=True, timeout=TIMEOUT,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        raise ExportError(f"{path.name} did not answer within {PATIENCE // 60} minutes.") from None
+        raise ExportError(f"{path.name} did not answer within {TIMEOUT // 60} minutes.") from None
     if done.returncode:
         lines = [line for line in done.stderr.strip().splitlines() if not line.startswith("INFO")]
         last = lines[-1][:300] if lines else f"exit code {done.returncode}"
-        raise ExportError(f"{path.name} cannot be read as {name}: {last}. It is damaged, or no such file.")
+        raise ExportError(f"{path.name} cannot be read as {name}: {last}. It is damaged, or another kind of file.")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found | {"first_answer_seconds": found.pop("first_answer_at") - started}
 
 
 def complete(run: Run, folder: Path, rows: list[ExportRow], questions: Questions) -> list[ExportRow]:
-    """Bring into `folder` the files of earlier exports that still hold, and write what goes with the files."""
+    """Copy files of earlier exports that are still valid into `folder`, write the other files, and return the table.
+
+    A file is valid if it was made from the weights that the run has now and is unchanged. The other files are labels,
+    contract, table, test vectors and README.
+    """
     description = read_description(run.model_folder)
     contract = read_contract(run.folder / "export")
     table: list[ExportRow] = []
@@ -185,7 +197,7 @@ def complete(run: Run, folder: Path, rows: list[ExportRow], questions: Questions
         for row in (read_object(run.folder / "export" / "table.json") or {"files": []})["files"]:
             source = run.folder / "export" / row["file"]
             kept = row["file"] not in new and row["file"] in contract["files"]
-            if kept and checksums(source) == contract["files"][row["file"]]["sha256"]:  # neither exchanged nor gone
+            if kept and checksums(source) == contract["files"][row["file"]]["sha256"]:  # neither replaced nor missing
                 (shutil.copytree if source.is_dir() else shutil.copy2)(source, folder / row["file"])
                 table.append(row)
     table += rows
@@ -202,21 +214,21 @@ def complete(run: Run, folder: Path, rows: list[ExportRow], questions: Questions
 
 
 def check_export(run: str | Path | Run, reporter: Reporter | None = None) -> list[tuple[str, float]]:
-    """Open every file of a run's `export/` again and compare it with its test vectors; no Keras is needed for that.
+    """Run every file of a run's `export/` on the test vectors again and compare the answers. This needs no Keras.
 
     Returns:
-        (file, largest difference of a probability) of each file.
+        One (file, largest difference of a probability) per file.
 
     Raises:
         RunError: nothing was exported.
-        ExportError: a file was damaged or exchanged, or its runtime is not installed.
-        ParityError: a file answers otherwise than when it was written.
+        ExportError: a file was damaged or replaced, or its runtime is not installed.
+        ParityError: the answers of a file have changed since it was written.
     """
     run = open_run(run)
     folder = run.folder / "export"
     contract = read_contract(folder)
     if contract is None:
-        raise RunError(f"{run.folder} has no export/. Make one: onsight export {run.folder} litert")
+        raise RunError(f"{run.folder} has no export/. Create it: onsight export {run.folder} litert")
     if contract["weights_sha256"] != read_description(run.model_folder).weights_sha256:
         raise ExportError(f"{folder} was made from other weights than the run has now. Export again.")
     found = []
@@ -224,30 +236,32 @@ def check_export(run: str | Path | Run, reporter: Reporter | None = None) -> lis
         for name, entry in contract["files"].items():
             format_, path = FORMATS[entry["format"]], folder / name
             if checksums(path) != entry["sha256"]:
-                raise ExportError(f"{path} does not have the SHA-256 that contract.json names: damaged or exchanged.")
+                raise ExportError(
+                    f"{path} does not have the SHA-256 that contract.json names: it was damaged or replaced."
+                )
             if missing := [package for package in format_.reads if not find_spec(package)]:
                 wanted = " ".join(f"'{format_.reads[package]}'" for package in missing)
-                raise ExportError(f"To check {name} needs {', '.join(missing)}. Install: pip install {wanted}")
+                raise ExportError(f"Checking {name} needs {', '.join(missing)}. Install: pip install {wanted}")
             show.note("checking", f"{name}")
             found.append((name, check_file(path, entry, folder / "vectors")))
     return found
 
 
 def check_file(path: Path, entry: dict[str, Any], vectors: Path) -> float:
-    """Return how far a file's answers are from those of the test vectors.
+    """Return the largest difference between a file's answers and those in the test vectors.
 
     Raises:
-        ParityError: further than they were when it was written.
+        ParityError: the answers are not probabilities, or differ by more than when the file was written.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        read(entry["format"], path, vectors / "pictures.npy", Path(scratch), threads=1)
+        run_reader(entry["format"], path, vectors / "pictures.npy", Path(scratch), threads=1)
         answers = [np.load(Path(scratch) / f"answers-{size}.npy", allow_pickle=False) for size in BATCHES]
     for rows in answers:
-        if why := why_no_probabilities(rows):
-            raise ParityError(f"{path.name} gives no probabilities: {why}.")
+        if why := why_not_probabilities(rows):
+            raise ParityError(f"The answers of {path.name} are not probabilities: {why}.")
     expected = np.load(vectors / "probabilities.npy", allow_pickle=False)
     largest = max(compare(rows, expected[: len(rows)]).largest for rows in answers)
-    # Quantized kernels round by their processor: twice what was found on the first.
+    # Quantized kernels round differently on each processor: allow twice the difference measured during export.
     allowed = TOLERANCE if entry["precision"] == "float32" else 2 * float(entry["max_difference"])
     if not largest <= allowed:
         raise ParityError(
@@ -257,7 +271,7 @@ def check_file(path: Path, entry: dict[str, Any], vectors: Path) -> float:
 
 
 def replace_folder(new: Path, folder: Path) -> None:
-    """Put `new` in the place of `folder`."""
+    """Replace `folder` with `new`."""
     old = temporary_sibling(folder)
     if folder.exists():
         folder.rename(old)

@@ -1,10 +1,10 @@
-"""The registry of export formats: what each one is, who writes it, and what reads it.
+"""The registry of export formats: what each format is, and which code writes and reads it.
 
-A writer takes (folder of the model, path to write, precision, training images) and writes one file or folder: uint8
-RGB (batch, H, W, 3) named `image` in, float32 probabilities (batch, classes) named `probabilities` out, with
-normalisation, temperature and softmax inside. It need not be right: `exporting` compares with Keras and refuses.
-A reader is a file of `readers/` that knows nothing of Onsight, so that it can be given away.
-Listing the registry imports no Keras.
+A writer takes (folder of the model, path to write, precision, training images) and writes one file or folder. Its input
+`image` is uint8 RGB (batch, H, W, 3), and its output `probabilities` is float32 (batch, classes). Normalisation,
+temperature and softmax are part of the model. A writer need not check its result: `export` compares the answers with
+Keras' and rejects a file that differs. A reader is a file in `readers/` that does not import Onsight, so that it can be
+shipped with the exported file. Listing the registry does not import Keras.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ READERS = Path(__file__).parent / "readers"
 class Format(NamedTuple):
     """One format of the registry."""
 
-    file: str  # what it is called in export/
+    file: str  # its name in export/
     description: str
     writer: str  # "module:function" inside this package
-    writes: dict[str, str]  # package that writing imports -> what to install for it
-    reads: dict[str, str]  # likewise, reading
-    opened: str = ""  # the file inside, where the format is a folder that is opened by one
+    writes: dict[str, str]  # package that writing imports -> what to install to get it
+    reads: dict[str, str]  # the same for reading
+    opened: str = ""  # if the format is a folder that is opened by a file in it, the name of that file
     backend: str = ""  # the only Keras backend that can write it
     precisions: tuple[Precision, ...] = ("float32",)
 
@@ -71,7 +71,7 @@ FORMATS: dict[str, Format] = {
     ),
     "keras": Format(
         "model.keras",
-        "Keras 3, of standard layers only: to go on training anywhere",
+        "Keras 3, with standard layers only: to continue training anywhere",
         "write_keras:write_keras",
         {},
         {"keras": "onsight[tensorflow] or onsight[jax]"},
@@ -86,7 +86,7 @@ FORMATS: dict[str, Format] = {
     ),
     "web": Format(
         "model.html",
-        "a page for browsers that needs no network: images from disk, clipboard or camera",
+        "a web page that works offline: classifies images from disk, clipboard or camera",
         "write_web:write_web",
         {"ai_edge_litert": "ai-edge-litert"},
         {"ai_edge_litert": "ai-edge-litert"},
@@ -96,7 +96,12 @@ FORMATS: dict[str, Format] = {
 
 
 def check_formats(names: list[str], precision: Precision) -> None:
-    """Raise SpecError or ExportError where a format is unknown, cannot have the precision, or needs what is missing."""
+    """Raise an error if `names` cannot be exported.
+
+    Raises:
+        SpecError: a format is unknown, or none of the formats has the precision.
+        ExportError: a package that a format needs is not installed.
+    """
     for name in names:
         if name not in FORMATS:
             raise SpecError(unknown_name("format", name, FORMATS))
@@ -112,37 +117,38 @@ def check_formats(names: list[str], precision: Precision) -> None:
 
             require_litert()
     if not any(precision in FORMATS[name].precisions for name in names):
-        able = ", ".join(name for name, format_ in FORMATS.items() if precision in format_.precisions)
-        raise SpecError(f"--precision {precision} is for: {able}; not for {', '.join(names)}.")
+        supported = ", ".join(name for name, format_ in FORMATS.items() if precision in format_.precisions)
+        raise SpecError(f"--precision {precision} is for {supported}, not for {', '.join(names)}.")
 
 
 def file_name(name: str, precision: Precision) -> str:
-    """Return what a format in a precision is called in export/: model.tflite, model-int8.tflite."""
+    """Return the file name of a format and precision in export/, such as model.tflite or model-int8.tflite."""
     stem, dot, suffix = FORMATS[name].file.partition(".")
     return stem + ("" if precision == "float32" else f"-{precision}") + dot + suffix
 
 
 def write(name: str, model_folder: Path, path: Path, precision: Precision, images: np.ndarray) -> None:
-    """Write a format, in this process or, where its Keras backend is another one, in a process with that.
+    """Write a format. If it needs another Keras backend than this process has, write it in a new process.
 
     Args:
-        name: of `FORMATS`.
-        model_folder: the run's.
-        path: to write; nothing is there.
-        precision: of the weights and, with int8, of what is computed.
-        images: (n, H, W, 3) uint8 training images, for int8 to learn the ranges of values from.
+        name: the format, a key of `FORMATS`.
+        model_folder: the model folder of the run.
+        path: the file or folder to write. It must not exist yet.
+        precision: the precision of the weights and, with int8, of the computation.
+        images: (n, H, W, 3) uint8 training images, from which int8 takes the ranges of its values.
 
     Raises:
-        ExportError: something is not installed, or a converter failed.
+        ExportError: a backend is not installed, or a converter failed.
     """
-    from onsight.inference.litert import failures_named, quiet
+    from onsight.core.silence import without_logs
+    from onsight.inference.litert import failures_named
 
     backend = FORMATS[name].backend
     if backend and os.environ.get("KERAS_BACKEND") != backend:
         write_elsewhere(name, model_folder, path, backend)
         return
     module, function = FORMATS[name].writer.split(":")
-    with quiet(), failures_named(name):
+    with without_logs(), failures_named(name):
         getattr(import_module(f".{module}", __package__), function)(model_folder, path, precision, images)
 
 
@@ -150,20 +156,22 @@ def write_elsewhere(name: str, model_folder: Path, path: Path, backend: str) -> 
     """Write a format in a new process with another Keras backend.
 
     Raises:
-        ExportError: that backend is not installed, or its process failed; the message ends with its last line.
+        ExportError: that backend is not installed, or the process failed. The message ends with its last line.
     """
     if not find_spec(backend):
-        raise ExportError(f"{name} is written by way of {backend}. Install: pip install 'onsight[{backend},export]'")
+        raise ExportError(
+            f"{name} can only be written with {backend}. Install: pip install 'onsight[{backend},export]'"
+        )
     words = [sys.executable, "-m", "onsight.exporting.formats", name, str(model_folder), str(path)]
     environment = os.environ | {"KERAS_BACKEND": backend} | own_network(model_folder)
     done = subprocess.run(words, env=environment, capture_output=True, text=True)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise ExportError(f"{name} could not be written by way of {backend}: {last}")
+        raise ExportError(f"{name} could not be written with {backend}: {last}")
 
 
 def own_network(model_folder: Path) -> dict[str, str]:
-    """Return the settings by which a new process finds the user's own network that this one has; else nothing."""
+    """Return the environment variables by which a new process finds the run's custom network; empty if it has none."""
     from onsight.models.model_file import read_description
 
     entry = MODELS.get(read_description(model_folder).model)
@@ -173,19 +181,19 @@ def own_network(model_folder: Path) -> dict[str, str]:
 
 
 def main() -> None:
-    """Write one format in this process: what `write_elsewhere` starts."""
+    """Write one format. This runs in the process that `write_elsewhere` starts."""
     from onsight.core.backend import use_backend
-    from onsight.inference.litert import quiet
+    from onsight.core.silence import without_logs
     from onsight.models.custom import import_own
 
     import_own()
     name, model_folder, path = sys.argv[1:]
     use_backend()
-    with quiet():
+    with without_logs():
         module, function = FORMATS[name].writer.split(":")
-        nothing = np.zeros((0, 1, 1, 3), np.uint8)
+        no_images = np.zeros((0, 1, 1, 3), np.uint8)
         getattr(import_module(f".{module}", "onsight.exporting"), function)(
-            Path(model_folder), Path(path), "float32", nothing
+            Path(model_folder), Path(path), "float32", no_images
         )
 
 

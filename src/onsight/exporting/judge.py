@@ -1,4 +1,4 @@
-"""Decides whether an exported file answers as Keras does, for its precision."""
+"""The judge: whether the answers of an exported file are close enough to Keras' for its precision."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 from onsight.core.errors import ParityError
 from onsight.core.records import Judgement
 from onsight.core.text import count
-from onsight.inference.parity import TOLERANCE, compare, why_no_probabilities
+from onsight.inference.parity import TOLERANCE, compare, why_not_probabilities
 from onsight.metrics.intervals import paired
 
-AGREEMENT = 0.999  # of the likeliest class, for float16
-MAX_DROP = 0.5  # points of validation accuracy, for int8
+AGREEMENT = 0.999  # for float16: the share of images with the same likeliest class
+MAX_DROP = 0.5  # for int8: points of validation accuracy that may be lost
 
 Precision = Literal["float32", "float16", "int8"]
 
@@ -93,7 +93,7 @@ def require_probabilities(name: str, answers: dict[int, np.ndarray], expected: n
             f"expected float32 of shape {expected.shape}."
         )
     for rows in answers.values():
-        if why := why_no_probabilities(rows):
+        if why := why_not_probabilities(rows):
             raise ParityError(f"{name} is not written: its answers are not probabilities: {why}.")
 
 

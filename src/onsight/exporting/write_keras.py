@@ -1,4 +1,4 @@
-"""Writes a .keras file of standard layers."""
+"""The writer of .keras files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def write_keras(model_folder: Path, path: Path, precision: Precision, images: np.ndarray) -> None:
-    """Write a .keras file that needs nothing but Keras: our layers become Keras' own, which compute the same."""
+    """Write a .keras file that needs only Keras: Onsight's layers are replaced by Keras' own with the same results."""
     import keras
 
     from onsight.core.backend import to_numpy

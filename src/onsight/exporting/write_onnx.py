@@ -1,4 +1,4 @@
-"""Writes ONNX files with tf2onnx."""
+"""The writer of ONNX files."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def write_onnx(model_folder: Path, path: Path, precision: Precision, images: np.
 
 
 def to_onnx(function: Any, signature: list[Any]) -> bytes:
-    """Return a tf.function as an ONNX file."""
+    """Return the ONNX file of a tf.function."""
     import tf2onnx
 
-    # Version 17 of the operations: every runtime of the last years has it, and it holds all that we need.
+    # Version 17 of the operation set: every runtime of recent years supports it, and it has all operations we need.
     made, _ = tf2onnx.convert.from_function(
         function, input_signature=signature, opset=17, custom_op_handlers={"Erfc": (complement_erf, [])}
     )
@@ -33,7 +33,7 @@ def to_onnx(function: Any, signature: list[Any]) -> bytes:
 
 
 def complement_erf(graph: Any, node: Any, name: str, arguments: Any) -> None:
-    """Replace TensorFlow's Erfc, which gelu has and tf2onnx does not know, by 1 - Erf."""
+    """Replace TensorFlow's Erfc, which gelu uses and tf2onnx does not support, by 1 - Erf."""
     inputs, outputs = list(node.input), list(node.output)
     shapes, types = node.output_shapes, node.output_dtypes
     graph.remove_node(node.name)

@@ -1,4 +1,4 @@
-"""Writes OpenVINO's model.xml and model.bin, from the .tflite file."""
+"""The writer of OpenVINO models: model.xml and model.bin, converted from the .tflite file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from onsight.exporting.write_litert import litert_content
 
 
 def write_openvino(model_folder: Path, path: Path, precision: Precision, images: np.ndarray) -> None:
-    """Write OpenVINO's model.xml and model.bin, read from the .tflite file."""
+    """Write OpenVINO's model.xml and model.bin, converted from the .tflite file."""
     import openvino
 
     made = to_openvino(litert_content(model_folder))
@@ -25,14 +25,14 @@ def write_openvino(model_folder: Path, path: Path, precision: Precision, images:
 
 
 def to_openvino(content: bytes) -> Any:
-    """Return a .tflite file's model as OpenVINO's.
+    """Return the content of a .tflite file as an OpenVINO model.
 
-    Not by `openvino.convert_model`: that one reports its use over the network.
+    This does not use `openvino.convert_model`, which reports its use over the network.
     """
     import openvino
 
     with tempfile.TemporaryDirectory() as scratch:
-        source = Path(scratch) / "model.tflite"  # it knows the format by the name
+        source = Path(scratch) / "model.tflite"  # OpenVINO recognises the format by the suffix
         source.write_bytes(content)
         made = openvino.Core().read_model(source)
     pool_first(made)
@@ -40,11 +40,11 @@ def to_openvino(content: bytes) -> Any:
 
 
 def pool_first(model: Any) -> None:
-    """Put a maximum with the least float32, which changes nothing, behind each max-pooling that no convolution or ReLU
-    follows, in place.
+    """Insert a maximum with the smallest float32 after each max-pooling that no convolution or ReLU follows, in place.
 
-    OpenVINO 2026.4's processor plugin computes convolution, max-pooling, activation in another order, the pooling last:
-    right for activations that never fall, wrong for silu, gelu, hard silu, mish. It does not look past a maximum.
+    The maximum changes no value. It works around a fault of OpenVINO 2026.4's CPU plugin, which computes convolution,
+    max-pooling and activation in another order, with the pooling last. That is right for activations that never
+    decrease, and wrong for silu, gelu, hard silu and mish. The plugin does not move a pooling past a maximum.
     """
     from openvino import opset8
 

@@ -1,7 +1,7 @@
-"""The `web` format: one HTML file that holds the model, the runtime and the page, and asks the network for nothing.
+"""The writer of the `web` format: one HTML file that holds the page, the model and the runtime, and works offline.
 
-The runtime is LiteRT.js (`@litertjs/core`), which is no Python package: `make web` brings it with npm, pinned and
-checked, into `litertjs/` beside this file, and a wheel is built with it.
+The runtime is LiteRT.js (`@litertjs/core`), which is not a Python package. `make web` installs it with npm, pinned and
+verified, into `litertjs/` next to this file. Wheels include it.
 """
 
 from __future__ import annotations
@@ -21,22 +21,23 @@ from onsight.display.page import TEMPLATES, fill
 from onsight.exporting.judge import Precision
 
 LITERT = Path(__file__).parent / "litertjs"
-# The build without relaxed SIMD: every browser runs it, and a product is never rounded once where Python rounds twice.
+# The build without relaxed SIMD: every browser runs it, and it never fuses a multiplication and an addition into one
+# rounding where Python rounds twice.
 PARTS = ("package.json", "index.js", "litert_wasm_compat_internal.js", "litert_wasm_compat_internal.wasm")
 
 
 def require_litert() -> None:
-    """Raise ExportError where LiteRT.js is not there, with how to get it."""
+    """Raise ExportError, which describes how to get LiteRT.js, if it is missing."""
     missing = [name for name in PARTS if not (LITERT / name).is_file()]
     if missing:
         raise ExportError(
-            f"web needs LiteRT.js, and {LITERT / missing[0]} is not there. A wheel brings it; in a checkout it comes "
+            f"web needs LiteRT.js, but {LITERT / missing[0]} is missing. Wheels include it; in a checkout, install it "
             "with npm: make web"
         )
 
 
 def write_web(model_folder: Path, path: Path, precision: Precision, images: np.ndarray) -> None:
-    """Write the page with the .tflite file in it that `export litert` would write."""
+    """Write the page. It contains the .tflite file that `export litert` writes, with the batch size fixed to 1."""
     from onsight.exporting.write_litert import litert_content, quantized
     from onsight.inference.litert import fix_batch
     from onsight.models.model_file import read_description
@@ -47,7 +48,7 @@ def write_web(model_folder: Path, path: Path, precision: Precision, images: np.n
         content = quantized(content, precision, images)
     description = read_description(model_folder)
     facts = {
-        "name": model_folder.resolve().parent.name,  # the run's
+        "name": model_folder.resolve().parent.name,  # of the run
         "model": description.model,
         "size": description.image_size,
         "classes": description.classes,
@@ -61,20 +62,20 @@ def page(facts: dict[str, Any], content: bytes) -> str:
     """Return the HTML file.
 
     Args:
-        facts: what the page's script knows of the model: size, classes, threshold, names for people.
+        facts: what the page's script needs to know about the model: size, classes, threshold, names to display.
         content: the .tflite file.
     """
     from markupsafe import Markup
 
     package = json.loads((LITERT / "package.json").read_text("utf-8"))
-    loader = harmless((LITERT / "litert_wasm_compat_internal.js").read_text("utf-8"))
-    script = harmless(as_module((LITERT / "index.js").read_text("utf-8")) + (TEMPLATES / "web.js").read_text("utf-8"))
+    loader = escaped((LITERT / "litert_wasm_compat_internal.js").read_text("utf-8"))
+    script = escaped(as_module((LITERT / "index.js").read_text("utf-8")) + (TEMPLATES / "web.js").read_text("utf-8"))
     scripts = " ".join(f"'{digest(source)}'" for source in (loader, script))
     return fill(
         "web.html.j2",
         {},
         title=facts["name"],
-        # In a script element only "<" could end it or begin a comment.
+        # In a script element, only "<" can begin a closing tag or a comment.
         facts=Markup(json.dumps(facts, ensure_ascii=True).replace("<", "\\u003c")),
         model=packed(content),
         runtime=packed((LITERT / "litert_wasm_compat_internal.wasm").read_bytes()),
@@ -87,32 +88,34 @@ def page(facts: dict[str, Any], content: bytes) -> str:
 
 
 def as_module(source: str) -> str:
-    """Return LiteRT.js's module as the first half of ours: nothing imported, nothing exported.
+    """Return the source of the LiteRT.js module without its import and exports, so that web.js can be appended.
 
-    It imports one function, which loads the runtime by its address; here that is in the page already (web.js).
+    The module imports one function, which loads the runtime from a URL. It is not needed, because the page already
+    contains the runtime (web.js).
 
     Raises:
-        ExportError: it is not the version that this was written for.
+        ExportError: LiteRT.js is not the version that this code was written for.
     """
     head = 'import { createWasmLib } from "@litertjs/wasm-utils";'
     start = source.rfind("\nexport {")
     if source.count(head) != 1 or start < 0 or "function setGlobalLiteRt(" not in source:
         raise ExportError(
-            f"{LITERT} holds another version of LiteRT.js than this Onsight knows. In a checkout: make web"
+            f"{LITERT} holds another version of LiteRT.js than this version of Onsight needs. In a checkout, run: "
+            "make web"
         )
     return source[:start].replace(head, "") + "\n"
 
 
-def harmless(source: str) -> str:
-    """Return a script that cannot end the element that it stands in."""
+def escaped(source: str) -> str:
+    """Return a script escaped so that it cannot close the script element that contains it."""
     return source.replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
 
 def digest(source: str) -> str:
-    """Return what a content security policy calls a script by."""
+    """Return the hash by which a content security policy allows a script."""
     return "sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
 
 
 def packed(content: bytes) -> str:
-    """Return bytes as text that the page unpacks: gzip, then base64. The runtime's 9.3 MB become 3.8."""
+    """Return bytes as text that the page unpacks: gzip, then base64. The runtime shrinks from 9.3 to 3.8 MB."""
     return base64.b64encode(gzip.compress(content, 9, mtime=0)).decode()

@@ -1,7 +1,7 @@
-"""Where a network looked: Grad-CAM on TensorFlow and JAX, occlusion for every other engine.
+"""Heat maps: which parts of an image support a class. Grad-CAM on TensorFlow and JAX, occlusion on any other engine.
 
-A heat map says which parts of an image speak for a class. It shows what the answer depends on, not whether the reason
-is a good one. Maps are float32 of at least 0; what speaks against the class is cut off, as in the paper.
+A heat map shows what the answer depends on, not whether that is a good reason. Maps are float32 of at least 0: evidence
+against the class is set to 0, as in the paper.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
     from onsight.inference.engines import Answer
 
 
-GRID = 8  # occlusion: so many places a side
-CHUNK = 64  # images a step of Grad-CAM; answers a step of occlusion are 8 times as many
-SMALLEST_MAP = 4  # a map of fewer cells a side cannot say where
+GRID = 8  # occlusion: number of patches per side
+CHUNK = 64  # images per step of Grad-CAM; occlusion computes 8 times as many answers per step
+SMALLEST_MAP = 4  # cells per side; a smaller map cannot locate anything
 
 
 def grad_cam(model: keras.Model, images: np.ndarray, classes: np.ndarray, layer: str | None = None) -> np.ndarray:
-    """Return Grad-CAM maps (n, h, w) float32 of a network with a layer `logits`, one for each image and its class.
+    """Return Grad-CAM maps (n, h, w) float32 of a network with a layer `logits`, one map per image and its class.
 
-    With A the maps (h, w, channels) of a layer and y the logit of the class: max(0, sum_k a_k A_k), a_k the mean of
-    dy/dA_k over the map (Selvaraju et al. 2017, equations 1 and 2). Where global average pooling and one dense layer
-    follow, this is h * w times smaller than CAM (Zhou et al. 2016), and otherwise equal to it.
+    If A are the maps (h, w, channels) of a layer and y is the logit of the class, the heat map is
+    max(0, sum_k a_k A_k), where a_k is the mean of dy/dA_k over the map (Selvaraju et al. 2017, equations 1 and 2). If
+    global average pooling and one dense layer follow, this equals CAM (Zhou et al. 2016) divided by h * w.
 
     Args:
-        model: uint8 (n, H, W, 3) to logits or probabilities.
+        model: maps uint8 (n, H, W, 3) to logits or probabilities.
         images: (n, H, W, 3) uint8.
-        classes: (n,) integers: which logit to explain.
-        layer: whose output to take; by default `map_layer(model)`.
+        classes: (n,) integers: the class of each image to explain.
+        layer: the layer whose output is A; by default `map_layer(model)`.
 
     Raises:
         ValueError: the network has no such layer.
@@ -43,7 +43,7 @@ def grad_cam(model: keras.Model, images: np.ndarray, classes: np.ndarray, layer:
 
     layer = layer or map_layer(model)
     if layer is None:
-        raise ValueError(f"{model.name} has no maps of {SMALLEST_MAP} x {SMALLEST_MAP} or more; occlusion explains it")
+        raise ValueError(f"{model.name} has no maps of at least {SMALLEST_MAP} x {SMALLEST_MAP} cells: use occlusion")
     maps, logits = model.get_layer(layer).output, model.get_layer("logits").output
     body, head = keras.Model(model.input, maps), keras.Model(maps, logits)
     gradient = {"tensorflow": _gradient_tensorflow, "jax": _gradient_jax}[keras.config.backend()](head)
@@ -56,9 +56,9 @@ def grad_cam(model: keras.Model, images: np.ndarray, classes: np.ndarray, layer:
 
 
 def map_layer(model: keras.Model) -> str | None:
-    """Return the name of the last layer before the head whose output is maps (n, h, w, channels) of convolutions.
+    """Return the name of the last layer before the head whose output is convolutional maps (n, h, w, channels).
 
-    None where there is none, or where its maps have fewer than 4 x 4 cells.
+    Return None if there is no such layer, or if its maps have fewer than 4 x 4 cells.
     """
     names = [layer.name for layer in model.layers]
     convolutions = [index for index, layer in enumerate(model.layers) if "Conv" in type(layer).__name__]
@@ -70,7 +70,7 @@ def map_layer(model: keras.Model) -> str | None:
 
 
 def _gradient_tensorflow(head: keras.Model) -> Callable[[np.ndarray, np.ndarray], Any]:
-    """Return a function from maps and classes to the gradient of each image's own logit."""
+    """Return a function from maps and classes to the gradient of the logit of each image's class."""
     import tensorflow as tf
 
     def gradient(maps: np.ndarray, classes: np.ndarray) -> Any:
@@ -84,7 +84,7 @@ def _gradient_tensorflow(head: keras.Model) -> Callable[[np.ndarray, np.ndarray]
 
 
 def _gradient_jax(head: keras.Model) -> Callable[[np.ndarray, np.ndarray], Any]:
-    """Return a function from maps and classes to the gradient of each image's own logit."""
+    """Return a function from maps and classes to the gradient of the logit of each image's class."""
     import jax
 
     trainable = [variable.value for variable in head.trainable_variables]
@@ -99,16 +99,16 @@ def _gradient_jax(head: keras.Model) -> Callable[[np.ndarray, np.ndarray], Any]:
 
 
 def occlusion(answer: Answer, images: np.ndarray, classes: np.ndarray, grid: int = GRID) -> np.ndarray:
-    """Return maps (n, H, W) float32: how much the class loses where a patch is covered (Zeiler and Fergus 2014).
+    """Return maps (n, H, W) float32: the probability that the class loses if a pixel is covered (Zeiler, Fergus 2014).
 
-    A square of two cells' side, in the image's mean colour, is put on each of `grid` x `grid` places; a pixel's heat
-    is the mean loss of probability over the patches that cover it, and 0 where the class gains.
+    A square patch with sides of two cells, in the mean colour of the image, covers each of `grid` x `grid` positions in
+    turn. The heat of a pixel is the mean loss of probability over the patches that cover it, or 0 if the class gains.
 
     Args:
-        answer: (n, H, W, 3) uint8 to (n, classes) probabilities, by whichever engine.
+        answer: maps (n, H, W, 3) uint8 to (n, classes) probabilities, on any engine.
         images: (n, H, W, 3) uint8.
-        classes: (n,) integers: which class to explain.
-        grid: places a side; grid * grid answers an image are asked for.
+        classes: (n,) integers: the class of each image to explain.
+        grid: positions per side. Each image takes grid * grid + 1 answers.
     """
     height, width = images.shape[1:3]
     rows, columns = _patches(height, grid), _patches(width, grid)  # (grid, H), (grid, W) bool
@@ -130,7 +130,7 @@ def occlusion(answer: Answer, images: np.ndarray, classes: np.ndarray, grid: int
 
 
 def _patches(length: int, grid: int) -> np.ndarray:
-    """Return (grid, length) bool: which pixels each of `grid` overlapping patches covers; every pixel is covered."""
+    """Return (grid, length) bool: the pixels that each of `grid` overlapping patches covers. No pixel is left out."""
     cell = length / grid
     middle = (np.arange(grid) + 0.5)[:, None] * cell
     return np.abs(np.arange(length) + 0.5 - middle) <= max(cell, 0.5)
@@ -139,9 +139,9 @@ def _patches(length: int, grid: int) -> np.ndarray:
 def heat_maps(
     images: np.ndarray, classes: np.ndarray, answer: Answer, model: keras.Model | None = None
 ) -> tuple[np.ndarray, str]:
-    """Return maps (n, h, w) float32, each with 1 as its hottest (or all 0), and the method's name.
+    """Return maps (n, h, w) float32, each with a maximum of 1 (or all 0), and the name of the method.
 
-    Grad-CAM where there is a Keras model that has maps, else occlusion by `answer`.
+    The method is Grad-CAM if there is a Keras model with a `map_layer`, else occlusion with `answer`.
     """
     maps: np.ndarray
     if model is not None and map_layer(model):
@@ -153,10 +153,10 @@ def heat_maps(
 
 
 def overlay(image: np.ndarray, heat: np.ndarray, side: int) -> np.ndarray:
-    """Return (side, side, 3) uint8: the image in grey, and over it the heat, from clear to bright yellow.
+    """Return (side, side, 3) uint8: the image in grey with the heat on top, from transparent to bright yellow.
 
-    Colours are of "inferno", which rises evenly in lightness: readable without colour vision and in grey print. Cold
-    parts stay the image's own grey, darkened, so that what the network looked at is still seen under the heat.
+    The colours are those of "inferno", whose lightness rises evenly: it is readable without colour vision and in grey
+    print. Cold parts keep the grey of the image, darkened. Under the heat, the image remains visible.
 
     Args:
         image: (H, W, 3) uint8.
@@ -170,18 +170,18 @@ def overlay(image: np.ndarray, heat: np.ndarray, side: int) -> np.ndarray:
     grey = enlarge(image, side) @ np.array([0.299, 0.587, 0.114])  # Rec. 601
     colour = 255 * colormaps["inferno"](0.25 + 0.7 * warm[..., 0])[..., :3]
     cover = 0.85 * warm**0.7
-    shade = 0.4 + 0.6 / 255 * grey[..., None]  # the image's light and dark stay under the heat
+    shade = 0.4 + 0.6 / 255 * grey[..., None]  # keeps the image's light and dark parts visible under the heat
     blended = 0.8 * (1 - cover) * grey[..., None] + cover * shade * colour
     return np.asarray(np.rint(blended).clip(0, 255), np.uint8)
 
 
 def enlarge(image: np.ndarray, side: int) -> np.ndarray:
-    """Return (side, side, 3) uint8, smoothed: squares of 4 x 4 pixels hide from people what the image shows."""
+    """Return (side, side, 3) uint8, interpolated: without that, people see squares instead of the image."""
     return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC))
 
 
 def _batches(images: np.ndarray, classes: np.ndarray, size: int) -> Any:
-    """Yield images and classes in batches of one shape; the last is filled up with its first."""
+    """Yield images and classes in batches of one shape. The last batch is padded with copies of its first image."""
     size = min(size, max(1, len(images)))
     for start in range(0, len(images), size):
         index = np.arange(start, start + size)

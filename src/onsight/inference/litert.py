@@ -1,6 +1,7 @@
-"""The .tflite file of a model: converted by TensorFlow or JAX, and kept only where it answers as Keras does.
+"""The .tflite file of a model: converted by TensorFlow or JAX, and kept only if its answers match those of Keras.
 
-Built-in operations only, a batch of any size, normalisation, temperature and softmax inside.
+The file uses only built-in operations and takes batches of any size. It includes normalisation, temperature and
+softmax.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import numpy as np
 
 from onsight.core.errors import ExportError, ModelFileError
 from onsight.core.files import write_atomic
+from onsight.core.silence import without_logs
 from onsight.inference.engines import LitertEngine
-from onsight.inference.parity import TOLERANCE, compare, edge_images, why_no_probabilities
+from onsight.inference.parity import TOLERANCE, compare, edge_images, why_not_probabilities
 from onsight.models.fold_batch_norm import fold_batch_norms
 from onsight.models.model_file import load_model, read_description, write_description
 
@@ -27,18 +29,18 @@ if TYPE_CHECKING:
 
 
 FILE = "model.tflite"
-BATCH = 3  # while converting; `free_batch` replaces it
+BATCH = 3  # the batch size while converting; `free_batch` replaces it
 
 
 def add_litert(folder: Path, images: np.ndarray) -> str | None:
-    """Convert the model in `folder` and keep it there as model.tflite, named with its SHA-256 in model.json.
+    """Convert the model in `folder` to model.tflite in the same folder, and record its SHA-256 in model.json.
 
     Args:
-        folder: a model folder that nobody reads yet.
-        images: (n, H, W, 3) uint8 real images, to compare with Keras on, beside some that are none.
+        folder: a model folder that nothing reads yet.
+        images: (n, H, W, 3) uint8 real images. The answers are compared with Keras' on these and on edge images.
 
     Returns:
-        None, or why there is no such file: no converter is installed, or its answers are not Keras'.
+        None, or the reason why no file was written: no converter is installed, or the answers differ from Keras'.
     """
     if not find_spec("ai_edge_litert"):
         return "ai-edge-litert is not installed"
@@ -50,18 +52,20 @@ def add_litert(folder: Path, images: np.ndarray) -> str | None:
         found = LitertEngine(content, description).probabilities(images)
     except (ExportError, ModelFileError) as error:
         return str(error)
-    if why := why_no_probabilities(found):
-        return f"the converted model's answers are no probabilities: {why}"
+    if why := why_not_probabilities(found):
+        return f"the answers of the converted model are not probabilities: {why}"
     largest = compare(found, np.asarray(model.predict_on_batch(images))).largest
     if not largest <= TOLERANCE:
-        return f"the converted model's probabilities differ from Keras' by {largest:.2g}, more than {TOLERANCE:g}"
+        return f"the answers of the converted model differ from Keras' by {largest:.2g}, more than {TOLERANCE:g}"
     write_atomic(folder / FILE, content)
     write_description(folder, replace(description, litert_sha256=hashlib.sha256(content).hexdigest()))
     return None
 
 
 def convert(model: keras.Model) -> bytes:
-    """Return a .tflite file of a classifier, uint8 (batch, H, W, 3) to float32 probabilities, its batch norms folded.
+    """Return the .tflite file of a classifier with its batch norms folded.
+
+    It maps uint8 (batch, H, W, 3) to float32 probabilities.
 
     Raises:
         ExportError: the backend is JAX and litert-converter is not installed, or the converter failed.
@@ -69,21 +73,22 @@ def convert(model: keras.Model) -> bytes:
     import keras
 
     folded = fold_batch_norms(model)
-    with quiet(), failures_named("LiteRT"):
+    with without_logs(), failures_named("LiteRT"):
         return from_tensorflow(folded) if keras.config.backend() == "tensorflow" else from_jax(folded)
 
 
 def from_tensorflow(model: keras.Model) -> bytes:
-    """Return the .tflite file by TensorFlow's own converter, its batch fixed while converting and freed in the file.
+    """Return the .tflite file that TensorFlow's converter makes.
 
-    With a batch of unknown size a flatten becomes four operations that no quantizer takes.
+    The batch size is fixed while converting and freed in the file afterwards. With an unknown batch size, a flatten
+    would become four operations that no quantizer supports.
     """
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     signature = [tf.TensorSpec((BATCH, *model.input_shape[1:]), tf.uint8, name="image")]
     function = tf.function(lambda image: {"probabilities": model(image, training=False)}, input_signature=signature)
-    # A function that still holds variables converts without a word to a file that answers NaN.
+    # If the function still had variables, the converter would silently write a file that answers NaN.
     frozen = convert_variables_to_constants_v2(function.get_concrete_function())
     converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen], trackable_obj=tf.Module())
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
@@ -91,13 +96,14 @@ def from_tensorflow(model: keras.Model) -> bytes:
 
 
 def from_jax(model: keras.Model) -> bytes:
-    """Return the .tflite file from StableHLO, by litert-converter, whose Python entry is private: so it is pinned.
+    """Return the .tflite file that litert-converter makes from StableHLO.
 
-    With a batch of unknown size it computes every shape anew and fuses nothing: ten times slower.
+    Its version is pinned, because its Python API is private. The batch size is fixed while converting: with an unknown
+    one, the file would recompute every shape and fuse nothing, and run ten times slower.
     """
     if not find_spec("litert_converter"):
         raise ExportError(
-            "Under JAX a .tflite file needs litert-converter: pip install --no-deps litert-converter==0.5.0"
+            "With JAX, a .tflite file needs litert-converter. Install: pip install --no-deps litert-converter==0.5.0"
         )
     import jax
     from litert_converter import converter_api_ext as api
@@ -117,9 +123,9 @@ def from_jax(model: keras.Model) -> bytes:
 
 
 def free_batch(content: bytes) -> bytes:
-    """Return a .tflite file of a batch of BATCH as one of any batch.
+    """Return a .tflite file of batch size BATCH changed to take any batch size.
 
-    The shapes of all values follow from the input's; only a reshape holds its own, as a constant.
+    The shapes of all values follow from the shape of the input, except that a reshape has its own shape as a constant.
     """
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
@@ -138,7 +144,7 @@ def free_batch(content: bytes) -> bytes:
             if shape[0] == BATCH:
                 shape[0] = -1
                 buffer.data = np.frombuffer(shape.tobytes(), np.uint8)
-    # TensorFlow's names tell how often the process has converted: the same model would give other bytes.
+    # TensorFlow's names count the conversions of the process, so the same model would give other bytes each time.
     for index, tensor in enumerate(graph.tensors):
         tensor.name = f"value{index}"
     signature = schema.SignatureDefT(signatureKey="serving_default", inputs=[], outputs=[])
@@ -155,7 +161,7 @@ def free_batch(content: bytes) -> bytes:
 
 
 def fix_batch(content: bytes) -> bytes:
-    """Return a .tflite file of a batch of any size as one of a single image, all that LiteRT.js can take."""
+    """Return a .tflite file of any batch size changed to take a single image, because LiteRT.js takes nothing else."""
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
@@ -168,32 +174,16 @@ def fix_batch(content: bytes) -> bytes:
 
 
 def len_or_zero(data: Any) -> int:
-    """Return the length of a buffer, which is None where it is empty."""
+    """Return the length of a buffer, which is None if it is empty."""
     return 0 if data is None else len(data)
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Keep the converters' notes and warnings to themselves: they are about the converters."""
-    import logging
-    import warnings
-
-    loggers = [logging.getLogger(name) for name in ("absl", "tensorflow", "tf2onnx")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
-@contextmanager
 def failures_named(format_: str) -> Iterator[None]:
-    """Turn whatever a converter raises into an error that names it: converters raise nearly every type of exception."""
+    """Turn any exception of a converter into an ExportError that names the converter's format.
+
+    Converters raise nearly every type of exception.
+    """
     try:
         yield
     except ExportError:

@@ -1,4 +1,4 @@
-"""Whether two ways to compute the same network give the same answers."""
+"""Parity: whether two implementations of the same network give the same answers."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-TOLERANCE = 1e-5  # of float32 probabilities
-TIE = 1e-5  # two classes that are closer may change places
-SUM = 1e-3  # how far a row of probabilities may be from summing to 1
+TOLERANCE = 1e-5  # the largest allowed difference of a float32 probability
+TIE = 1e-5  # two classes whose probabilities are closer than this are tied
+SUM = 1e-3  # how far the sum of a row of probabilities may be from 1
 
 
 class Difference(NamedTuple):
-    """How far answers are from what was expected."""
+    """How far probabilities are from the expected ones."""
 
-    largest: float  # of all probabilities; NaN where an answer is not finite or has another shape
-    agreement: float  # share of images with the same likeliest class, ties aside
+    largest: float  # of a probability; NaN if one is not finite or the shapes differ
+    agreement: float  # share of images with the same likeliest class; a tie counts as the same
 
 
 def compare(found: np.ndarray, expected: np.ndarray) -> Difference:
-    """Return how far probabilities `found` are from `expected`, both (n, classes)."""
+    """Return how far the probabilities `found` are from `expected`, both (n, classes)."""
     if found.shape != expected.shape or not np.isfinite(found).all():
         return Difference(float("nan"), 0.0)
     rows = np.arange(len(expected))
@@ -28,16 +28,16 @@ def compare(found: np.ndarray, expected: np.ndarray) -> Difference:
     return Difference(float(np.abs(found.astype(np.float64) - expected).max()), float(same.mean()))
 
 
-def why_no_probabilities(answers: np.ndarray) -> str | None:
-    """Return what shows that the rows of (n, classes) are no probabilities, None where they may be.
+def why_not_probabilities(answers: np.ndarray) -> str | None:
+    """Return why the rows of `answers`, (n, classes), are not probabilities, or None if they may be.
 
-    A file that leaves out the softmax, or has it twice, would pass as one that is merely less sure.
+    Without this check, a file without softmax, or with two of them, would pass as a file that is merely less confident.
     """
     if not np.isfinite(answers).all():
-        return "not all of them are numbers"
+        return "not all of them are finite numbers"
     low, high = float(answers.min(initial=0)), float(answers.max(initial=0))
     if low < 0 or high > 1 + SUM:
-        return f"they reach from {low:.4g} to {high:.4g}"
+        return f"they range from {low:.4g} to {high:.4g}"
     sums = answers.sum(axis=1, dtype=np.float64)
     if len(sums) and np.abs(sums - 1).max() > SUM:
         return f"they sum to {sums[np.abs(sums - 1).argmax()]:.4g}"
@@ -45,7 +45,7 @@ def why_no_probabilities(answers: np.ndarray) -> str | None:
 
 
 def edge_images(size: int) -> np.ndarray:
-    """Return (12, size, size, 3) uint8 images that real ones never are: the ends of every range, of every channel."""
+    """Return (12, size, size, 3) uint8 images unlike any real image, with the extreme values of every channel."""
     rng = np.random.default_rng(0)
     rows, columns = np.indices((size, size))
     ramp = (columns * 255 // max(1, size - 1)).astype(np.uint8)
@@ -58,5 +58,5 @@ def edge_images(size: int) -> np.ndarray:
 
 
 def spread(count: int, sample: int) -> np.ndarray:
-    """Return at most `sample` indices below `count`, evenly spread, each once."""
+    """Return at most `sample` distinct indices below `count`, evenly spaced."""
     return np.unique(np.linspace(0, count - 1, min(sample, count)).astype(np.int64)) if count else np.arange(0)

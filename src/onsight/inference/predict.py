@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from onsight.core.progress import Reporter
     from onsight.imaging.decode import ImageSource
 
-SHOWN = 24  # images that a list of predictions keeps to be shown in a notebook
+SHOWN = 24  # images that a list of predictions keeps for display in a notebook
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ class Prediction:
     """The answer for one image.
 
     Attributes:
-        source: its path, or "image 3" for one that was given as bytes, PIL image or array.
-        top: the likeliest classes with their probabilities, likeliest first; empty where the image is unreadable.
-        error: why it could not be read, else None.
-        unsure: whether the likeliest class is less probable than the model's threshold, where it has one.
+        source: the path of the image, or "image 3" if it was given as bytes, PIL image or array.
+        top: the likeliest classes with their probabilities, likeliest first; empty if the image is unreadable.
+        error: why the image could not be read, else None.
+        unsure: whether the probability of the likeliest class is below the model's threshold, if it has one.
     """
 
     source: str
@@ -50,12 +50,12 @@ class Prediction:
 
     @property
     def label(self) -> str | None:
-        """The likeliest class."""
+        """The likeliest class, or None if the image is unreadable."""
         return self.top[0][0] if self.top else None
 
     @property
     def probability(self) -> float | None:
-        """The likeliest class's probability."""
+        """The probability of the likeliest class, or None if the image is unreadable."""
         return self.top[0][1] if self.top else None
 
     def _repr_html_(self) -> str:
@@ -65,10 +65,10 @@ class Prediction:
 
 
 class PredictionList(list[Prediction]):
-    """Predictions in the order of their images; a notebook shows the first ones beside their images.
+    """Predictions in the order of their images. A notebook shows the first ones with their images.
 
     Attributes:
-        images: the first 24 that were asked, as they were given.
+        images: the first 24 images, as they were given.
     """
 
     def __init__(self, predictions: Iterable[Prediction], images: Sequence[ImageSource]) -> None:
@@ -90,46 +90,47 @@ def predict(
     engine: EngineName = "auto",
     tta: bool = False,
 ) -> PredictionList:
-    """Return one prediction for each image, in order; a folder or a pattern counts for all images that it names.
+    """Return one prediction per image, in order. A folder or pattern stands for all images that it names.
 
     Args:
         run: the run, its folder, or `latest`.
-        images: paths, folders, glob patterns, bytes, PIL images, uint8 arrays (H, W, 3), or one of them.
-        top: how many classes each answer names.
-        batch_size: images a step; changes speed only.
-        engine: what computes: "litert" (no framework is imported), "keras", or "auto": LiteRT where it can be had.
-        tta: test-time augmentation: answer from six views of each image, three where a mirror would change it.
+        images: one or more paths, folders, glob patterns, bytes, PIL images or uint8 arrays (H, W, 3).
+        top: the number of classes per prediction.
+        batch_size: images per step; changes the speed only.
+        engine: what answers: "litert" (no framework is imported), "keras", or "auto": LiteRT if it can answer.
+        tta: test-time augmentation: combine six views of each image, or three if the run was trained without mirrored
+            images.
 
     Raises:
-        DataError: a path names nothing. An unreadable image is not an error but a prediction with its reason.
+        DataError: a path names no image. An unreadable image raises no error: its prediction holds the reason.
     """
     predictor = Predictor(run, batch_size, engine, tta)
-    sources = expand(as_many(images))
+    sources = expand(as_iterable(images))
     first = list(itertools.islice(sources, SHOWN))
     answers = predictor.answers(itertools.chain(first, sources), top)
     return PredictionList(answers, [image for _, image in first])
 
 
 class Predictor:
-    """A run's model, loaded once for many images."""
+    """The model of a run, loaded once for many images."""
 
     def __init__(
         self, run: str | Path | Run, batch_size: int = 256, engine: EngineName = "auto", tta: bool = False
     ) -> None:
         self.run = open_run(run)
         self.engine = open_engine(self.run, engine)
-        self.answer: Answer = partial(self.engine.probabilities, threads=1)  # of ours there is one a core
+        self.answer: Answer = partial(self.engine.probabilities, threads=1)  # `answers` has one thread per core already
         if tta:
             self.answer = with_views(self.answer, mirrors(self.run))
         self.batch_size = batch_size
         self.reading = Lock()
 
     def stream(self, images: ImageSource | Iterable[ImageSource], *, top: int = 3) -> Iterator[Prediction]:
-        """Yield one prediction for each image as soon as its batch is done."""
-        yield from self.answers(expand(as_many(images)), top)
+        """Yield one prediction per image, as soon as its batch is done."""
+        yield from self.answers(expand(as_iterable(images)), top)
 
     def answers(self, sources: Iterator[tuple[str, ImageSource]], top: int) -> Iterator[Prediction]:
-        """Yield one prediction for each of what `expand` yields."""
+        """Yield one prediction per item of `sources`, which `expand` yields."""
         cores = os.cpu_count() or 1
         with ThreadPoolExecutor(cores) as workers:
             working: deque[tuple[list[tuple[str, ImageSource]], Future[tuple[np.ndarray, list[str | None]]]]] = deque()
@@ -141,10 +142,10 @@ class Predictor:
                 yield from self._named(*working.popleft(), top)
 
     def _work(self, batch: Sequence[tuple[str, ImageSource]]) -> tuple[np.ndarray, list[str | None]]:
-        """Return the scores of a batch, and why which images could not be read.
+        """Return the probabilities of a batch, and for each image the reason why it could not be read, or None.
 
-        One batch is read at a time, for small images hold Python's lock (large ones are read by a thread a core);
-        the others, read before, are in the network meanwhile, which lets go of it.
+        One batch is decoded at a time, because small images hold the GIL. (Large images are decoded by one thread per
+        core.) Meanwhile the network, which releases the GIL, runs on batches that are already decoded.
         """
         with self.reading:
             pixels, errors = self._read(batch)
@@ -181,7 +182,7 @@ class Predictor:
 def probabilities(
     answer: Answer, images: np.ndarray, index: np.ndarray, batch_size: int, show: Reporter | None = None
 ) -> np.ndarray:
-    """Return (len(index), classes) float32 probabilities of images (all, H, W, 3) uint8, those in `index`."""
+    """Return (len(index), classes) float32 probabilities of those of the images (all, H, W, 3) uint8 in `index`."""
     outputs = []
     for start in range(0, len(index), batch_size):
         chosen = index[start : start + batch_size]
@@ -191,14 +192,14 @@ def probabilities(
     return np.concatenate(outputs)
 
 
-def as_many(images: ImageSource | Iterable[ImageSource]) -> Iterable[ImageSource]:
-    """Return images as they are, and a single one as a list of it."""
+def as_iterable(images: ImageSource | Iterable[ImageSource]) -> Iterable[ImageSource]:
+    """Return several images unchanged, and a single one in a list."""
     single = isinstance(images, str | os.PathLike | bytes | np.ndarray) or hasattr(images, "getexif")
     return [images] if single else images  # type: ignore[list-item, return-value]
 
 
 def expand(images: Iterable[ImageSource]) -> Iterator[tuple[str, ImageSource]]:
-    """Yield (source, image), with folders and patterns replaced by the images that they name, sorted.
+    """Yield one (source, image) per image. Folders and patterns are replaced by the images that they name, sorted.
 
     Raises:
         DataError: a path, folder or pattern names no image.
@@ -213,11 +214,11 @@ def expand(images: Iterable[ImageSource]) -> Iterator[tuple[str, ImageSource]]:
             continue
         try:
             mode = os.stat(path).st_mode
-        except (OSError, ValueError):  # ValueError: a path with a NUL
+        except (OSError, ValueError):  # ValueError: the path contains a NUL
             mode = 0
         if stat.S_ISDIR(mode):
             from onsight.data.folder import (
-                walk,  # as training does: hidden files are passed over, links to folders followed
+                walk,  # as in training: it skips hidden files and follows links to folders
             )
 
             found = sorted(str(Path(path) / name) for name in walk(Path(path))[0])

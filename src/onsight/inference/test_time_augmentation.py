@@ -8,23 +8,23 @@ from onsight.imaging.augment import UNFLIPPED
 from onsight.inference.engines import Answer
 from onsight.runs.run import Run
 
-WEIGHTS = (0.5, 0.25, 0.25)  # of the image as it is, moved by a pixel down right, and up left
+WEIGHTS = (0.5, 0.25, 0.25)  # of the unchanged image, and of it shifted by one pixel down right and up left
 
 
 def count_views(flips: bool) -> int:
-    """Return how many views `with_views` looks at."""
+    """Return the number of views per image in `with_views`."""
     return len(WEIGHTS) * (2 if flips else 1)
 
 
 def with_views(answer: Answer, flips: bool = True) -> Answer:
-    """Return an answer function that looks at each image several times: test-time augmentation.
+    """Return an answer function that combines several views of each image: test-time augmentation.
 
-    The image as it is counts a half, two shifts by one pixel, down right and up left, a quarter each; where `flips`,
-    each is shared evenly with its mirror image. So does Jordan 2024, averaging logits; the mean of log probabilities
-    is the same but for a constant that softmax removes.
+    The unchanged image has weight 1/2, and its shifts by one pixel down right and up left have weight 1/4 each. With
+    `flips`, each of them shares its weight evenly with its mirror image. Jordan 2024 uses the same weights to average
+    logits. The mean of log probabilities differs from that only by a constant, which softmax removes.
 
     Args:
-        answer: uint8 images (n, H, W, 3) to probabilities (n, classes).
+        answer: maps uint8 images (n, H, W, 3) to probabilities (n, classes).
         flips: whether a mirrored image keeps its label.
     """
 
@@ -43,5 +43,5 @@ def with_views(answer: Answer, flips: bool = True) -> Answer:
 
 
 def mirrors(run: Run) -> bool:
-    """Return whether the run was trained on mirrored images, so that they keep their labels."""
+    """Return whether the run was trained on mirrored images, which shows that they keep their labels."""
     return run.spec["augmentation"] in UNFLIPPED

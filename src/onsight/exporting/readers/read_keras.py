@@ -1,4 +1,4 @@
-"""Answers of a .keras file, by Keras."""
+"""Run a .keras file with Keras."""
 
 import os
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import keras
 
 
 def open_model(path: str, threads: int | None = None) -> Callable[[np.ndarray], np.ndarray]:
-    """Return what gives (n, classes) float32 probabilities for (n, H, W, 3) uint8 images."""
+    """Return a function from (n, H, W, 3) uint8 images to (n, classes) float32 probabilities."""
     if threads and keras.config.backend() == "tensorflow":
         import tensorflow as tf
 

@@ -1,4 +1,4 @@
-"""Answers of a .tflite file, by LiteRT."""
+"""Run a .tflite file with LiteRT."""
 
 from collections.abc import Callable
 
@@ -7,11 +7,11 @@ from ai_edge_litert.interpreter import Interpreter
 
 
 def open_model(path: str, threads: int | None = None) -> Callable[[np.ndarray], np.ndarray]:
-    """Return what gives (n, classes) float32 probabilities for (n, H, W, 3) uint8 images."""
+    """Return a function from (n, H, W, 3) uint8 images to (n, classes) float32 probabilities."""
     interpreter = Interpreter(str(path), num_threads=threads)
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
     if (len(inputs), len(outputs)) != (1, 1):
-        raise ValueError(f"it has {len(inputs)} inputs and {len(outputs)} outputs, and not one of each")
+        raise ValueError(f"expected one input and one output, found {len(inputs)} and {len(outputs)}")
     image, probabilities = inputs[0]["index"], outputs[0]["index"]
     batch = 0
 

@@ -1,4 +1,4 @@
-"""Answers of an .onnx file, by ONNX Runtime."""
+"""Run an .onnx file with ONNX Runtime."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ import onnxruntime
 
 
 def open_model(path: str, threads: int | None = None) -> Callable[[np.ndarray], np.ndarray]:
-    """Return what gives (n, classes) float32 probabilities for (n, H, W, 3) uint8 images."""
+    """Return a function from (n, H, W, 3) uint8 images to (n, classes) float32 probabilities."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

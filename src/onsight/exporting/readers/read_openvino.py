@@ -1,4 +1,4 @@
-"""Answers of an OpenVINO model."""
+"""Run an OpenVINO model with OpenVINO."""
 
 from collections.abc import Callable
 
@@ -7,8 +7,8 @@ import openvino
 
 
 def open_model(path: str, threads: int | None = None) -> Callable[[np.ndarray], np.ndarray]:
-    """Return what gives (n, classes) float32 probabilities for (n, H, W, 3) uint8 images."""
-    # Without the hint a processor that has bfloat16 computes in it, and answers otherwise.
+    """Return a function from (n, H, W, 3) uint8 images to (n, classes) float32 probabilities."""
+    # Without the hint, OpenVINO computes in bfloat16 on processors that have it, with other answers.
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads or 0}
     model = openvino.Core().compile_model(str(path), "CPU", settings)
 

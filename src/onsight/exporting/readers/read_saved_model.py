@@ -1,4 +1,4 @@
-"""Answers of a SavedModel, by TensorFlow."""
+"""Run a SavedModel with TensorFlow."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ import tensorflow as tf
 
 
 def open_model(path: str, threads: int | None = None) -> Callable[[np.ndarray], np.ndarray]:
-    """Return what gives (n, classes) float32 probabilities for (n, H, W, 3) uint8 images."""
+    """Return a function from (n, H, W, 3) uint8 images to (n, classes) float32 probabilities."""
     if threads:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)

@@ -1,4 +1,4 @@
-"""Answers of the model in a page that `onsight export RUN web` made, by LiteRT outside of a browser."""
+"""Run the model in a page that `onsight export RUN web` wrote, with LiteRT instead of a browser."""
 
 import base64
 import gzip
@@ -10,11 +10,11 @@ from ai_edge_litert.interpreter import Interpreter
 
 
 def open_model(path: str, threads: int | None = None) -> Callable[[np.ndarray], np.ndarray]:
-    """Return what gives (n, classes) float32 probabilities for (n, H, W, 3) uint8 images."""
+    """Return a function from (n, H, W, 3) uint8 images to (n, classes) float32 probabilities."""
     with open(path, encoding="utf-8") as file:
         found = re.search(r'<script type="text/plain" id="model">([A-Za-z0-9+/=]+)</script>', file.read())
     if not found:
-        raise ValueError("it is no page with a model in it")
+        raise ValueError("the page does not contain a model")
     content = gzip.decompress(base64.b64decode(found[1]))
     interpreter = Interpreter(model_content=content, num_threads=threads)
     image = interpreter.get_input_details()[0]["index"]

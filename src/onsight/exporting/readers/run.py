@@ -1,9 +1,9 @@
-"""Answer for images with one exported file, in a process that knows nothing of Onsight, and measure it.
+"""Run one exported file on images in a process that does not import Onsight, and measure its speed and memory.
 
     python run.py READER FILE IMAGES.npy FOLDER THREADS BATCHES
 
-BATCHES are batch sizes, such as 1,7,32. For each size N, FOLDER gets answers-N.npy. Standard output gets one line of
-JSON.
+THREADS is the number of threads, 0 for the default. BATCHES are batch sizes, such as 1,7,32. For each size N,
+FOLDER/answers-N.npy is written; with "-" as FOLDER, nothing is. Standard output gets one line of JSON.
 """
 
 import json
@@ -15,11 +15,11 @@ import time
 import numpy as np
 
 LATENCIES = 200  # single images that are timed, at most
-SECONDS = 2  # the longest time of a measurement
+SECONDS = 2  # the longest duration of a measurement
 
 
 def main() -> None:
-    """Run as the docstring says."""
+    """Run as the module docstring describes."""
     reader, path, images, folder, threads, sizes = sys.argv[1:]
     images = np.load(images, mmap_mode="r", allow_pickle=False)
     answer = runpy.run_path(reader)["open_model"](path, threads=int(threads) or None)
@@ -45,7 +45,7 @@ def main() -> None:
 
     batches = [int(size) for size in sizes.split(",")]
     for size in batches if folder != "-" else ():
-        # The last batch is smaller: every size must work. Only the largest size answers for all images.
+        # The last batch may be smaller: every size must work. Only the largest batch size runs on all images.
         count = len(images) if size == max(batches) else min(len(images), 32 * size)
         answers = [answer(np.ascontiguousarray(images[i : min(i + size, count)])) for i in range(0, count, size)]
         np.save(os.path.join(folder, f"answers-{size}.npy"), np.concatenate(answers))
@@ -53,9 +53,9 @@ def main() -> None:
 
 
 def peak_memory() -> float | None:
-    """Return the peak of the resident memory in MB, or None if the system does not report it.
+    """Return the peak resident memory in MB, or None if the system does not report it.
 
-    `getrusage` would count the memory of the process that started this one.
+    `getrusage` would include the memory of the process that started this one.
     """
     try:
         with open("/proc/self/status") as lines:
