@@ -370,4 +370,4 @@ def test_a_published_md5_is_checked(server, target):
     assert len(server.asked) == 2  # cut off, resumed, and then in place
     target.write_bytes(b"damaged")
     with pytest.raises(DownloadError, match=rf"with another checksum: expected MD5 {md5}, got .* Do this\.$"):
-        download(server.url("garbage"), target, md5=md5, mend="Do this.")
+        download(server.url("garbage"), target, md5=md5, remedy="Do this.")

@@ -24,6 +24,7 @@ from onsight.checks.measures import Facts, known_facts, load_facts, measure
 from onsight.core.files import check_target, make_folder, now, write_atomic, write_json
 from onsight.core.progress import Reporter
 from onsight.core.records import CheckRecord, CheckSummary, Finding, Item
+from onsight.core.text import count
 from onsight.data.dataset import Dataset
 from onsight.data.load import load_dataset
 from onsight.data.pixel_cache import Pixels, load_pixels, median_side
@@ -197,17 +198,17 @@ def without_items(finding: Finding) -> Finding:
 
 
 def _finding(
-    kind: str, severity: str, count: int, text: str, advice: str, items: Iterable[tuple[list[str], str]]
+    kind: str, severity: str, number: int, text: str, advice: str, items: Iterable[tuple[list[str], str]]
 ) -> Finding:
     shown = [Item(pictures=names, note=note) for names, note in items]
-    return {"kind": kind, "severity": severity, "count": count, "text": text, "advice": advice, "items": shown}
+    return {"kind": kind, "severity": severity, "count": number, "text": text, "advice": advice, "items": shown}
 
 
 def _broken(dataset: Dataset, facts: Facts, used: NDArray[np.bool_]) -> Iterator[Finding]:
     items = [([dataset.names[index]], reason) for index, reason in sorted(facts.broken.items()) if used[index]]
     if items:
         yield _finding(
-            "unreadable", "error", len(items), f"{_number(len(items), 'image')} cannot be read.",
+            "unreadable", "error", len(items), f"{count(len(items), 'image')} cannot be read.",
             "Repair or remove them. Training skips unreadable images up to 1 % of the data (at least 3), and stops if "
             "there are more.", items,
         )  # fmt: skip
@@ -222,7 +223,7 @@ def _missing(dataset: Dataset, facts: Facts, used: NDArray[np.bool_]) -> Iterato
     if missing:
         yield _finding(
             "missing class", "error", len(missing),
-            f"{_number(len(missing), 'class has', 'classes have')} no images in a part.",
+            f"{count(len(missing), 'class has', 'classes have')} no images in a part.",
             "Add images, or remove the class everywhere: it cannot be learned or evaluated.",
             [([], each) for each in missing],
         )  # fmt: skip
@@ -243,7 +244,7 @@ def _uneven(dataset: Dataset, facts: Facts, used: NDArray[np.bool_]) -> Iterator
             f"{dataset.classes[least]}.",
             "Collect more images of the small classes, or train with --class-weight balanced. Judge the model by the "
             "recall of each class: accuracy hides the small ones.",
-            [([], f"{dataset.classes[label]}: {_number(int(counts[label]), 'image')}")
+            [([], f"{dataset.classes[label]}: {count(int(counts[label]), 'image')}")
              for label in smallest[np.argsort(counts[smallest], kind="stable")].tolist()],
         )  # fmt: skip
 
@@ -280,9 +281,9 @@ def _single(dataset: Dataset, facts: Facts, used: NDArray[np.bool_]) -> Iterator
          "{} stored rotated or mirrored, with an EXIF tag that gives the orientation.",
          "Onsight turns them upright, so nothing has to be done. Other programs may not."),
     ):  # fmt: skip
-        if count := int(mask.sum()):
-            verb = "image is" if count == 1 else "images are"
-            yield _finding(kind, severity, count, text.format(f"{count:,} {verb}"), advice, items(mask, order, note))
+        if found := int(mask.sum()):
+            are = text.format(count(found, "image is", "images are"))
+            yield _finding(kind, severity, found, are, advice, items(mask, order, note))
     yield from _grey(dataset, facts, used & ~blank, items)
 
 
@@ -292,14 +293,14 @@ def _grey(dataset: Dataset, facts: Facts, used: NDArray[np.bool_], items: Any) -
     if not grey.any() or not coloured.any():
         return
     rare, name, others = (grey, "grey", "colour") if grey.sum() <= coloured.sum() else (coloured, "colour", "grey")
-    count = int(rare.sum())
+    rare_count = int(rare.sum())
     per_class = np.bincount(dataset.labels[used], minlength=len(dataset.classes))
     share = np.bincount(dataset.labels[rare], minlength=len(dataset.classes)) / np.maximum(per_class, 1)
     most = int(share.argmax())
     yield _finding(
-        "grey", "note", count,
-        f"{_number(count, f'{name} image')} among {others} images ({count / used.sum():.1%}); the highest share is in "
-        f"{dataset.classes[most]} ({share[most]:.1%}).",
+        "grey", "note", rare_count,
+        f"{count(rare_count, f'{name} image')} among {others} images ({rare_count / used.sum():.1%}); the "
+        f"highest share is in {dataset.classes[most]} ({share[most]:.1%}).",
         "Check whether they are mostly of one class: a model may learn colour as a shortcut instead of the object.",
         items(rare, facts.colour, lambda i: f"in {dataset.classes[dataset.labels[i]]}"),
     )  # fmt: skip
@@ -349,7 +350,7 @@ def _copies(dataset: Dataset, facts: Facts, used: NDArray[np.bool_]) -> Iterator
     if exact:
         yield _finding(
             "exact copy", "warning", exact,
-            f"{_number(exact, 'image is an exact copy', 'images are exact copies')} of another image.",
+            f"{count(exact, 'image is an exact copy', 'images are exact copies')} of another image.",
             "Keep one of each group: the others only count twice. A keep-list does this.",
             [item(*pair) for pair in pairs if pair[2] == IDENTICAL],
         )  # fmt: skip
@@ -358,7 +359,7 @@ def _copies(dataset: Dataset, facts: Facts, used: NDArray[np.bool_]) -> Iterator
         split = "" if "train" in parts else " A random split can put one into training and the other into the test."
         yield _finding(
             "near copy", "warning", near,
-            f"{_number(near, 'image is a near-duplicate', 'images are near-duplicates')} of another image.{split}",
+            f"{count(near, 'image is a near-duplicate', 'images are near-duplicates')} of another image.{split}",
             "Look at them, and keep one of each group unless the differences matter. A keep-list does this.",
             [item(*pair) for pair in pairs if pair[2] != IDENTICAL],
         )  # fmt: skip
@@ -368,7 +369,3 @@ def _parts(dataset: Dataset) -> list[str]:
     """Return the parts of a data set, training first; images outside of a part count as the part ""."""
     present = set(dataset.parts.tolist())
     return [part for part in ("train", "validation", "test", "") if part in present]
-
-
-def _number(count: int, one: str, many: str | None = None) -> str:
-    return f"{count:,} {one if count == 1 else many or one + ('es' if one.endswith('s') else 's')}"

@@ -17,13 +17,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from onsight.core.progress import Progress
 
 SIDE = 32  # side of the compared images, in pixels
 LOW = 8  # coefficients per side
@@ -44,7 +46,6 @@ VARIANTS = (  # turns the first image of a pair into the second; the index is 4 
 
 Floats = NDArray[np.float32]
 Codes = NDArray[np.uint64]
-Progress = Callable[[str, int, int | None], None]
 
 
 class Pairs(NamedTuple):

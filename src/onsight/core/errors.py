@@ -18,7 +18,6 @@ it without a traceback. Any other exception is a bug and keeps its traceback.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -82,6 +81,8 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     >>> unknown_name("model", "resnet", ["cnn", "resnet20"])
     "No model 'resnet'. Known: cnn, resnet20. Did you mean 'resnet20'?"
     """
+    import difflib  # here, because it takes a few milliseconds and most commands need none of it
+
     known = list(known)
     message = f"No {kind} '{name}'. Known: {', '.join(known)}."
     nearest = difflib.get_close_matches(name, known, n=1)

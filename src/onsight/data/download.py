@@ -32,7 +32,7 @@ def download(
     sha256: str | None = None,
     md5: str | None = None,
     size: int | None = None,
-    mend: str = "",
+    remedy: str = "",
     progress: Callable[[int, int], None] | None = None,
     timeout: float = 5.0,
     attempts: int = 4,
@@ -51,7 +51,7 @@ def download(
             the first download is kept in `target` + ".sha256", and later downloads must have the same one.
         md5: MD5 of the whole file, if only that was published.
         size: Size of the whole file in bytes; None if only the server knows it.
-        mend: What to do if the download fails, for the error message; by default, how to use a copy of a data set.
+        remedy: What to do if the download fails, for the error message; by default, how to use a copy of a data set.
         progress: Called with (bytes so far, bytes in total).
         timeout: Seconds without a byte after which the server counts as stalled.
         attempts: The download fails after this many failed attempts in a row that received less than 1 MiB each.
@@ -59,7 +59,7 @@ def download(
     Raises:
         DownloadError: The message has the reason, and how to go on with a file obtained by other means.
     """
-    mend = mend or f"Put {target.name} in a folder and pass --data-dir FOLDER (or set ONSIGHT_DATA)."
+    remedy = remedy or f"Put {target.name} in a folder and pass --data-dir FOLDER (or set ONSIGHT_DATA)."
     kind, published = ("MD5", md5) if md5 else ("SHA-256", sha256)
     check_scheme(url)
     partial = target.with_name(target.name + ".partial")
@@ -98,9 +98,9 @@ def download(
             files.sync_folder(target.parent)
             return target
     except DownloadError as error:
-        raise DownloadError(f"{error} {mend}") from error.__cause__
+        raise DownloadError(f"{error} {remedy}") from error.__cause__
     except OSError as error:
-        raise DownloadError(f"Could not write {target}: {error.strerror or error}. {mend}") from error
+        raise DownloadError(f"Could not write {target}: {error.strerror or error}. {remedy}") from error
 
 
 def _length(url: str, timeout: float, attempts: int, pause: float = PAUSE) -> int:

@@ -15,17 +15,13 @@ import sys
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from onsight.core.errors import ExportError, SpecError, unknown_name
 from onsight.exporting.judge import Precision
 from onsight.models.registry import MODELS
-
-if TYPE_CHECKING:
-    pass
-
 
 READERS = Path(__file__).parent / "readers"
 

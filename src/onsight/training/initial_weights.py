@@ -210,7 +210,7 @@ def fetch(
             progress=report,
             timeout=timeout,
             attempts=attempts,
-            mend=f"Put {target.name} (from {HOME}/{place}) into {target.parent} (or set KERAS_HOME), or train from "
+            remedy=f"Put {target.name} (from {HOME}/{place}) into {target.parent} (or set KERAS_HOME), or train from "
             "scratch: --weights none.",
         )
     check_hash(target, published.hash)
