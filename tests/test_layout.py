@@ -176,3 +176,14 @@ def test_the_lazy_table_the_type_hints_and_the_reference_have_the_same_public_na
 def test_notebooks_and_examples_import_no_internals():
     for path in [*ROOT.glob("notebooks/*.py"), *ROOT.glob("examples/*.py"), ROOT / "README.md"]:
         assert not re.findall(r"^\s*(?:from onsight\.\S* import|import onsight\.)", path.read_text(), re.M), path
+
+
+def test_modules_and_functions_stay_readable_at_once():
+    """A module has about 450 lines at most, a function about 60 without its docstring."""
+    for path in FILES:
+        text = path.read_text()
+        assert len(text.splitlines()) <= 470, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                body = node.body[1:] if ast.get_docstring(node) else node.body
+                assert not body or body[-1].end_lineno - body[0].lineno < 60, (path, node.name)
