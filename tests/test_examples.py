@@ -37,7 +37,7 @@ def run(name, monkeypatch, *arguments):
 def test_folder(photos, monkeypatch, capsys):
     run("folder.py", monkeypatch, photos, photos / "red" / "2.png", photos / "blue" / "0.png")
     said = capsys.readouterr().out
-    assert "240 images in 3 classes" in said
+    assert "72 images in 3 classes" in said
     assert "95 % interval" in said
     assert re.search(r"red.2\.png (red|green|blue) \d", said)
     (report,) = Path("runs").glob("*/report.html")
