@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from onsight.reporting import plot_style, plots
 
@@ -174,8 +175,14 @@ def test_images_are_not_stretched():
 
 
 def test_zero_images(tmp_path):
-    plot_style.save(plots.sample_images(images(0), []), tmp_path / "none.png")
-    plot_style.save(plots.predictions(images(0), [], np.zeros((0, 2)), ["a", "b"]), tmp_path / "none2.png")
+    samples = plots.sample_images(images(0), [])
+    predictions = plots.predictions(images(0), [], np.zeros((0, 2)), ["a", "b"])
+    for figure in (samples, predictions):
+        plot_style.save(figure, tmp_path / "none.png")
+        with Image.open(tmp_path / "none.png") as drawn:
+            assert drawn.width > 100
+        assert not figure.axes[0].images
+    assert "0 images of 0 classes, with their labels" in texts(samples)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
