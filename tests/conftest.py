@@ -114,3 +114,18 @@ def draw_photos(tmp_path):
 def photos(draw_photos):
     """A folder with three classes of plain colours, 24 JPEG files of 40 x 30 px in each."""
     return draw_photos()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium with a fake camera; the tests of pages are skipped if it is not installed."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = Path("/usr/bin/chromium")
+    if not chromium.exists():
+        pytest.skip(f"there is no browser at {chromium}")
+    with playwright.sync_playwright() as started:
+        options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking",
+                   "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]  # fmt: skip
+        opened = started.chromium.launch(executable_path=str(chromium), args=options)
+        yield opened
+        opened.close()

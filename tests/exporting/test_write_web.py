@@ -20,7 +20,6 @@ from onsight.inference.litert import fix_batch
 from onsight.inference.parity import edge_images
 from onsight.models.model_file import read_description
 
-CHROMIUM = Path("/usr/bin/chromium")
 HOSTILE = ["</script><script>window.hacked=1</script>", "<img src=x onerror=window.hacked=1>", "\u202ecat{{7*7}}"]
 
 
@@ -28,19 +27,6 @@ HOSTILE = ["</script><script>window.hacked=1</script>", "<img src=x onerror=wind
 def litert():
     if not (write_web.LITERT / "package.json").exists():
         pytest.skip("LiteRT.js is not installed: make web")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if not CHROMIUM.exists():
-        pytest.skip(f"there is no browser at {CHROMIUM}")
-    with playwright.sync_playwright() as started:
-        options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking",
-                   "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]  # fmt: skip
-        opened = started.chromium.launch(executable_path=str(CHROMIUM), args=options)
-        yield opened
-        opened.close()
 
 
 def write_page(run, path, **facts):

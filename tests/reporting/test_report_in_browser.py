@@ -3,7 +3,6 @@
 import io
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +13,6 @@ from onsight.metrics.predictions_csv import write_predictions
 from onsight.metrics.scores import score
 from onsight.reporting.report import report
 
-CHROMIUM = Path("/usr/bin/chromium")
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 HOSTILE = (
     "<script>window.hacked=1</script>", "\"'><img src=https://evil.example/x onerror=window.hacked=1>",
@@ -48,18 +46,6 @@ def make_run(folder, classes, n=400, name="test/{label}/{i}.jpg"):
     columns = {"class": [classes[i] for i in labels], "camera": names}
     write(test / "slices.json", measure(scores.argmax(axis=1) == labels, columns))
     return report(folder)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if not CHROMIUM.exists():
-        pytest.skip(f"there is no browser at {CHROMIUM}")
-    with playwright.sync_playwright() as started:
-        options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        opened = started.chromium.launch(executable_path=str(CHROMIUM), args=options)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

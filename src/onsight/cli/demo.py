@@ -62,13 +62,13 @@ def example(run: Run, folder: Path) -> tuple[Path, str]:
 
     from PIL import Image
 
-    from onsight.data.pixel_cache import load_pixels
     from onsight.metrics.predictions_csv import read_predictions
+    from onsight.runs.images import load_images
 
-    dataset = load_dataset(run.spec["data"], Path(run.spec["data_dir"]) if run.spec["data_dir"] else None)
+    dataset, pixels = load_images(run)
     written = read_predictions(folder / "predictions.csv")
     index = dataset.names.index(written.names[0])
     content = io.BytesIO()
-    Image.fromarray(np.asarray(load_pixels(dataset, run.spec["image_size"]).images[index])).save(content, "PNG")
+    Image.fromarray(np.asarray(pixels.images[index])).save(content, "PNG")
     write_atomic(folder / "example.png", content.getvalue())
     return folder / "example.png", written.classes[int(written.labels[0])]

@@ -11,13 +11,13 @@ from onsight.core.errors import Interrupted, RunError, SpecError
 from onsight.core.files import now, write_json
 from onsight.core.progress import Reporter
 from onsight.core.text import count, duration
-from onsight.data.batches import Examples
 from onsight.data.dataset import Dataset
 from onsight.data.pixel_cache import Pixels
-from onsight.data.split import recorded_parts, uniform
+from onsight.data.split import uniform
 from onsight.inference.engines import open_engine
 from onsight.inference.predict import probabilities
 from onsight.metrics import predictions_csv
+from onsight.runs.images import find_parts
 from onsight.runs.run import SCHEMA, Run
 from onsight.spec import TrainSpec
 from onsight.training.loop import fit
@@ -39,8 +39,8 @@ def predict_out_of_fold(
         TrainingError, Interrupted: as training raises them.
     """
     spec = TrainSpec(**run.spec | {"time_budget": None})  # the spec records how many epochs fitted into the time budget
-    parts = recorded_parts(run.dataset, dataset, pixels.hashes, ("train", "validation"))
-    training, validation = (np.flatnonzero(parts == part) for part in ("train", "validation"))
+    images = find_parts(run, dataset, pixels, ("train", "validation"))
+    training, validation = (images.examples(part).chosen for part in ("train", "validation"))
     fold = assign(pixels.hashes[training], dataset.labels[training], folds, spec.seed)
     spent = sum(row.get("seconds") or 0.0 for row in run.history())
     show.note(
@@ -55,7 +55,7 @@ def predict_out_of_fold(
         model_run = fold_run(run, number, folds)
         if not model_run.is_trained:
             show.note("fold", f"{number + 1} of {folds}")
-            learned, judged = (Examples(pixels.images, index, dataset.labels[index]) for index in (outside, validation))
+            learned, judged = images.at(outside), images.at(validation)
             try:
                 fit(model_run, spec, learned, judged, show)
             except Interrupted as stop:
@@ -91,8 +91,8 @@ def check_folds(run: Run, dataset: Dataset, pixels: Pixels, folds: int) -> None:
             f"{run.name} learned from {teacher['run']}, which was trained on all training images, so no image can be "
             f"held out. Use --folds with {teacher['run']} instead."
         )
-    parts = recorded_parts(run.dataset, dataset, pixels.hashes, ("train", "validation"))
-    distinct = len(np.unique(pixels.hashes[parts == "train"]))
+    images = find_parts(run, dataset, pixels, ("train", "validation"))
+    distinct = len(np.unique(pixels.hashes[images.parts == "train"]))
     if folds > distinct:
         raise SpecError(
             f"--folds {folds} leaves some folds without an image: {run.name} has only "

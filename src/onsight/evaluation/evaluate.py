@@ -27,7 +27,6 @@ from onsight.core.text import count
 from onsight.data.dataset import Dataset
 from onsight.data.load import load_dataset
 from onsight.data.pixel_cache import Pixels, load_pixels
-from onsight.data.split import recorded_parts
 from onsight.display.reporters import make_reporter
 from onsight.evaluation import robustness as corruptions
 from onsight.evaluation import slices
@@ -52,7 +51,7 @@ from onsight.metrics.scores import (
 from onsight.models.model_file import ModelDescription, read_description
 from onsight.reporting import plot_style, plots
 from onsight.reporting.report import report
-from onsight.runs.images import RunImages, load_images
+from onsight.runs.images import RunImages, find_parts, load_images
 from onsight.runs.run import Run, open_run
 
 SAMPLES = 32  # images of samples.png
@@ -195,13 +194,13 @@ def parts_to_score(
     split = run.dataset["split"]
     if data is None or split["test"]:
         try:
-            return "test", recorded_parts(run.dataset, dataset, pixels.hashes, ["test"]), True
+            return "test", find_parts(run, dataset, pixels, ["test"]).parts, True
         except DataError as error:
             if data is None:
                 raise DataError(f"{error} To score the images that are there now: --data FOLDER.") from None
     own = run.spec["data"] in (str(data), os.path.realpath(expanded(str(data))))
     with contextlib.suppress(DataError):
-        own = own or bool(recorded_parts(run.dataset, dataset, pixels.hashes, ["train"]).any())
+        own = own or bool(find_parts(run, dataset, pixels, ["train"]).parts.any())
     parts = dataset.parts if "test" in dataset.parts else np.full(len(dataset), "test")
     if own:
         known = {*split["train"], *split["validation"]}

@@ -59,11 +59,19 @@ def load_images(
 
 
 def open_images(run: Run, parts: Iterable[str], progress: Progress | None = None) -> RunImages:
-    """Return the images of a run. Those in `parts` are marked with their part, as the run recorded it.
+    """Return the images of a run, those of `parts` marked with their part as the run recorded it.
 
     Raises:
         SpecError: the data is no longer there.
         DataError: it cannot be used, or the images of these parts have changed.
     """
-    dataset, pixels = load_images(run, progress)
+    return find_parts(run, *load_images(run, progress), parts)
+
+
+def find_parts(run: Run, dataset: Dataset, pixels: Pixels, parts: Iterable[str]) -> RunImages:
+    """Return a data set with the images of `parts` marked with their part as the run recorded it.
+
+    Raises:
+        DataError: the images of these parts are missing or have changed.
+    """
     return RunImages(dataset, pixels, recorded_parts(run.dataset, dataset, pixels.hashes, parts))

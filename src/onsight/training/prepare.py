@@ -22,10 +22,10 @@ from onsight.core.text import count
 from onsight.data.dataset import Dataset
 from onsight.data.load import DATASETS, data_folder, keeps_labels_when_mirrored, load_dataset
 from onsight.data.pixel_cache import Pixels, load_pixels, median_side
-from onsight.data.split import few_shots, membership, recorded_parts, split
+from onsight.data.split import few_shots, membership, split
 from onsight.models.custom import check_network
 from onsight.models.registry import MODELS
-from onsight.runs.images import RunImages
+from onsight.runs.images import RunImages, find_parts
 from onsight.runs.run import Run, open_run
 from onsight.spec import FROM_SCRATCH, IMAGENET, Role, TrainSpec, fields_with
 from onsight.training.initial_weights import Start, default_start, find_start, weights_file
@@ -180,7 +180,7 @@ def divide(chosen: Chosen, dataset: Dataset, pixels: Pixels, used: np.ndarray) -
     A student has its teacher's parts. Otherwise it would be tested on images that its teacher was trained on.
     """
     if chosen.teacher:
-        return recorded_parts(chosen.teacher.dataset, dataset, pixels.hashes, PARTS)
+        return find_parts(chosen.teacher, dataset, pixels, PARTS).parts
     return split_readable(dataset, pixels, chosen.spec, used)
 
 
