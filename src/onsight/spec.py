@@ -20,7 +20,8 @@ from onsight.models.registry import MODELS
 
 DEFAULT_PRESET = "balanced"
 IMAGENET, FROM_SCRATCH = "imagenet", "none"  # what `weights` may be, apart from a path
-DEFAULT_BACKBONE = "efficientnetv2_b0"  # the pretrained network for photos, if the user names none
+DEFAULT_BACKBONE = "efficientnet_lite0"  # the pretrained network for photos: a Python package brings its weights
+DOWNLOADED_BACKBONE = "efficientnetv2_b0"  # the one whose weights are downloaded if the package is missing
 
 # A field that the preset or the data decides if the user does not. `training.resolve` fills it in, so no reader of a
 # resolved spec has to handle None. (To pydantic and cyclopts it is optional.)
@@ -95,8 +96,8 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
         FAST | {"model": "whitened_wide", "epochs": 24, "augmentation": "flip_shift_cutout"},
     ),
     "transfer": (
-        "from pretrained weights: trains the head on cached features, then the last layers",
-        {"model": DEFAULT_BACKBONE, "weights": IMAGENET, "epochs": 25, "head_epochs": 20, "batch_size": 32,
+        "from pretrained weights: fits the head to cached features; with --epochs N, also trains the last layers",
+        {"model": DEFAULT_BACKBONE, "weights": IMAGENET, "epochs": 1, "head_epochs": 1, "batch_size": 32,
          "optimizer": "adamw", "learning_rate": 3e-3, "schedule": "cosine", "weight_decay": 1e-2,
          "label_smoothing": 0.0, "patience": 0, "augmentation": "flip_nudge"},
     ),
@@ -131,8 +132,8 @@ class TrainSpec(BaseModel):
         Role.STUDENTS, Role.FROM_SCRATCH, Role.OPTIONAL,
     )  # fmt: skip
     head_epochs: int | None = option(
-        "with weights: the number of epochs that train only the head", Role.STUDENTS, Role.OPTIONAL,
-        ge=0, le=100_000,
+        "with weights: 1 fits the head first, 0 trains all layers that are not frozen from the start",
+        Role.STUDENTS, Role.OPTIONAL, ge=0, le=100_000,
     )  # fmt: skip
     shots: int | None = option(
         "train on only N images per class, to see how much more images help", Role.TEACHERS, Role.OPTIONAL, ge=1

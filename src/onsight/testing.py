@@ -42,9 +42,9 @@ def check_model(name: str, image_size: int | None = None, num_classes: int = 3) 
     """
     from onsight.core.backend import dtype_policy, to_numpy, use_backend
     from onsight.inference.engines import LitertEngine
-    from onsight.inference.litert import convert
     from onsight.inference.parity import edge_images
     from onsight.models.custom import check_network
+    from onsight.models.litert_file import convert
     from onsight.models.model_file import load_model, read_description, save_model
     from onsight.models.registry import build_model, check_size, classifier, usual_size
 

@@ -7,7 +7,7 @@ import pytest
 from onsight.exporting.formats import FORMATS, READERS, file_name
 from onsight.exporting.write_onnx import to_onnx
 from onsight.exporting.write_openvino import to_openvino
-from onsight.inference.litert import convert
+from onsight.models.litert_file import convert
 
 
 def test_listing_the_registry_imports_no_framework():

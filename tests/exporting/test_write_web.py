@@ -16,8 +16,8 @@ from onsight.exporting import export, write_web
 from onsight.exporting.formats import check_formats
 from onsight.imaging import decode
 from onsight.inference.engines import LitertEngine
-from onsight.inference.litert import fix_batch
 from onsight.inference.parity import edge_images
+from onsight.models.litert_file import fix_batch
 from onsight.models.model_file import read_description
 
 HOSTILE = ["</script><script>window.hacked=1</script>", "<img src=x onerror=window.hacked=1>", "\u202ecat{{7*7}}"]

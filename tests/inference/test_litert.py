@@ -10,8 +10,10 @@ from ai_edge_litert.interpreter import Interpreter
 from onsight.exporting.write_litert import quantized
 from onsight.inference import litert
 from onsight.inference.engines import LitertEngine
-from onsight.inference.litert import add_litert, convert
+from onsight.inference.litert import add_litert
 from onsight.inference.parity import edge_images
+from onsight.models import litert_file
+from onsight.models.litert_file import convert, fix_batch
 from onsight.models.model_file import read_description, save_model
 from onsight.models.registry import MODELS, build_model, classifier
 
@@ -96,8 +98,8 @@ def test_a_failing_converter_does_not_fail_the_training(folder, monkeypatch):
     def fail(model):
         raise RuntimeError("out of\nluck")
 
-    monkeypatch.setattr(litert, "from_tensorflow", fail)
-    monkeypatch.setattr(litert, "from_jax", fail)
+    monkeypatch.setattr(litert_file, "from_tensorflow", fail)
+    monkeypatch.setattr(litert_file, "from_jax", fail)
     assert "RuntimeError: out of" in add_litert(folder, edge_images(32))
     assert not (folder / "model.tflite").exists()
 
@@ -108,5 +110,5 @@ def test_micro_fits_a_microcontroller():
     images = np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3), dtype=np.uint8)
     content = quantized(convert(classifier(build_model("micro", 32, 10))), "int8", images)
     assert len(content) < 100_000
-    fixed = Interpreter(model_content=litert.fix_batch(content))
+    fixed = Interpreter(model_content=fix_batch(content))
     assert fixed.get_input_details()[0]["shape_signature"].tolist() == [1, 32, 32, 3]

@@ -1,8 +1,8 @@
 import pytest
 
 from onsight.core.errors import SpecError
+from onsight.features.initial_weights import Start
 from onsight.spec import PRESETS, Role, TrainSpec, fields_with
-from onsight.training.initial_weights import Start
 from onsight.training.resolve import resolve
 
 

@@ -235,8 +235,8 @@ def test_shots_limit_the_training_images_but_not_the_other_parts(photos):
 
 
 def test_photos_start_from_imagenet_unless_the_user_chooses_otherwise(photos, monkeypatch):
+    from onsight.features.initial_weights import Start
     from onsight.training import prepare
-    from onsight.training.initial_weights import Start
 
     start = Start("imagenet", "efficientnetv2_b0", None, 149, "text")
     monkeypatch.setattr(prepare, "default_start", lambda size, progress: (start, "they are here"))
@@ -278,7 +278,7 @@ def test_a_pretrained_network_is_trained_from_the_cache_and_predicts_without_it(
 
     import keras
 
-    from onsight.training.initial_weights import PUBLISHED
+    from onsight.features.initial_weights import PUBLISHED
 
     home = tmp_path / "keras"
     monkeypatch.setenv("KERAS_HOME", str(home))

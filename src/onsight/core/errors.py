@@ -42,6 +42,10 @@ class ImageError(DataError):
 class DownloadError(DataError):
     """A file could not be fetched whole."""
 
+    def __init__(self, reason: str, remedy: str = "") -> None:
+        super().__init__(f"{reason} {remedy}".strip())
+        self.reason = reason  # the message without what to do about it
+
 
 class ModelFileError(OnsightError):
     """A model folder is damaged, foreign or newer than this version."""

@@ -90,28 +90,6 @@ def shares(size: int, side: int) -> np.ndarray:
     return share
 
 
-def feature_batches(
-    examples: Examples, plan: Plan, batch_size: int, start: int = 0
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield batches of features in the order of `training_batches`, mirrored where it would mirror the images.
-
-    Args:
-        examples: features in place of images, (all, 1 or 2, features): those of each image and, if there are two,
-            those of its mirror image.
-        plan: the plan of the epoch; mirroring is the only augmentation that is applied.
-        batch_size: images per batch.
-        start: the first step to yield.
-
-    Yields:
-        (batch, features) float32 and (batch,) int32.
-    """
-    features, index, labels = examples
-    side = plan.draws.mirrored.astype(np.int64) % features.shape[1]
-    for step in range(start, steps_per_epoch(len(labels), batch_size)):
-        chosen = plan.order[step * batch_size : (step + 1) * batch_size]
-        yield features[index[chosen], side[chosen]], labels[chosen].astype(np.int32)
-
-
 def steps_per_epoch(count: int, batch_size: int) -> int:
     """Return the number of full batches in `count` images, at least 1: a set smaller than a batch is one batch."""
     return max(1, count // batch_size)

@@ -98,9 +98,9 @@ def download(
             files.sync_folder(target.parent)
             return target
     except DownloadError as error:
-        raise DownloadError(f"{error} {remedy}") from error.__cause__
+        raise DownloadError(str(error), remedy) from error.__cause__
     except OSError as error:
-        raise DownloadError(f"Could not write {target}: {error.strerror or error}. {remedy}") from error
+        raise DownloadError(f"Could not write {target}: {error.strerror or error}.", remedy) from error
 
 
 def _length(url: str, timeout: float, attempts: int, pause: float = PAUSE) -> int:

@@ -137,7 +137,7 @@ def write(name: str, model_folder: Path, path: Path, precision: Precision, image
         ExportError: a backend is not installed, or a converter failed.
     """
     from onsight.core.silence import without_logs
-    from onsight.inference.litert import failures_named
+    from onsight.models.litert_file import failures_named
 
     backend = FORMATS[name].backend
     if backend and os.environ.get("KERAS_BACKEND") != backend:

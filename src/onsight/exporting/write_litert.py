@@ -23,7 +23,7 @@ def write_litert(model_folder: Path, path: Path, precision: Precision, images: n
 def litert_content(model_folder: Path) -> bytes:
     """Return the content of the run's verified .tflite file. If training wrote none, convert the model."""
     from onsight.inference.engines import read_litert
-    from onsight.inference.litert import convert
+    from onsight.models.litert_file import convert
     from onsight.models.model_file import load_model, read_description
 
     description = read_description(model_folder)

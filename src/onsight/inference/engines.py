@@ -6,19 +6,15 @@ Both return probabilities for uint8 images of the model's size. The choice chang
 from __future__ import annotations
 
 import hashlib
-import os
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
 from onsight.core.errors import ModelFileError, SpecError
-from onsight.core.silence import without_stderr
-from onsight.core.text import count
+from onsight.models.litert_function import LitertFunction
 
 if TYPE_CHECKING:
     from onsight.models.model_file import ModelDescription
@@ -27,10 +23,6 @@ if TYPE_CHECKING:
 
 Answer = Callable[[np.ndarray], np.ndarray]  # uint8 (n, H, W, 3), any n, to float32 probabilities (n, classes)
 EngineName = Literal["auto", "litert", "keras"]
-
-# Pixels per call of the interpreter: 16 images of 32 px. More do not fit into the cache (with 256 images, 5,200 instead
-# of 6,700 images per second of CPU time). With fewer, Python's overhead dominates.
-PIXELS = 16 * 32 * 32
 
 
 class Engine(Protocol):
@@ -108,10 +100,7 @@ def read_litert(folder: Path, description: ModelDescription) -> bytes:
 
 
 class LitertEngine:
-    """Runs a .tflite file. Each of our threads has an interpreter with one thread, which releases the GIL.
-
-    One interpreter with two threads would spend 20 % of its CPU time synchronising them after each layer.
-    """
+    """Runs a .tflite file."""
 
     name = "litert"
 
@@ -120,76 +109,12 @@ class LitertEngine:
         self.size = description.image_size
         self.classes = tuple(description.classes)
         self.threshold = description.threshold
-        self.content = content
-        self.step = max(1, PIXELS // self.size**2)
-        self.own = threading.local()
-        self.pool: ThreadPoolExecutor | None = None
-        # When a process opens its first file, LiteRT writes notes about itself to standard error, and no setting stops
-        # it. Problems raise exceptions as well, so none is lost.
-        with without_stderr():
-            self._interpreter()  # opened here, so that a file that cannot be read raises an error now
+        self.function = LitertFunction(content, self.size, [(len(self.classes),)])
 
     def probabilities(self, images: np.ndarray, threads: int | None = None) -> np.ndarray:
         """Return (n, classes) float32 for (n, size, size, 3) uint8, on `threads` threads, by default one per core."""
-        answers = np.empty((len(images), len(self.classes)), np.float32)
-        starts = range(0, len(images), self.step)
-
-        def work(starts: range) -> None:
-            for start in starts:
-                self._answer(images[start : start + self.step], answers[start : start + self.step])
-
-        cores = os.cpu_count() or 1
-        threads = min(threads or cores, len(starts))
-        if threads <= 1:
-            work(starts)
-        else:
-            self.pool = self.pool or ThreadPoolExecutor(cores)
-            # Each thread takes every n-th step, so that all finish at about the same time.
-            list(self.pool.map(work, [starts[first::threads] for first in range(threads)]))
-        return answers
-
-    def _answer(self, images: np.ndarray, answers: np.ndarray) -> None:
-        """Write the probabilities of at most `step` images into `answers`."""
-        interpreter = self._interpreter()
-        if self.own.batch < len(images):
-            self._resize(interpreter, len(images))
-        if self.own.batch > len(images):  # the last images: padded, because resizing would take longer
-            images = np.concatenate([images, np.zeros((self.own.batch - len(images), *images.shape[1:]), np.uint8)])
-        interpreter.set_tensor(self.own.input, images)
-        interpreter.invoke()
-        answers[:] = interpreter.get_tensor(self.own.output)[: len(answers)]
-
-    def _interpreter(self) -> Any:
-        """Return the interpreter of this thread. Create it on first use."""
-        if not hasattr(self.own, "interpreter"):
-            from ai_edge_litert.interpreter import Interpreter
-
-            try:
-                interpreter = Interpreter(model_content=self.content, num_threads=1)
-                inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
-                if (len(inputs), len(outputs)) != (1, 1):
-                    raise ModelFileError(
-                        f"model.tflite has {count(len(inputs), 'input')} and {count(len(outputs), 'output')}; expected "
-                        "one input for images and one output for probabilities."
-                    )
-                given, answered = inputs[0], outputs[0]
-                found = [f"{value['dtype'].__name__} {value['shape'][1:].tolist()}" for value in (given, answered)]
-                expected = [f"uint8 {[self.size, self.size, 3]}", f"float32 {[len(self.classes)]}"]
-                if found != expected:
-                    raise ModelFileError(
-                        f"model.tflite maps {found[0]} to {found[1]}, but model.json describes {' to '.join(expected)}."
-                    )
-                self.own.input, self.own.output = given["index"], answered["index"]
-                self._resize(interpreter, 1)
-            except (ValueError, RuntimeError) as error:
-                raise ModelFileError(f"model.tflite cannot be run by LiteRT: {error}") from error
-            self.own.interpreter = interpreter
-        return self.own.interpreter
-
-    def _resize(self, interpreter: Any, batch: int) -> None:
-        interpreter.resize_tensor_input(self.own.input, (batch, self.size, self.size, 3))
-        interpreter.allocate_tensors()
-        self.own.batch = batch
+        (found,) = self.function(images, threads)
+        return found
 
 
 class KerasEngine:

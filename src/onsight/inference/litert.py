@@ -1,35 +1,25 @@
-"""The .tflite file of a model: converted by TensorFlow or JAX, and kept only if its answers match those of Keras.
+"""The .tflite file of a run: kept only if its answers match those of Keras.
 
-The file uses only built-in operations and takes batches of any size. It includes normalisation, temperature and
-softmax.
+It includes normalisation, temperature and softmax.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from onsight.core.errors import ExportError, ModelFileError
 from onsight.core.files import write_atomic
-from onsight.core.silence import without_logs
 from onsight.inference.engines import LitertEngine
 from onsight.inference.parity import TOLERANCE, compare, edge_images, why_not_probabilities
-from onsight.models.fold_batch_norm import fold_batch_norms
+from onsight.models.litert_file import convert
 from onsight.models.model_file import load_model, read_description, write_description
 
-if TYPE_CHECKING:
-    import keras
-
-
 FILE = "model.tflite"
-BATCH = 3  # the batch size while converting; `free_batch` replaces it
 
 
 def add_litert(folder: Path, images: np.ndarray) -> str | None:
@@ -60,134 +50,3 @@ def add_litert(folder: Path, images: np.ndarray) -> str | None:
     write_atomic(folder / FILE, content)
     write_description(folder, replace(description, litert_sha256=hashlib.sha256(content).hexdigest()))
     return None
-
-
-def convert(model: keras.Model) -> bytes:
-    """Return the .tflite file of a classifier with its batch norms folded.
-
-    It maps uint8 (batch, H, W, 3) to float32 probabilities.
-
-    Raises:
-        ExportError: the backend is JAX and litert-converter is not installed, or the converter failed.
-    """
-    import keras
-
-    folded = fold_batch_norms(model)
-    with without_logs(), failures_named("LiteRT"):
-        return from_tensorflow(folded) if keras.config.backend() == "tensorflow" else from_jax(folded)
-
-
-def from_tensorflow(model: keras.Model) -> bytes:
-    """Return the .tflite file that TensorFlow's converter makes.
-
-    The batch size is fixed while converting and freed in the file afterwards. With an unknown batch size, a flatten
-    would become four operations that no quantizer supports.
-    """
-    import tensorflow as tf
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
-
-    signature = [tf.TensorSpec((BATCH, *model.input_shape[1:]), tf.uint8, name="image")]
-    function = tf.function(lambda image: {"probabilities": model(image, training=False)}, input_signature=signature)
-    # If the function still had variables, the converter would silently write a file that answers NaN.
-    frozen = convert_variables_to_constants_v2(function.get_concrete_function())
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen], trackable_obj=tf.Module())
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    return free_batch(bytes(converter.convert()))
-
-
-def from_jax(model: keras.Model) -> bytes:
-    """Return the .tflite file that litert-converter makes from StableHLO.
-
-    Its version is pinned, because its Python API is private. The batch size is fixed while converting: with an unknown
-    one, the file would recompute every shape and fuse nothing, and run ten times slower.
-    """
-    if not find_spec("litert_converter"):
-        raise ExportError(
-            "With JAX, a .tflite file needs litert-converter. Install: pip install --no-deps litert-converter==0.5.0"
-        )
-    import jax
-    from litert_converter import converter_api_ext as api
-    from litert_converter.mlir import ir, passmanager
-
-    image = jax.ShapeDtypeStruct((BATCH, *model.input_shape[1:]), np.uint8)
-    traced = jax.export.export(jax.jit(lambda image: model(image, training=False)))(image)
-    context = ir.Context()
-    api.prepare_mlir_context(context)
-    with context, ir.Location.unknown(context):
-        module = ir.Module.parse(traced.mlir_module())
-        settings = api.ConvertToTFLConfig()
-        settings.model_origin_framework = "JAX"
-        api.set_signature(module.operation, "serving_default", ["image"], ["probabilities"])
-        api.run_convert_to_tfl_passes(module, passmanager.PassManager(), settings)
-        return free_batch(api.export_flatbuffer_to_bytes(module.operation))
-
-
-def free_batch(content: bytes) -> bytes:
-    """Return a .tflite file of batch size BATCH changed to take any batch size.
-
-    The shapes of all values follow from the shape of the input, except that a reshape has its own shape as a constant.
-    """
-    import flatbuffers
-    from ai_edge_litert import schema_py_generated as schema
-
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
-    graph = model.subgraphs[0]
-    for tensor in graph.tensors:
-        if len(tensor.shape) and tensor.shape[0] == BATCH and not len_or_zero(model.buffers[tensor.buffer].data):
-            tensor.shapeSignature = [-1, *tensor.shape[1:]]
-            tensor.shape = [1, *tensor.shape[1:]]
-    for operator in graph.operators:
-        if model.operatorCodes[operator.opcodeIndex].builtinCode == schema.BuiltinOperator.RESHAPE:
-            operator.builtinOptions = None
-            buffer = model.buffers[graph.tensors[operator.inputs[1]].buffer]
-            shape = np.frombuffer(bytes(buffer.data), "<i4").copy()
-            if shape[0] == BATCH:
-                shape[0] = -1
-                buffer.data = np.frombuffer(shape.tobytes(), np.uint8)
-    # TensorFlow's names count the conversions of the process, so the same model would give other bytes each time.
-    for index, tensor in enumerate(graph.tensors):
-        tensor.name = f"value{index}"
-    signature = schema.SignatureDefT(signatureKey="serving_default", inputs=[], outputs=[])
-    for values, (index,), name in (
-        (signature.inputs, graph.inputs, "image"),
-        (signature.outputs, graph.outputs, "probabilities"),
-    ):
-        graph.tensors[index].name = name
-        values.append(schema.TensorMapT(name=name, tensorIndex=index))
-    model.signatureDefs = [signature]
-    builder = flatbuffers.Builder(len(content))
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
-
-
-def fix_batch(content: bytes) -> bytes:
-    """Return a .tflite file of any batch size changed to take a single image, because LiteRT.js takes nothing else."""
-    import flatbuffers
-    from ai_edge_litert import schema_py_generated as schema
-
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
-    for tensor in model.subgraphs[0].tensors:
-        tensor.shapeSignature = None
-    builder = flatbuffers.Builder(len(content))
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
-
-
-def len_or_zero(data: Any) -> int:
-    """Return the length of a buffer, which is None if it is empty."""
-    return 0 if data is None else len(data)
-
-
-@contextmanager
-def failures_named(format_: str) -> Iterator[None]:
-    """Turn any exception of a converter into an ExportError that names the converter's format.
-
-    Converters raise nearly every type of exception.
-    """
-    try:
-        yield
-    except ExportError:
-        raise
-    except Exception as error:
-        what = " ".join(str(error).split())[:300]
-        raise ExportError(f"The converter to {format_} failed: {type(error).__name__}: {what}") from error

@@ -119,6 +119,13 @@ def calibration_error(bins: Sequence[Bin]) -> float:
     return float(sum(each["count"] * abs((each["accuracy"] or 0.0) - (each["confidence"] or 0.0)) for each in bins) / n)
 
 
+def cross_entropy(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float:
+    """Return the mean cross entropy of (n, classes) logits and (n,) labels, each with its weight (n,), by default 1."""
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    each = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(labels)), labels]
+    return float((each if weights is None else each * weights).mean())
+
+
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """Return the temperature T for which `logits` (n, C) / T has the lowest cross entropy on `labels` (n,).
 

@@ -105,13 +105,31 @@ MODELS: dict[str, Entry] = {
         normed=True,
     ),
     **group(
+        "efficientnet_lite",
+        PHOTOS,
+        {"efficientnet_lite0": "pretrained, 3.4 million parameters: the default for photos, made for int8"},
+        normed=True,
+    ),
+    **group(
+        "efficientnet_lite",
+        (32, 1024, 240),
+        {"efficientnet_lite1": "pretrained, 4.2 million parameters: a deeper Lite0"},
+        normed=True,
+    ),
+    **group(
+        "efficientnet_lite",
+        (32, 1024, 260),
+        {"efficientnet_lite2": "pretrained, 4.9 million parameters: a deeper and wider Lite0"},
+        normed=True,
+    ),
+    **group(
         "pretrained",
         PHOTOS,
         {
             "mobilenetv2": "pretrained, 2.3 million parameters: runs everywhere",
             "mobilenetv3_small": "pretrained, 0.9 million parameters: the smallest and fastest",
             "mobilenetv3_large": "pretrained, 3.0 million parameters: fast, and better than mobilenetv2",
-            "efficientnetv2_b0": "pretrained, 5.9 million parameters: the default for photos",
+            "efficientnetv2_b0": "pretrained, 5.9 million parameters: more accurate than Lite0, a download",
             "efficientnetv2_b1": "pretrained, 6.9 million parameters: a deeper B0",
             "efficientnetv2_b2": "pretrained, 8.8 million parameters: a deeper and wider B0",
             "efficientnetv2_b3": "pretrained, 12.9 million parameters: the best of the EfficientNets here",

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from onsight.core.backend import to_numpy
 from onsight.core.files import sync_folder
 from onsight.core.progress import Reporter
 from onsight.data.batches import Examples
@@ -18,7 +17,7 @@ from onsight.models.model_file import save_model
 from onsight.runs.run import Run
 from onsight.spec import TrainSpec
 from onsight.training.calibrate import calibrate
-from onsight.training.network import build, logits_of
+from onsight.training.network import in_float32, logits_of
 
 if TYPE_CHECKING:
     import keras
@@ -32,7 +31,7 @@ def write_model(
     model: keras.Model,
     training: Examples,
     validation: Examples,
-    trained_logits: Callable[[], np.ndarray],
+    held_out_logits: Callable[[], tuple[np.ndarray, np.ndarray]],
     batch_size: int,
     show: Reporter,
 ) -> None:
@@ -44,7 +43,8 @@ def write_model(
         model: the network with its final weights.
         training: the training images.
         validation: the validation images; there may be none.
-        trained_logits: returns the logits (n, classes) of the validation images, as training computed them.
+        held_out_logits: returns the logits (n, classes) of images that were not trained on, as training computed them,
+            and their labels (n,).
         batch_size: images answered at a time.
         show: where progress goes.
     """
@@ -52,7 +52,7 @@ def write_model(
     for leftover in (partial, old):
         shutil.rmtree(leftover, ignore_errors=True)
     partial.mkdir()
-    temperature, threshold = calibrated(run, spec, model, validation, trained_logits, batch_size, show)
+    temperature, threshold = calibrated(spec, model, validation, held_out_logits, batch_size, show)
     save_model(partial, model, run.classes, temperature, threshold, channels=spec.channels)
     chosen = training.chosen[spread(len(training.chosen), COMPARED)]
     if why := add_litert(partial, training.images[chosen]):
@@ -65,23 +65,21 @@ def write_model(
 
 
 def calibrated(
-    run: Run,
     spec: TrainSpec,
     model: keras.Model,
     validation: Examples,
-    trained_logits: Callable[[], np.ndarray],
+    held_out_logits: Callable[[], tuple[np.ndarray, np.ndarray]],
     batch_size: int,
     show: Reporter,
 ) -> tuple[float, float | None]:
-    """Return the temperature and the threshold of the final weights, both chosen on validation images only."""
-    if not len(validation.labels):
+    """Return the temperature and the threshold of the final weights, both chosen on images that were not trained on."""
+    if spec.precision == "float32" or spec.freeze == "all":
+        logits, labels = held_out_logits()
+    else:  # the finished model computes in float32, so calibrate what it answers
+        labels = validation.labels
+        if len(labels):
+            logits = logits_of(in_float32(model, spec).predict_on_batch, validation, batch_size)
+    if not len(labels):
         show.note("temperature", "1  (there are no validation images to fit it on)")
         return 1.0, None
-    if spec.precision == "float32":
-        logits = trained_logits()
-    else:  # the finished model computes in float32, so calibrate what it answers
-        network = build(spec.model_copy(update={"precision": "float32"}), len(run.classes))
-        for weight, trained in zip(network.weights, model.weights, strict=True):
-            weight.assign(to_numpy(trained))
-        logits = logits_of(network.predict_on_batch, validation, batch_size)
-    return calibrate(logits, validation.labels, spec.min_precision, show.note)
+    return calibrate(logits, labels, spec.min_precision, show.note)

@@ -13,7 +13,7 @@ import numpy as np
 
 from onsight.core.errors import Interrupted, RunError, TrainingError
 from onsight.core.progress import Reporter
-from onsight.core.text import seconds_of
+from onsight.core.text import percent, seconds_of
 from onsight.data.batches import (
     Examples,
     Plan,
@@ -23,20 +23,20 @@ from onsight.data.batches import (
     steps_per_epoch,
     training_batches,
 )
-from onsight.imaging.augment import mirrors
+from onsight.features.initial_weights import load
 from onsight.inference.engines import Answer
+from onsight.metrics.scores import cross_entropy
 from onsight.models.registry import prepare_model
 from onsight.runs.run import Run
 from onsight.spec import TrainSpec
 from onsight.training.checkpoints import Checkpoint, checkpoint_folders, load_checkpoint, save_checkpoint
-from onsight.training.features import load_features
 from onsight.training.finish import write_model
-from onsight.training.initial_weights import load
+from onsight.training.head_phase import HeadFit, featured
 from onsight.training.interruptions import cause, explained, signals
 from onsight.training.network import at_any_size, build, check_freeze, freeze, logits_of
 from onsight.training.phases import Phase, from_scratch, phase_at, plan_phases
 from onsight.training.schedules import judge_epoch, new_judge, rate_factor, restart_judge
-from onsight.training.steps import Loss, assign_variables, balanced_weights, make_head_step, make_optimizer, make_step
+from onsight.training.steps import Loss, Step, assign_variables, balanced_weights, make_optimizer, make_step
 from onsight.training.teacher import inherit_weights, open_teacher
 from onsight.training.tensorboard import EventLog
 from onsight.training.time_budget import steps_in
@@ -166,29 +166,23 @@ class Loop:
         self.model.optimizer = optimizer  # for Keras callbacks that use it
         if phase.frozen is not None:
             freeze(self.model, phase.frozen)
-        make = make_head_step if phase.head_only else make_step
+        if phase.head_only:
+            self.step: Step = HeadFit(self.model, optimizer)
+            return
         network = at_any_size(self.model, spec.early_size) if spec.early_size else self.model
-        self.step = make(network, optimizer, Loss(spec.label_smoothing, self.class_weights))
+        self.step = make_step(network, optimizer, Loss(spec.label_smoothing, self.class_weights))
 
     def feed(self) -> None:
         """Set what the phase trains and validates on: images, or features of them."""
         self.training, self.validation = self.examples
         if self.phase.head_only:
-            self.training, self.validation = (self.featured(each) for each in self.examples)
 
-    def featured(self, examples: Examples) -> Examples:
-        """Return the features of images. Training images get those of their mirror images, too, if training mirrors."""
-        if not len(examples.labels):
-            return examples
+            def report(done: int, count: int) -> None:
+                self.show.work("computing features", done, count)
+                if self.received:
+                    self.interrupt()
 
-        def report(done: int, count: int) -> None:
-            self.show.work("computing features", done, count)
-            if self.received:
-                self.interrupt()
-
-        mirrored = examples is self.examples[0] and mirrors(self.spec.augmentation)
-        features = load_features(self.model, examples.images, examples.chosen, mirrored=mirrored, progress=report)
-        return Examples(features, np.arange(len(examples.labels)), examples.labels)
+            self.training, self.validation = featured(self.model, self.spec, self.examples, report)
 
     def restore(self) -> None:
         """Go back to the newest valid checkpoint, and drop later epochs from history.jsonl."""
@@ -245,6 +239,9 @@ class Loop:
         state = self.state
         self.callbacks.on_epoch_begin(state["epoch"])
         self.started = time.perf_counter() - state["seconds"]
+        if isinstance(self.step, HeadFit):
+            self.fit_head(self.step)
+            return
         rates = np.array([self.learning_rate(step) for step in range(self.steps)], np.float32)
         pending: tuple[Any, Any] | None = None
         left = None if state["total"] is None else state["total"] - state["epoch"] * self.steps - state["step"]
@@ -267,6 +264,21 @@ class Loop:
                 break
         if pending:
             self.count(*pending)
+        self.end_epoch()
+
+    def fit_head(self, step: HeadFit) -> None:
+        """Fit the head at once, as the last epoch of its phase."""
+        state, labels = self.state, self.training.labels
+        head = step.fit(self.training, self.spec.seed, self.class_weights)
+        if len(head.held_out):
+            right = float((head.logits.argmax(axis=1) == labels[head.held_out]).mean())
+            self.show.note(
+                "head", f"C {head.strength:g}; {percent(right)} right out of fold, n = {len(head.held_out):,}"
+            )
+        logits = step.logits(self.training.images)
+        state["loss_sum"] = len(labels) * cross_entropy(logits, labels)
+        state["correct"], state["seen"] = int((logits.argmax(axis=1) == labels).sum()), len(labels)
+        state["epoch"] = self.phase.stop - 1
         self.end_epoch()
 
     def plan(self, epoch: int) -> Plan:
@@ -336,7 +348,8 @@ class Loop:
     def judged_row(self) -> dict[str, Any]:
         """Return the line of history.jsonl of the epoch that has just ended, once validation has judged it."""
         state, spec = self.state, self.spec
-        learning_rate = self.learning_rate(state["step"] - 1)  # before the epoch is judged
+        # Before the epoch is judged. A head that is fitted at once has no learning rate.
+        learning_rate = 0.0 if self.phase.head_only else self.learning_rate(state["step"] - 1)
         seconds = time.perf_counter() - self.started
         row: dict[str, Any] = {
             "event": "epoch",
@@ -367,16 +380,16 @@ class Loop:
     def validate(self) -> tuple[float, float]:
         """Return the mean cross entropy on the validation images, classes weighted as in training, and the accuracy."""
         logits, labels = self.validation_logits(), self.validation.labels
-        shifted = logits - logits.max(axis=1, keepdims=True)
-        log_sums = np.log(np.exp(shifted).sum(axis=1))
-        each = log_sums - shifted[np.arange(len(labels)), labels]
-        loss = float((each if self.class_weights is None else each * self.class_weights[labels]).mean())
+        weights = None if self.class_weights is None else self.class_weights[labels]
+        loss = cross_entropy(logits, labels, weights)
         if not math.isfinite(loss):
             raise self.diverged(f"The validation loss became {loss}")
         return loss, int((logits.argmax(axis=1) == labels).sum()) / len(labels)
 
     def validation_logits(self) -> np.ndarray:
         """Return the logits (n, classes) float64 of the validation images."""
+        if not len(self.validation.labels):
+            return np.zeros((0, len(self.run.classes)))
         return logits_of(self.step.logits, self.validation, self.answered)
 
     def tick(self, now: float) -> None:
@@ -443,7 +456,22 @@ class Loop:
         self.step.sync()
         training, validation = self.examples
         write_model(
-            self.run, self.spec, self.model, training, validation, self.validation_logits, self.answered, self.show
+            self.run, self.spec, self.model, training, validation, self.held_out_logits, self.answered, self.show
+        )
+
+    def held_out_logits(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return logits (n, classes) float64 of images that the weights were not fitted to, and their labels (n,).
+
+        They are the validation images and, if only a head was fitted, the training images out of fold.
+        """
+        logits, labels = self.validation_logits(), self.validation.labels
+        if not isinstance(self.step, HeadFit):
+            return logits, labels
+        # A process that resumed after the fit has to repeat it.
+        head = self.step.fitted or self.step.fit(self.training, self.spec.seed, self.class_weights)
+        return (
+            np.concatenate([head.logits, logits]),
+            np.concatenate([self.training.labels[head.held_out], labels]),
         )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onsight.core.backend import dtype_policy
+from onsight.core.backend import dtype_policy, to_numpy
 from onsight.core.errors import SpecError
 from onsight.data.batches import Examples, full_batches
 from onsight.models.registry import build_model
@@ -70,6 +70,16 @@ def logits_of(answer: Callable[[np.ndarray], Any], examples: Examples, batch_siz
     """
     batches = full_batches(examples.images, examples.chosen, batch_size)
     return np.concatenate([np.asarray(answer(images), np.float64)[:count] for images, count in batches])
+
+
+def in_float32(model: keras.Model, spec: TrainSpec) -> keras.Model:
+    """Return the network of `spec` with the weights of `model`, computing in float32, as the finished model does."""
+    if spec.precision == "float32":
+        return model
+    network = build(spec.model_copy(update={"precision": "float32"}), model.output_shape[-1])
+    for weight, trained in zip(network.weights, model.weights, strict=True):
+        weight.assign(to_numpy(trained))
+    return network
 
 
 def check_freeze(spec: TrainSpec, layers: int) -> None:

@@ -1,8 +1,9 @@
 """The phases of a training: first the head alone, on cached features, then the last layers, too.
 
 A training from scratch has one phase. A training from given weights begins with the head: all other layers are frozen,
-so their features of each image are computed only once. Then the last layers are trained, too, at a tenth of the
-learning rate. All batch norms stay frozen, because their statistics come from many more images than most folders have.
+so their features of each image are computed only once, and the head is fitted to them at once (`features.head`). Then
+the last layers may be trained, too, at a tenth of the learning rate. All batch norms stay frozen, because their
+statistics come from many more images than most folders have.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ class Phase(NamedTuple):
 
     def __str__(self) -> str:
         """Return a description for the display and the report."""
+        if self.head_only:
+            return self.name
         epochs = f"epoch {self.stop}" if self.stop - self.start == 1 else f"epochs {self.start + 1} to {self.stop}"
         return f"{self.name}, {epochs}, learning rate up to {self.learning_rate:g}"
 
@@ -42,7 +45,13 @@ def plan_phases(spec: Any) -> list[Phase]:
         return [Phase("all layers", 0, epochs, rate)]
     if spec.freeze == "none":
         return [Phase("all layers, with frozen batch norms", 0, epochs, rate, frozen=0)]
-    head = Phase("the head, on features computed once", 0, min(spec.head_epochs, epochs), rate, head_only=True)
+    head = Phase(
+        "the head, by logistic regression on features computed once",
+        0,
+        min(spec.head_epochs, epochs),
+        rate,
+        head_only=True,
+    )
     if spec.freeze == "all":
         return [head._replace(stop=epochs)]
     if head.stop >= epochs:

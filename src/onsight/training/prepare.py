@@ -23,12 +23,12 @@ from onsight.data.dataset import Dataset
 from onsight.data.load import DATASETS, data_folder, keeps_labels_when_mirrored, load_dataset
 from onsight.data.pixel_cache import Pixels, load_pixels, median_side
 from onsight.data.split import few_shots, membership, split
+from onsight.features.initial_weights import Start, default_start, find_start, weights_file
 from onsight.models.custom import check_network
 from onsight.models.registry import MODELS
 from onsight.runs.images import RunImages, find_parts
 from onsight.runs.run import Run, open_run
 from onsight.spec import FROM_SCRATCH, IMAGENET, Role, TrainSpec, fields_with
-from onsight.training.initial_weights import Start, default_start, find_start, weights_file
 from onsight.training.network import at_any_size, build
 from onsight.training.phases import plan_phases
 from onsight.training.resolve import Resolved, resolve
@@ -136,7 +136,9 @@ def settle(resolved: Resolved, start: Start | None, backend: Choice) -> Resolved
     update: dict[str, Any] = {"backend": backend.value}
     if spec.backend is None:
         reasons["backend"] = backend.reason
-    if spec.precision is None:
+    if spec.precision is None and start and start.weights == IMAGENET:
+        update["precision"], reasons["precision"] = "float32", "pretrained features lose accuracy in bfloat16"
+    elif spec.precision is None:
         update["precision"], reasons["precision"] = choose_precision(backend.value)
     if spec.data not in DATASETS:
         update["data"] = os.path.realpath(expanded(spec.data))

@@ -13,16 +13,16 @@ from onsight.core.text import count
 from onsight.data.split import TEST_SHARE
 from onsight.imaging.augment import UNFLIPPED
 from onsight.models.registry import MODELS, check_size
-from onsight.spec import DEFAULT_PRESET, FROM_SCRATCH, PRESETS, TrainSpec
+from onsight.spec import DEFAULT_PRESET, FROM_SCRATCH, IMAGENET, PRESETS, TrainSpec
 
 if TYPE_CHECKING:
-    from onsight.training.initial_weights import Start
+    from onsight.features.initial_weights import Start
 
 
 IMAGE_SIZES = (32, 64, 96, 128, 160, 224)  # the default image size is one of these
 # Optimizer -> its usual learning rate and weight decay.
 USUAL = {"adam": (1e-3, 0.0), "adamw": (1e-3, 1e-2), "sgd": (0.05, 5e-4), "muon": (0.06, 0.0)}
-HEAD_STEPS, FINE_STEPS = 150, 40  # minimum number of steps of the two phases of a transfer
+FINE_STEPS = 40  # minimum number of steps of the second phase of a transfer
 SMALL_RATE = 1e-2  # learning rate of a transfer, for networks for small images (docs/decisions/transfer.md)
 PHOTO_SIZE = 224  # the image size that networks for photos are meant for
 SMALL_BATCH = 32  # a preset's batch size is not reduced below this for a small set
@@ -142,11 +142,15 @@ def check_asked(spec: TrainSpec, start: Start | None) -> None:
             f"--freeze none trains all layers from the first epoch on, but head_epochs={spec.head_epochs} trains only "
             "the head at first. Leave one of them out."
         )
-    elif spec.freeze == "all" and spec.augmentation not in (None, "none", "flip"):
+    elif spec.freeze == "all" and spec.augmentation not in (None, "none"):
         raise SpecError(
             f"augmentation={spec.augmentation} changes the images in every epoch, but --freeze all computes the "
-            "features of each image and of its mirror image only once. Leave augmentation out, or freeze fewer layers: "
-            "--freeze N."
+            "features of each image only once. Leave augmentation out, or freeze fewer layers: --freeze N."
+        )
+    elif spec.freeze == "all" and (spec.epochs or 1) > 1:
+        raise SpecError(
+            f"epochs={spec.epochs} trains layers below the head, but --freeze all trains none of them, and the head is "
+            "fitted at once. Leave one of them out."
         )
 
 
@@ -168,11 +172,14 @@ def choose_transfer(choices: Choices, start: Start) -> None:
     """Choose the options that depend on the weights to start from."""
     choices.choose("weights", start.weights, start.text)
     choices.choose("model", start.model, start.text)
-    choices.choose("freeze", start.frozen, "the layers before the last stage; --freeze all trains the head alone")
+    if start.weights == IMAGENET and choices.is_open("epochs"):
+        choices.choose("freeze", "all", "only the head is trained; --epochs N also trains the last stage")
+    else:
+        choices.choose("freeze", start.frozen, "the layers before the last stage; --freeze all trains the head alone")
     if choices["preset"] == "transfer" and MODELS[start.model].default_size < PHOTO_SIZE:
         choices.choose("learning_rate", SMALL_RATE, f"{start.model} is a small network")
     if choices["freeze"] == "all":
-        choices.choose("augmentation", "flip", "features are computed once, for each image and its mirror image")
+        choices.choose("augmentation", "none", "features are computed once for each image")
     if choices["freeze"] == "none":
         choices.choose("head_epochs", 0, "no layer is frozen")
         choices.choose("learning_rate", 3e-4, "usual for training all layers of a pretrained network")
@@ -205,26 +212,24 @@ def choose_optimizer(choices: Choices, usual: str, start: Start | None) -> None:
 
 
 def choose_epochs(choices: Choices, images: int, start: Start | None) -> None:
-    """Choose more epochs for few images. For a transfer, also choose in how many of them only the head is trained.
-
-    The head can have many epochs, because one of its steps takes a millisecond.
-    """
+    """Choose more epochs for few images; for a transfer, one for the head and the others for the layers below it."""
     preset, freeze = choices["preset"], choices["freeze"]
     if not start:
         repeats = min(5.0, SMALL_SET / images)
         if repeats > 1:
             reason = f"{repeats:.1f} times as many as in preset {preset}, for {count(images, 'training image')}"
             choices.choose("epochs", round(choices["epochs"] * repeats), reason)
-    elif freeze != "none" and (preset != "transfer" or not choices.is_open("epochs")):
-        epochs = choices["epochs"]
-        head, share = (epochs, "all") if freeze == "all" else (max(1, epochs * 4 // 5), "four fifths")
-        choices.choose("head_epochs", head, f"{share} of {count(epochs, 'epoch')}")
-    elif freeze != "none":
+        return
+    if freeze == "none":
+        return
+    choices.choose("head_epochs", 1, "the head is fitted at once")
+    head = choices["head_epochs"]
+    if freeze == "all":
+        choices.choose("epochs", max(1, head), "only the head is trained")
+    elif preset == "transfer":
         steps = max(1, images // min(images, choices["batch_size"]))
-        head = max(choices["head_epochs"], -(-HEAD_STEPS // steps))
-        choices.choose("head_epochs", head, f"{count(head * steps, 'step')} with {count(images, 'training image')}")
-        head, fine = choices["head_epochs"], 0 if freeze == "all" else max(5, -(-FINE_STEPS // steps))
-        choices.choose("epochs", max(1, head + fine), f"{head} for the head, {fine} for the layers below it")
+        fine = max(5, -(-FINE_STEPS // steps))
+        choices.choose("epochs", head + fine, f"{head} for the head, {fine} for the layers below it")
 
 
 def choose_image_size(choices: Choices, side: int, start: Start | None) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from onsight.core.backend import to_numpy
-from onsight.data.batches import Examples, Plan, ahead, feature_batches, shares, steps_per_epoch, training_batches
+from onsight.data.batches import Examples, Plan, ahead, shares, steps_per_epoch, training_batches
 
 if TYPE_CHECKING:
     import keras
@@ -101,16 +101,6 @@ def make_step(model: keras.Model, optimizer: keras.optimizers.Optimizer, loss: L
     return kind(model, optimizer, loss)
 
 
-def make_head_step(model: keras.Model, optimizer: keras.optimizers.Optimizer, loss: Loss) -> Step:
-    """Return a step that trains only the layer `logits` of `model`, on the inputs of this layer instead of images."""
-    import keras
-
-    logits = model.get_layer("logits")
-    features = keras.Input(logits.input.shape[1:], name="features")
-    head = keras.Model(features, type(logits).from_config(logits.get_config())(features), name="head")
-    return HeadStep(model, head, optimizer, loss)
-
-
 class Loss(NamedTuple):
     """The mean loss of a batch."""
 
@@ -168,7 +158,7 @@ def assign_variables(owned: Any, owner: str, arrays: dict[str, np.ndarray]) -> N
         variable.assign(arrays[f"{owner}.{number:05d}"])
 
 
-class _Variables(Step):
+class Variables(Step):
     """Access to all variables by number: names may differ between processes, but the order does not."""
 
     def __init__(self, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
@@ -200,7 +190,7 @@ class _Variables(Step):
         assign_variables(self.optimizer, "optimizer", arrays)
 
 
-class TensorFlowStep(_Variables):
+class TensorFlowStep(Variables):
     """The step as one `tf.function`. It updates the variables in place."""
 
     def __init__(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, loss: Loss) -> None:
@@ -240,7 +230,7 @@ class TensorFlowStep(_Variables):
         return np.asarray(self._logits(images))
 
 
-class JaxStep(_Variables):
+class JaxStep(Variables):
     """The step as one `jax.jit`. The state is a tuple of arrays, which each step donates to the next.
 
     If there are several devices, each holds the whole state and computes its share of the batch, and XLA adds up the
@@ -372,54 +362,6 @@ class JaxStep(_Variables):
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         return np.asarray(self._logits(self._state[0], self._state[1], images))
-
-
-class HeadStep(_Variables):
-    """The step of a separate head, whose weights are copied from the network and back.
-
-    The `images` of its methods are features, (batch, features) float32. Its arrays are those of the whole network, so
-    checkpoints have the same content in all phases.
-    """
-
-    def __init__(
-        self, model: keras.Model, head: keras.Model, optimizer: keras.optimizers.Optimizer, loss: Loss
-    ) -> None:
-        super().__init__(model, optimizer)
-        self.head = head
-        self._copy(model.get_layer("logits"), head)
-        self.inner = make_step(head, optimizer, loss)
-
-    def _copy(self, source: Any, target: Any) -> None:
-        for old, new in zip(source.weights, target.weights, strict=True):
-            new.assign(to_numpy(old))
-
-    def epoch(
-        self, examples: Examples, plan: Plan, rates: np.ndarray, batch_size: int, start: int
-    ) -> Iterator[tuple[Any, Any]]:
-        for rate, batch in zip(rates[start:], feature_batches(examples, plan, batch_size, start), strict=True):
-            yield self.train(*batch, rate)
-
-    def train(
-        self,
-        images: np.ndarray,
-        labels: np.ndarray,
-        learning_rate: float,
-        taught: np.ndarray | None = None,
-        masks: list[Any] | None = None,
-    ) -> tuple[Any, Any]:
-        return self.inner.train(images, labels, learning_rate, taught, masks)
-
-    def logits(self, images: np.ndarray) -> np.ndarray:
-        return self.inner.logits(images[:, 0] if images.ndim == 3 else images)
-
-    def sync(self) -> None:
-        self.inner.sync()
-        self._copy(self.head, self.model.get_layer("logits"))
-
-    def restore(self, arrays: dict[str, np.ndarray]) -> None:
-        super().restore(arrays)
-        self._copy(self.model.get_layer("logits"), self.head)
-        self.inner.take()
 
 
 def _moved(images: Any, mirrored: Any, shifts: Any, reach: int) -> Any:

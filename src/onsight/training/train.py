@@ -15,6 +15,7 @@ from onsight.core.progress import Reporter
 from onsight.core.text import count, percent, points
 from onsight.data.load import DATASETS
 from onsight.display.reporters import make_reporter
+from onsight.features.initial_weights import find_start
 from onsight.metrics.intervals import deviation, mean
 from onsight.reporting import plot_style, plots
 from onsight.reporting.commands import command_for
@@ -23,7 +24,6 @@ from onsight.runs.images import RunImages, open_images
 from onsight.runs.run import Run, open_run
 from onsight.spec import FROM_SCRATCH, IMAGENET, TrainSpec
 from onsight.training.checkpoints import checkpoint_folders, load_checkpoint
-from onsight.training.initial_weights import find_start
 from onsight.training.loop import fit
 from onsight.training.prepare import Prepared, prepare
 from onsight.training.teacher import compare_with_teacher

@@ -4,9 +4,9 @@ import pytest
 
 import onsight
 from onsight.data.batches import Examples, feature_batches, plan_epoch, training_batches
+from onsight.features import extract as features
+from onsight.features.extract import load_features
 from onsight.models.registry import MODELS, build_model
-from onsight.training import features
-from onsight.training.features import load_features
 
 pytestmark = pytest.mark.backend
 

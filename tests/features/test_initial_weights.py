@@ -14,10 +14,10 @@ import pytest
 
 from onsight.core.backend import to_numpy
 from onsight.core.errors import DownloadError, ModelFileError, SpecError
+from onsight.features.initial_weights import PUBLISHED, check_hash, check_layers, default_start, fetch, find_start, load
 from onsight.models.model_file import read_description
 from onsight.models.registry import MODELS, build_model
 from onsight.training import initial_weights
-from onsight.training.initial_weights import PUBLISHED, check_hash, check_layers, default_start, fetch, find_start, load
 from published import FAMILIES, publish
 
 

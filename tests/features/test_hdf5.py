@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from onsight.core.errors import ModelFileError
-from onsight.training.hdf5 import read_h5
+from onsight.features.hdf5 import read_h5
 
 SHAPES = [(3, 3, 3, 4), (4,), (4, 2)]
 TOP = [(2, 1000), (1000,)]

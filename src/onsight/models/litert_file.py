@@ -1,0 +1,174 @@
+"""Conversion of a Keras model to a .tflite file, by TensorFlow or JAX.
+
+The file uses only built-in operations and takes batches of any size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from onsight.core.errors import ExportError
+from onsight.core.silence import without_logs
+from onsight.models.fold_batch_norm import fold_batch_norms
+
+if TYPE_CHECKING:
+    import keras
+
+
+BATCH = 3  # the batch size while converting; `free_batch` replaces it
+
+
+def convert(model: keras.Model, outputs: Sequence[str] = ("probabilities",)) -> bytes:
+    """Return the .tflite file of a model with its batch norms folded.
+
+    It maps uint8 (batch, H, W, 3), the input `image`, to the model's float32 outputs.
+
+    Args:
+        model: a model with one input, and one output or a list of them.
+        outputs: the names of the outputs in the file.
+
+    Raises:
+        ExportError: the backend is JAX and litert-converter is not installed, or the converter failed.
+    """
+    import keras
+
+    folded = fold_batch_norms(model)
+    with without_logs(), failures_named("LiteRT"):
+        make = from_tensorflow if keras.config.backend() == "tensorflow" else from_jax
+        return free_batch(make(folded, outputs), outputs)
+
+
+def named(answers: Any, outputs: Sequence[str]) -> dict[str, Any]:
+    """Return what a model returns, one tensor or a list of them, by the names of the outputs."""
+    return dict(zip(outputs, answers if isinstance(answers, list | tuple) else [answers], strict=True))
+
+
+def from_tensorflow(model: keras.Model, outputs: Sequence[str]) -> bytes:
+    """Return the .tflite file that TensorFlow's converter makes.
+
+    The batch size is fixed while converting and freed in the file afterwards. With an unknown batch size, a flatten
+    would become four operations that no quantizer supports.
+    """
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    signature = [tf.TensorSpec((BATCH, *model.input_shape[1:]), tf.uint8, name="image")]
+    function = tf.function(lambda image: named(model(image, training=False), outputs), input_signature=signature)
+    # If the function still had variables, the converter would silently write a file that answers NaN.
+    frozen = convert_variables_to_constants_v2(function.get_concrete_function())
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen], trackable_obj=tf.Module())
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    return bytes(converter.convert())
+
+
+def from_jax(model: keras.Model, outputs: Sequence[str]) -> bytes:
+    """Return the .tflite file that litert-converter makes from StableHLO.
+
+    Its version is pinned, because its Python API is private. The batch size is fixed while converting: with an unknown
+    one, the file would recompute every shape and fuse nothing, and run ten times slower.
+    """
+    if not find_spec("litert_converter"):
+        raise ExportError(
+            "With JAX, a .tflite file needs litert-converter. Install: pip install --no-deps litert-converter==0.5.0"
+        )
+    import jax
+    from litert_converter import converter_api_ext as api
+    from litert_converter.mlir import ir, passmanager
+
+    image = jax.ShapeDtypeStruct((BATCH, *model.input_shape[1:]), np.uint8)
+    traced = jax.export.export(jax.jit(lambda image: model(image, training=False)))(image)
+    context = ir.Context()
+    api.prepare_mlir_context(context)
+    with context, ir.Location.unknown(context):
+        module = ir.Module.parse(traced.mlir_module())
+        settings = api.ConvertToTFLConfig()
+        settings.model_origin_framework = "JAX"
+        api.set_signature(module.operation, "serving_default", ["image"], list(outputs))
+        api.run_convert_to_tfl_passes(module, passmanager.PassManager(), settings)
+        return bytes(api.export_flatbuffer_to_bytes(module.operation))
+
+
+def free_batch(content: bytes, outputs: Sequence[str]) -> bytes:
+    """Return a .tflite file of batch size BATCH changed to take any batch size, with its outputs named.
+
+    The shapes of all values follow from the shape of the input, except that a reshape has its own shape as a constant.
+    """
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    graph = model.subgraphs[0]
+    for tensor in graph.tensors:
+        if len(tensor.shape) and tensor.shape[0] == BATCH and not len_or_zero(model.buffers[tensor.buffer].data):
+            tensor.shapeSignature = [-1, *tensor.shape[1:]]
+            tensor.shape = [1, *tensor.shape[1:]]
+    for operator in graph.operators:
+        if model.operatorCodes[operator.opcodeIndex].builtinCode == schema.BuiltinOperator.RESHAPE:
+            operator.builtinOptions = None
+            buffer = model.buffers[graph.tensors[operator.inputs[1]].buffer]
+            shape = np.frombuffer(bytes(buffer.data), "<i4").copy()
+            if shape[0] == BATCH:
+                shape[0] = -1
+                buffer.data = np.frombuffer(shape.tobytes(), np.uint8)
+    # TensorFlow's names count the conversions of the process, so the same model would give other bytes each time.
+    for index, tensor in enumerate(graph.tensors):
+        tensor.name = f"value{index}"
+    found = (
+        {text(each.name): each.tensorIndex for each in model.signatureDefs[0].outputs} if model.signatureDefs else {}
+    )
+    if len(outputs) > 1:  # the converters sort the outputs by name
+        graph.outputs = [found[name] for name in outputs]
+    signature = schema.SignatureDefT(signatureKey="serving_default", inputs=[], outputs=[])
+    for values, index, name in (
+        (signature.inputs, graph.inputs[0], "image"),
+        *((signature.outputs, index, name) for index, name in zip(graph.outputs, outputs, strict=True)),
+    ):
+        graph.tensors[index].name = name
+        values.append(schema.TensorMapT(name=name, tensorIndex=index))
+    model.signatureDefs = [signature]
+    builder = flatbuffers.Builder(len(content))
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def fix_batch(content: bytes) -> bytes:
+    """Return a .tflite file of any batch size changed to take a single image, because LiteRT.js takes nothing else."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    for tensor in model.subgraphs[0].tensors:
+        tensor.shapeSignature = None
+    builder = flatbuffers.Builder(len(content))
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def text(name: str | bytes) -> str:
+    """Return a name of a .tflite file, which is read as bytes."""
+    return name.decode() if isinstance(name, bytes) else name
+
+
+def len_or_zero(data: Any) -> int:
+    """Return the length of a buffer, which is None if it is empty."""
+    return 0 if data is None else len(data)
+
+
+@contextmanager
+def failures_named(format_: str) -> Iterator[None]:
+    """Turn any exception of a converter into an ExportError that names the converter's format.
+
+    Converters raise nearly every type of exception.
+    """
+    try:
+        yield
+    except ExportError:
+        raise
+    except Exception as error:
+        what = " ".join(str(error).split())[:300]
+        raise ExportError(f"The converter to {format_} failed: {type(error).__name__}: {what}") from error

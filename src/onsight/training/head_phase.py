@@ -1,0 +1,57 @@
+"""The first phase of a transfer: the features of the images, and the head that is fitted to them at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from onsight.core.backend import to_numpy
+from onsight.data.batches import Examples
+from onsight.features.extract import Extractor
+from onsight.features.head import Head, fit_head
+from onsight.spec import TrainSpec
+from onsight.training.network import in_float32
+from onsight.training.steps import Variables
+
+if TYPE_CHECKING:
+    import keras
+
+
+class HeadFit(Variables):
+    """Fits the layer `logits` of a network to features at once, in place of a training step.
+
+    The `images` of its methods are features, (n, features) float32. Its arrays are those of the whole network, so
+    checkpoints have the same content in all phases.
+    """
+
+    fitted: Head | None = None
+
+    def fit(self, examples: Examples, seed: int, class_weights: np.ndarray | None) -> Head:
+        """Fit the head to the features of the training images, and return it with its out-of-fold answers."""
+        layer = self.model.get_layer("logits")
+        features = examples.images[examples.chosen]
+        head = fit_head(features, examples.labels, int(layer.bias.shape[0]), seed=seed, weights=class_weights)
+        layer.kernel.assign(head.kernel)
+        layer.bias.assign(head.bias)
+        self.fitted = head
+        return head
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        layer = self.model.get_layer("logits")
+        return images @ to_numpy(layer.kernel) + to_numpy(layer.bias)
+
+
+def featured(
+    model: keras.Model, spec: TrainSpec, parts: tuple[Examples, ...], progress: Callable[[int, int], None]
+) -> tuple[Examples, ...]:
+    """Return parts of a data set with features in place of images; `progress` is that of `Extractor`."""
+    extract = Extractor(in_float32(model, spec))
+
+    def features(part: Examples) -> Examples:
+        if not len(part.labels):
+            return part
+        return Examples(extract(part.images, part.chosen, progress), np.arange(len(part.labels)), part.labels)
+
+    return tuple(features(part) for part in parts)
