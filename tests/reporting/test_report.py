@@ -252,6 +252,15 @@ def add_everything(folder, classes=("cat", "dog", "ship"), path="test/1.jpg", n=
     write(folder / "model" / "model.json", model)
 
 
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_check_without_findings_says_what_was_searched(make, complete):
+    folder = make()
+    (folder / "check.json").write_text(json.dumps({"complete": complete, "counts": {}, "findings": []}))
+    text = Page(report(folder)).text
+    assert ("no copies and no near-duplicates" in text) == complete
+    assert ("Near-duplicates were not searched for. To search: onsight check" in text) != complete
+
+
 def test_files_that_are_not_images_are_left_out(make):
     folder = make()
     add_everything(folder)

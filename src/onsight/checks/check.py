@@ -8,9 +8,8 @@ certain first, each with `pictures`, the names of one or two images (none in a f
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onsight.checks import page
-from onsight.checks.copies import IDENTICAL, find_copies, links
+from onsight.checks.copy_findings import copy_findings
+from onsight.checks.findings import finding
 from onsight.checks.keep_list import keep, write_keep_list
 from onsight.checks.measures import Facts, known_facts, load_facts, measure
 from onsight.core.files import check_target, make_folder, now, write_atomic, write_json
 from onsight.core.progress import Reporter
-from onsight.core.records import CheckRecord, CheckSummary, Finding, Item
+from onsight.core.records import CheckRecord, CheckSummary, Finding
 from onsight.core.text import count
 from onsight.data.dataset import Dataset
 from onsight.data.load import load_dataset
@@ -31,7 +31,6 @@ from onsight.data.pixel_cache import Pixels, load_pixels, median_side
 from onsight.display.reporters import make_reporter
 
 SEVERITIES = ("error", "warning", "note")
-PARTS = ("test", "validation", "train")  # a copy in a later part leaks into an earlier one
 ITEMS = 1_000  # most items of a finding in check.json
 TINY_SHARE, TINY = 0.25, 16  # an image with a shorter side below this share of the median, or these pixels, is tiny
 ODD = 3.0  # least ratio of the longer to the shorter side of an oddly shaped image
@@ -159,7 +158,7 @@ def find(dataset: Dataset, facts: Facts, used: NDArray[np.bool_] | None = None) 
     found = [
         *_broken(dataset, facts, used),
         *_missing(dataset, facts, used),
-        *_copies(dataset, facts, used & facts.readable),
+        *copy_findings(dataset, facts, used & facts.readable),
         *_uneven(dataset, facts, used & facts.readable),
         *_single(dataset, facts, used & facts.readable),
     ]
@@ -190,24 +189,17 @@ def findings_for_training(dataset: Dataset, pixels: Pixels, used: NDArray[np.boo
     return find(dataset, facts or known_facts(dataset, pixels), used), facts is not None
 
 
-def without_items(finding: Finding) -> Finding:
+def without_items(each: Finding) -> Finding:
     """Return a finding without its items."""
-    found = finding.copy()
+    found = each.copy()
     found.pop("items", None)
     return found
-
-
-def _finding(
-    kind: str, severity: str, number: int, text: str, advice: str, items: Iterable[tuple[list[str], str]]
-) -> Finding:
-    shown = [Item(pictures=names, note=note) for names, note in items]
-    return {"kind": kind, "severity": severity, "count": number, "text": text, "advice": advice, "items": shown}
 
 
 def _broken(dataset: Dataset, facts: Facts, used: NDArray[np.bool_]) -> Iterator[Finding]:
     items = [([dataset.names[index]], reason) for index, reason in sorted(facts.broken.items()) if used[index]]
     if items:
-        yield _finding(
+        yield finding(
             "unreadable", "error", len(items), f"{count(len(items), 'image')} cannot be read.",
             "Repair or remove them. Training skips unreadable images up to 1 % of the data (at least 3), and stops if "
             "there are more.", items,
@@ -215,17 +207,18 @@ def _broken(dataset: Dataset, facts: Facts, used: NDArray[np.bool_]) -> Iterator
 
 
 def _missing(dataset: Dataset, facts: Facts, used: NDArray[np.bool_]) -> Iterator[Finding]:
-    missing = []
+    missing: list[tuple[int, str]] = []  # (label, what is missing)
     for part in _parts(dataset):
         there = set(dataset.labels[used & facts.readable & (dataset.parts == part)].tolist())
         what = f"no {part} images" if part else "no images"
-        missing += [f"{what} of {name}" for label, name in enumerate(dataset.classes) if label not in there]
+        missing += [(label, f"{what} of {name}") for label, name in enumerate(dataset.classes) if label not in there]
+    classes = len({label for label, _ in missing})  # a class that is missing in two parts counts once
     if missing:
-        yield _finding(
-            "missing class", "error", len(missing),
-            f"{count(len(missing), 'class has', 'classes have')} no images in a part.",
+        yield finding(
+            "missing class", "error", classes,
+            f"{count(classes, 'class has', 'classes have')} no images in a part.",
             "Add images, or remove the class everywhere: it cannot be learned or evaluated.",
-            [([], each) for each in missing],
+            [([], what) for _, what in missing],
         )  # fmt: skip
 
 
@@ -238,7 +231,7 @@ def _uneven(dataset: Dataset, facts: Facts, used: NDArray[np.bool_]) -> Iterator
     least, most = int(there[counts[there].argmin()]), int(counts.argmax())
     if counts[most] >= UNEVEN * counts[least]:
         smallest = there[counts[there] * UNEVEN <= counts[most]]
-        yield _finding(
+        yield finding(
             "imbalance", "warning", len(smallest),
             f"The classes are imbalanced: {counts[most]:,} images of {dataset.classes[most]}, {counts[least]:,} of "
             f"{dataset.classes[least]}.",
@@ -283,7 +276,7 @@ def _single(dataset: Dataset, facts: Facts, used: NDArray[np.bool_]) -> Iterator
     ):  # fmt: skip
         if found := int(mask.sum()):
             are = text.format(count(found, "image is", "images are"))
-            yield _finding(kind, severity, found, are, advice, items(mask, order, note))
+            yield finding(kind, severity, found, are, advice, items(mask, order, note))
     yield from _grey(dataset, facts, used & ~blank, items)
 
 
@@ -297,72 +290,13 @@ def _grey(dataset: Dataset, facts: Facts, used: NDArray[np.bool_], items: Any) -
     per_class = np.bincount(dataset.labels[used], minlength=len(dataset.classes))
     share = np.bincount(dataset.labels[rare], minlength=len(dataset.classes)) / np.maximum(per_class, 1)
     most = int(share.argmax())
-    yield _finding(
+    yield finding(
         "grey", "note", rare_count,
         f"{count(rare_count, f'{name} image')} among {others} images ({rare_count / used.sum():.1%}); the "
         f"highest share is in {dataset.classes[most]} ({share[most]:.1%}).",
         "Check whether they are mostly of one class: a model may learn colour as a shortcut instead of the object.",
         items(rare, facts.colour, lambda i: f"in {dataset.classes[dataset.labels[i]]}"),
     )  # fmt: skip
-
-
-def _copies(dataset: Dataset, facts: Facts, used: NDArray[np.bool_]) -> Iterator[Finding]:
-    """Yield leaks between parts, images with two labels, and copies."""
-    copies = find_copies(facts, used)
-    pairs = links(dataset, facts, copies)
-    parts, labels = dataset.parts.tolist(), dataset.labels.tolist()
-
-    def item(first: int, second: int, how: str) -> tuple[list[str], str]:
-        names = [dataset.classes[labels[first]], dataset.classes[labels[second]]]
-        place = f"{parts[first]} and {parts[second]}, " if parts[first] != parts[second] else ""
-        return [dataset.names[first], dataset.names[second]], f"{place}{' and '.join(dict.fromkeys(names))}; {how}"
-
-    for held, other in combinations(PARTS, 2):
-        leaking = exact = 0
-        for content, members in copies.groups.items():
-            inside = sum(parts[index] == held for index in members)
-            leaking += inside * any(parts[index] == other for index in copies.near(content))
-            exact += inside * any(parts[index] == other for index in members)
-        if leaking:
-            total = int(np.count_nonzero(used & (dataset.parts == held)))
-            where = f"the {'training' if other == 'train' else other} images"
-            yield _finding(
-                "leak", "error", leaking,
-                f"{leaking:,} of {total:,} {held} images ({leaking / total:.2%}) {'has' if leaking == 1 else 'have'} "
-                f"a copy among {where} ({exact or 'none'} exact).",
-                f"Remove the copies from {where}, by hand or with a keep-list: otherwise metrics reward memorising.",
-                [item(one, two, how) if parts[one] == held else item(two, one, how)
-                 for one, two, how in pairs if {parts[one], parts[two]} == {held, other}],
-            )  # fmt: skip
-    conflicting = sum(
-        len(members)
-        for content, members in copies.groups.items()
-        if len({labels[index] for index in copies.near(content)}) > 1
-    )
-    if conflicting:
-        yield _finding(
-            "two labels", "error", conflicting,
-            f"{conflicting:,} images have an exact copy or near-duplicate with another label.",
-            "Decide which label is right, and remove the other images. A keep-list removes all of them.",
-            [item(*pair) for pair in pairs if labels[pair[0]] != labels[pair[1]]],
-        )  # fmt: skip
-    exact = sum(len(members) - 1 for members in copies.groups.values())
-    if exact:
-        yield _finding(
-            "exact copy", "warning", exact,
-            f"{count(exact, 'image is an exact copy', 'images are exact copies')} of another image.",
-            "Keep one of each group: the others only count twice. A keep-list does this.",
-            [item(*pair) for pair in pairs if pair[2] == IDENTICAL],
-        )  # fmt: skip
-    near = copies.spare()
-    if near:
-        split = "" if "train" in parts else " A random split can put one into training and the other into the test."
-        yield _finding(
-            "near copy", "warning", near,
-            f"{count(near, 'image is a near-duplicate', 'images are near-duplicates')} of another image.{split}",
-            "Look at them, and keep one of each group unless the differences matter. A keep-list does this.",
-            [item(*pair) for pair in pairs if pair[2] != IDENTICAL],
-        )  # fmt: skip
 
 
 def _parts(dataset: Dataset) -> list[str]:

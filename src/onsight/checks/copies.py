@@ -14,6 +14,7 @@ from onsight.checks.near_duplicates import VARIANTS
 from onsight.data.dataset import Dataset
 
 IDENTICAL = "identical"
+VERY_LIKELY, POSSIBLY = "very likely copies", "possibly copies"
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,17 @@ class Copies:
         return len(self.around) - sets
 
 
-def find_copies(facts: Facts, used: NDArray[np.bool_]) -> Copies:
-    """Return the copies among the `used` images; `used` is (n,) and marks readable images only."""
+def find_copies(facts: Facts, used: NDArray[np.bool_], only_sure: bool = False) -> Copies:
+    """Return the copies among the `used` images; `used` is (n,) and marks readable images only.
+
+    With `only_sure`, near-duplicates are those that are very likely copies, rather than all that are possibly copies.
+    """
     index = np.flatnonzero(used)
     order = index[np.argsort(facts.content[index], kind="stable")]
     nodes, starts = np.unique(facts.content[order], return_index=True)
     paired = np.isin(facts.pairs.first, nodes) & np.isin(facts.pairs.second, nodes)
+    if only_sure:
+        paired &= facts.pairs.sure
     first, second = facts.pairs.first[paired], facts.pairs.second[paired]
     sizes = np.diff(np.append(starts, len(order)))
     shown = (sizes > 1) | np.isin(nodes, first) | np.isin(nodes, second)
@@ -68,7 +74,7 @@ def find_copies(facts: Facts, used: NDArray[np.bool_]) -> Copies:
 
 
 def links(dataset: Dataset, facts: Facts, copies: Copies) -> list[tuple[int, int, str]]:
-    """Return pairs (image, image, how they are alike), the most similar first.
+    """Return pairs (image, image, how they are alike), the most certain first.
 
     Not all pairs of a group are returned, but enough to show each of its parts and labels.
     """
@@ -81,8 +87,10 @@ def links(dataset: Dataset, facts: Facts, copies: Copies) -> list[tuple[int, int
         shown[content] = [*kinds.values()]
         pairs = {(members[0], index) for index in members[1:]} | {*combinations(shown[content], 2)}
         found += [(one, other, IDENTICAL) for one, other in sorted(pairs)]
-    for one, other, variant, score in zip(*(column.tolist() for column in facts.pairs), strict=True):
+    columns = facts.pairs.first, facts.pairs.second, facts.pairs.variant, facts.pairs.score, facts.pairs.sure
+    for one, other, variant, score, sure in zip(*(column.tolist() for column in columns), strict=True):
         if one in copies.groups and other in copies.groups:
-            how = f"{VARIANTS[variant]}, " * bool(variant) + f"{min(score, 0.999):.1%} alike"
+            turned = f"{VARIANTS[variant]}, " * bool(variant)
+            how = f"{VERY_LIKELY if sure else POSSIBLY}, {turned}{min(score, 0.999):.1%} alike"
             found += [(min(pair), max(pair), how) for pair in product(shown[one], shown[other])]
     return found

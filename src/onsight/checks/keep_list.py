@@ -23,10 +23,10 @@ def keep(dataset: Dataset, facts: Facts) -> NDArray[np.bool_]:
 
     Unreadable images are dropped. Copies with different labels are dropped too, because it is unknown which label is
     right. Of all other copies one is kept: a test image rather than a validation image, and a validation image rather
-    than a training image, so that no leak remains.
+    than a training image, so that no leak remains. Pairs that are only possibly copies count as different images.
     """
     kept = facts.readable
-    copies = find_copies(facts, kept)
+    copies = find_copies(facts, kept, only_sure=True)
     # The best image of each content: (rank of its part, index). Contents are processed in the same order.
     best = {
         content: min((FIRST[str(dataset.parts[index])], index) for index in members)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onsight.checks.near_duplicates import Pairs, find_pairs
+from onsight.checks.near_duplicates import Pairs, find_pairs, no_pairs
 from onsight.core.errors import ImageError
 from onsight.core.files import cache_folder, write_atomic
 from onsight.core.progress import Progress
@@ -21,7 +21,7 @@ from onsight.data.dataset import Dataset
 from onsight.data.pixel_cache import Pixels, hash_rows
 from onsight.imaging import decode
 
-VERSION = 1  # raise it whenever a measure changes, so that stored ones are not reused
+VERSION = 2  # raise it whenever a measure changes, so that stored ones are not reused
 CHUNK = 1024  # images measured at a time
 
 
@@ -60,11 +60,10 @@ class Facts:
 def known_facts(dataset: Dataset, pixels: Pixels) -> Facts:
     """Return the facts that loading for training yields: which images are broken, and which are identical."""
     count = len(dataset)
-    none = np.empty(0, np.int64)
     unknown = np.full(count, np.nan, np.float32)
     return Facts(
         content=_first_of_equal(pixels.hashes, pixels.broken),
-        pairs=Pairs(none, none, none, np.empty(0, np.float32)),
+        pairs=no_pairs(),
         brightness=unknown,
         contrast=unknown,
         colour=unknown,
@@ -106,7 +105,8 @@ def load_facts(dataset: Dataset) -> Facts | None:
         with np.load(io.BytesIO(_path(dataset).read_bytes()), allow_pickle=False) as kept:
             table = {name: kept[name] for name in kept.files}
         broken = {int(index): reason for index, reason in json.loads(table.pop("broken").tobytes()).items()}
-        pairs = Pairs(**{name: table.pop(f"pairs_{name}") for name in Pairs._fields})
+        limit = float(table.pop("pairs_limit"))
+        pairs = Pairs(**{name: table.pop(f"pairs_{name}") for name in Pairs._fields if name != "limit"}, limit=limit)
         facts = Facts(pairs=pairs, broken=broken, **table)
     except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
         return None
@@ -121,7 +121,7 @@ def _save(path: Path, facts: Facts) -> None:
     table: dict[str, Any] = {
         name: value for name, value in vars(facts).items() if isinstance(value, np.ndarray) and name != "pairs"
     }
-    table |= {f"pairs_{name}": value for name, value in facts.pairs._asdict().items()}
+    table |= {f"pairs_{name}": np.asarray(value) for name, value in facts.pairs._asdict().items()}
     table["broken"] = np.frombuffer(json.dumps(facts.broken).encode(), np.uint8)
     content = io.BytesIO()
     np.savez_compressed(content, **table)

@@ -1,4 +1,4 @@
-"""Near-duplicates among images: a hash proposes pairs, pixels decide. Pure NumPy.
+"""Near-duplicates among images: a hash proposes pairs, pixels score them, the set decides. Pure NumPy.
 
 1. Hash: each image is reduced to 32 x 32 grey pixels, and these to the 63 lowest coefficients of their cosine transform
    (all but the mean). The hash consists of the signs of the coefficients: brightness, contrast, colour and JPEG hardly
@@ -11,8 +11,10 @@
    permutations of M. Charikar, "Similarity Estimation Techniques from Rounding Algorithms", STOC 2002.) The cost is
    n log n for any images: a position has a fixed number of neighbours, while a bucket could hold any number.
 4. Pixels: least squares align one image to the other in position, size, brightness and contrast (the steps of B. Lucas,
-   T. Kanade, "An Iterative Image Registration Technique", IJCAI 1981). A pair is kept if the details correlate. Details
-   are what remains after subtracting a blurred copy: two empty skies share a gradient, but no details.
+   T. Kanade, "An Iterative Image Registration Technique", IJCAI 1981). The score is the correlation of the details.
+   Details are what remains after subtracting a blurred copy: two empty skies share a gradient, but no details.
+5. Set: `likeness` judges the scores by those of the different images of the set. A pair is kept if its score is at
+   least 0.9 and it is at least possible that the two are copies.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from onsight.checks import likeness
 from onsight.core.progress import Progress
 
 SIDE = 32  # side of the compared images, in pixels
@@ -33,7 +36,7 @@ ZOOM = 1.5  # width of the border that a zoomed query cuts off, in pixels
 TABLES, WINDOW = 12, 4  # number of sorted tables; neighbours compared on either side of a position
 DISTANCE = 18  # most bits, of 63, in which candidates differ; unrelated images differ in 31 on average
 ALIKE = 0.72  # least correlation of the coefficients for the pixels to be compared
-DETAILS, WHOLE = 0.9, 0.9  # least correlation of the aligned details, and of the aligned images
+DETAILS, WHOLE = 0.9, 0.9  # least correlation of the aligned details, in any set, and of the aligned images
 TURNED = 0.95  # the same as DETAILS for a rotated pair: two silhouettes against the sky fit in one of the rotations
 FLAT = 4.0  # standard deviation in grey levels; an image below it has no texture to compare
 STEPS, REACH = 2, 4.0  # steps of an alignment, which runs twice; most pixels by which it moves a border
@@ -55,6 +58,19 @@ class Pairs(NamedTuple):
     second: NDArray[np.int64]  # (m,)
     variant: NDArray[np.int64]  # (m,) index into VARIANTS
     score: Floats  # (m,) correlation of the aligned details, at most 1
+    doubt: Floats  # (m,) expected share of different images among the set's pairs of about this score
+    limit: float  # least score at which a single pair of this set would be very likely a copy
+
+    @property
+    def sure(self) -> NDArray[np.bool_]:
+        """(m,) bool: whether a pair is very likely a copy, rather than possibly."""
+        return np.asarray(self.doubt <= likeness.SURE)
+
+
+def no_pairs() -> Pairs:
+    """Return no pairs, of a set whose images do not resemble each other."""
+    none, nothing = np.empty(0, np.int64), np.empty(0, np.float32)
+    return Pairs(none, none, none, nothing, nothing, DETAILS)
 
 
 def find_pairs(images: np.ndarray, chosen: NDArray[np.int64] | None = None, progress: Progress | None = None) -> Pairs:
@@ -88,9 +104,11 @@ def find_pairs(images: np.ndarray, chosen: NDArray[np.int64] | None = None, prog
     zoom, turns = np.divmod(ways[best], len(VARIANTS))
     first, second = textured[first[best]], textured[second[best]]
     score = _compare(images, first, second, turns, ZOOM * zoom.astype(np.float32), progress)
-    sure = np.flatnonzero(score >= np.where(turns > 1, TURNED, DETAILS))
-    best = sure[np.argsort(-score[sure], kind="stable")]
-    return Pairs(first[best], second[best], turns[best], score[best])
+    score[(turns > 1) & (score >= DETAILS) & (score < TURNED)] = 0
+    doubt, limit = likeness.judge(first, second, score, len(textured), DETAILS)
+    kept = np.flatnonzero(doubt <= likeness.POSSIBLE)
+    best = kept[np.argsort(-score[kept], kind="stable")]
+    return Pairs(first[best], second[best], turns[best], score[best], doubt[best], limit)
 
 
 def candidates(

@@ -225,7 +225,7 @@ class CheckSummary(TypedDict):
     """check.json in a run."""
 
     schema: int
-    complete: bool  # whether near-duplicates were searched for, too
+    complete: bool  # whether near-duplicates and all other problems were searched for, too
     counts: dict[str, int]  # errors, warnings, notes
     findings: list[Finding]
 

@@ -70,6 +70,7 @@ def page(run: Run, history: list[dict[str, Any]], evaluations: dict[str, Metrics
         "uses": read_lines(run.folder / "test_uses.jsonl"),
         "counts": class_counts(run.dataset),
         "findings": None if checked is None else findings(run, checked),
+        "searched_all": checked is not None and bool(checked.get("complete")),
         "multiply_adds": multiply_adds(model),
         "exports": exports(run),
         "exports_head": HEADING,
