@@ -58,7 +58,7 @@ def photos(tmp_path):
 
 
 def test_classes_are_left_out_of_every_part_alike(photos):
-    with pytest.raises(DataError, match=r"has 1 empty class folder, 'test/bird'.*\(--exclude bird\)"):
+    with pytest.raises(DataError, match=r"has 1 empty class folder, 'test/bird'.*: --exclude bird$"):
         load_dataset(photos)
     dataset = load_dataset(photos, reading=Reading(exclude=("bird",)))
     assert dataset.classes == ("cat", "dog")

@@ -8,7 +8,7 @@ certain first, each with `pictures`, the names of one or two images (none in a f
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -18,16 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onsight.checks import page
+from onsight.checks.classes import emptied, finding, missing, parts_of, too_small, uneven
 from onsight.checks.copies import IDENTICAL, find_copies, links
 from onsight.checks.keep_list import keep, write_keep_list
 from onsight.checks.measures import Facts, known_facts, load_facts, measure
 from onsight.core.files import check_target, make_folder, now, write_atomic, write_json
 from onsight.core.progress import Reporter
-from onsight.core.records import CheckRecord, CheckSummary, Finding, Item
+from onsight.core.records import CheckRecord, CheckSummary, Finding
 from onsight.core.text import count
 from onsight.data.dataset import Dataset
 from onsight.data.load import load_dataset
 from onsight.data.pixel_cache import Pixels, load_pixels, median_side
+from onsight.data.reading import AUTOMATIC, Reading
 from onsight.display.reporters import make_reporter
 
 SEVERITIES = ("error", "warning", "note")
@@ -38,7 +40,6 @@ ODD = 3.0  # least ratio of the longer to the shorter side of an oddly shaped im
 BLANK = 2.0  # a blank image has a standard deviation below this, in grey levels
 DARK = 25.0  # a dark image has a mean below this, in grey levels
 GREY = 2.0  # a grey image has a mean difference between its strongest and weakest channel below this
-UNEVEN = 3.0  # least ratio of the images of the largest to those of the smallest class that is reported
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ def check(
     data_dir: Path | None = None,
     out: Path | None = None,
     keep_list: Path | None = None,
+    reading: Reading = AUTOMATIC,
     reporter: Reporter | None = None,
 ) -> Check:
     """Find what is wrong with a data set; write check.json and check.html.
@@ -87,6 +89,7 @@ def check(
         data_dir: the folder that holds the named data set.
         out: the folder to write to; by default checks/<name of the data set>.
         keep_list: the file to write the names of the images worth keeping to (see `keep`); None writes none.
+        reading: how the images become a data set, as for training: the layout, the classes, the columns of a CSV.
         reporter: shows the progress.
 
     Raises:
@@ -96,13 +99,16 @@ def check(
     if keep_list is not None:
         check_target(keep_list)
     with reporter or make_reporter() as show:
-        dataset = load_dataset(data, data_dir, show.work, complete=False)
+        dataset = load_dataset(data, data_dir, show.work, reading=reading, complete=False)
         folder = out or Path("checks") / (re.sub(r"[^A-Za-z0-9._]+", "-", dataset.name).strip("-.") or "data")
         make_folder(folder)
         pixels = load_pixels(dataset, 64 if median_side(dataset) >= 64 else 32, show.work, pass_over_all=True)
         facts = measure(dataset, pixels, show.work)
-        findings = find(dataset, facts)
         kept = keep(dataset, facts)
+        findings = [*find(dataset, facts), *too_small(dataset, pixels)]
+        if keep_list is not None:
+            findings += emptied(dataset, pixels, kept)
+        findings.sort(key=lambda each: SEVERITIES.index(each["severity"]))
         record = describe(dataset, findings)
         record["data"], record["kept"] = str(data), int(kept.sum())
         write_json(folder / "check.json", record)
@@ -120,7 +126,9 @@ def describe(dataset: Dataset, findings: list[Finding]) -> CheckRecord:
     """
     totals = summary(findings, True)["counts"]
     table = {
-        name: {part: int(np.count_nonzero(dataset.labels[dataset.parts == part] == label)) for part in _parts(dataset)}
+        name: {
+            part: int(np.count_nonzero(dataset.labels[dataset.parts == part] == label)) for part in parts_of(dataset)
+        }
         for label, name in enumerate(dataset.classes)
     }
     return {
@@ -157,10 +165,11 @@ def find(dataset: Dataset, facts: Facts, used: NDArray[np.bool_] | None = None) 
     """Return the findings about the `used` images, worst first; `used` is (n,), by default all images."""
     used = np.ones(len(dataset), bool) if used is None else used
     found = [
+        *_listed(dataset),
         *_broken(dataset, facts, used),
-        *_missing(dataset, facts, used),
+        *missing(dataset, facts, used),
         *_copies(dataset, facts, used & facts.readable),
-        *_uneven(dataset, facts, used & facts.readable),
+        *uneven(dataset, facts, used & facts.readable),
         *_single(dataset, facts, used & facts.readable),
     ]
     return sorted(found, key=lambda each: SEVERITIES.index(each["severity"]))
@@ -197,55 +206,26 @@ def without_items(finding: Finding) -> Finding:
     return found
 
 
-def _finding(
-    kind: str, severity: str, number: int, text: str, advice: str, items: Iterable[tuple[list[str], str]]
-) -> Finding:
-    shown = [Item(pictures=names, note=note) for names, note in items]
-    return {"kind": kind, "severity": severity, "count": number, "text": text, "advice": advice, "items": shown}
+def _listed(dataset: Dataset) -> Iterator[Finding]:
+    """Yield the findings about what was listed: lines of a CSV that stand for no image, and folders without a part."""
+    if dataset.unusable:
+        yield finding(
+            "unusable line", "error", len(dataset.unusable),
+            f"{count(len(dataset.unusable), 'line')} of the CSV cannot be used.",
+            "Repair or remove them. They count as unreadable images, of which training skips a few.",
+            [([], f"{place}: {reason}") for place, reason in dataset.unusable.items()],
+        )  # fmt: skip
+    for text in dataset.notes:
+        yield finding("layout", "note", 0, f"{text}.", "Nothing has to be done if this is what you want.", [])
 
 
 def _broken(dataset: Dataset, facts: Facts, used: NDArray[np.bool_]) -> Iterator[Finding]:
     items = [([dataset.names[index]], reason) for index, reason in sorted(facts.broken.items()) if used[index]]
     if items:
-        yield _finding(
+        yield finding(
             "unreadable", "error", len(items), f"{count(len(items), 'image')} cannot be read.",
             "Repair or remove them. Training skips unreadable images up to 1 % of the data (at least 3), and stops if "
             "there are more.", items,
-        )  # fmt: skip
-
-
-def _missing(dataset: Dataset, facts: Facts, used: NDArray[np.bool_]) -> Iterator[Finding]:
-    missing = []
-    for part in _parts(dataset):
-        there = set(dataset.labels[used & facts.readable & (dataset.parts == part)].tolist())
-        what = f"no {part} images" if part else "no images"
-        missing += [f"{what} of {name}" for label, name in enumerate(dataset.classes) if label not in there]
-    if missing:
-        yield _finding(
-            "missing class", "error", len(missing),
-            f"{count(len(missing), 'class has', 'classes have')} no images in a part.",
-            "Add images, or remove the class everywhere: it cannot be learned or evaluated.",
-            [([], each) for each in missing],
-        )  # fmt: skip
-
-
-def _uneven(dataset: Dataset, facts: Facts, used: NDArray[np.bool_]) -> Iterator[Finding]:
-    part = "train" if "train" in dataset.parts else ""
-    counts = np.bincount(dataset.labels[used & (dataset.parts == part)], minlength=len(dataset.classes))
-    there = np.flatnonzero(counts)  # classes without images are another finding
-    if not len(there):
-        return
-    least, most = int(there[counts[there].argmin()]), int(counts.argmax())
-    if counts[most] >= UNEVEN * counts[least]:
-        smallest = there[counts[there] * UNEVEN <= counts[most]]
-        yield _finding(
-            "imbalance", "warning", len(smallest),
-            f"The classes are imbalanced: {counts[most]:,} images of {dataset.classes[most]}, {counts[least]:,} of "
-            f"{dataset.classes[least]}.",
-            "Collect more images of the small classes, or train with --class-weight balanced. Judge the model by the "
-            "recall of each class: accuracy hides the small ones.",
-            [([], f"{dataset.classes[label]}: {count(int(counts[label]), 'image')}")
-             for label in smallest[np.argsort(counts[smallest], kind="stable")].tolist()],
         )  # fmt: skip
 
 
@@ -283,7 +263,7 @@ def _single(dataset: Dataset, facts: Facts, used: NDArray[np.bool_]) -> Iterator
     ):  # fmt: skip
         if found := int(mask.sum()):
             are = text.format(count(found, "image is", "images are"))
-            yield _finding(kind, severity, found, are, advice, items(mask, order, note))
+            yield finding(kind, severity, found, are, advice, items(mask, order, note))
     yield from _grey(dataset, facts, used & ~blank, items)
 
 
@@ -297,7 +277,7 @@ def _grey(dataset: Dataset, facts: Facts, used: NDArray[np.bool_], items: Any) -
     per_class = np.bincount(dataset.labels[used], minlength=len(dataset.classes))
     share = np.bincount(dataset.labels[rare], minlength=len(dataset.classes)) / np.maximum(per_class, 1)
     most = int(share.argmax())
-    yield _finding(
+    yield finding(
         "grey", "note", rare_count,
         f"{count(rare_count, f'{name} image')} among {others} images ({rare_count / used.sum():.1%}); the "
         f"highest share is in {dataset.classes[most]} ({share[most]:.1%}).",
@@ -326,7 +306,7 @@ def _copies(dataset: Dataset, facts: Facts, used: NDArray[np.bool_]) -> Iterator
         if leaking:
             total = int(np.count_nonzero(used & (dataset.parts == held)))
             where = f"the {'training' if other == 'train' else other} images"
-            yield _finding(
+            yield finding(
                 "leak", "error", leaking,
                 f"{leaking:,} of {total:,} {held} images ({leaking / total:.2%}) {'has' if leaking == 1 else 'have'} "
                 f"a copy among {where} ({exact or 'none'} exact).",
@@ -340,7 +320,7 @@ def _copies(dataset: Dataset, facts: Facts, used: NDArray[np.bool_]) -> Iterator
         if len({labels[index] for index in copies.near(content)}) > 1
     )
     if conflicting:
-        yield _finding(
+        yield finding(
             "two labels", "error", conflicting,
             f"{conflicting:,} images have an exact copy or near-duplicate with another label.",
             "Decide which label is right, and remove the other images. A keep-list removes all of them.",
@@ -348,7 +328,7 @@ def _copies(dataset: Dataset, facts: Facts, used: NDArray[np.bool_]) -> Iterator
         )  # fmt: skip
     exact = sum(len(members) - 1 for members in copies.groups.values())
     if exact:
-        yield _finding(
+        yield finding(
             "exact copy", "warning", exact,
             f"{count(exact, 'image is an exact copy', 'images are exact copies')} of another image.",
             "Keep one of each group: the others only count twice. A keep-list does this.",
@@ -357,15 +337,9 @@ def _copies(dataset: Dataset, facts: Facts, used: NDArray[np.bool_]) -> Iterator
     near = copies.spare()
     if near:
         split = "" if "train" in parts else " A random split can put one into training and the other into the test."
-        yield _finding(
+        yield finding(
             "near copy", "warning", near,
             f"{count(near, 'image is a near-duplicate', 'images are near-duplicates')} of another image.{split}",
             "Look at them, and keep one of each group unless the differences matter. A keep-list does this.",
             [item(*pair) for pair in pairs if pair[2] != IDENTICAL],
         )  # fmt: skip
-
-
-def _parts(dataset: Dataset) -> list[str]:
-    """Return the parts of a data set, training first; images outside of a part count as the part ""."""
-    present = set(dataset.parts.tolist())
-    return [part for part in ("train", "validation", "test", "") if part in present]

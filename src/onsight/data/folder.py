@@ -20,7 +20,7 @@ from onsight.core.errors import DataError, ImageError
 from onsight.core.text import count
 from onsight.data.dataset import Dataset, check_classes, fingerprint
 from onsight.data.folder_layout import find_layout, needless_levels, quoted
-from onsight.data.reading import AUTOMATIC, Reading, exclude_flag
+from onsight.data.reading import AUTOMATIC, Reading, add_or_exclude
 from onsight.imaging.decode import SUFFIXES
 
 Value = TypeVar("Value")
@@ -195,18 +195,18 @@ def _check_complete(
 ) -> None:
     """Raise DataError if a class folder is `empty`, or a part has no images of a class."""
     if empty:
-        gone = exclude_flag(sorted({path.rpartition("/")[2] for path in empty}))
+        names = sorted({unicodedata.normalize("NFC", path.rpartition("/")[2]) for path in empty})
         raise DataError(
-            f"{where} has {count(len(empty), 'empty class folder')}, {quoted(empty)}: add images, remove every empty "
-            f"folder, or leave the class out ({gone})"
+            f"{where} has {count(len(empty), 'empty class folder')}, {quoted(empty)}: remove every empty folder, "
+            f"{add_or_exclude(names, classes)}"
         )
     for part in np.unique(parts):
         lacking = set(range(len(classes))) - set(labels[parts == part].tolist())
         if lacking:
             names = [classes[position] for position in sorted(lacking)]
             raise DataError(
-                f"{where}: {part} has no images of {quoted(names)}, but another part has: add some, or leave the class "
-                f"out ({exclude_flag(names)})"
+                f"{where}: {part} has no images of {quoted(names)}, but another part has: "
+                f"{add_or_exclude(names, classes)}"
             )
 
 

@@ -109,13 +109,20 @@ def load_dataset(
     from onsight.data.table import read_csv
     from onsight.data.zip_file import read_zip
 
-    if path.is_dir() or path.suffix.lower() == ".zip":
+    if is_folder_or_zip(data):
         _check_fit(reading, str(data), "no CSV", layout=True)
         return (read_folder if path.is_dir() else read_zip)(path, complete, reading)
     if path.suffix.lower() == ".csv":
         _check_fit(reading, str(data), "a CSV", columns=True)
         return read_csv(path, complete, reading)
     raise DataError(f"'{path}' cannot be read: expected a folder, a .zip or a .csv")
+
+
+def is_folder_or_zip(data: str | Path) -> bool:
+    """Return whether `data` is the path of a folder or zip, whose folders are its classes or parts."""
+    path = expanded(data)
+    known = str(data) in DATASETS and not isinstance(data, Path)
+    return not known and (path.is_dir() or path.suffix.lower() == ".zip")
 
 
 def _check_fit(reading: Reading, data: str, kind: str, layout: bool = False, columns: bool = False) -> None:

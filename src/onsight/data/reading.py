@@ -70,3 +70,14 @@ def exclude_flag(names: Iterable[str]) -> str:
     "--exclude 'cat,sea lion'"
     """
     return f"--exclude {shlex.quote(listed(names))}"
+
+
+def add_or_exclude(names: Sequence[str], known: Sequence[str]) -> str:
+    """Return what helps when some of the `known` classes have too few images.
+
+    >>> add_or_exclude(["cat"], ["bird", "cat", "dog"])
+    'add images, or leave the class out: --exclude cat'
+    """
+    if len(known) - len(names) < 2:
+        return "add images"
+    return f"add images, or leave the {'class' if len(names) == 1 else 'classes'} out: {exclude_flag(names)}"

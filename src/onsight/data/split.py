@@ -24,6 +24,8 @@ from onsight.core.errors import DataError, SpecError
 from onsight.core.records import DatasetRecord, Membership
 from onsight.core.text import count
 from onsight.data.dataset import Dataset
+from onsight.data.folder_layout import quoted
+from onsight.data.reading import add_or_exclude
 
 NAMES = np.array(["train", "validation", "test"])  # the meaning of the codes 0, 1 and 2 below
 TRAIN, VALIDATION, TEST = range(3)
@@ -58,7 +60,7 @@ def split(
         allow_tiny: Use a class that is too small to be split for training only, instead of raising an error.
 
     Raises:
-        DataError: A class has too few distinct images to have one in each part, or no image is for training.
+        DataError: A class has too few distinct images to have one in each part, or none to train on.
         SpecError: `validation` or `test` is not a share, or together they leave nothing to train on.
     """
     if hashes.shape != (len(dataset),) or hashes.dtype != np.uint64:
@@ -71,6 +73,8 @@ def split(
     free = np.flatnonzero((dataset.parts == "") | (dataset.parts == "train"))
     if len(free) == 0:
         raise DataError(f"'{dataset.name}' has no training images: its only parts are {', '.join(sorted(given))}")
+
+    check_trained(dataset, dataset.labels[free])
 
     # From here on, all copies of an image count as one content.
     contents, content = np.unique(hashes[free], return_inverse=True)
@@ -86,6 +90,26 @@ def split(
     result = dataset.parts.astype("<U10")
     result[free] = NAMES[code[content]]
     return result
+
+
+def check_trained(dataset: Dataset, labels: NDArray[np.int64]) -> None:
+    """Check that every class of the data set is among the `labels` of the images to train on.
+
+    Raises:
+        DataError: A class has no such image. It would be a class of the model, and no answer could be right.
+    """
+    lacking = [dataset.classes[index] for index in np.setdiff1d(np.arange(len(dataset.classes)), labels).tolist()]
+    if lacking:
+        has = "The class {} has" if len(lacking) == 1 else "The classes {} have"
+        raise DataError(
+            f"{has.format(quoted(lacking))} no readable image to train on. To go on, "
+            f"{add_or_exclude(lacking, dataset.classes)}"
+        )
+
+
+def fewest(given: Iterable[str]) -> int:
+    """Return how many distinct images of a class are needed to have one in each part, if these parts are given."""
+    return 3 - len({"test", "validation"} & {*given})
 
 
 def membership(dataset: Dataset, hashes: NDArray[np.uint64], parts: NDArray[np.str_]) -> Membership:
@@ -187,11 +211,12 @@ def _fill_empty_parts(
     tiny = np.flatnonzero(distinct < len(parts))
     if len(tiny) and not allow_tiny:
         others = len(tiny) - 1
+        names = [dataset.classes[index] for index in tiny.tolist()]
         more = f" ({count(others, 'more class has', 'more classes have')} the same problem)" if others else ""
         raise DataError(
             f"The class '{dataset.classes[tiny[0]]}' has {count(distinct[tiny[0]], 'distinct image')}, too few to split"
-            f"{more}: expected at least {len(parts)}. Add images, or pass --allow-tiny to use such a class for "
-            "training only"
+            f"{more}: expected at least {len(parts)}. To go on, {add_or_exclude(names, dataset.classes)}; or pass "
+            "--allow-tiny to use such a class for training only"
         )
     for index in tiny:
         code[pair_content[bounds[index] : bounds[index + 1]]] = TRAIN
