@@ -308,22 +308,29 @@ def test_check_says_which_classes_cannot_be_trained_and_how_to_go_on(small):
     )
     (small / "eel" / "0.png").unlink()
     finding = by_kind(onsight.check(small, reporter=QUIET))["small class"]
-    assert (finding["severity"], finding["count"]) == ("error", 1)
-    assert finding["text"] == "1 class is too small to split: at least 3 distinct images are needed."
-    assert finding["advice"].startswith("Add images, or leave the class out: --exclude eel. With --allow-tiny")
-    assert finding["items"] == [{"pictures": [], "note": "eel: 2 distinct images"}]
+    assert (finding["severity"], finding["count"]) == ("error", 2)
+    assert finding["text"] == "2 classes are too small to split: at least 3 distinct images are needed."
+    assert finding["advice"].startswith("Add images, or leave the classes out: --exclude eel,fox. With --allow-tiny")
+    assert [item["note"] for item in finding["items"]] == ["eel: 2 distinct images", "fox: 0 distinct images"]
+    finding = by_kind(onsight.check(small, reading=onsight.Reading(exclude=("fox",)), reporter=QUIET))["small class"]
+    assert finding["advice"].startswith("Add images, or leave the class out: --exclude fox,eel.")  # both stay out
+    spec = onsight.TrainSpec(data=str(small), model="mlp", epochs=1, batch_size=8)
+    with pytest.raises(DataError, match=r"'fox' has no readable image.*--exclude eel,fox$"):
+        onsight.train(spec, reporter=QUIET)
 
 
 def test_a_keep_list_that_empties_a_class_is_not_a_dead_end(small):
     path = small.parent / "keep.txt"
     assert "keep-list" not in by_kind(onsight.check(small, reporter=QUIET))  # without a keep-list, nothing is wrong
     finding = by_kind(onsight.check(small, keep_list=path, reporter=QUIET))["keep-list"]
-    assert finding["text"] == "The keep-list leaves 1 class with too few images to split."
-    assert finding["advice"] == "Add images, or leave the class out: --exclude eel together with --keep-list."
-    assert finding["items"] == [{"pictures": [], "note": "eel: 2 images left"}]
+    assert finding["text"] == "The keep-list leaves 2 classes with too few images to split."
+    assert finding["advice"] == "Add images, or leave the classes out: --exclude eel,fox together with --keep-list."
+    assert [item["note"] for item in finding["items"]] == ["eel: 2 images left", "fox: 0 images left"]
 
     spec = onsight.TrainSpec(data=str(small), model="mlp", epochs=1, batch_size=8, keep_list=path, exclude=["fox"])
-    with pytest.raises(DataError, match=r"'eel' has 2 distinct images.*leave the class out: --exclude eel; or pass"):
+    with pytest.raises(
+        DataError, match=r"'eel' has 2 distinct images.*leave the class out: --exclude fox,eel; or pass"
+    ):
         onsight.train(spec, reporter=QUIET)
     everything = onsight.TrainSpec(**{**spec.model_dump(exclude_unset=True), "exclude": ()})
     with pytest.raises(DataError, match=r"leaves no image of 'fox'.*--exclude fox"):

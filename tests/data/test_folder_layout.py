@@ -143,6 +143,13 @@ def test_flat_folders_next_to_two_parts_are_ignored_with_a_note(load):
     assert dataset.notes == ("'more', 'seg_pred' (2 images) are ignored, because they have no class folders",)
 
 
+@pytest.mark.parametrize("flat", ["seg_pred", "test1", "Predict", "unlabelled", "test_images"])
+def test_images_to_predict_next_to_one_part_are_ignored_with_a_note(load, flat):
+    dataset = load(*within("train"), f"{flat}/1.jpg")
+    assert set(dataset.parts.tolist()) == {"train"}
+    assert dataset.notes == (f"'{flat}' (1 image) is ignored, because it has no class folders",)
+
+
 @pytest.mark.parametrize("below", [("one/cat", "two/cat"), ("one/cat", "one/dog", "two/cat", "two/cow")])
 def test_classes_with_different_or_few_folders_in_them_are_classes(load, below):
     assert load(*(f"{folder}/1.jpg" for folder in below)).classes == ("one", "two")

@@ -69,7 +69,7 @@ def uneven(dataset: Dataset, facts: Facts, used: NDArray[np.bool_]) -> Iterator[
 def too_small(dataset: Dataset, pixels: Pixels) -> Iterator[Finding]:
     """Yield a finding about classes with too few distinct images to have one in each part."""
     small = _below(dataset, distinct(dataset, pixels, np.ones(len(dataset), bool)))
-    if small:
+    if any(small.values()):  # classes without any image are a finding already
         yield finding(
             "small class", "error", len(small),
             f"{count(len(small), 'class is', 'classes are')} too small to split: at least {fewest(parts_of(dataset))} "
@@ -82,9 +82,8 @@ def too_small(dataset: Dataset, pixels: Pixels) -> Iterator[Finding]:
 def emptied(dataset: Dataset, pixels: Pixels, kept: NDArray[np.bool_]) -> Iterator[Finding]:
     """Yield a finding about classes that have enough images, but too few of them among the `kept` (n,) bool."""
     before = distinct(dataset, pixels, np.ones(len(dataset), bool))
-    small = _below(dataset, distinct(dataset, pixels, kept), least=0)
-    small = {name: number for name, number in small.items() if before[dataset.classes.index(name)] > number}
-    if small:
+    small = _below(dataset, distinct(dataset, pixels, kept))
+    if any(before[dataset.classes.index(name)] > number for name, number in small.items()):
         yield finding(
             "keep-list", "error", len(small),
             f"The keep-list leaves {count(len(small), 'class', 'classes')} with too few images to split.",
@@ -101,16 +100,14 @@ def distinct(dataset: Dataset, pixels: Pixels, used: NDArray[np.bool_]) -> NDArr
     return np.bincount(np.array([label for label, _ in pairs], np.int64), minlength=len(dataset.classes))
 
 
-def _below(dataset: Dataset, numbers: NDArray[np.int64], least: int = 1) -> dict[str, int]:
-    """Return the classes with at least `least` images that are too few to split, and their numbers."""
+def _below(dataset: Dataset, numbers: NDArray[np.int64]) -> dict[str, int]:
+    """Return the classes that are too small to split, and their numbers of images."""
     needed = fewest(parts_of(dataset))
-    return {
-        name: number for name, number in zip(dataset.classes, numbers.tolist(), strict=True) if least <= number < needed
-    }
+    return {name: number for name, number in zip(dataset.classes, numbers.tolist(), strict=True) if number < needed}
 
 
 def _advice(names: Iterable[str], dataset: Dataset) -> str:
-    advice = add_or_exclude(list(names), dataset.classes)
+    advice = add_or_exclude(list(names), dataset.classes, dataset.excluded)
     return f"{advice[0].upper()}{advice[1:]}"
 
 

@@ -85,6 +85,6 @@ def read_keep_list(path: Path, dataset: Dataset) -> NDArray[np.bool_]:
         names = [dataset.classes[index] for index in empty]
         raise DataError(
             f"The keep-list '{path}' leaves no image of {quoted(names)}. To go on, "
-            f"{add_or_exclude(names, dataset.classes)}"
+            f"{add_or_exclude(names, dataset.classes, dataset.excluded)}"
         )
     return kept

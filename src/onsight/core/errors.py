@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-
 MOST_NAMED = 100  # of the known names, in a message about an unknown one
 
 

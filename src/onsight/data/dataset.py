@@ -39,6 +39,7 @@ class Dataset:
     images: NDArray[np.uint8] | None = None  # (n, H, W, 3) RGB in a set of arrays, None in a set of files
     reader: Callable[[str], bytes] | None = None  # name -> bytes, in a set of files
     left_out: frozenset[str] = frozenset()  # the names of the images of classes that the user left out
+    excluded: tuple[str, ...] = ()  # the classes that the user left out by name
     notes: tuple[str, ...] = ()  # what was ignored or put together, one sentence each
     unusable: Mapping[str, str] = field(default_factory=dict)  # line of a CSV that stands for no image -> reason
 

@@ -172,7 +172,8 @@ def to_dataset(
     labels = np.array([index[row.label] for row in rows], dtype=np.int64)
     parts = np.array([row.part for row in rows], dtype="<U10")
     if complete:
-        _check_complete(where, classes, labels, parts, [path for path, label in found.empty.items() if label in index])
+        empty = [path for path, label in found.empty.items() if label in index]
+        _check_complete(where, classes, labels, parts, empty, reading.exclude)
     mark = fingerprint(classes, labels, parts, [f"{row.name} {row.stamp}" for row in rows])
     some = f", {len(classes):,} of its {len(known):,} classes" if len(classes) < len(known) else ""
     return Dataset(
@@ -185,20 +186,29 @@ def to_dataset(
         mark,
         reader=reader,
         left_out=left_out,
+        excluded=reading.exclude,
         notes=found.notes,
         unusable=found.unusable,
     )
 
 
 def _check_complete(
-    where: str, classes: tuple[str, ...], labels: NDArray[np.int64], parts: NDArray[np.str_], empty: list[str]
+    where: str,
+    classes: tuple[str, ...],
+    labels: NDArray[np.int64],
+    parts: NDArray[np.str_],
+    empty: list[str],
+    excluded: tuple[str, ...],
 ) -> None:
-    """Raise DataError if a class folder is `empty`, or a part has no images of a class."""
+    """Raise DataError if a class folder is `empty`, or a part has no images of a class.
+
+    The advice repeats the classes that were `excluded` already.
+    """
     if empty:
         names = sorted({unicodedata.normalize("NFC", path.rpartition("/")[2]) for path in empty})
         raise DataError(
             f"{where} has {count(len(empty), 'empty class folder')}, {quoted(empty)}: remove every empty folder, "
-            f"{add_or_exclude(names, classes)}"
+            f"{add_or_exclude(names, classes, excluded)}"
         )
     for part in np.unique(parts):
         lacking = set(range(len(classes))) - set(labels[parts == part].tolist())
@@ -206,7 +216,7 @@ def _check_complete(
             names = [classes[position] for position in sorted(lacking)]
             raise DataError(
                 f"{where}: {part} has no images of {quoted(names)}, but another part has: "
-                f"{add_or_exclude(names, classes)}"
+                f"{add_or_exclude(names, classes, excluded)}"
             )
 
 

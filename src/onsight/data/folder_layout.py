@@ -22,6 +22,7 @@ WORDS = {
 }
 PARTS = {word: part for part, words in WORDS.items() for word in words}
 PART_NAME = re.compile(rf"(?:seg[_ -]?)?({'|'.join(PARTS)})(?:[_ -]?set)?")  # train, Training_Set, seg_train, valset
+UNLABELLED = re.compile(r"(?:seg[_ -]?)?(?:pred|test|unlabel)")  # how names of folders of images to predict begin
 KNOWN = "; ".join(f"{part}: {', '.join(words)}" for part, words in WORDS.items()) + "; each also with _set"
 EXPECTED = "expected one sub-folder per class (cat/1.jpg), or the same inside train/ and test/ (train/cat/1.jpg)"
 
@@ -146,8 +147,9 @@ def _has_parts(where: str, tops: list[Top]) -> bool:
             raise DataError(_both_readings(where, used))
         return False
     others = [top for top in used if not top.part]
-    # Flat folders next to two parts are left over, like seg_pred. Next to one, the part may be a class like them.
-    clear = len(divided) >= 2 and len({name for top in divided for name in top.filled}) >= 2
+    # Flat folders next to two parts are left over. Next to one, the part may be a class like them, called "train".
+    left_over = len(divided) >= 2 or all(UNLABELLED.match(top.name.lower()) for top in others)
+    clear = left_over and len({name for top in divided for name in top.filled}) >= 2
     if any(top.filled for top in others) or (others and not clear):
         raise DataError(_both_readings(where, used))
     return True

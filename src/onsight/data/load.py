@@ -155,6 +155,7 @@ def restrict(dataset: Dataset, reading: Reading) -> Dataset:
         images=dataset.images[kept],
         provenance=f"{dataset.provenance}, {len(classes):,} of its {len(dataset.classes):,} classes",
         fingerprint=fingerprint(classes, labels, parts, [dataset.fingerprint]),
+        excluded=reading.exclude,
         left_out=frozenset(dataset.names[index] for index in np.flatnonzero(number < 0).tolist()),
     )
 

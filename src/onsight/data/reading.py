@@ -72,12 +72,13 @@ def exclude_flag(names: Iterable[str]) -> str:
     return f"--exclude {shlex.quote(listed(names))}"
 
 
-def add_or_exclude(names: Sequence[str], known: Sequence[str]) -> str:
-    """Return what helps when some of the `known` classes have too few images.
+def add_or_exclude(names: Sequence[str], known: Sequence[str], already: Iterable[str] = ()) -> str:
+    """Return what helps when some of the `known` classes have too few images; others are left out `already`.
 
-    >>> add_or_exclude(["cat"], ["bird", "cat", "dog"])
-    'add images, or leave the class out: --exclude cat'
+    >>> add_or_exclude(["cat"], ["bird", "cat", "dog"], already=["ant"])
+    'add images, or leave the class out: --exclude ant,cat'
     """
     if len(known) - len(names) < 2:
         return "add images"
-    return f"add images, or leave the {'class' if len(names) == 1 else 'classes'} out: {exclude_flag(names)}"
+    out = exclude_flag([*already, *names])
+    return f"add images, or leave the {'class' if len(names) == 1 else 'classes'} out: {out}"

@@ -74,7 +74,7 @@ def split(
     if len(free) == 0:
         raise DataError(f"'{dataset.name}' has no training images: its only parts are {', '.join(sorted(given))}")
 
-    check_trained(dataset, dataset.labels[free])
+    _check_trained(dataset, free, hashes, 1 if allow_tiny else 1 + len(shares))
 
     # From here on, all copies of an image count as one content.
     contents, content = np.unique(hashes[free], return_inverse=True)
@@ -90,21 +90,6 @@ def split(
     result = dataset.parts.astype("<U10")
     result[free] = NAMES[code[content]]
     return result
-
-
-def check_trained(dataset: Dataset, labels: NDArray[np.int64]) -> None:
-    """Check that every class of the data set is among the `labels` of the images to train on.
-
-    Raises:
-        DataError: A class has no such image. It would be a class of the model, and no answer could be right.
-    """
-    lacking = [dataset.classes[index] for index in np.setdiff1d(np.arange(len(dataset.classes)), labels).tolist()]
-    if lacking:
-        has = "The class {} has" if len(lacking) == 1 else "The classes {} have"
-        raise DataError(
-            f"{has.format(quoted(lacking))} no readable image to train on. To go on, "
-            f"{add_or_exclude(lacking, dataset.classes)}"
-        )
 
 
 def fewest(given: Iterable[str]) -> int:
@@ -188,6 +173,26 @@ def splitmix64(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return z ^ (z >> np.uint64(31))
 
 
+def _check_trained(dataset: Dataset, free: NDArray[np.intp], hashes: NDArray[np.uint64], least: int) -> None:
+    """Check that every class has an image among those that are not in a given part, `free`.
+
+    The advice also names the classes with fewer distinct images than `least`, which are refused next.
+
+    Raises:
+        DataError: A class has none. It would be a class of the model, and no answer could be right.
+    """
+    pairs = {*zip(dataset.labels[free].tolist(), hashes[free].tolist(), strict=True)}
+    distinct = np.bincount(np.array([label for label, _ in pairs], np.int64), minlength=len(dataset.classes)).tolist()
+    lacking = [name for name, number in zip(dataset.classes, distinct, strict=True) if not number]
+    if lacking:
+        few = [name for name, number in zip(dataset.classes, distinct, strict=True) if number < least]
+        has = "The class {} has" if len(lacking) == 1 else "The classes {} have"
+        raise DataError(
+            f"{has.format(quoted(lacking))} no readable image to train on. To go on, "
+            f"{add_or_exclude(few, dataset.classes, dataset.excluded)}"
+        )
+
+
 def _fill_empty_parts(
     dataset: Dataset,
     labels: NDArray[np.int64],
@@ -211,12 +216,12 @@ def _fill_empty_parts(
     tiny = np.flatnonzero(distinct < len(parts))
     if len(tiny) and not allow_tiny:
         others = len(tiny) - 1
-        names = [dataset.classes[index] for index in tiny.tolist()]
+        advice = add_or_exclude([dataset.classes[index] for index in tiny.tolist()], dataset.classes, dataset.excluded)
         more = f" ({count(others, 'more class has', 'more classes have')} the same problem)" if others else ""
         raise DataError(
             f"The class '{dataset.classes[tiny[0]]}' has {count(distinct[tiny[0]], 'distinct image')}, too few to split"
-            f"{more}: expected at least {len(parts)}. To go on, {add_or_exclude(names, dataset.classes)}; or pass "
-            "--allow-tiny to use such a class for training only"
+            f"{more}: expected at least {len(parts)}. To go on, {advice}; or pass --allow-tiny to "
+            "use such a class for training only"
         )
     for index in tiny:
         code[pair_content[bounds[index] : bounds[index + 1]]] = TRAIN
