@@ -62,6 +62,14 @@ def test_a_class_without_a_readable_image_is_never_trained(photos):
     assert onsight.train(spec(photos, exclude=["green"]), reporter=QUIET).classes == ("blue", "red")
 
 
+def test_a_class_of_many_broken_images_can_be_left_out(photos):
+    for path in (photos / "green").iterdir():
+        path.write_bytes(b"nothing")
+    with pytest.raises(DataError, match=r"(?s)^24 of 72 images .* To go on without 'green': --exclude green$"):
+        onsight.train(spec(photos), reporter=QUIET)
+    assert onsight.train(spec(photos, exclude=["green"]), reporter=QUIET).classes == ("blue", "red")
+
+
 def test_a_class_without_a_readable_training_image_is_not_trained_for_the_test_alone(photos):
     data = photos.parent / "parts"
     for part in ("train", "val", "test"):
@@ -84,7 +92,9 @@ def test_a_run_that_left_classes_out_is_opened_as_it_was_trained(photos):
     assert onsight.evaluate(run, reporter=QUIET).metrics["n"] == sum(images.parts == "test")
     name = run.dataset["split"]["test"][0]
     assert list(find_images(run, {name: name.partition("/")[0]})[0]) == [name]
-    assert "--classes red,blue" in onsight.verdict(run)[-1] or "predict" in onsight.verdict(run)[-1]
+    photos.rename(photos.with_name("moved"))
+    moved = onsight.evaluate(run, data=photos.with_name("moved"), reporter=QUIET)
+    assert moved.metrics["n"] == sum(images.parts == "test")
 
 
 def test_the_layout_that_was_chosen_is_kept(photos):
@@ -105,6 +115,12 @@ def test_the_layout_that_was_chosen_is_kept(photos):
     assert by_camera.classes == ("camera0", "camera1")
     for run in (pooled, by_camera):
         assert load_images(run)[0].classes == run.classes
+        assert load_images(run, data=data)[0].classes == run.classes
+    assert set(load_images(pooled, data=photos)[0].names) == {
+        str(path.relative_to(photos)) for path in photos.glob("*/*")
+    }
+    with pytest.raises(DataError, match="two ways"):
+        load_images(onsight.train(spec("toy"), reporter=QUIET), data=data)
 
 
 def test_an_old_run_of_a_layout_that_is_ambiguous_now_still_opens(photos):

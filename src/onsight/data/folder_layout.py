@@ -162,7 +162,7 @@ def _both_readings(where: str, used: list[Top]) -> str:
     said = [f"{quoted([top.name])} is the {top.part} part" for top in parts]
     said += [f"{quoted(names)} {role}" for names, role in _roles(others, parts)]
     return (
-        f"{where} can be read in two ways. Choose one with a flag:\n"
+        f"{where} can be read in two ways. Choose one, with a flag of train or check:\n"
         f"  --layout parts    the classes are {quoted(inside)}; {'; '.join(said)}\n"
         f"  --layout classes  the classes are {quoted(top.name for top in used)}\n"
         f"Or move what does not belong elsewhere. Names of parts are {KNOWN}."

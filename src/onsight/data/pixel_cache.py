@@ -24,6 +24,8 @@ from onsight.core.files import (
 )
 from onsight.core.threads import each
 from onsight.data.dataset import check_broken
+from onsight.data.folder_layout import quoted
+from onsight.data.reading import exclude_flag
 from onsight.imaging import decode
 
 if TYPE_CHECKING:
@@ -75,12 +77,21 @@ def load_pixels(
     if not pass_over_all:
         named = {dataset.names[index]: reason for index, reason in broken.items()} | {**dataset.unusable}
         try:
-            check_broken(dataset.name, named, len(dataset) + len(dataset.unusable), "Repair or remove them.")
+            check_broken(dataset.name, named, len(dataset) + len(dataset.unusable), _fix(dataset, broken))
         except DataError:
             # Remove the cached result, so that the next start tries again: the disk or the network may have failed.
             shutil.rmtree(folder, ignore_errors=True)
             raise
     return Pixels(np.load(folder / "images.npy", mmap_mode="r"), np.load(folder / "hashes.npy"), broken)
+
+
+def _fix(dataset: Dataset, broken: dict[int, str]) -> str:
+    """Return what helps when too many images are broken: it may be all those of a class."""
+    readable = np.delete(dataset.labels, list(broken))
+    gone = [dataset.classes[index] for index in np.setdiff1d(dataset.labels, readable).tolist()]
+    if not gone or len(dataset.classes) - len(gone) < 2:
+        return "Repair or remove them."
+    return f"Repair or remove them. To go on without {quoted(gone)}: {exclude_flag([*dataset.excluded, *gone])}"
 
 
 def _fill(folder: Path, dataset: Dataset, size: int, progress: Progress | None) -> None:

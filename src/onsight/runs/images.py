@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from onsight.core.errors import DataError, SpecError
 from onsight.core.progress import Progress
 from onsight.data.batches import Examples
 from onsight.data.dataset import Dataset
@@ -57,10 +59,24 @@ def load_images(
     """
     spec = TrainSpec.recorded(run.spec)
     if data:
-        dataset = load_dataset(data, data_dir, progress)
+        dataset = load_other(run, data, data_dir, progress)
     else:
         dataset = load_dataset(spec.data, data_dir or spec.data_dir, progress, reading=recorded_reading(run))
     return dataset, load_pixels(dataset, spec.image_size, progress)
+
+
+def load_other(run: Run, data: str | Path, data_dir: Path | None, progress: Progress | None) -> Dataset:
+    """Return other data, or the run's own that was moved, read in the first way in which all its classes are the run's.
+
+    The ways are: like the run's data, but of any layout; like the run's data; and automatically, whatever the classes.
+    """
+    reading = recorded_reading(run)
+    for each in (reading._replace(layout=None), reading):
+        with contextlib.suppress(SpecError, DataError):
+            dataset = load_dataset(data, data_dir, progress, reading=each)
+            if {*dataset.classes} <= {*run.classes}:
+                return dataset
+    return load_dataset(data, data_dir, progress)
 
 
 def recorded_reading(run: Run) -> Reading:
