@@ -13,8 +13,8 @@ from onsight.checks.copies import find_copies
 from onsight.checks.measures import Facts
 from onsight.core.errors import DataError
 from onsight.core.files import write_atomic
+from onsight.core.text import quoted
 from onsight.data.dataset import Dataset
-from onsight.data.folder_layout import quoted
 from onsight.data.reading import add_or_exclude
 
 FIRST = {"test": 0, "validation": 1, "train": 2, "": 2}  # of two copies, the one in the part of lower number is kept

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onsight.core.errors import DataError, ImageError
-from onsight.core.text import count
+from onsight.core.text import count, quoted
 from onsight.data.dataset import Dataset, check_classes, fingerprint
-from onsight.data.folder_layout import find_layout, needless_levels, quoted
+from onsight.data.folder_layout import find_layout, needless_levels
 from onsight.data.reading import AUTOMATIC, Reading, add_or_exclude
 from onsight.imaging.decode import SUFFIXES
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from onsight.core.errors import DataError
-from onsight.core.text import count
+from onsight.core.text import count, quoted
 from onsight.data.reading import Layout
 from onsight.imaging.decode import SUFFIXES
 
@@ -215,10 +215,3 @@ def _in_parts(where: str, tops: list[Top], paths: list[str]) -> Placed:
 
 def _top(path: str) -> str:
     return path.partition("/")[0]
-
-
-def quoted(names: Iterable[str]) -> str:
-    """Return the sorted names in quotes, at most three: "'a', 'b', 'c' and 4 more"."""
-    names = sorted(names)
-    shown = ", ".join(f"'{name}'" for name in names[:3])
-    return f"{shown} and {len(names) - 3:,} more" if len(names) > 3 else shown

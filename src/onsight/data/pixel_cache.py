@@ -22,9 +22,9 @@ from onsight.core.files import (
     temporary_sibling,
     write_atomic,
 )
+from onsight.core.text import quoted
 from onsight.core.threads import each
 from onsight.data.dataset import check_broken
-from onsight.data.folder_layout import quoted
 from onsight.data.reading import exclude_flag
 from onsight.imaging import decode
 

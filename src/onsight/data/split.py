@@ -22,9 +22,8 @@ from numpy.typing import NDArray
 
 from onsight.core.errors import DataError, SpecError
 from onsight.core.records import DatasetRecord, Membership
-from onsight.core.text import count
+from onsight.core.text import count, quoted
 from onsight.data.dataset import Dataset
-from onsight.data.folder_layout import quoted
 from onsight.data.reading import add_or_exclude
 
 NAMES = np.array(["train", "validation", "test"])  # the meaning of the codes 0, 1 and 2 below
