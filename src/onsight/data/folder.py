@@ -64,6 +64,8 @@ def read_folder(path: Path, complete: bool = True, reading: Reading = AUTOMATIC)
 
 def below(prefix: str, paths: dict[str, Value]) -> dict[str, Value]:
     """Return the paths below a folder, without the folder's own; `prefix` is its path with "/" at the end, or ""."""
+    if not prefix:
+        return paths
     return {path.removeprefix(prefix): value for path, value in paths.items() if path.startswith(prefix)}
 
 

@@ -7,6 +7,7 @@ the flag that chooses one.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -107,16 +108,15 @@ def _look(paths: list[str], folders: Iterable[str]) -> list[Top]:
     images = dict.fromkeys(inner, 0)
     loose = dict.fromkeys(inner, 0)
     filled: dict[str, set[str]] = {name: set() for name in inner}
-    for path in paths:
-        name, slash, _ = path.partition("/")
-        if not slash:
+    for above, number in Counter(path.rpartition("/")[0] for path in paths).items():  # far fewer than images
+        name = _top(above)
+        if not name:
             continue
-        images[name] += 1
-        folder, slash, _ = path.removeprefix(f"{inner[name]}/").partition("/")
-        if slash and path.startswith(f"{inner[name]}/"):
-            filled[name].add(folder)
+        images[name] += number
+        if above.startswith(f"{inner[name]}/"):
+            filled[name].add(_top(above.removeprefix(f"{inner[name]}/")))
         else:
-            loose[name] += 1
+            loose[name] += number
     return [
         Top(
             name,
