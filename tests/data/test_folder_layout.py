@@ -42,9 +42,9 @@ def parts(dataset):
 @pytest.mark.parametrize(
     ("part", "names"),
     [
-        ("train", "train Training training_set train_set TRAIN-SET seg_train trainset"),
+        ("train", "train Training training_set train_set TRAIN-SET seg_train trainset train_images"),
         ("validation", "val valid validation Dev eval evaluation validation_set val_set seg_val valset"),
-        ("test", "test testing TEST_SET seg_test testset"),
+        ("test", "test testing TEST_SET seg_test testset Test-Data"),
         ("", "cat seg seg_pred tests trains pretrain set train1"),
     ],
 )
@@ -131,6 +131,14 @@ def test_a_half_recognised_layout_is_not_guessed(load):
     assert load(*within("train", "test", "extra"), layout="classes").classes == ("extra", "test", "train")
 
 
+def test_a_flat_part_next_to_a_folder_of_classes_is_not_guessed(load):
+    with pytest.raises(
+        DataError, match=r"'test' is the test part, but has no class folders; 'mine' joins the training"
+    ):
+        load(*within("mine"), "test/1.jpg")
+    assert load(*within("mine"), "test/1.jpg", layout="classes").classes == ("mine", "test")
+
+
 def test_a_class_called_train_with_folders_in_it_is_not_guessed(load):
     with pytest.raises(DataError, match=r"(?s)two ways.*the classes are 'car', 'train'"):
         load("train/steam/1.jpg", "train/diesel/1.jpg", "car/1.jpg")
@@ -143,7 +151,7 @@ def test_flat_folders_next_to_two_parts_are_ignored_with_a_note(load):
     assert dataset.notes == ("'more', 'seg_pred' (2 images) are ignored, because they have no class folders",)
 
 
-@pytest.mark.parametrize("flat", ["seg_pred", "test1", "Predict", "unlabelled", "test_images"])
+@pytest.mark.parametrize("flat", ["seg_pred", "test1", "Predict", "unlabelled", "testing_new"])
 def test_images_to_predict_next_to_one_part_are_ignored_with_a_note(load, flat):
     dataset = load(*within("train"), f"{flat}/1.jpg")
     assert set(dataset.parts.tolist()) == {"train"}

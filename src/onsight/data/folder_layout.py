@@ -22,9 +22,12 @@ WORDS = {
     "test": ("test", "testing"),
 }
 PARTS = {word: part for part, words in WORDS.items() for word in words}
-PART_NAME = re.compile(rf"(?:seg[_ -]?)?({'|'.join(PARTS)})(?:[_ -]?set)?")  # train, Training_Set, seg_train, valset
+PART_NAME = re.compile(rf"(?:seg[_ -]?)?({'|'.join(PARTS)})(?:[_ -]?(?:set|data|images))?")  # Training_Set, seg_val
 UNLABELLED = re.compile(r"(?:seg[_ -]?)?(?:pred|test|unlabel)")  # how names of folders of images to predict begin
-KNOWN = "; ".join(f"{part}: {', '.join(words)}" for part, words in WORDS.items()) + "; each also with _set"
+KNOWN = (
+    "; ".join(f"{part}: {', '.join(words)}" for part, words in WORDS.items())
+    + "; each also with _set, _data or _images"
+)
 EXPECTED = "expected one sub-folder per class (cat/1.jpg), or the same inside train/ and test/ (train/cat/1.jpg)"
 
 
@@ -143,7 +146,9 @@ def _has_parts(where: str, tops: list[Top]) -> bool:
     divided = [top for top in parts if top.inside]
     if not divided and len(parts) < len(tops):
         alike = len({top.filled for top in used}) == 1 and len(used[0].filled) >= 2
-        if len(used) >= 2 and alike and not all(top.loose for top in used):
+        # A flat folder named like a part, next to one that holds only folders: a test without labels, or a class.
+        half = bool(parts) and any(len(top.filled) >= 2 and not top.loose for top in used)
+        if half or (len(used) >= 2 and alike and not all(top.loose for top in used)):
             raise DataError(_both_readings(where, used))
         return False
     others = [top for top in used if not top.part]
@@ -159,7 +164,10 @@ def _both_readings(where: str, used: list[Top]) -> str:
     parts = [top for top in used if top.part]
     others = [top for top in used if not top.part]
     inside = {name for top in used for name in top.filled}
-    said = [f"{quoted([top.name])} is the {top.part} part" for top in parts]
+    said = [
+        f"{quoted([top.name])} is the {top.part} part{'' if top.inside else ', but has no class folders'}"
+        for top in parts
+    ]
     said += [f"{quoted(names)} {role}" for names, role in _roles(others, parts)]
     return (
         f"{where} can be read in two ways. Choose one, with a flag of train or check:\n"
@@ -185,7 +193,9 @@ def _in_parts(where: str, tops: list[Top], paths: list[str]) -> Placed:
     parts = [top for top in tops if top.part]
     others = [top for top in tops if top.images and not top.part]
     if flat := [top.name for top in parts if not top.inside]:
-        raise DataError(f"{where}: there are no class folders in {quoted(flat)}: {EXPECTED}")
+        raise DataError(
+            f"{where}: there are no class folders in {quoted(flat)}: {EXPECTED}. Images without labels belong elsewhere"
+        )
     named: dict[str, str] = {}
     for top in parts:
         if top.part in named:
