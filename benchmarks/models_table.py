@@ -29,7 +29,7 @@ from onsight.core.backend import environment, use_backend
 from onsight.core.errors import ExportError, OnsightError
 from onsight.exporting.write_litert import quantized
 from onsight.inference.engines import LitertEngine
-from onsight.inference.litert import convert, failures_named
+from onsight.models.litert_file import convert, failures_named
 from onsight.models.model_file import load_model, read_description, save_model
 from onsight.models.registry import MODELS, build_model, classifier, layer_table
 from onsight.runs.run import Run, list_runs

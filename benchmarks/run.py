@@ -256,7 +256,7 @@ def micro_latency(data: Path, rounds: int = 60) -> list[Row]:
     from ai_edge_litert.interpreter import Interpreter
 
     from onsight.exporting.write_litert import quantized
-    from onsight.inference.litert import convert
+    from onsight.models.litert_file import convert
     from onsight.models.registry import build_model, classifier
 
     reference = os.environ.get("ONSIGHT_RESNET8")

@@ -61,3 +61,11 @@ def test_the_data_alone_is_a_spec_and_other_calls_show_the_right_line():
         onsight.train_seeds(["photos/"])
     with pytest.raises(SpecError, match=r"onsight\.learning_curve\(onsight\.TrainSpec\(data='digits', seed=1\)\)"):
         onsight.learning_curve(TrainSpec(data="digits"), seed=1)
+
+
+def test_classes_are_a_list_or_a_text_with_commas():
+    assert TrainSpec("photos/", classes="cat, dog").classes == ("cat", "dog")
+    assert TrainSpec("photos/", exclude=["cat, tame", "dog"]).exclude == ("cat, tame", "dog")
+    asked = TrainSpec("photos/", layout="classes", exclude=["cat, tame"], label_column="kind")
+    assert TrainSpec.recorded(asked.model_dump(mode="json")).reading == asked.reading
+    assert asked.reading == onsight.Reading("classes", (), ("cat, tame",), None, "kind")

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from onsight.data.load import load_dataset as load_dataset
     from onsight.data.pixel_cache import Pixels as Pixels
     from onsight.data.pixel_cache import load_pixels as load_pixels
+    from onsight.data.reading import Reading as Reading
     from onsight.evaluation.evaluate import evaluate as evaluate
     from onsight.evaluation.evaluation import Evaluation as Evaluation
     from onsight.evaluation.explain import explain as explain
@@ -69,6 +70,7 @@ _HOMES = {
     # Data
     "Dataset": "data.dataset",
     "load_dataset": "data.load",
+    "Reading": "data.reading",
     "load_pixels": "data.pixel_cache",
     "Pixels": "data.pixel_cache",
     "Check": "checks.check",

@@ -15,6 +15,7 @@ from onsight.core.backend import BACKENDS
 from onsight.core.errors import SpecError, unknown_name
 from onsight.core.limits import LARGEST_SIZE, SMALLEST_SIZE
 from onsight.core.text import seconds_of
+from onsight.data.reading import Layout, Reading, names_in
 from onsight.imaging.augment import AUGMENTATIONS
 from onsight.models.registry import MODELS
 
@@ -135,6 +136,18 @@ class TrainSpec(BaseModel):
         "with weights: 1 fits the head first, 0 trains all layers that are not frozen from the start",
         Role.STUDENTS, Role.OPTIONAL, ge=0, le=100_000,
     )  # fmt: skip
+    layout: Layout | None = option(
+        "what the top folders of the data are, if both is possible: parts (train, test), or classes",
+        Role.TEACHERS, Role.OPTIONAL,
+    )  # fmt: skip
+    classes: tuple[str, ...] = option("use only these classes: cat,dog,bird", Role.TEACHERS, default=())
+    exclude: tuple[str, ...] = option("leave these classes out: cat,dog", Role.TEACHERS, default=())
+    path_column: str | None = option(
+        "the column of a CSV that holds the paths, if it has no usual name", Role.TEACHERS, Role.OPTIONAL
+    )
+    label_column: str | None = option(
+        "the column of a CSV that holds the labels, if it has no usual name", Role.TEACHERS, Role.OPTIONAL
+    )
     shots: int | None = option(
         "train on only N images per class, to see how much more images help", Role.TEACHERS, Role.OPTIONAL, ge=1
     )
@@ -227,6 +240,11 @@ class TrainSpec(BaseModel):
         except ValidationError as error:
             raise SpecError(explain(error)) from None
 
+    @property
+    def reading(self) -> Reading:
+        """How the data is read."""
+        return Reading(self.layout, self.classes, self.exclude, self.path_column, self.label_column)
+
     @classmethod
     def recorded(cls, values: dict[str, Any]) -> TrainSpec:
         """Return the spec that a run recorded. Only here the model may be unregistered, namely a custom one."""
@@ -239,6 +257,11 @@ class TrainSpec(BaseModel):
     @classmethod
     def _path(cls, value: Any) -> Any:
         return os.path.join(".", value) if isinstance(value, Path) else value  # a folder named like a data set
+
+    @field_validator("classes", "exclude", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        return names_in(value) if isinstance(value, str) else value
 
     @field_validator("time_budget")
     @classmethod

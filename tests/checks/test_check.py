@@ -234,7 +234,10 @@ def test_names_with_line_breaks_survive_a_keep_list(tmp_path):
         (None, "cannot be read: No such file"),
         (b"\xff\xfe", "cannot be read"),
         (b"toy#0\ntoy#1\nmine.jpg\n", r"line 3, names 'mine.jpg', which is not in toy\. .*'toy#0'"),
-        (b"toy#0\r\ntoy#1\r\n", "leaves no image of the class 'red'"),
+        (
+            b"toy#0\r\ntoy#1\r\n",
+            "leaves no image of 'red'. To go on, add images, or leave the class out: --exclude red",
+        ),
     ],
 )
 def test_unusable_keep_lists(tmp_path, content, message):
@@ -309,6 +312,93 @@ def test_training_with_and_without_an_earlier_check(photos):
     assert onsight.evaluate(run, reporter=QUIET).metrics["n"] == 8
     resumed = onsight.resume(run, epochs=2, reporter=QUIET)
     assert len(resumed.history()) == 2
+
+
+@pytest.fixture
+def small(photos):
+    """Return the folder without parts, with a class of copies and a class of damaged files added."""
+    flat = photos / "train"
+    (flat / "eel").mkdir()
+    eels = drawn(3, seed=5)
+    for number, image in enumerate(eels):
+        image.save(flat / "eel" / f"{number}.png")
+    eels[0].save(flat / "dog" / "an-eel.png")
+    (flat / "fox").mkdir()
+    (flat / "fox" / "1.png").write_bytes(b"nothing")
+    return flat
+
+
+def test_check_says_which_classes_cannot_be_trained_and_how_to_go_on(small):
+    found = by_kind(onsight.check(small, reporter=QUIET))
+    assert "small class" not in found
+    assert found["missing class"]["advice"].startswith(
+        "Add images, or leave the class out: --exclude fox. A class cannot be learned"
+    )
+    (small / "eel" / "0.png").unlink()
+    finding = by_kind(onsight.check(small, reporter=QUIET))["small class"]
+    assert (finding["severity"], finding["count"]) == ("error", 2)
+    assert finding["text"] == "2 classes are too small to split: at least 3 distinct images are needed."
+    assert finding["advice"].startswith("Add images, or leave the classes out: --exclude eel,fox. With --allow-tiny")
+    assert [item["note"] for item in finding["items"]] == ["eel: 2 distinct images", "fox: 0 distinct images"]
+    finding = by_kind(onsight.check(small, reading=onsight.Reading(exclude=("fox",)), reporter=QUIET))["small class"]
+    assert finding["advice"].startswith("Add images, or leave the class out: --exclude fox,eel.")  # both stay out
+    spec = onsight.TrainSpec(data=str(small), model="mlp", epochs=1, batch_size=8)
+    with pytest.raises(DataError, match=r"'fox' has no readable image.*--exclude eel,fox$"):
+        onsight.train(spec, reporter=QUIET)
+
+
+def test_a_keep_list_that_empties_a_class_is_not_a_dead_end(small):
+    path = small.parent / "keep.txt"
+    assert "keep-list" not in by_kind(onsight.check(small, reporter=QUIET))  # without a keep-list, nothing is wrong
+    finding = by_kind(onsight.check(small, keep_list=path, reporter=QUIET))["keep-list"]
+    assert finding["text"] == "The keep-list leaves 2 classes with too few images to split."
+    assert finding["advice"] == "Add images, or leave the classes out: --exclude eel,fox together with --keep-list."
+    assert [item["note"] for item in finding["items"]] == ["eel: 2 images left", "fox: 0 images left"]
+
+    spec = onsight.TrainSpec(data=str(small), model="mlp", epochs=1, batch_size=8, keep_list=path, exclude=["fox"])
+    with pytest.raises(
+        DataError, match=r"'eel' has 2 distinct images.*leave the class out: --exclude fox,eel; or pass"
+    ):
+        onsight.train(spec, reporter=QUIET)
+    everything = onsight.TrainSpec(**{**spec.model_dump(exclude_unset=True), "exclude": ()})
+    with pytest.raises(DataError, match=r"leaves no image of 'fox'.*--exclude fox"):
+        onsight.train(everything, reporter=QUIET)
+    run = onsight.train(spec.model_copy(update={"exclude": ("fox", "eel")}), reporter=QUIET)  # as both advise
+    assert run.classes == ("cat", "dog")
+    assert run.dataset["keep_list"]["kept"] == 24
+
+
+def test_check_reads_the_data_as_training_does(small):
+    reading = onsight.Reading(exclude=("fox", "eel"))
+    found = onsight.check(small, reading=reading, reporter=QUIET)
+    assert list(found.record["classes"]) == ["cat", "dog"]
+    with pytest.raises(DataError, match="No class 'eal'"):
+        onsight.check(small, reading=onsight.Reading(exclude=("eal",)), reporter=QUIET)
+
+
+def test_lines_of_a_csv_and_ignored_folders_are_findings(small, monkeypatch, capsys):
+    rows = [f"train/{label}/{number}.png,{label}" for label in ("cat", "dog") for number in range(12)]
+    path = small.parent / "labels.csv"
+    path.write_text(
+        "\n".join(["img;kind".replace(";", ","), *rows, ",cat", "x.png,", "train,dog", "y.png", "gone.png,dog"])
+    )
+    command = ("check", path, "--quiet", "--path-column", "img", "--label-column", "kind", "--format", "json")
+    assert call(monkeypatch, *command) == 0
+    record = json.loads(capsys.readouterr().out)
+    kinds = {each["kind"]: each for each in record["findings"]}
+    assert kinds["unusable line"]["text"] == "4 lines of the CSV cannot be used."
+    assert kinds["unusable line"]["items"][1]["note"] == "labels.csv, line 27: the label is empty"
+    assert kinds["unreadable"]["items"][0]["pictures"] == ["gone.png"]
+
+    (small.parent / "extra").mkdir()
+    shutil.copy(small / "cat" / "0.png", small.parent / "extra" / "0.png")
+    shutil.rmtree(small / "eel")
+    shutil.rmtree(small / "fox")
+    assert call(monkeypatch, "check", small.parent, "--quiet", "--classes", "cat,dog", "--layout", "parts") == 0
+    out = capsys.readouterr().out
+    assert "note     'extra' (1 image) is ignored, because it has no class folders." in out
+    assert call(monkeypatch, "check", small.parent, "--quiet", "--exclude", "extra", "--layout", "classes") == 0
+    assert "in 2 classes" in capsys.readouterr().out  # test and train
 
 
 @pytest.mark.slow

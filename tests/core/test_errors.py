@@ -7,6 +7,8 @@ def test_unknown_name_lists_the_known_names_and_the_nearest():
         "No model 'resnet'. Known: cnn, resnet20. Did you mean 'resnet20'?"
     )
     assert unknown_name("model", "zzz", ["cnn"]) == "No model 'zzz'. Known: cnn."
+    message = unknown_name("class", "999", map(str, range(1000)))
+    assert "98, 99 and 900 more. Did you mean '99" in message
 
 
 def test_exit_codes():

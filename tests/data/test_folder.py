@@ -13,7 +13,6 @@ from onsight.core.errors import DataError, ImageError
 from onsight.data import folder as folder_module
 from onsight.data.folder import read_folder
 from onsight.data.load import load_dataset
-from onsight.data.table import read_csv
 
 
 def make(root, *paths):
@@ -61,29 +60,6 @@ def test_an_incomplete_set_can_be_listed_on_request(photos):
     assert dataset.labels.tolist() == [1, 3, 0, 1, 3]
     with pytest.raises(DataError, match="cow"):
         load_dataset(photos)
-
-
-@pytest.mark.parametrize(
-    ("spelled", "part"),
-    [
-        ("val", "validation"),
-        ("valid", "validation"),
-        ("Validation", "validation"),
-        ("TEST", "test"),
-        ("Train", "train"),
-    ],
-)
-def test_parts_are_recognised_by_their_folders(photos, spelled, part):
-    dataset = read_folder(
-        make(photos, "train/cat/1.jpg", "train/dog/1.jpg", f"{spelled}/cat/2.jpg", f"{spelled}/dog/2.jpg")
-    )
-    assert dataset.classes == ("cat", "dog")
-    assert {name: str(dataset.parts[index]) for index, name in enumerate(dataset.names)} == {
-        "train/cat/1.jpg": "train",
-        "train/dog/1.jpg": "train",
-        f"{spelled}/cat/2.jpg": part,
-        f"{spelled}/dog/2.jpg": part,
-    }
 
 
 def test_a_test_folder_alone_is_a_test_set(photos):
@@ -201,16 +177,17 @@ def test_the_current_folder_has_a_name(photos, monkeypatch):
         (["cat/notes.txt"], r"holds no images \(.*\.jpg.*\): expected one sub-folder per class"),
         (["1.jpg", "2.jpg"], "holds its images directly, without class folders: expected one sub-folder per class"),
         (["cat/1.jpg", "2.jpg"], "has only one class, 'cat'"),
-        ([*FLAT, "bird/", "cow/"], "has 2 empty class folders, 'bird', 'cow': add images"),
-        ([*DIVIDED, "test/bird/"], "has 1 empty class folder, 'test/bird': add images"),
+        (
+            [*FLAT, "bird/", "cow/"],
+            "has 2 empty class folders, 'bird', 'cow': remove every empty folder, add images, or leave .*d,cow",
+        ),
+        ([*DIVIDED, "test/bird/"], "has 1 empty class folder, 'test/bird': remove every empty folder, add"),
         ([*DIVIDED, "train/bird/1.jpg"], "test has no images of 'bird', but another part has"),
         ([*DIVIDED, "test/bird/1.jpg"], "train has no images of 'bird'"),
         ([*DIVIDED, "validation/cat/1.jpg"], "validation has no images of 'dog'"),
         (["train/cat/1.jpg", "train/dog/1.jpg", "test/1.jpg"], "there are no class folders in 'test'"),
         (["train/cat/1.jpg", "train/dog/1.jpg", "test/"], "there are no class folders in 'test'"),
         (["train/1.jpg", "test/1.jpg"], "there are no class folders in 'test', 'train'"),
-        ([*DIVIDED, "more/1.jpg"], "holds images in 'more', next to 'test', 'train': move them elsewhere"),
-        (["train/steam/1.jpg", "car/1.jpg"], "holds images in 'car', next to 'train'"),
         ([*FLAT, "x" * 129 + "/1.jpg"], "rename it to 1 to 128 printable characters"),
         ([*FLAT, "new\nline/1.jpg"], r"has the class 'new\\nline'"),
     ],
@@ -260,76 +237,3 @@ def test_real_folders(folder, count):
     assert len(dataset) == count
     assert set(dataset.parts.tolist()) == {"train", "test"}
     assert dataset.read(0)[:2] == b"\xff\xd8"  # a JPEG
-
-
-def write_csv(folder, text, encoding="utf-8"):
-    path = folder / "labels.csv"
-    path.write_bytes(text.encode(encoding))
-    return path
-
-
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
-@pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_a_csv_of_path_and_label(photos, encoding, end):
-    make(photos, *FLAT)
-    lines = ["path,label", "dog/1.png,dog", "", 'cat/1.jpg,"cat, tame"', f"{photos}/cat/2.JPEG, dog "]
-    dataset = load_dataset(write_csv(photos, end.join(lines), encoding))
-    assert dataset.name == "labels"
-    assert dataset.classes == ("cat, tame", "dog")
-    assert dataset.names == (f"{photos}/cat/2.JPEG", "cat/1.jpg", "dog/1.png")
-    assert dataset.labels.tolist() == [1, 0, 1]
-    assert dataset.parts.tolist() == ["", "", ""]
-    assert dataset.provenance == "CSV labels (3 images)"
-    assert [dataset.read(index) for index in range(3)] == [b"cat/2.JPEG", b"cat/1.jpg", b"dog/1.png"]
-
-
-def test_a_csv_may_have_parts_and_other_columns(photos):
-    make(photos, "1.jpg", "2.jpg", "3.jpg", "4.jpg")
-    text = "id,Split,Label,Path\n7,train,a,1.jpg\n8,Test,a,2.jpg\n9,train,b,3.jpg\n9,test,b,4.jpg\n"
-    dataset = read_csv(write_csv(photos, text))
-    assert dataset.parts.tolist() == ["train", "test", "train", "test"]
-
-
-def test_the_order_of_the_lines_does_not_matter(photos):
-    make(photos, *FLAT)
-    lines = [f"{name},{name[:3]}\n" for name in FLAT]
-    first = read_csv(write_csv(photos, "path,label\n" + "".join(lines))).fingerprint
-    assert read_csv(write_csv(photos, "path,label\n" + "".join(reversed(lines)))).fingerprint == first
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("", r"labels\.csv, line 1: expected the columns path,label or path,label,split, found ''"),
-        ("path;label\ncat/1.jpg;cat", "line 1: .*found 'path;label'"),
-        ("path,class\ncat/1.jpg,cat", "line 1: .*found 'path,class'"),
-        ("path,label\n", "names no images"),
-        ("path,label,Label\ncat/1.jpg,cat,dog\n", "line 1: the column 'label' appears 2 times"),
-        ("path,label\ncat/1.jpg,cat\ncat/2.JPEG\n", "line 3: 1 cell, expected 2"),
-        ("path,label\ncat/1.jpg,cat, tame\n", "line 2: 3 cells, expected 2"),
-        ("path,label\ncat/1.jpg,cat\ncat/2.JPEG, \n", "line 3: the label is empty"),
-        ("path,label\n,cat\n", "line 2: the path is empty"),
-        ("path,label\ncat/1.jpg,cat\ncat/9.jpg,cat\n", r"line 3: 'cat/9\.jpg' cannot be opened \(No such file"),
-        ("path,label\ncat\0,cat\n", "line 2"),
-        ("path,label\ncat,cat\n", "line 2: 'cat' is not a file"),
-        (
-            "path,label\ncat/1.jpg,a\ndog/1.png,b\n./cat/1.jpg,a\n",
-            r"line 4: '\./cat/1\.jpg' was already named in line 2",
-        ),
-        ("path,label,split\ncat/1.jpg,cat,dev\n", "line 2: the split is 'dev', expected train, validation or test"),
-        ("path,label,split\ncat/1.jpg,cat,\n", "line 2: the split is ''"),
-        ("path,label\ncat/1.jpg,cat\ncat/2.JPEG,cat\n", "The CSV 'labels' has only one class"),
-        ("path,label,split\ncat/1.jpg,a,train\ncat/2.JPEG,b,train\ndog/1.png,a,test", "test has no images of 'b'"),
-        ('path,label\n"' + "x" * 200_000, "line .*field larger than field limit"),
-    ],
-)
-def test_an_unusable_line_is_named(photos, text, reason):
-    make(photos, *FLAT)
-    with pytest.raises(DataError, match=reason):
-        read_csv(write_csv(photos, text))
-
-
-def test_another_encoding_is_named(photos):
-    make(photos, *FLAT)
-    with pytest.raises(DataError, match=r"labels\.csv is not UTF-8 .*save it as 'CSV UTF-8'"):
-        read_csv(write_csv(photos, "path,label\ncat/1.jpg,café\n", "latin-1"))

@@ -391,6 +391,15 @@ def test_facts_about_cifar10_are_shown_for_official_data_only(make):
         assert fact not in Page(report(make(provenance=other))).text
 
 
+def test_the_verdict_names_classes_that_were_never_tested(make):
+    labels = np.repeat([0, 1], 200)
+    sentences = verdict(make(result=(labels, np.eye(3)[labels] * 0.9 + 0.1 / 3)))
+    assert "Never tested, for lack of images: ship. Nothing is known about it." in sentences
+    labels = np.arange(600) % 3
+    sentences = verdict(make(result=(labels, np.eye(3)[labels] * 0.9 + 0.1 / 3)))
+    assert not any("Never tested" in sentence for sentence in sentences)
+
+
 def test_the_sentences_of_the_verdict(make):
     labels = np.repeat([0, 1, 2], 200)
     guess = labels.copy()
@@ -511,6 +520,8 @@ def test_the_command_that_repeats_a_run(make):
         == "onsight train 'my photos' --batch-size 64 --allow-tiny --seed 0 --label-smoothing 0.1"
     )
     assert train_command(Run(folder), allow_tiny=False, seed=None).endswith("--no-allow-tiny --label-smoothing 0.1")
+    left_out = train_command(Run(folder), exclude=["sea lion", "cat, tame"], classes=None)
+    assert left_out.endswith("""--exclude 'sea lion,"cat, tame"'""")
 
 
 def test_other_evaluations_follow_the_first(make):
@@ -540,7 +551,7 @@ def test_many_classes_and_two_classes(make):
 def test_classes_without_images(make):
     labels, probabilities = np.zeros(10, int), np.tile([0.6, 0.3, 0.1], (10, 1))
     folder = make(result=(labels, probabilities))
-    assert Page(report(folder)).text.count("ship") == 4  # matrix (twice), class table, counts
+    assert Page(report(folder)).text.count("ship") == 5  # verdict, matrix (twice), class table, counts
     assert verdict(folder)[1] == "No mistakes."
 
 

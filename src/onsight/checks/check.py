@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onsight.checks import page
+from onsight.checks.classes import emptied, missing, parts_of, too_small, uneven
 from onsight.checks.copy_findings import copy_findings
 from onsight.checks.findings import finding
 from onsight.checks.keep_list import keep, write_keep_list
@@ -28,6 +29,7 @@ from onsight.core.text import count
 from onsight.data.dataset import Dataset
 from onsight.data.load import load_dataset
 from onsight.data.pixel_cache import Pixels, load_pixels, median_side
+from onsight.data.reading import AUTOMATIC, Reading
 from onsight.display.reporters import make_reporter
 
 SEVERITIES = ("error", "warning", "note")
@@ -37,7 +39,6 @@ ODD = 3.0  # least ratio of the longer to the shorter side of an oddly shaped im
 BLANK = 2.0  # a blank image has a standard deviation below this, in grey levels
 DARK = 25.0  # a dark image has a mean below this, in grey levels
 GREY = 2.0  # a grey image has a mean difference between its strongest and weakest channel below this
-UNEVEN = 3.0  # least ratio of the images of the largest to those of the smallest class that is reported
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ def check(
     data_dir: Path | None = None,
     out: Path | None = None,
     keep_list: Path | None = None,
+    reading: Reading = AUTOMATIC,
     reporter: Reporter | None = None,
 ) -> Check:
     """Find what is wrong with a data set; write check.json and check.html.
@@ -86,6 +88,7 @@ def check(
         data_dir: the folder that holds the named data set.
         out: the folder to write to; by default checks/<name of the data set>.
         keep_list: the file to write the names of the images worth keeping to (see `keep`); None writes none.
+        reading: how the images become a data set, as for training: the layout, the classes, the columns of a CSV.
         reporter: shows the progress.
 
     Raises:
@@ -95,13 +98,16 @@ def check(
     if keep_list is not None:
         check_target(keep_list)
     with reporter or make_reporter() as show:
-        dataset = load_dataset(data, data_dir, show.work, complete=False)
+        dataset = load_dataset(data, data_dir, show.work, reading=reading, complete=False)
         folder = out or Path("checks") / (re.sub(r"[^A-Za-z0-9._]+", "-", dataset.name).strip("-.") or "data")
         make_folder(folder)
         pixels = load_pixels(dataset, 64 if median_side(dataset) >= 64 else 32, show.work, pass_over_all=True)
         facts = measure(dataset, pixels, show.work)
-        findings = find(dataset, facts)
         kept = keep(dataset, facts)
+        findings = [*find(dataset, facts), *too_small(dataset, pixels)]
+        if keep_list is not None:
+            findings += emptied(dataset, pixels, kept)
+        findings.sort(key=lambda each: SEVERITIES.index(each["severity"]))
         record = describe(dataset, findings)
         record["data"], record["kept"] = str(data), int(kept.sum())
         write_json(folder / "check.json", record)
@@ -119,7 +125,9 @@ def describe(dataset: Dataset, findings: list[Finding]) -> CheckRecord:
     """
     totals = summary(findings, True)["counts"]
     table = {
-        name: {part: int(np.count_nonzero(dataset.labels[dataset.parts == part] == label)) for part in _parts(dataset)}
+        name: {
+            part: int(np.count_nonzero(dataset.labels[dataset.parts == part] == label)) for part in parts_of(dataset)
+        }
         for label, name in enumerate(dataset.classes)
     }
     return {
@@ -156,10 +164,11 @@ def find(dataset: Dataset, facts: Facts, used: NDArray[np.bool_] | None = None) 
     """Return the findings about the `used` images, worst first; `used` is (n,), by default all images."""
     used = np.ones(len(dataset), bool) if used is None else used
     found = [
+        *_listed(dataset),
         *_broken(dataset, facts, used),
-        *_missing(dataset, facts, used),
+        *missing(dataset, facts, used),
         *copy_findings(dataset, facts, used & facts.readable),
-        *_uneven(dataset, facts, used & facts.readable),
+        *uneven(dataset, facts, used & facts.readable),
         *_single(dataset, facts, used & facts.readable),
     ]
     return sorted(found, key=lambda each: SEVERITIES.index(each["severity"]))
@@ -196,6 +205,19 @@ def without_items(each: Finding) -> Finding:
     return found
 
 
+def _listed(dataset: Dataset) -> Iterator[Finding]:
+    """Yield the findings about what was listed: lines of a CSV that stand for no image, and folders without a part."""
+    if dataset.unusable:
+        yield finding(
+            "unusable line", "error", len(dataset.unusable),
+            f"{count(len(dataset.unusable), 'line')} of the CSV cannot be used.",
+            "Repair or remove them. They count as unreadable images, of which training skips a few.",
+            [([], f"{place}: {reason}") for place, reason in dataset.unusable.items()],
+        )  # fmt: skip
+    for text in dataset.notes:
+        yield finding("layout", "note", 0, f"{text}.", "Nothing has to be done if this is what you want.", [])
+
+
 def _broken(dataset: Dataset, facts: Facts, used: NDArray[np.bool_]) -> Iterator[Finding]:
     items = [([dataset.names[index]], reason) for index, reason in sorted(facts.broken.items()) if used[index]]
     if items:
@@ -203,42 +225,6 @@ def _broken(dataset: Dataset, facts: Facts, used: NDArray[np.bool_]) -> Iterator
             "unreadable", "error", len(items), f"{count(len(items), 'image')} cannot be read.",
             "Repair or remove them. Training skips unreadable images up to 1 % of the data (at least 3), and stops if "
             "there are more.", items,
-        )  # fmt: skip
-
-
-def _missing(dataset: Dataset, facts: Facts, used: NDArray[np.bool_]) -> Iterator[Finding]:
-    missing: list[tuple[int, str]] = []  # (label, what is missing)
-    for part in _parts(dataset):
-        there = set(dataset.labels[used & facts.readable & (dataset.parts == part)].tolist())
-        what = f"no {part} images" if part else "no images"
-        missing += [(label, f"{what} of {name}") for label, name in enumerate(dataset.classes) if label not in there]
-    classes = len({label for label, _ in missing})  # a class that is missing in two parts counts once
-    if missing:
-        yield finding(
-            "missing class", "error", classes,
-            f"{count(classes, 'class has', 'classes have')} no images in a part.",
-            "Add images, or remove the class everywhere: it cannot be learned or evaluated.",
-            [([], what) for _, what in missing],
-        )  # fmt: skip
-
-
-def _uneven(dataset: Dataset, facts: Facts, used: NDArray[np.bool_]) -> Iterator[Finding]:
-    part = "train" if "train" in dataset.parts else ""
-    counts = np.bincount(dataset.labels[used & (dataset.parts == part)], minlength=len(dataset.classes))
-    there = np.flatnonzero(counts)  # classes without images are another finding
-    if not len(there):
-        return
-    least, most = int(there[counts[there].argmin()]), int(counts.argmax())
-    if counts[most] >= UNEVEN * counts[least]:
-        smallest = there[counts[there] * UNEVEN <= counts[most]]
-        yield finding(
-            "imbalance", "warning", len(smallest),
-            f"The classes are imbalanced: {counts[most]:,} images of {dataset.classes[most]}, {counts[least]:,} of "
-            f"{dataset.classes[least]}.",
-            "Collect more images of the small classes, or train with --class-weight balanced. Judge the model by the "
-            "recall of each class: accuracy hides the small ones.",
-            [([], f"{dataset.classes[label]}: {count(int(counts[label]), 'image')}")
-             for label in smallest[np.argsort(counts[smallest], kind="stable")].tolist()],
         )  # fmt: skip
 
 
@@ -297,9 +283,3 @@ def _grey(dataset: Dataset, facts: Facts, used: NDArray[np.bool_], items: Any) -
         "Check whether they are mostly of one class: a model may learn colour as a shortcut instead of the object.",
         items(rare, facts.colour, lambda i: f"in {dataset.classes[dataset.labels[i]]}"),
     )  # fmt: skip
-
-
-def _parts(dataset: Dataset) -> list[str]:
-    """Return the parts of a data set, training first; images outside of a part count as the part ""."""
-    present = set(dataset.parts.tolist())
-    return [part for part in ("train", "validation", "test", "") if part in present]

@@ -13,7 +13,9 @@ from onsight.checks.copies import find_copies
 from onsight.checks.measures import Facts
 from onsight.core.errors import DataError
 from onsight.core.files import write_atomic
+from onsight.core.text import quoted
 from onsight.data.dataset import Dataset
+from onsight.data.reading import add_or_exclude
 
 FIRST = {"test": 0, "validation": 1, "train": 2, "": 2}  # of two copies, the one in the part of lower number is kept
 
@@ -50,7 +52,7 @@ def write_keep_list(path: Path, names: Iterable[str]) -> None:
 
 
 def read_keep_list(path: Path, dataset: Dataset) -> NDArray[np.bool_]:
-    """Return (n,) bool: the images that the file names.
+    """Return (n,) bool: the images that the file names. Those of classes that were left out may be named too.
 
     Raises:
         DataError: the file cannot be read, names an image that is not in the data, or leaves a class without images.
@@ -70,7 +72,7 @@ def read_keep_list(path: Path, dataset: Dataset) -> NDArray[np.bool_]:
             name = json.loads(row) if row.startswith('"') else row
         except ValueError:
             name = row
-        if not name:
+        if not name or name in dataset.left_out:
             continue
         if name not in index:
             raise DataError(
@@ -78,10 +80,11 @@ def read_keep_list(path: Path, dataset: Dataset) -> NDArray[np.bool_]:
                 f"as in check.json, for example '{dataset.names[0]}'. To make a new list: onsight check --keep-list"
             )
         kept[index[name]] = True
-    empty = np.setdiff1d(np.arange(len(dataset.classes)), dataset.labels[kept])
-    if len(empty):
+    empty = np.setdiff1d(np.arange(len(dataset.classes)), dataset.labels[kept]).tolist()
+    if empty:
+        names = [dataset.classes[index] for index in empty]
         raise DataError(
-            f"The keep-list '{path}' leaves no image of the class '{dataset.classes[empty[0]]}'. Add images of it to "
-            "the list, or remove the class from the data."
+            f"The keep-list '{path}' leaves no image of {quoted(names)}. To go on, "
+            f"{add_or_exclude(names, dataset.classes, dataset.excluded)}"
         )
     return kept

@@ -41,75 +41,25 @@ EngineChoice = Annotated[
 DataDir = Annotated[Path | None, Parameter(help="folder with a copy of a named data set (or set ONSIGHT_DATA)")]
 
 
-# Data ----------------------------------------------------------------------------------------------------------------
-
-
-@app.command(group=DATA, sort_key=next(order))
-def check(
-    data: str,
-    /,
-    *,
-    out: Path | None = None,
-    keep_list: Path | None = None,
-    strict: Annotated[bool, Parameter(negative="")] = False,
-    data_dir: DataDir = None,
-    format: Literal["text", "json"] = "text",  # noqa: A002 - the flag's name
-    quiet: Quiet = False,
-) -> None:
-    """Find what is wrong with images before training: unreadable, duplicated, leaking, or with two labels.
-
-    Parameters
-    ----------
-    data
-        a named data set (`onsight datasets`), or a folder, zip or CSV of images
-    out
-        folder for check.json and check.html (default: checks/ and the name of the data set)
-    keep_list
-        write the names of the images worth keeping to this file, for train --keep-list
-    strict
-        exit with code 1 if there are errors
-    format
-        text for people, or check.json
-    """
-    import json
-    import sys
-
-    from onsight.checks import check as checks
-    from onsight.display.reporters import make_reporter
-
-    found = checks.check(data, data_dir=data_dir, out=out, keep_list=keep_list, reporter=make_reporter(quiet))
-    if format == "json":
-        say(json.dumps(found.record, ensure_ascii=False))
-    else:
-        for line in checks.lines(found.record):
-            say(plain(line))
-        say("")
-        say(f"Page: {found.folder / 'check.html'}")
-        if keep_list is not None:
-            say(f"{found.record['kept']:,} images to keep: {keep_list}")
-    if strict and found.has_errors:
-        sys.exit(1)
-
-
-@app.command(group=DATA, sort_key=next(order))
-def datasets() -> None:
-    """List the data sets that have a name. A folder, zip or CSV of your own needs none."""
-    from onsight.data.load import DATASETS
-
-    for line in columns([(name, source.description) for name, source in DATASETS.items()]):
-        say(line)
+# Commands with many flags are in modules that are imported when one is called: the flags of training alone take half of
+# the time of --help.
+for module, group, commands in (
+    ("data", DATA, {
+        "check": "Find what is wrong with images before training: unreadable, duplicated, leaking, or with two labels.",
+        "datasets": "List the data sets that have a name. A folder, zip or CSV of your own needs none.",
+    }),
+    ("training", TRAINING, {
+        "train": "Train a classifier on images and keep it as a run.",
+        "learning-curve": "Train on more and more images, to see whether collecting more would help.",
+        "distill": "Train another network, for example a smaller one, on the answers of a run.",
+    }),
+):  # fmt: skip
+    for name, text in commands.items():
+        function = f"onsight.cli.{module}:{name.replace('-', '_')}"
+        app.command(function, name=name, help=text, group=group, sort_key=next(order))
 
 
 # Training ------------------------------------------------------------------------------------------------------------
-
-# These commands are in a module that is imported when one is called: their flags alone take half of the time of --help.
-for name, text in (
-    ("train", "Train a classifier on images and keep it as a run."),
-    ("learning-curve", "Train on more and more images, to see whether collecting more would help."),
-    ("distill", "Train another network, for example a smaller one, on the answers of a run."),
-):
-    function = f"onsight.cli.training:{name.replace('-', '_')}"
-    app.command(function, name=name, help=text, group=TRAINING, sort_key=next(order))
 
 
 @app.command(group=TRAINING, sort_key=next(order))

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from onsight.cli.app import Quiet
 from onsight.cli.output import hint, say
 from onsight.core.errors import SpecError
+from onsight.data.reading import names_in
 from onsight.display.reporters import make_reporter
 from onsight.spec import Role, TrainSpec, fields_with
 
@@ -104,6 +105,8 @@ def distill(
 def with_data(spec: TrainSpec | None, data: str | None) -> TrainSpec:
     """Return the options of the command line with its data."""
     given: dict[str, Any] = spec.model_dump(include=spec.model_fields_set) if spec else {}
+    for field in {"classes", "exclude"} & {*given}:  # each value is a list with commas
+        given[field] = [name for text in given[field] for name in names_in(text)]
     return TrainSpec(**given, data=data or TrainSpec().data)
 
 

@@ -27,6 +27,7 @@ from onsight.core.text import chance, percent, plain, points, rough_duration
 from onsight.data.load import load_dataset
 from onsight.display.page import fill
 from onsight.imaging import decode
+from onsight.runs.images import recorded_reading
 from onsight.runs.run import Run, place
 
 PAIRS_WITH_IMAGES = 6  # most pairs shown with images; those of the best run come first
@@ -106,7 +107,8 @@ def find_images(run: Run, wanted: dict[str, str]) -> tuple[dict[str, bytes], str
     found: dict[str, bytes] = {}
     try:
         data_dir = run.spec.get("data_dir")
-        dataset = load_dataset(run.spec["data"], Path(data_dir) if data_dir else None, download=False)
+        folder = Path(data_dir) if data_dir else None
+        dataset = load_dataset(run.spec["data"], folder, reading=recorded_reading(run), download=False)
     except (OnsightError, OSError) as error:
         return found, str(error)
     numbers = {name: number for number, name in enumerate(dataset.names)}

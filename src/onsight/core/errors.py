@@ -20,6 +20,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+MOST_NAMED = 100  # of the known names, in a message about an unknown one
+
 
 class OnsightError(Exception):
     """Base of all errors that Onsight raises on purpose."""
@@ -88,6 +90,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     import difflib  # here, because it takes a few milliseconds and most commands need none of it
 
     known = list(known)
-    message = f"No {kind} '{name}'. Known: {', '.join(known)}."
+    others = f" and {len(known) - MOST_NAMED:,} more" if len(known) > MOST_NAMED else ""
+    message = f"No {kind} '{name}'. Known: {', '.join(known[:MOST_NAMED])}{others}."
     nearest = difflib.get_close_matches(name, known, n=1)
     return f"{message} Did you mean '{nearest[0]}'?" if nearest else message

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 
@@ -127,6 +127,17 @@ def short(name: Any, most: int = 40) -> str:
     """Return a name for a sentence: one safe line, cut to `most` characters with an ellipsis."""
     text = plain(str(name))
     return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def quoted(names: Iterable[str]) -> str:
+    """Return the sorted names in quotes, at most three: "'a', 'b', 'c' and 4 more".
+
+    >>> quoted(["dog", "cat"]), quoted("edcba")
+    ("'cat', 'dog'", "'a', 'b', 'c' and 2 more")
+    """
+    names = sorted(names)
+    shown = ", ".join(f"'{name}'" for name in names[:3])
+    return f"{shown} and {len(names) - 3:,} more" if len(names) > 3 else shown
 
 
 def times(n: int) -> str:

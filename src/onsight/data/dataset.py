@@ -9,14 +9,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onsight.core.errors import DataError, ImageError
 from onsight.core.limits import MAX_CLASS_NAME, MAX_CLASSES
+
+BROKEN_SHARE, BROKEN_COUNT = 0.01, 3  # unusable images up to the larger limit are skipped
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -36,6 +38,10 @@ class Dataset:
     fingerprint: str  # 64 hexadecimal digits, equal if images, order, labels, classes and parts are equal
     images: NDArray[np.uint8] | None = None  # (n, H, W, 3) RGB in a set of arrays, None in a set of files
     reader: Callable[[str], bytes] | None = None  # name -> bytes, in a set of files
+    left_out: frozenset[str] = frozenset()  # the names of the images of classes that the user left out
+    excluded: tuple[str, ...] = ()  # the classes that the user left out by name
+    notes: tuple[str, ...] = ()  # what was ignored or put together, one sentence each
+    unusable: Mapping[str, str] = field(default_factory=dict)  # line of a CSV that stands for no image -> reason
 
     def read(self, index: int) -> bytes:
         """Return the bytes of the file that holds image `index`.
@@ -67,6 +73,21 @@ class Dataset:
             return None
 
         return notebook.dataset(self.name, self.classes, self.labels, self.parts, self.provenance, image)
+
+
+def check_broken(name: str, broken: Mapping[str, str], total: int, fix: str) -> None:
+    """Check that no more images are unusable than can be skipped; `broken` maps their names to the reasons.
+
+    Raises:
+        DataError: There are more; the message lists the first and ends with `fix`.
+    """
+    if len(broken) <= max(BROKEN_COUNT, BROKEN_SHARE * total):
+        return
+    shown = "\n".join(f"  {each}: {reason}" for each, reason in list(broken.items())[:5])
+    raise DataError(
+        f"{len(broken):,} of {total:,} images of {name} cannot be read, which is more than can be skipped "
+        f"({BROKEN_SHARE:.0%}, at least {BROKEN_COUNT}). The first:\n{shown}\n{fix}"
+    )
 
 
 def fingerprint(

@@ -8,20 +8,22 @@ from __future__ import annotations
 import os
 import stat
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onsight.core.errors import DataError, ImageError
-from onsight.core.text import count
+from onsight.core.text import count, quoted
 from onsight.data.dataset import Dataset, check_classes, fingerprint
+from onsight.data.folder_layout import find_layout, needless_levels
+from onsight.data.reading import AUTOMATIC, Reading, add_or_exclude
 from onsight.imaging.decode import SUFFIXES
 
-PARTS = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
-EXPECTED = "expected one sub-folder per class (cat/1.jpg), or the same inside train/ and test/ (train/cat/1.jpg)"
+Value = TypeVar("Value")
 MAX_FILE = 256 << 20  # bytes: imaging/decode.py accepts no larger image
 
 
@@ -34,18 +36,37 @@ class Row(NamedTuple):
     part: str
 
 
-def read_folder(path: Path, complete: bool = True) -> Dataset:
+class Listing(NamedTuple):
+    """What was found in a folder, zip or CSV."""
+
+    rows: list[Row]
+    empty: dict[str, str] = {}  # class folder without an image -> class  # noqa: RUF012 - never changed
+    notes: tuple[str, ...] = ()
+    unusable: dict[str, str] = {}  # line of a CSV that stands for no image -> reason  # noqa: RUF012
+
+
+def read_folder(path: Path, complete: bool = True, reading: Reading = AUTOMATIC) -> Dataset:
     """List the images below `path`: one sub-folder per class, or the same inside train/, validation/ and test/.
 
     Folders below a class folder belong to the class. Links are followed, but not in circles. Hidden files and folders
-    are skipped, and so are files without an image suffix.
+    are skipped, and so are files without an image suffix. A folder that holds nothing but the folder with all images
+    is passed over.
 
     Raises:
         DataError: The folder has another layout; the message says where.
     """
     root = path.resolve()
     stamps, folders = walk(root)
-    return arrange("folder", root.name or "root", stamps, folders, partial(read_file, root), complete)
+    prefix = needless_levels(folders, reading.layout)
+    stamps, folders = below(prefix, stamps), {*below(prefix, dict.fromkeys(folders))}
+    return arrange("folder", root.name or "root", stamps, folders, partial(read_file, root / prefix), complete, reading)
+
+
+def below(prefix: str, paths: dict[str, Value]) -> dict[str, Value]:
+    """Return the paths below a folder, without the folder's own; `prefix` is its path with "/" at the end, or ""."""
+    if not prefix:
+        return paths
+    return {path.removeprefix(prefix): value for path, value in paths.items() if path.startswith(prefix)}
 
 
 def read_file(root: Path, name: str) -> bytes:
@@ -114,91 +135,91 @@ def arrange(
     stamps: dict[str, str],
     folders: set[str],
     reader: Callable[[str], bytes],
-    complete: bool = True,
+    complete: bool,
+    reading: Reading,
 ) -> Dataset:
     """Return the `Dataset` of files whose relative paths name their classes and parts.
 
     Raises:
-        DataError: The layout is neither of the two in `EXPECTED`.
+        DataError: The layout is neither one folder per class nor the same inside of parts, or it could be both.
     """
-    where = f"The {kind} '{name}'"
-    if not stamps:
-        raise DataError(f"{where} holds no images ({' '.join(sorted(SUFFIXES))}): {EXPECTED}")
-    parts = _part_folders(where, stamps, folders)
-    depth = 2 if parts else 1  # level of the class folders
-    classes = {path for path in folders if path.count("/") == depth - 1 and (not parts or _top(path) in parts)}
-    if not classes:
-        raise DataError(f"{where} holds its images directly, without class folders: {EXPECTED}")
-    rows = []
-    for path, stamp in stamps.items():
-        pieces = path.split("/", depth)
-        if len(pieces) > depth:  # images above the class folders have no label and are skipped
-            rows.append(Row(path, stamp, pieces[depth - 1], PARTS[pieces[0].lower()] if parts else ""))
-    empty = classes - {"/".join(row.name.split("/", depth)[:depth]) for row in rows}
-    if empty and complete:
-        found = count(len(empty), "empty class folder")
-        raise DataError(f"{where} has {found}, {_listed(empty)}: add images, or remove every empty folder")
-    return to_dataset(kind, name, rows, reader, complete, {path.rpartition("/")[2] for path in empty})
-
-
-def _part_folders(where: str, stamps: dict[str, str], folders: set[str]) -> set[str]:
-    """Return the top folders that are parts, as spelled; the set is empty if the top folders are the classes."""
-    tops = {_top(path) for path in folders}
-    parts = {top for top in tops if top.lower() in PARTS}
-    divided = {_top(path) for path in folders if "/" in path}
-    # A class may be called "train", next to "car" and "plane". A part is recognised by the class folders in it.
-    if not parts & divided and parts != tops:
-        return set()
-    strays = {top for top in tops - parts if any(path.startswith(f"{top}/") for path in stamps)}
-    if strays:
-        raise DataError(f"{where} holds images in {_listed(strays)}, next to {_listed(parts)}: move them elsewhere")
-    if parts - divided:
-        raise DataError(f"{where}: there are no class folders in {_listed(parts - divided)}: {EXPECTED}")
-    return parts
-
-
-def _top(path: str) -> str:
-    return path.partition("/")[0]
+    images, empty, notes = find_layout(f"The {kind} '{name}'", stamps, folders, reading.layout)
+    rows = [Row(path, stamps[path], label, part) for path, (label, part) in images.items()]
+    return to_dataset(kind, name, Listing(rows, empty, tuple(notes)), reader, complete, reading)
 
 
 def to_dataset(
-    kind: str,
-    name: str,
-    rows: list[Row],
-    reader: Callable[[str], bytes],
-    complete: bool = True,
-    more_classes: Iterable[str] = (),
+    kind: str, name: str, found: Listing, reader: Callable[[str], bytes], complete: bool, reading: Reading
 ) -> Dataset:
-    """Return a `Dataset` of `rows`, sorted by name, after the checks that folders, CSVs and zips share.
-
-    `more_classes` are classes that have no images.
+    """Return a `Dataset` of a listing, sorted by name, after the checks that folders, CSVs and zips share.
 
     Raises:
-        DataError: A class or file name is unusable, there is only one class, or the set must be `complete` and a part
-            has no images of a class.
+        DataError: A class or file name is unusable, there is only one class, a class that `reading` names is unknown,
+            or the set must be `complete` and a class folder is empty or a part has no images of a class.
     """
     where = f"The {kind} '{name}'"
-    rows = sorted(rows)
-    names = tuple(row.name for row in rows)
-    for file in names:
-        if not file.isascii() and not _is_unicode(file):
-            raise DataError(f"{where}: the file name {file!a} is not valid UTF-8: rename it")
+    rows = sorted(found.rows)
+    for row in rows:
+        if not row.name.isascii() and not _is_unicode(row.name):
+            raise DataError(f"{where}: the file name {row.name!a} is not valid UTF-8: rename it")
     # One spelling of é: macOS writes it as two characters, and one class must not count as two.
-    spelled = {label: unicodedata.normalize("NFC", label) for label in {row.label for row in rows} | {*more_classes}}
-    classes = tuple(sorted(set(spelled.values())))
-    check_classes(classes, where)
-    index = {label: classes.index(spelled[label]) for label in spelled}
+    labels_found = {row.label for row in rows} | {*found.empty.values()}
+    spelled = {label: unicodedata.normalize("NFC", label) for label in labels_found}
+    known = tuple(sorted(set(spelled.values())))
+    check_classes(known, where)
+    classes = reading.chosen(known, where)
+    index = {label: classes.index(word) for label, word in spelled.items() if word in classes}
+    left_out = frozenset(row.name for row in rows if row.label not in index)
+    rows = [row for row in rows if row.label in index]
     labels = np.array([index[row.label] for row in rows], dtype=np.int64)
     parts = np.array([row.part for row in rows], dtype="<U10")
+    if complete:
+        empty = [path for path, label in found.empty.items() if label in index]
+        _check_complete(where, classes, labels, parts, empty, reading.exclude)
+    mark = fingerprint(classes, labels, parts, [f"{row.name} {row.stamp}" for row in rows])
+    some = f", {len(classes):,} of its {len(known):,} classes" if len(classes) < len(known) else ""
+    return Dataset(
+        name,
+        classes,
+        tuple(row.name for row in rows),
+        labels,
+        parts,
+        f"{kind} {name} ({len(rows):,} images{some})",
+        mark,
+        reader=reader,
+        left_out=left_out,
+        excluded=reading.exclude,
+        notes=found.notes,
+        unusable=found.unusable,
+    )
+
+
+def _check_complete(
+    where: str,
+    classes: tuple[str, ...],
+    labels: NDArray[np.int64],
+    parts: NDArray[np.str_],
+    empty: list[str],
+    excluded: tuple[str, ...],
+) -> None:
+    """Raise DataError if a class folder is `empty`, or a part has no images of a class.
+
+    The advice repeats the classes that were `excluded` already.
+    """
+    if empty:
+        names = sorted({unicodedata.normalize("NFC", path.rpartition("/")[2]) for path in empty})
+        raise DataError(
+            f"{where} has {count(len(empty), 'empty class folder')}, {quoted(empty)}: remove every empty folder, "
+            f"{add_or_exclude(names, classes, excluded)}"
+        )
     for part in np.unique(parts):
         lacking = set(range(len(classes))) - set(labels[parts == part].tolist())
-        if lacking and complete:
-            absent = _listed(classes[position] for position in lacking)
+        if lacking:
+            names = [classes[position] for position in sorted(lacking)]
             raise DataError(
-                f"{where}: {part} has no images of {absent}, but another part has: add some, or remove the class"
+                f"{where}: {part} has no images of {quoted(names)}, but another part has: "
+                f"{add_or_exclude(names, classes, excluded)}"
             )
-    mark = fingerprint(classes, labels, parts, [f"{row.name} {row.stamp}" for row in rows])
-    return Dataset(name, classes, names, labels, parts, f"{kind} {name} ({len(rows):,} images)", mark, None, reader)
 
 
 def _is_unicode(name: str) -> bool:
@@ -207,10 +228,3 @@ def _is_unicode(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _listed(names: Iterable[str]) -> str:
-    """Return the sorted names in quotes, at most three: "'a', 'b', 'c' and 4 more"."""
-    names = sorted(names)
-    shown = ", ".join(f"'{name}'" for name in names[:3])
-    return f"{shown} and {len(names) - 3:,} more" if len(names) > 3 else shown

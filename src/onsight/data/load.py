@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from onsight.core.errors import DataError, SpecError, unknown_name
 from onsight.core.files import expanded
 from onsight.core.progress import Progress
-from onsight.data.dataset import Dataset
+from onsight.data.dataset import Dataset, fingerprint
+from onsight.data.reading import AUTOMATIC, Reading
 
 
 class Source(NamedTuple):
@@ -66,6 +70,7 @@ def load_dataset(
     data_dir: Path | None = None,
     progress: Progress | None = None,
     *,
+    reading: Reading = AUTOMATIC,
     complete: bool = True,
     download: bool = True,
 ) -> Dataset:
@@ -77,17 +82,19 @@ def load_dataset(
         data_dir: Where to look for the files of a named data set before downloading; by default the folder that
             ONSIGHT_DATA names.
         progress: Called with (what, bytes so far, bytes in total) during a download.
+        reading: How the images become a data set: the layout, the classes, the columns of a CSV.
         complete: Whether a class without images, or without images in one of the parts, is a DataError.
         download: Whether a named data set that is not on this machine may be downloaded. If not, it is a DataError.
 
     Raises:
-        SpecError: `data` is neither a known name nor an existing path.
+        SpecError: `data` is neither a known name nor an existing path, or `reading` does not fit it.
         DataError: The data set cannot be used; the message says why and what is expected.
         DownloadError: The data set could not be downloaded.
     """
     path = expanded(data)
     if str(data) in DATASETS and not (isinstance(data, Path) and path.exists()):
-        return _load_known(str(data), data_dir, progress, download)
+        _check_fit(reading, str(data), "a named data set")
+        return restrict(_load_known(str(data), data_dir, progress, download), reading)
     if not path.exists():
         message = unknown_name("data set", str(data), DATASETS)
         raise SpecError(f"{message} Or give the path of a folder, a .zip or a .csv: there is nothing at '{data}'.")
@@ -102,13 +109,55 @@ def load_dataset(
     from onsight.data.table import read_csv
     from onsight.data.zip_file import read_zip
 
-    if path.is_dir():
-        return read_folder(path, complete)
-    if path.suffix.lower() == ".zip":
-        return read_zip(path, complete)
+    if is_folder_or_zip(data):
+        _check_fit(reading, str(data), "no CSV", layout=True)
+        return (read_folder if path.is_dir() else read_zip)(path, complete, reading)
     if path.suffix.lower() == ".csv":
-        return read_csv(path, complete)
+        _check_fit(reading, str(data), "a CSV", columns=True)
+        return read_csv(path, complete, reading)
     raise DataError(f"'{path}' cannot be read: expected a folder, a .zip or a .csv")
+
+
+def is_folder_or_zip(data: str | Path) -> bool:
+    """Return whether `data` is the path of a folder or zip, whose folders are its classes or parts."""
+    path = expanded(data)
+    known = str(data) in DATASETS and not isinstance(data, Path)
+    return not known and (path.is_dir() or path.suffix.lower() == ".zip")
+
+
+def _check_fit(reading: Reading, data: str, kind: str, layout: bool = False, columns: bool = False) -> None:
+    """Raise SpecError if the reading has a layout or columns, and this kind of data has none."""
+    if reading.layout and not layout:
+        raise SpecError(f"--layout is for folders and zips, but '{data}' is {kind}: leave it out.")
+    if (reading.path_column or reading.label_column) and not columns:
+        raise SpecError(f"--path-column and --label-column are for CSVs, but '{data}' is {kind}: leave them out.")
+
+
+def restrict(dataset: Dataset, reading: Reading) -> Dataset:
+    """Return a data set of arrays with the chosen classes only.
+
+    Raises:
+        DataError: A name is no class of the data set, or fewer than two classes stay.
+    """
+    classes = reading.chosen(dataset.classes, dataset.name)
+    if classes == dataset.classes or dataset.images is None:
+        return dataset
+    place = {name: number for number, name in enumerate(classes)}
+    number = np.array([place.get(name, -1) for name in dataset.classes], np.int64)[dataset.labels]
+    kept = np.flatnonzero(number >= 0)
+    labels, parts = number[kept], dataset.parts[kept]
+    return replace(
+        dataset,
+        classes=classes,
+        names=tuple(dataset.names[index] for index in kept.tolist()),
+        labels=labels,
+        parts=parts,
+        images=dataset.images[kept],
+        provenance=f"{dataset.provenance}, {len(classes):,} of its {len(dataset.classes):,} classes",
+        fingerprint=fingerprint(classes, labels, parts, [dataset.fingerprint]),
+        excluded=reading.exclude,
+        left_out=frozenset(dataset.names[index] for index in np.flatnonzero(number < 0).tolist()),
+    )
 
 
 def _load_known(name: str, data_dir: Path | None, progress: Progress | None, download: bool) -> Dataset:

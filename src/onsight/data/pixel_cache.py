@@ -22,7 +22,10 @@ from onsight.core.files import (
     temporary_sibling,
     write_atomic,
 )
+from onsight.core.text import quoted
 from onsight.core.threads import each
+from onsight.data.dataset import check_broken
+from onsight.data.reading import exclude_flag
 from onsight.imaging import decode
 
 if TYPE_CHECKING:
@@ -31,7 +34,6 @@ if TYPE_CHECKING:
 
 
 READER_VERSION = 2  # increase it when imaging/decode.py returns other pixels, so that old caches are not used
-BROKEN_SHARE, BROKEN_COUNT = 0.01, 3  # unreadable images up to the larger limit are skipped
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,15 +74,24 @@ def load_pixels(
             if not folder.exists():  # another process may have made it in the meantime
                 _fill(folder, dataset, size, progress)
     broken = {int(index): reason for index, reason in json.loads((folder / "broken.json").read_text("utf-8")).items()}
-    if len(broken) > max(BROKEN_COUNT, BROKEN_SHARE * len(dataset)) and not pass_over_all:
-        # Remove the cached result, so that the next start tries again: the disk or the network may have failed.
-        shutil.rmtree(folder, ignore_errors=True)
-        shown = "\n".join(f"  {dataset.names[index]}: {reason}" for index, reason in list(broken.items())[:5])
-        raise DataError(
-            f"{len(broken):,} of {len(dataset):,} images of {dataset.name} cannot be read, which is more than can be "
-            f"skipped (1 %, at least {BROKEN_COUNT}). The first:\n{shown}\nRepair or remove them."
-        )
+    if not pass_over_all:
+        named = {dataset.names[index]: reason for index, reason in broken.items()} | {**dataset.unusable}
+        try:
+            check_broken(dataset.name, named, len(dataset) + len(dataset.unusable), _fix(dataset, broken))
+        except DataError:
+            # Remove the cached result, so that the next start tries again: the disk or the network may have failed.
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
     return Pixels(np.load(folder / "images.npy", mmap_mode="r"), np.load(folder / "hashes.npy"), broken)
+
+
+def _fix(dataset: Dataset, broken: dict[int, str]) -> str:
+    """Return what helps when too many images are broken: it may be all those of a class."""
+    readable = np.delete(dataset.labels, list(broken))
+    gone = [dataset.classes[index] for index in np.setdiff1d(dataset.labels, readable).tolist()]
+    if not gone or len(dataset.classes) - len(gone) < 2:
+        return "Repair or remove them."
+    return f"Repair or remove them. To go on without {quoted(gone)}: {exclude_flag([*dataset.excluded, *gone])}"
 
 
 def _fill(folder: Path, dataset: Dataset, size: int, progress: Progress | None) -> None:

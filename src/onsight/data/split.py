@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 
 from onsight.core.errors import DataError, SpecError
 from onsight.core.records import DatasetRecord, Membership
-from onsight.core.text import count
+from onsight.core.text import count, quoted
 from onsight.data.dataset import Dataset
+from onsight.data.reading import add_or_exclude
 
 NAMES = np.array(["train", "validation", "test"])  # the meaning of the codes 0, 1 and 2 below
 TRAIN, VALIDATION, TEST = range(3)
@@ -58,7 +59,7 @@ def split(
         allow_tiny: Use a class that is too small to be split for training only, instead of raising an error.
 
     Raises:
-        DataError: A class has too few distinct images to have one in each part, or no image is for training.
+        DataError: A class has too few distinct images to have one in each part, or none to train on.
         SpecError: `validation` or `test` is not a share, or together they leave nothing to train on.
     """
     if hashes.shape != (len(dataset),) or hashes.dtype != np.uint64:
@@ -71,6 +72,8 @@ def split(
     free = np.flatnonzero((dataset.parts == "") | (dataset.parts == "train"))
     if len(free) == 0:
         raise DataError(f"'{dataset.name}' has no training images: its only parts are {', '.join(sorted(given))}")
+
+    _check_trained(dataset, free, hashes, 1 if allow_tiny else 1 + len(shares))
 
     # From here on, all copies of an image count as one content.
     contents, content = np.unique(hashes[free], return_inverse=True)
@@ -86,6 +89,11 @@ def split(
     result = dataset.parts.astype("<U10")
     result[free] = NAMES[code[content]]
     return result
+
+
+def fewest(given: Iterable[str]) -> int:
+    """Return how many distinct images of a class are needed to have one in each part, if these parts are given."""
+    return 3 - len({"test", "validation"} & {*given})
 
 
 def membership(dataset: Dataset, hashes: NDArray[np.uint64], parts: NDArray[np.str_]) -> Membership:
@@ -164,6 +172,26 @@ def splitmix64(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return z ^ (z >> np.uint64(31))
 
 
+def _check_trained(dataset: Dataset, free: NDArray[np.intp], hashes: NDArray[np.uint64], least: int) -> None:
+    """Check that every class has an image among those that are not in a given part, `free`.
+
+    The advice also names the classes with fewer distinct images than `least`, which are refused next.
+
+    Raises:
+        DataError: A class has none. It would be a class of the model, and no answer could be right.
+    """
+    pairs = {*zip(dataset.labels[free].tolist(), hashes[free].tolist(), strict=True)}
+    distinct = np.bincount(np.array([label for label, _ in pairs], np.int64), minlength=len(dataset.classes)).tolist()
+    lacking = [name for name, number in zip(dataset.classes, distinct, strict=True) if not number]
+    if lacking:
+        few = [name for name, number in zip(dataset.classes, distinct, strict=True) if number < least]
+        has = "The class {} has" if len(lacking) == 1 else "The classes {} have"
+        raise DataError(
+            f"{has.format(quoted(lacking))} no readable image to train on. To go on, "
+            f"{add_or_exclude(few, dataset.classes, dataset.excluded)}"
+        )
+
+
 def _fill_empty_parts(
     dataset: Dataset,
     labels: NDArray[np.int64],
@@ -187,11 +215,12 @@ def _fill_empty_parts(
     tiny = np.flatnonzero(distinct < len(parts))
     if len(tiny) and not allow_tiny:
         others = len(tiny) - 1
+        advice = add_or_exclude([dataset.classes[index] for index in tiny.tolist()], dataset.classes, dataset.excluded)
         more = f" ({count(others, 'more class has', 'more classes have')} the same problem)" if others else ""
         raise DataError(
             f"The class '{dataset.classes[tiny[0]]}' has {count(distinct[tiny[0]], 'distinct image')}, too few to split"
-            f"{more}: expected at least {len(parts)}. Add images, or pass --allow-tiny to use such a class for "
-            "training only"
+            f"{more}: expected at least {len(parts)}. To go on, {advice}; or pass --allow-tiny to "
+            "use such a class for training only"
         )
     for index in tiny:
         code[pair_content[bounds[index] : bounds[index + 1]]] = TRAIN

@@ -19,7 +19,9 @@ from typing import NamedTuple
 
 from onsight.core.errors import DataError, ImageError
 from onsight.data.dataset import Dataset
-from onsight.data.folder import PARTS, arrange, is_hidden, is_image
+from onsight.data.folder import arrange, below, is_hidden, is_image
+from onsight.data.folder_layout import needless_levels
+from onsight.data.reading import AUTOMATIC, Reading
 
 MAX_MEMBERS = 200_000
 MAX_TOTAL = 4 << 30  # bytes, inflated
@@ -40,7 +42,7 @@ class Member(NamedTuple):
     crc: int
 
 
-def read_zip(path: Path, complete: bool = True) -> Dataset:
+def read_zip(path: Path, complete: bool = True, reading: Reading = AUTOMATIC) -> Dataset:
     """List the images in the zip at `path`, which holds a folder that `read_folder` accepts, or its contents.
 
     Raises:
@@ -48,11 +50,10 @@ def read_zip(path: Path, complete: bool = True) -> Dataset:
     """
     path = path.resolve()
     members, folders = _list(path)
-    top = _top_folder(members, folders)
-    members = {name.removeprefix(top): member for name, member in members.items()}
-    folders = {name.removeprefix(top) for name in folders if name.startswith(top)}
+    prefix = needless_levels(folders, reading.layout)
+    members, folders = below(prefix, members), {*below(prefix, dict.fromkeys(folders))}
     stamps = {name: f"{member.size} {member.crc}" for name, member in members.items()}
-    return arrange("zip", path.stem, stamps, folders, partial(read_member, path, members), complete)
+    return arrange("zip", path.stem, stamps, folders, partial(read_member, path, members), complete, reading)
 
 
 def read_member(path: Path, members: dict[str, Member], name: str) -> bytes:
@@ -152,13 +153,6 @@ def _pieces(name: str) -> list[str]:
 
 def _is_within_hidden(name: str) -> bool:
     return any(is_hidden(piece) for piece in name.split("/"))
-
-
-def _top_folder(members: dict[str, Member], folders: set[str]) -> str:
-    """Return "photos/" if the whole zip is one folder that is neither a class nor a part, else an empty string."""
-    tops = {name.partition("/")[0] for name in [*folders, *members]}
-    top = tops.pop() if len(tops) == 1 else ""
-    return f"{top}/" if top.lower() not in PARTS and any("/" in folder for folder in folders) and top else ""
 
 
 class _Capped(io.FileIO):

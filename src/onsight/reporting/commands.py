@@ -6,6 +6,7 @@ import shlex
 from typing import Any
 
 from onsight.core.text import plain
+from onsight.data.reading import listed
 from onsight.runs.run import Run
 from onsight.spec import Role, fields_with
 
@@ -35,6 +36,8 @@ def command_for(asked: dict[str, Any], verb: str = "train") -> str:
         flag = key.replace("_", "-")
         if isinstance(value, bool):
             words.append(f"--{flag}" if value else f"--no-{flag}")
+        elif isinstance(value, list | tuple):
+            words += [f"--{flag}", listed(value)]
         elif value is not None:
             words += [f"--{flag}", str(value)]
     return plain(shlex.join(words))

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from onsight.core.errors import DataError, SpecError
 from onsight.core.progress import Progress
 from onsight.data.batches import Examples
 from onsight.data.dataset import Dataset
-from onsight.data.load import load_dataset
+from onsight.data.load import is_folder_or_zip, load_dataset
 from onsight.data.pixel_cache import Pixels, load_pixels
+from onsight.data.reading import Reading
 from onsight.data.split import recorded_parts
 from onsight.runs.run import Run
 from onsight.spec import TrainSpec
@@ -54,8 +58,41 @@ def load_images(
         DataError: it cannot be used.
     """
     spec = TrainSpec.recorded(run.spec)
-    dataset = load_dataset(data or spec.data, data_dir or (None if data else spec.data_dir), progress)
+    if data:
+        dataset = load_other(run, data, data_dir, progress)
+    else:
+        dataset = load_dataset(spec.data, data_dir or spec.data_dir, progress, reading=recorded_reading(run))
     return dataset, load_pixels(dataset, spec.image_size, progress)
+
+
+def load_other(run: Run, data: str | Path, data_dir: Path | None, progress: Progress | None) -> Dataset:
+    """Return other data, or the run's own that was moved, read in the first way in which all its classes are the run's.
+
+    The ways are: like the run's data, but of any layout; like the run's data; and automatically, whatever the classes.
+    """
+    reading = recorded_reading(run)
+    for each in (reading._replace(layout=None), reading):
+        with contextlib.suppress(SpecError, DataError):
+            dataset = load_dataset(data, data_dir, progress, reading=each)
+            if {*dataset.classes} <= {*run.classes}:
+                return dataset
+    return load_dataset(data, data_dir, progress)
+
+
+def recorded_reading(run: Run) -> Reading:
+    """Return how the data of a run was read: its layout, its classes and its columns.
+
+    The names of the run's images show the layout too. A folder that has become ambiguous since is therefore read as it
+    was, and so is one that an older version read without asking.
+    """
+    reading = TrainSpec.recorded(run.spec).reading
+    if reading.classes or reading.exclude:
+        reading = reading._replace(classes=tuple(run.classes), exclude=())
+    names = [name for part in run.dataset.get("split", {}).values() for name in part]
+    tops = {unicodedata.normalize("NFC", name.partition("/")[0]) for name in names}
+    if reading.layout is None and tops == {*run.classes} and is_folder_or_zip(run.spec["data"]):
+        reading = reading._replace(layout="classes")
+    return reading
 
 
 def open_images(run: Run, parts: Iterable[str], progress: Progress | None = None) -> RunImages:

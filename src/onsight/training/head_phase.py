@@ -39,6 +39,7 @@ class HeadFit(Variables):
         return head
 
     def logits(self, images: np.ndarray) -> np.ndarray:
+        """Return the logits (n, classes) float32 of features (n, features)."""
         layer = self.model.get_layer("logits")
         return images @ to_numpy(layer.kernel) + to_numpy(layer.bias)
 

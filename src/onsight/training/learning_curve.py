@@ -99,7 +99,10 @@ def check_request(spec: TrainSpec, sizes: Sequence[int] | None, seeds: int, out:
         raise SpecError(f"A curve needs two sizes or more, but --sizes has only {sizes[0] if sizes else ''}.")
     if out:
         make_folder(out)
-    if spec.validation == 0 and "validation" not in load_dataset(spec.data, spec.data_dir, show.work).parts:
+    if spec.validation == 0:
+        dataset = load_dataset(spec.data, spec.data_dir, show.work, reading=spec.reading)
+        if "validation" in dataset.parts:
+            return
         raise SpecError(UNJUDGED)
 
 

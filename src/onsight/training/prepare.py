@@ -18,7 +18,7 @@ from onsight.core.backend import Choice, choose_backend, choose_precision, dtype
 from onsight.core.files import expanded, sha256
 from onsight.core.progress import Reporter
 from onsight.core.records import CheckSummary, DatasetRecord, SpecRecord
-from onsight.core.text import count
+from onsight.core.text import count, short
 from onsight.data.dataset import Dataset
 from onsight.data.load import DATASETS, data_folder, keeps_labels_when_mirrored, load_dataset
 from onsight.data.pixel_cache import Pixels, load_pixels, median_side
@@ -35,6 +35,7 @@ from onsight.training.resolve import Resolved, resolve
 from onsight.training.teacher import reference
 
 PARTS = ("train", "validation", "test")
+CLASSES_SHOWN = 10  # as many classes are listed; of more, all but the first nine are left out
 SMALLEST_PHOTO = 96  # pixels: from this median side on, ImageNet weights are the default
 
 
@@ -65,9 +66,12 @@ def prepare(spec: TrainSpec, show: Reporter) -> Prepared:
         DataError: the images cannot be used.
     """
     backend = choose_backend(spec.backend)
-    dataset = load_dataset(spec.data, spec.data_dir, show.work)
-    show.note("data", f"{dataset.provenance}, {count(len(dataset.classes), 'class', 'classes')}")
+    dataset = load_dataset(spec.data, spec.data_dir, show.work, reading=spec.reading)
+    show.note("data", dataset.provenance)
+    for text in dataset.notes:
+        show.note("data", text)
     used = read_keep_list(spec.keep_list, dataset) if spec.keep_list else np.ones(len(dataset), bool)
+    show.note("classes", class_counts(dataset, used))
     chosen = choose(spec, dataset, used, backend, show)
     pixels = load_pixels(dataset, chosen.spec.image_size, show.work)
     images = RunImages(dataset, pixels, divide(chosen, dataset, pixels, used))
@@ -238,7 +242,7 @@ def dataset_record(spec: TrainSpec, images: RunImages, used: np.ndarray) -> Data
         classes=list(dataset.classes),
         provenance=dataset.provenance,
         fingerprint=dataset.fingerprint,
-        broken={dataset.names[index]: reason for index, reason in pixels.broken.items()},
+        broken={**{dataset.names[index]: why for index, why in pixels.broken.items()}, **dataset.unusable},
         **membership(dataset, pixels.hashes, parts),  # type: ignore[typeddict-item]  # mypy asks for optional keys
     )
     if spec.keep_list:
@@ -249,13 +253,21 @@ def dataset_record(spec: TrainSpec, images: RunImages, used: np.ndarray) -> Data
 # What is shown -------------------------------------------------------------------------------------------------------
 
 
+def class_counts(dataset: Dataset, used: np.ndarray) -> str:
+    """Return the classes with their numbers of images that are `used` (n,) bool; a long list is cut."""
+    counts = np.bincount(dataset.labels[used], minlength=len(dataset.classes)).tolist()
+    each = [f"{short(name, 24)} {number:,}" for name, number in zip(dataset.classes, counts, strict=True)]
+    shown = each if len(each) <= CLASSES_SHOWN else [*each[: CLASSES_SHOWN - 1], "…"]
+    return f"{', '.join(shown)} ({len(each):,} classes)"
+
+
 def show_choices(chosen: Chosen, images: RunImages, show: Reporter) -> None:
     """Show the split, what is left out, and each choice that the user did not make, with its reason."""
     parts, n = images.parts, len(images.dataset)
     show.note("split", ", ".join(f"{part} {np.count_nonzero(parts == part):,}" for part in PARTS))
     if chosen.spec.keep_list:
         show.note("keep-list", f"{np.count_nonzero(parts != ''):,} of {count(n, 'image')} are used")
-    if broken := len(images.pixels.broken):
+    if broken := len(images.pixels.broken) + len(images.dataset.unusable):
         show.note("skipped", f"{count(broken, 'unreadable image')}; dataset.json in the run names them")
     for field, reason in chosen.reasons.items():
         show.note(field, f"{getattr(chosen.spec, field)}  ({reason})")

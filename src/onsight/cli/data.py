@@ -1,0 +1,81 @@
+"""`check` and `datasets`: the commands about images before training."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from onsight.checks import check as checks
+from onsight.cli.app import DataDir, Quiet
+from onsight.cli.output import columns, say
+from onsight.core.text import plain
+from onsight.data.load import DATASETS
+from onsight.data.reading import Layout, Reading, names_in
+from onsight.display.reporters import make_reporter
+
+
+def check(
+    data: str,
+    /,
+    *,
+    out: Path | None = None,
+    keep_list: Path | None = None,
+    strict: Annotated[bool, Parameter(negative="")] = False,
+    layout: Layout | None = None,
+    classes: str = "",
+    exclude: str = "",
+    path_column: str | None = None,
+    label_column: str | None = None,
+    data_dir: DataDir = None,
+    format: Literal["text", "json"] = "text",  # noqa: A002 - the flag's name
+    quiet: Quiet = False,
+) -> None:
+    """Find what is wrong with images before training: unreadable, duplicated, leaking, or with two labels.
+
+    Parameters
+    ----------
+    data
+        a named data set (`onsight datasets`), or a folder, zip or CSV of images
+    out
+        folder for check.json and check.html (default: checks/ and the name of the data set)
+    keep_list
+        write the names of the images worth keeping to this file, for train --keep-list
+    strict
+        exit with code 1 if there are errors
+    layout
+        what the top folders are, if both is possible: parts (train, test), or classes
+    classes
+        check only these classes: cat,dog,bird
+    exclude
+        leave these classes out: cat,dog
+    path_column
+        the column of a CSV that holds the paths, if it has no usual name
+    label_column
+        the column of a CSV that holds the labels, if it has no usual name
+    format
+        text for people, or check.json
+    """
+    reading = Reading(layout, names_in(classes), names_in(exclude), path_column, label_column)
+    show = make_reporter(quiet)
+    found = checks.check(data, data_dir=data_dir, out=out, keep_list=keep_list, reading=reading, reporter=show)
+    if format == "json":
+        say(json.dumps(found.record, ensure_ascii=False))
+    else:
+        for line in checks.lines(found.record):
+            say(plain(line))
+        say("")
+        say(f"Page: {found.folder / 'check.html'}")
+        if keep_list is not None:
+            say(f"{found.record['kept']:,} images to keep: {keep_list}")
+    if strict and found.has_errors:
+        sys.exit(1)
+
+
+def datasets() -> None:
+    """List the data sets that have a name. A folder, zip or CSV of your own needs none."""
+    for line in columns([(name, source.description) for name, source in DATASETS.items()]):
+        say(line)
