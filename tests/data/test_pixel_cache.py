@@ -1,3 +1,4 @@
+import hashlib
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from PIL import Image
 from onsight.core.errors import DataError
 from onsight.core.threads import each
 from onsight.data import pixel_cache
+from onsight.data.built_in import from_arrays
 from onsight.data.load import load_dataset
 from onsight.data.pixel_cache import clear_cache, hash_rows, load_pixels, median_side
 
@@ -147,3 +149,25 @@ def test_each_reads_every_index_once(seconds, count):
     assert sorted(seen) == list(range(count))
     assert done[-1] == count
     assert (len(threads) > 1) == (seconds > 0 and count == 300)
+
+
+def test_each_fit_has_a_cache_of_its_own_and_cut_keeps_its_key(photos, tmp_path):
+    dataset = load_dataset(photos)
+    squares = load_pixels(dataset, 16)
+    key = hashlib.sha256(f"{dataset.fingerprint} 16 2".encode()).hexdigest()[:32]  # as it was before `fit`
+    assert (tmp_path / "cache" / "pixels" / key / "images.npy").exists()
+    whole = load_pixels(dataset, 16, fit="pad")
+    assert len(list((tmp_path / "cache" / "pixels").glob("*/images.npy"))) == 2
+    for index in range(len(dataset)):
+        assert np.array_equal(squares.images[index], pixel_cache.decode.load(dataset.read(index), 16))
+        assert np.array_equal(whole.images[index], pixel_cache.decode.load(dataset.read(index), 16, "pad"))
+    assert np.array_equal(squares.hashes, whole.hashes)  # of the files, so a run finds its images whatever its fit
+
+
+def test_arrays_are_padded(tmp_path, monkeypatch):
+    monkeypatch.setenv("ONSIGHT_CACHE", str(tmp_path / "cache"))
+    images = np.random.default_rng(0).integers(0, 256, (6, 12, 20, 3), np.uint8)
+    names = {"classes": ("a", "b"), "labels": np.arange(6) % 2, "parts": np.full(6, ""), "provenance": "noise"}
+    dataset = from_arrays("noise", images=images, **names)
+    found = load_pixels(dataset, 10, fit="pad").images
+    assert np.array_equal(found, [pixel_cache.decode.resize(image, 10, "pad") for image in images])

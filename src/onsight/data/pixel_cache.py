@@ -28,6 +28,7 @@ from onsight.imaging import decode
 if TYPE_CHECKING:
     from onsight.core.progress import Progress
     from onsight.data.dataset import Dataset
+    from onsight.imaging.fit import Fit
 
 
 READER_VERSION = 2  # increase it when imaging/decode.py returns other pixels, so that old caches are not used
@@ -50,11 +51,17 @@ class Pixels:
 
 
 def load_pixels(
-    dataset: Dataset, size: int, progress: Progress | None = None, *, pass_over_all: bool = False
+    dataset: Dataset,
+    size: int,
+    progress: Progress | None = None,
+    *,
+    fit: Fit = "cut",
+    pass_over_all: bool = False,
 ) -> Pixels:
     """Return the images of `dataset` at `size` x `size` pixels, from the cache if they are there.
 
-    Two processes that request the same images do the work once: the second one waits for the first.
+    `fit` is "cut" for the centre squares, or "pad" for the whole images on grey squares (`imaging.decode.resize`). Two
+    processes that request the same images do the work once: the second one waits for the first.
 
     Raises:
         DataError: more images are unreadable than can be skipped (1 %, at least 3); the message lists the first of
@@ -64,13 +71,14 @@ def load_pixels(
 
     if dataset.images is not None and dataset.images.shape[1:3] == (size, size):
         return Pixels(dataset.images, hash_rows(dataset.images), {})
-    key = hashlib.sha256(f"{dataset.fingerprint} {size} {READER_VERSION}".encode()).hexdigest()[:32]
+    facts = f"{dataset.fingerprint} {size} {READER_VERSION}" + ("" if fit == "cut" else f" {fit}")
+    key = hashlib.sha256(facts.encode()).hexdigest()[:32]
     folder = cache_folder() / "pixels" / key
     folder.parent.mkdir(parents=True, exist_ok=True)
     if not folder.exists():
         with FileLock(folder.with_suffix(".lock")):
             if not folder.exists():  # another process may have made it in the meantime
-                _fill(folder, dataset, size, progress)
+                _fill(folder, dataset, size, fit, progress)
     broken = {int(index): reason for index, reason in json.loads((folder / "broken.json").read_text("utf-8")).items()}
     if len(broken) > max(BROKEN_COUNT, BROKEN_SHARE * len(dataset)) and not pass_over_all:
         # Remove the cached result, so that the next start tries again: the disk or the network may have failed.
@@ -83,12 +91,12 @@ def load_pixels(
     return Pixels(np.load(folder / "images.npy", mmap_mode="r"), np.load(folder / "hashes.npy"), broken)
 
 
-def _fill(folder: Path, dataset: Dataset, size: int, progress: Progress | None) -> None:
+def _fill(folder: Path, dataset: Dataset, size: int, fit: Fit, progress: Progress | None) -> None:
     """Decode every image of `dataset` into `folder`, which appears complete or not at all."""
     partial = temporary_sibling(folder)
     try:
         partial.mkdir()
-        _decode(partial, dataset, size, progress)
+        _decode(partial, dataset, size, fit, progress)
         for name in ("images.npy", "hashes.npy"):
             sync_file(partial / name)
         sync_folder(partial)
@@ -105,7 +113,7 @@ def _fill(folder: Path, dataset: Dataset, size: int, progress: Progress | None) 
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _decode(partial: Path, dataset: Dataset, size: int, progress: Progress | None) -> None:
+def _decode(partial: Path, dataset: Dataset, size: int, fit: Fit, progress: Progress | None) -> None:
     """Write images.npy, hashes.npy and broken.json. No file is still mapped on return, as Windows requires."""
     count = len(dataset)
     hashes = np.zeros(count, np.uint64)
@@ -116,10 +124,10 @@ def _decode(partial: Path, dataset: Dataset, size: int, progress: Progress | Non
         try:
             if dataset.images is not None:
                 data = dataset.images[index].tobytes()
-                pixels[index] = decode.resize(dataset.images[index], size)
+                pixels[index] = decode.resize(dataset.images[index], size, fit)
             else:
                 data = dataset.read(index)
-                pixels[index] = decode.load(data, size)
+                pixels[index] = decode.load(data, size, fit)
         except ImageError as error:
             broken[str(index)] = str(error)
         else:

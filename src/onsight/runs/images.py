@@ -41,7 +41,7 @@ class RunImages(NamedTuple):
 def load_images(
     run: Run, progress: Progress | None = None, *, data: str | Path | None = None, data_dir: Path | None = None
 ) -> tuple[Dataset, Pixels]:
-    """Return the data set of a run, or other data, and its images at the run's image size.
+    """Return the data set of a run, or other data, and its images at the run's image size and fit.
 
     Args:
         run: the run.
@@ -55,7 +55,7 @@ def load_images(
     """
     spec = TrainSpec.recorded(run.spec)
     dataset = load_dataset(data or spec.data, data_dir or (None if data else spec.data_dir), progress)
-    return dataset, load_pixels(dataset, spec.image_size, progress)
+    return dataset, load_pixels(dataset, spec.image_size, progress, fit=spec.fit)
 
 
 def open_images(run: Run, parts: Iterable[str], progress: Progress | None = None) -> RunImages:

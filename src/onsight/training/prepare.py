@@ -69,7 +69,7 @@ def prepare(spec: TrainSpec, show: Reporter) -> Prepared:
     show.note("data", f"{dataset.provenance}, {count(len(dataset.classes), 'class', 'classes')}")
     used = read_keep_list(spec.keep_list, dataset) if spec.keep_list else np.ones(len(dataset), bool)
     chosen = choose(spec, dataset, used, backend, show)
-    pixels = load_pixels(dataset, chosen.spec.image_size, show.work)
+    pixels = load_pixels(dataset, chosen.spec.image_size, show.work, fit=chosen.spec.fit)
     images = RunImages(dataset, pixels, divide(chosen, dataset, pixels, used))
     show_choices(chosen, images, show)
     check = summary(*findings_for_training(dataset, pixels, used))
