@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from onsight.core.errors import DataError
+from onsight.core.errors import DataError, ImageError
 from onsight.core.threads import each
 from onsight.data import pixel_cache
 from onsight.data.built_in import from_arrays
 from onsight.data.load import load_dataset
 from onsight.data.pixel_cache import clear_cache, hash_rows, load_pixels, median_side
+from onsight.imaging.containers import NO_HEIC
 
 
 @pytest.fixture
@@ -171,3 +172,26 @@ def test_arrays_are_padded(tmp_path, monkeypatch):
     dataset = from_arrays("noise", images=images, **names)
     found = load_pixels(dataset, 10, fit="pad").images
     assert np.array_equal(found, [pixel_cache.decode.resize(image, 10, "pad") for image in images])
+
+
+def test_heic_that_was_unreadable_is_decoded_once_pi_heif_is_installed(photos, monkeypatch):
+    (photos / "cat" / "0.png").write_bytes(b"heic")
+    dataset, load = load_dataset(photos), pixel_cache.decode.load
+
+    def without(data, *rest):
+        if data == b"heic":
+            raise ImageError(NO_HEIC)
+        return load(data, *rest)
+
+    def installed(data, *rest):
+        return np.full((16, 16, 3), 9, np.uint8) if data == b"heic" else load(data, *rest)
+
+    monkeypatch.setattr(pixel_cache, "find_spec", lambda name: None)
+    monkeypatch.setattr(pixel_cache.decode, "load", without)
+    assert load_pixels(dataset, 16).broken == {0: NO_HEIC}
+    monkeypatch.setattr(pixel_cache.decode, "load", installed)
+    assert load_pixels(dataset, 16).broken == {0: NO_HEIC}  # from the cache, because pi-heif is still missing
+    monkeypatch.setattr(pixel_cache, "find_spec", lambda name: object())
+    found = load_pixels(dataset, 16)
+    assert found.broken == {}
+    assert (found.images[0] == 9).all()

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ from onsight.core.files import (
 )
 from onsight.core.threads import each
 from onsight.imaging import decode
+from onsight.imaging.containers import NO_HEIC
 
 if TYPE_CHECKING:
     from onsight.core.progress import Progress
@@ -75,11 +77,12 @@ def load_pixels(
     key = hashlib.sha256(facts.encode()).hexdigest()[:32]
     folder = cache_folder() / "pixels" / key
     folder.parent.mkdir(parents=True, exist_ok=True)
-    if not folder.exists():
+    if _is_outdated(folder):
         with FileLock(folder.with_suffix(".lock")):
-            if not folder.exists():  # another process may have made it in the meantime
+            if _is_outdated(folder):  # another process may have made it in the meantime
+                shutil.rmtree(folder, ignore_errors=True)
                 _fill(folder, dataset, size, fit, progress)
-    broken = {int(index): reason for index, reason in json.loads((folder / "broken.json").read_text("utf-8")).items()}
+    broken = _read_broken(folder)
     if len(broken) > max(BROKEN_COUNT, BROKEN_SHARE * len(dataset)) and not pass_over_all:
         # Remove the cached result, so that the next start tries again: the disk or the network may have failed.
         shutil.rmtree(folder, ignore_errors=True)
@@ -89,6 +92,16 @@ def load_pixels(
             f"skipped (1 %, at least {BROKEN_COUNT}). The first:\n{shown}\nRepair or remove them."
         )
     return Pixels(np.load(folder / "images.npy", mmap_mode="r"), np.load(folder / "hashes.npy"), broken)
+
+
+def _is_outdated(folder: Path) -> bool:
+    """Return whether `folder` has to be made: it is absent, or HEIC images in it were unreadable and no longer are."""
+    return not folder.exists() or (NO_HEIC in _read_broken(folder).values() and find_spec("pi_heif") is not None)
+
+
+def _read_broken(folder: Path) -> dict[int, str]:
+    """Return index -> reason, for the images in `folder` that could not be read."""
+    return {int(index): reason for index, reason in json.loads((folder / "broken.json").read_text("utf-8")).items()}
 
 
 def _fill(folder: Path, dataset: Dataset, size: int, fit: Fit, progress: Progress | None) -> None:

@@ -1,17 +1,18 @@
 """The only decoder of images: bytes -> RGB uint8. All code that reads images goes through this file.
 
-A file is recognised by its first bytes, never by its name. Pillow decodes it after `containers` has read its headers,
-checked them against limits and kept only the parts that carry pixels. So comments, profiles, thumbnails, later frames
-and compressed texts cannot slow down decoding. Nothing can cause a warning (`warnings.catch_warnings` is not
-thread-safe). Nothing large is allocated before its size is known.
+A file is recognised by its first bytes, never by its name. Pillow, for HEIC pi-heif, decodes it after `containers` has
+read its headers, checked them against limits and kept only the parts that carry pixels. So comments, profiles,
+thumbnails, later frames and compressed texts cannot slow down decoding. Nothing can cause a warning
+(`warnings.catch_warnings` is not thread-safe). Nothing large is allocated before its size is known.
 
 How samples become RGB:
 
-- EXIF orientation is applied; colour profiles are not.
+- EXIF orientation is applied, in AVIF and HEIC the rotation that they have instead; colour profiles are not.
 - Transparent pixels are blended with white: round((alpha * colour + (255 - alpha) * 255) / 255).
 - 16-bit greys, including those in Pillow's integer modes, become round(value / 257). Floating-point greys from 0 to 1
-  become round(value * 255). A value outside the range is refused. 16-bit colours keep their high byte.
-- Only the first frame or page is used.
+  become round(value * 255). A value outside the range is refused. 16-bit colours keep their high byte. The decoders
+  of AVIF and HEIC scale 10 and 12 bits to 8.
+- Only the first frame or page is used, of HEIC the primary image.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ from onsight.imaging.fit import Fit, place
 # What `load` accepts: a path, the bytes of a file, a Pillow image, or a uint8 array (H, W), (H, W, 1), (H, W, 3) RGB or
 # (H, W, 4) RGBA.
 ImageSource = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
-# A folder scan treats files with these suffixes as images. HEIC is listed so that it is reported, not silently ignored.
+# A folder scan treats files with these suffixes as images. HEIC is among them even if pi-heif, which decodes it, is not
+# installed, so that such files are reported, not silently ignored.
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif"}
 )
@@ -58,7 +60,7 @@ _TURNS = {
 
 
 def decode(data: bytes, at_least: int | None = None) -> np.ndarray:
-    """Decode the bytes of an image file: JPEG, PNG, WebP, BMP, GIF, TIFF, or AVIF if Pillow supports it.
+    """Decode the bytes of an image file: JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF if Pillow supports it, HEIC by pi-heif.
 
     Args:
         data: the whole file.
