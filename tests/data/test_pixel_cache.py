@@ -117,6 +117,7 @@ def test_arrays_of_the_right_size_are_used_as_they_are():
 
 def test_median_side(photos):
     assert median_side(load_dataset(photos)) == 30
+    assert median_side(load_dataset(photos), fit="pad") == 40
     assert median_side(load_dataset("digits")) == 8
 
 

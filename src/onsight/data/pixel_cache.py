@@ -164,14 +164,18 @@ def hash_rows(images: np.ndarray) -> np.ndarray:
     return np.fromiter((content_hash(row.data) for row in np.ascontiguousarray(images)), np.uint64, len(images))
 
 
-def median_side(dataset: Dataset, sample: int = 64) -> int:
-    """Return the median shorter side, in pixels, of at most `sample` images spread over the data set."""
+def median_side(dataset: Dataset, sample: int = 64, *, fit: Fit = "cut") -> int:
+    """Return the median side of the squares that images fit, in pixels, of at most `sample` images over the data set.
+
+    It is the shorter side if the squares are cut out of the images, the longer side if they are padded.
+    """
+    side = max if fit == "pad" else min
     if dataset.images is not None:
-        return int(min(dataset.images.shape[1:3]))
+        return int(side(dataset.images.shape[1:3]))
     sides = []
     for index in np.unique(np.linspace(0, len(dataset) - 1, sample).astype(int)).tolist():
         try:
-            sides.append(decode.shorter_side(dataset.read(index)))
+            sides.append(side(decode.header(dataset.read(index))[:2]))
         except ImageError:
             continue  # load_pixels reports unreadable images
     return int(np.median(sides)) if sides else 32

@@ -20,6 +20,7 @@ from onsight.core.files import checksum, expanded, sha256, write_atomic
 from onsight.core.limits import MAX_CLASSES
 from onsight.core.progress import Progress
 from onsight.data.download import download
+from onsight.imaging.fit import Fit
 from onsight.models.model_file import ModelDescription, read_description, read_tensors
 from onsight.models.registry import layer_table
 from onsight.spec import DEFAULT_BACKBONE, IMAGENET
@@ -94,6 +95,7 @@ class Start(NamedTuple):
     image_size: int | None  # the size that a run was trained with, because the same size works best; None for files
     frozen: int  # number of layers that fine-tuning freezes by default
     text: str  # a description for messages and the report
+    fit: Fit = "cut"  # how the images of a run became square
 
 
 def keras_folder() -> Path:
@@ -155,7 +157,7 @@ def find_start(weights: str, model: str | None) -> Start:
         )
     frozen = round(len(description.layers) * 2 / 3)
     text = f"{description.model} as trained in {run.name}"
-    return Start(str(run.folder.resolve()), description.model, description.image_size, frozen, text)
+    return Start(str(run.folder.resolve()), description.model, description.image_size, frozen, text, description.fit)
 
 
 def is_file_of(published: Published, name: str) -> bool:

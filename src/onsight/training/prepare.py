@@ -84,7 +84,7 @@ def prepare(spec: TrainSpec, show: Reporter) -> Prepared:
 
 def choose(spec: TrainSpec, dataset: Dataset, used: np.ndarray, backend: Choice, show: Reporter) -> Chosen:
     """Return the spec with every choice made, and why. `used` (n,) bool marks the images of the keep-list."""
-    side = median_side(dataset) if spec.image_size is None else spec.image_size
+    side = median_side(dataset, fit=spec.fit) if spec.image_size is None else spec.image_size
     start, why = choose_start(spec, side, show)
     resolved = resolve(
         spec,
