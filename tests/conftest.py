@@ -89,6 +89,38 @@ def toy_run(tmp_path_factory, toy_spec):
     return run
 
 
+@pytest.fixture(scope="session")
+def wide_photos(tmp_path_factory):
+    """Return a folder of 90 images of 96 x 32 px in three classes. The colour is the class: the left third has it."""
+    import numpy as np
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    folder = tmp_path_factory.mktemp("wide") / "photos"
+    for channel, label in enumerate(("blue", "green", "red")):
+        (folder / label).mkdir(parents=True)
+        for i in range(30):
+            image = rng.integers(0, 90, (32, 96, 3), np.uint8)
+            image[:, :32, 2 - channel] += 160
+            Image.fromarray(image).save(folder / label / f"{i}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def padded_run(tmp_path_factory, toy_spec, wide_photos):
+    """Return a finished and evaluated run that sees the whole frames of `wide_photos`. Tests only read it."""
+    import onsight
+    from onsight.core.progress import Reporter
+
+    asked = toy_spec.model_dump(exclude_unset=True) | {"data": str(wide_photos), "fit": "pad", "image_size": 32}
+    asked |= {"augmentation": "none", "epochs": 30}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ONSIGHT_RUNS", str(tmp_path_factory.mktemp("runs")))
+        run = onsight.train(onsight.TrainSpec(**asked), reporter=Reporter())
+        onsight.evaluate(run, reporter=Reporter())
+    return run
+
+
 @pytest.fixture
 def draw_photos(tmp_path):
     """Return a function that draws photos/ with one sub-folder per class, each class in a colour of its own."""

@@ -17,6 +17,7 @@ from onsight.core.limits import LARGEST_SIZE, SMALLEST_SIZE
 from onsight.core.text import seconds_of
 from onsight.data.reading import Layout, Reading, names_in
 from onsight.imaging.augment import AUGMENTATIONS
+from onsight.imaging.fit import Fit
 from onsight.models.registry import MODELS
 
 DEFAULT_PRESET = "balanced"
@@ -155,6 +156,10 @@ class TrainSpec(BaseModel):
     image_size: Later[int] = option(
         "the size to which images are scaled, in pixels per side", Role.TEACHERS, ge=SMALLEST_SIZE, le=LARGEST_SIZE
     )
+    fit: Fit = option(
+        "how images become square: cut to the centre square, or pad: the whole image on grey",
+        Role.TEACHERS, default="cut",
+    )  # fmt: skip
     early_size: int | None = option(
         "a smaller image size for the first quarter of the epochs, to save time",
         Role.PRUNED_WITH, Role.STUDENTS, Role.FROM_SCRATCH, Role.OPTIONAL, ge=SMALLEST_SIZE, le=LARGEST_SIZE,

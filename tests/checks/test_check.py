@@ -114,6 +114,7 @@ def test_every_kind_of_problem_is_found(troubles):
     assert images(kinds["tiny"]) == {("train/cat/tiny.png",)}
     assert images(kinds["dark"]) == {("train/dog/dark.png",)}
     assert images(kinds["odd shape"]) == {("train/cat/odd.png",)}
+    assert "train with --fit pad" in kinds["odd shape"]["advice"]
     assert images(kinds["turned"]) == {("train/dog/phone.jpg",)}
     assert images(kinds["grey"]) == {("train/dog/grey.png",)}
     assert "of eel" in kinds["imbalance"]["text"]

@@ -1,5 +1,6 @@
 """Comparisons of handwritten runs, whose results are known in advance."""
 
+import io
 import json
 import math
 import subprocess
@@ -9,13 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy import stats
 
 import onsight
 from onsight.comparison.compare import compare
 from onsight.comparison.comparison import mean_and_deviation, table
+from onsight.comparison.page import find_images
 from onsight.core.errors import DataError, RunError, SpecError
 from onsight.core.files import write_json
+from onsight.imaging import decode
 from onsight.metrics import intervals, predictions_csv
 from onsight.runs.run import Run
 
@@ -335,3 +339,12 @@ def test_runs_written_by_train_and_evaluate_can_be_compared(toy_run, tmp_path):
     found = compare([toy_run, copy])
     assert found.pairs[0]["difference"] == 0
     assert found.runs[0]["multiply_adds"] > found.runs[0]["parameters"]
+
+
+@pytest.mark.parametrize(("spec", "fit"), [({}, "cut"), ({"fit": "pad"}, "pad")])  # older runs have no fit
+def test_the_images_fit_as_the_run_saw_them(make, wide_photos, spec, fit):
+    run = make("a", [True] * 6, data=str(wide_photos), **spec)
+    found, missing = find_images(run, {"red/0.png": "red"})
+    assert missing == ""
+    shown = np.asarray(Image.open(io.BytesIO(found["red/0.png"])))
+    assert np.array_equal(shown, decode.load(wide_photos / "red" / "0.png", 24, fit))

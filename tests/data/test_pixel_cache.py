@@ -1,3 +1,4 @@
+import hashlib
 import os
 import subprocess
 import sys
@@ -8,11 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from onsight.core.errors import DataError
+from onsight.core.errors import DataError, ImageError
 from onsight.core.threads import each
 from onsight.data import pixel_cache
+from onsight.data.built_in import from_arrays
 from onsight.data.load import load_dataset
 from onsight.data.pixel_cache import clear_cache, hash_rows, load_pixels, median_side
+from onsight.imaging.containers import NO_HEIC
 
 
 @pytest.fixture
@@ -114,6 +117,7 @@ def test_arrays_of_the_right_size_are_used_as_they_are():
 
 def test_median_side(photos):
     assert median_side(load_dataset(photos)) == 30
+    assert median_side(load_dataset(photos), fit="pad") == 40
     assert median_side(load_dataset("digits")) == 8
 
 
@@ -147,3 +151,48 @@ def test_each_reads_every_index_once(seconds, count):
     assert sorted(seen) == list(range(count))
     assert done[-1] == count
     assert (len(threads) > 1) == (seconds > 0 and count == 300)
+
+
+def test_each_fit_has_a_cache_of_its_own_and_cut_keeps_its_key(photos, tmp_path):
+    dataset = load_dataset(photos)
+    squares = load_pixels(dataset, 16)
+    key = hashlib.sha256(f"{dataset.fingerprint} 16 2".encode()).hexdigest()[:32]  # as it was before `fit`
+    assert (tmp_path / "cache" / "pixels" / key / "images.npy").exists()
+    whole = load_pixels(dataset, 16, fit="pad")
+    assert len(list((tmp_path / "cache" / "pixels").glob("*/images.npy"))) == 2
+    for index in range(len(dataset)):
+        assert np.array_equal(squares.images[index], pixel_cache.decode.load(dataset.read(index), 16))
+        assert np.array_equal(whole.images[index], pixel_cache.decode.load(dataset.read(index), 16, "pad"))
+    assert np.array_equal(squares.hashes, whole.hashes)  # of the files, so a run finds its images whatever its fit
+
+
+def test_arrays_are_padded(tmp_path, monkeypatch):
+    monkeypatch.setenv("ONSIGHT_CACHE", str(tmp_path / "cache"))
+    images = np.random.default_rng(0).integers(0, 256, (6, 12, 20, 3), np.uint8)
+    names = {"classes": ("a", "b"), "labels": np.arange(6) % 2, "parts": np.full(6, ""), "provenance": "noise"}
+    dataset = from_arrays("noise", images=images, **names)
+    found = load_pixels(dataset, 10, fit="pad").images
+    assert np.array_equal(found, [pixel_cache.decode.resize(image, 10, "pad") for image in images])
+
+
+def test_heic_that_was_unreadable_is_decoded_once_pi_heif_is_installed(photos, monkeypatch):
+    (photos / "cat" / "0.png").write_bytes(b"heic")
+    dataset, load = load_dataset(photos), pixel_cache.decode.load
+
+    def without(data, *rest):
+        if data == b"heic":
+            raise ImageError(NO_HEIC)
+        return load(data, *rest)
+
+    def installed(data, *rest):
+        return np.full((16, 16, 3), 9, np.uint8) if data == b"heic" else load(data, *rest)
+
+    monkeypatch.setattr(pixel_cache, "find_spec", lambda name: None)
+    monkeypatch.setattr(pixel_cache.decode, "load", without)
+    assert load_pixels(dataset, 16).broken == {0: NO_HEIC}
+    monkeypatch.setattr(pixel_cache.decode, "load", installed)
+    assert load_pixels(dataset, 16).broken == {0: NO_HEIC}  # from the cache, because pi-heif is still missing
+    monkeypatch.setattr(pixel_cache, "find_spec", lambda name: object())
+    found = load_pixels(dataset, 16)
+    assert found.broken == {}
+    assert (found.images[0] == 9).all()

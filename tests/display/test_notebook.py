@@ -1,3 +1,5 @@
+import base64
+import io
 import re
 import shutil
 from pathlib import Path
@@ -11,6 +13,7 @@ from onsight.core.progress import Reporter
 from onsight.data.dataset import Dataset
 from onsight.display import notebook
 from onsight.evaluation.evaluation import Evaluation
+from onsight.imaging import decode
 from onsight.inference.predict import Prediction, PredictionList
 from onsight.metrics.scores import score
 
@@ -208,3 +211,12 @@ def test_colours_are_readable_on_white_and_on_black(ground):
     for colour in (notebook.ACCENT, notebook.GREY):
         high, low = sorted((luminance(colour), ground), reverse=True)
         assert (high + 0.05) / (low + 0.05) >= 3.9, colour
+
+
+def test_a_prediction_is_shown_as_the_model_saw_the_image(tmp_path):
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 96, 3), np.uint8)).save("wide.png")
+    for fit in ("cut", "pad"):
+        page = Prediction("wide.png", (("red", 1.0),), fit=fit)._repr_html_()
+        content = base64.b64decode(re.search(r"base64,([^\"]+)", page)[1])
+        shown = np.asarray(Image.open(io.BytesIO(content)))
+        assert np.array_equal(shown, decode.load("wide.png", 64, fit))

@@ -1,15 +1,20 @@
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import onsight
 from onsight.core.errors import DataError
 from onsight.core.progress import Reporter
 from onsight.data.load import load_dataset
+from onsight.evaluation import evaluate as evaluate_module
 from onsight.evaluation.evaluate import far_off
+from onsight.imaging import decode
 from onsight.metrics import predictions_csv
 from onsight.metrics import scores as scores_module
+from onsight.runs.images import open_images
 
 QUIET = Reporter()
 
@@ -252,8 +257,41 @@ def test_far_off_images_have_no_class_of_the_run(toy_run):
     def answer(images):
         return np.tile([0.4, 0.6], (len(images), 1))
 
-    assert far_off(answer, tuple("0123456789"), 32, 0.5, QUIET) == {"data": "toy", "n": 240, "unsure": 0.0}
-    assert far_off(answer, toy_run.classes, 32, 0.7, QUIET) == {"data": "digits", "n": 1797, "unsure": 1.0}
+    engine = SimpleNamespace(probabilities=answer, size=32, fit="pad")
+    assert far_off(engine, tuple("0123456789"), 0.5, QUIET) == {"data": "toy", "n": 240, "unsure": 0.0}
+    assert far_off(engine, toy_run.classes, 0.7, QUIET) == {"data": "digits", "n": 1797, "unsure": 1.0}
+
+
+def test_far_off_images_fit_as_those_of_the_run(monkeypatch):
+    asked = []
+
+    def pixels(dataset, size, progress, *, fit):
+        asked.append((dataset.name, size, fit))
+        return SimpleNamespace(images=dataset.images)
+
+    monkeypatch.setattr(evaluate_module, "load_pixels", pixels)
+    engine = SimpleNamespace(probabilities=lambda images: np.ones((len(images), 1)), size=40, fit="pad")
+    far_off(engine, ("x",), 0.5, QUIET)
+    assert [(size, fit) for _, size, fit in asked] == [(40, "pad")]
+
+
+def test_a_run_of_whole_frames_is_scored_on_whole_frames(padded_run, wide_photos):
+    """The colour that is the class shows only outside the centre square."""
+    folder = padded_run.evaluation_folder()
+    assert json.loads((folder / "metrics.json").read_text())["accuracy"] == 1
+    images = open_images(padded_run, ["test"])
+    (first, *_) = np.flatnonzero(images.parts == "test").tolist()
+    name = images.dataset.names[first]
+    expected = decode.load(wide_photos / name, 32, "pad")
+    assert np.array_equal(images.pixels.images[first], expected)
+    index = json.loads((folder / "thumbnails.json").read_text())
+    assert index["side"] == 32
+    at = index["path"].index(name)
+    row, column = divmod(at, index["columns"])
+    sheet = np.asarray(Image.open(folder / "thumbnails.jpg")).astype(int)
+    shown = sheet[row * 32 : row * 32 + 32, column * 32 : column * 32 + 32]
+    assert np.abs(shown[:8] - 128).max() <= 16  # padding, after JPEG
+    assert np.abs(shown - expected).mean() < 10
 
 
 def test_robustness_is_kept_until_the_weights_change(toy_run, tmp_path):

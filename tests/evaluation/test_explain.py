@@ -9,6 +9,7 @@ import onsight
 from onsight.core.backend import to_numpy
 from onsight.core.errors import ImageError, SpecError
 from onsight.evaluation import explain
+from onsight.imaging import decode
 from onsight.inference import heat_maps
 
 pytestmark = pytest.mark.backend
@@ -183,3 +184,14 @@ def test_predict_refuses_an_impossible_figure_before_it_predicts(toy_run, tmp_pa
     with pytest.raises(SpecError, match="leave one of them out"):
         predict(str(toy_run.folder), str(tmp_path / "0.png"), explain=tmp_path / "o.png", tta=True)
     assert not capsys.readouterr().out
+
+
+def test_heat_maps_are_drawn_on_what_the_model_sees(padded_run, wide_photos):
+    file = wide_photos / "red" / "0.png"
+    for fit in ("cut", "pad"):
+        names, (image,) = explain.read([file], 32, fit)
+        assert names == ["0.png"]
+        assert np.array_equal(image, decode.load(file, 32, fit))
+    figure, _ = onsight.explain(padded_run, [file], engine="litert")
+    drawn = np.asarray(figure.axes[0].get_images()[0].get_array())
+    assert np.array_equal(drawn, explain.enlarge(decode.load(file, 32, "pad"), 224))

@@ -15,6 +15,7 @@ from onsight.exporting import export as export_module
 from onsight.exporting import formats
 from onsight.exporting.export import check_export, export
 from onsight.exporting.formats import FORMATS
+from onsight.imaging.fit import GEOMETRIES, SENTENCES
 from onsight.models.model_file import save_model
 from onsight.models.registry import MODELS, build_model
 from onsight.reporting.report import report
@@ -252,3 +253,16 @@ def test_every_model_in_every_format(name, toy_spec, tmp_path, monkeypatch):
     assert len(check_export(run, Reporter())) == len(FORMATS) + 2
     for script in scripts(run):
         run_readme(run, script)
+
+
+def test_the_contract_and_the_readme_describe_whole_frames(padded_run, exported, tmp_path):
+    shutil.copytree(padded_run.folder, tmp_path / "run")
+    run = Run(tmp_path / "run")
+    export(run, ["litert"], reporter=Reporter())
+    for each, fit in ((run, "pad"), (exported, "cut")):
+        contract = json.loads((each.folder / "export" / "contract.json").read_text())
+        assert contract["input"]["geometry"] == GEOMETRIES[fit]
+        page = (each.folder / "export" / "README.md").read_text()
+        assert f"its input is plain pixels: {SENTENCES[fit].format(size=32)}. `contract" in page
+    vectors = np.load(run.folder / "export" / "vectors" / "pictures.npy")
+    assert sum((image[:8] == 128).all() for image in vectors) >= 9  # real images are padded above

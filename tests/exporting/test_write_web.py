@@ -31,8 +31,8 @@ def litert():
 
 def write_page(run, path, **facts):
     description = read_description(run.model_folder)
-    known = {"name": run.name, "model": description.model, "size": description.image_size,
-             "classes": description.classes, "threshold": None, "precision": "float32"}  # fmt: skip
+    known = {"name": run.name, "model": description.model, "size": description.image_size, "fit": description.fit,
+             "grey": 128, "classes": description.classes, "threshold": None, "precision": "float32"}  # fmt: skip
     path.write_text(write_web.page(known | facts, fix_batch((run.model_folder / "model.tflite").read_bytes())), "utf-8")
     return path
 
@@ -42,6 +42,19 @@ def page(litert, browser, toy_run, tmp_path_factory):
     """The page of the toy run, opened in a browser. Tests leave it unchanged."""
     path = write_page(toy_run, tmp_path_factory.mktemp("web") / "model.html")
     yield from opened(browser, path)
+
+
+@pytest.fixture(scope="module")
+def padding_page(litert, browser, padded_run, tmp_path_factory):
+    """The page of a run that sees whole frames, opened in a browser. Tests leave it unchanged."""
+    path = write_page(padded_run, tmp_path_factory.mktemp("web") / "model.html")
+    yield from opened(browser, path)
+
+
+@pytest.fixture(params=["cut", "pad"])
+def fitted(request):
+    """Each fit, and the page of a run with it."""
+    return request.param, request.getfixturevalue("page" if request.param == "cut" else "padding_page")
 
 
 def opened(browser, path):
@@ -75,7 +88,8 @@ def ask(page, image):
     return np.uint8(prepared).reshape(size, size, 3), np.float32(answer)
 
 
-def test_prepared_pixels_equal_those_of_python_exactly(page):
+def test_prepared_pixels_equal_those_of_python_exactly(fitted):
+    fit, page = fitted
     rng = np.random.default_rng(0)
     for height, width in [
         (32, 32),
@@ -88,24 +102,31 @@ def test_prepared_pixels_equal_those_of_python_exactly(page):
         (97, 64),
         (240, 320),
         (500, 333),
+        (1, 5000),
+        (5000, 1),
+        (22, 40),
+        (16, 32),
+        (32, 7),
     ]:
         for image in (
             rng.integers(0, 256, (height, width, 3), dtype=np.uint8),
             np.full((height, width, 3), 255, np.uint8),
         ):
             found, _ = ask(page, image)
-            np.testing.assert_array_equal(found, decode.resize(image, 32))
+            np.testing.assert_array_equal(found, decode.resize(image, 32, fit))
 
 
-def test_answers_for_200_images_equal_those_of_python(page, toy_run):
-    engine = LitertEngine((toy_run.model_folder / "model.tflite").read_bytes(), read_description(toy_run.model_folder))
+def test_answers_for_200_images_equal_those_of_python(fitted, toy_run, padded_run):
+    fit, page = fitted
+    run = toy_run if fit == "cut" else padded_run
+    engine = LitertEngine((run.model_folder / "model.tflite").read_bytes(), read_description(run.model_folder))
     rng = np.random.default_rng(0)
     images = [*edge_images(32)]
     while len(images) < 200:
         height, width = rng.integers(20, 60, 2)
         image = rng.integers(0, 256, (height, width, 3))
         images.append((image * rng.uniform(0, 1, 3)).astype(np.uint8))
-    expected = engine.probabilities(np.stack([decode.resize(image, 32) for image in images]))
+    expected = engine.probabilities(np.stack([decode.resize(image, 32, fit) for image in images]))
     found = np.stack([ask(page, image)[1] for image in images])
     assert np.abs(found - expected).max() < 1e-3
     assert len(np.unique(expected.argmax(axis=1))) == 3
@@ -139,6 +160,28 @@ def test_an_image_file_is_classified_and_another_file_is_refused(page, toy_run, 
     (tmp_path / "none.png").write_bytes(b"nothing")
     page.set_input_files("#file", str(tmp_path / "none.png"))
     page.wait_for_selector("#told:has-text('cannot be read as an image')")
+
+
+def test_the_page_says_and_shows_what_the_model_sees(fitted, wide_photos):
+    fit, page = fitted
+    file = wide_photos / "red" / "0.png"
+    page.set_input_files("#file", str(file))
+    page.wait_for_selector("#told:has-text('96 × 32 pixels, seen as 32 × 32')")
+    width, height, drawn = page.evaluate("""() => {
+        const { width, height } = document.getElementById("shown");
+        const rgba = document.getElementById("shown").getContext("2d").getImageData(0, 0, width, height).data;
+        return [width, height, Array.from(onsight.prepare(rgba, width, height))];
+    }""")
+    assert (width, height) == ((32, 32) if fit == "cut" else (96, 32))
+    np.testing.assert_array_equal(np.uint8(drawn).reshape(32, 32, 3), decode.load(file, 32, fit))
+    said = page.inner_text("#seen")
+    assert said == (
+        "The model sees only the centre square of an image."
+        if fit == "cut"
+        else "The model sees the whole image, on a grey square."
+    )
+    if fit == "pad":
+        assert page.inner_text("#verdict") == "red"
 
 
 def test_an_image_given_before_the_model_is_loaded_waits_for_it(litert, browser, toy_run, tmp_path):
@@ -224,6 +267,8 @@ def test_export_writes_the_page_and_check_reads_it(litert, toy_run, tmp_path):
     assert "Apache License, Version 2.0" in text
     assert json.loads(re.search(r'id="facts">(.*?)</script>', text)[1])["classes"] == list(run.classes)
     assert dict(export.check_export(run, Reporter()))["model.html"] <= 1e-5
+    facts = json.loads(re.search(r'id="facts">(.*?)</script>', text)[1])
+    assert (facts["fit"], facts["grey"]) == ("cut", 128)
     export.export(run, ["web"], precision="int8", max_drop=100, reporter=Reporter())
     assert {"model.html", "model-int8.html"} <= {path.name for path in (run.folder / "export").iterdir()}
 

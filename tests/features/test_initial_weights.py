@@ -272,3 +272,8 @@ def test_what_the_option_weights_accepts_and_refuses(toy_run, tmp_path):
     ):
         (tmp_path / name).write_bytes(b"")
         assert find_start(str(tmp_path / name), None).model == model
+
+
+def test_a_run_of_whole_frames_passes_its_fit_on(padded_run, toy_run):
+    assert find_start(str(padded_run.folder), None).fit == "pad"
+    assert find_start(str(toy_run.folder), None).fit == "cut"

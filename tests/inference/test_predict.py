@@ -112,3 +112,14 @@ def test_a_stream_answers_before_its_source_ends(predictor):
 
     answers = predictor.stream(camera())
     assert [next(answers).source for _ in range(3)] == ["image 1", "image 2", "image 3"]
+
+
+@pytest.mark.parametrize("engine", ["litert", "keras"])
+def test_a_model_trained_on_whole_frames_answers_for_whole_frames(padded_run, wide_photos, engine):
+    files = sorted(wide_photos.glob("*/*.png"))
+    found = onsight.predict(
+        padded_run, [*files, files[0].read_bytes(), np.asarray(Image.open(files[0]))], engine=engine
+    )
+    assert np.mean([each.label == file.parent.name for each, file in zip(found, files, strict=False)]) > 0.95
+    assert found[0].top == found[-1].top == found[-2].top
+    assert {each.fit for each in found} == {"pad"}

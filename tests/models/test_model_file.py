@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from onsight.core.errors import ModelFileError
+from onsight.imaging.fit import GEOMETRIES
 from onsight.models.model_file import load_model, read_description, save_model
 from onsight.models.registry import build_model, classifier
 
@@ -98,7 +99,8 @@ def test_a_model_json_of_an_older_version_without_multiply_adds_loads(folder):
         ({"litert_sha256": 5}, "litert_sha256"),
         ({"threshold": 1.5}, "threshold"),
         ({"image_size": True}, "image_size"),
-        ({"geometry": "other"}, "geometry"),
+        ({"geometry": "other"}, "geometry: expected 'centre square.*' or 'whole image.*', not 'other'"),
+        ({"geometry": ["pad"]}, "geometry"),
         ({"layers": [1]}, "layers"),
         ({"schema": 0}, "schema"),
         ({"schema": True}, "schema"),
@@ -168,3 +170,14 @@ def test_a_header_that_claims_too_much_memory_is_refused(folder):
     edit(folder, weights_sha256=hashlib.sha256(content).hexdigest())
     with pytest.raises(ModelFileError, match="not a safetensors file"):
         load_model(folder)
+
+
+def test_model_json_names_the_fit_and_files_without_it_are_cut(folder):
+    assert read_description(folder).fit == "cut"
+    edit(folder, geometry=GEOMETRIES["pad"])
+    assert read_description(folder).fit == "pad"
+    assert load_model(folder).output_shape == (None, 3)
+    content = json.loads((folder / "model.json").read_text())
+    del content["geometry"]
+    (folder / "model.json").write_text(json.dumps(content))
+    assert read_description(folder).fit == "cut"

@@ -172,6 +172,11 @@ class Page(HTMLParser):
         return [base64.b64decode(source.partition(";base64,")[2]) for source in sources]
 
 
+def test_the_heading_says_whether_the_model_sees_whole_images(padded_run, toy_run):
+    assert "32 × 32 pixels of the whole image," in padded_run.report.read_text("utf-8")
+    assert "of the whole image" not in toy_run.report.read_text("utf-8")
+
+
 def test_page_of_an_evaluated_run(make):
     folder = make()
     path = report(folder)

@@ -230,3 +230,14 @@ def test_the_commands(toy_run, capsys):
     text = student.report.read_text("utf-8")
     assert f"It was made from the run {pruned.name}." in text
     assert f"onsight distill runs/{pruned.name} --model mlp --epochs 1" in text
+
+
+def test_a_student_sees_the_whole_frames_that_its_teacher_saw(padded_run):
+    with pytest.raises(SpecError, match="takes fit from its teacher"):
+        distill(padded_run, TrainSpec(fit="cut"), reporter=Spy())
+    for student in (
+        distill(padded_run, TrainSpec(model="mlp", epochs=1), reporter=Spy()),
+        prune(padded_run, sparsity=0.5, epochs=1, reporter=Spy()),
+    ):
+        assert student.spec["fit"] == "pad"
+        assert read_description(student.model_folder).fit == "pad"

@@ -142,6 +142,16 @@ def test_initial_weights_decide_network_image_size_and_recipe():
     assert resolved_from(large).spec.learning_rate == 3e-3
 
 
+def test_initial_weights_decide_the_fit_unless_the_user_does():
+    padded = START._replace(fit="pad")
+    spec, reasons = resolved_from(padded)
+    assert (spec.fit, reasons["fit"]) == ("pad", "how the run whose weights training starts from saw its images")
+    for start, fields, fit in ((padded, {"fit": "cut"}, "cut"), (START, {}, "cut"), (START, {"fit": "pad"}, "pad")):
+        spec, reasons = resolved_from(start, **fields)
+        assert spec.fit == fit
+        assert "fit" not in reasons
+
+
 def test_freezing_all_or_no_layers_and_choosing_the_epochs():
     spec, _ = resolved_from(freeze="all")
     assert (spec.epochs, spec.head_epochs) == (30, 30)

@@ -118,7 +118,7 @@ def find_images(run: Run, wanted: dict[str, str]) -> tuple[dict[str, bytes], str
             continue
         with contextlib.suppress(ImageError):
             source = dataset.images[number] if dataset.images is not None else dataset.read(number)
-            found[name] = decode.thumbnail(decode.load(source, int(run.spec["image_size"])))
+            found[name] = decode.thumbnail(decode.load(source, int(run.spec["image_size"]), run.spec.get("fit", "cut")))
     missing = len(wanted) - len(found)
     return found, f"{missing:,} of {len(wanted):,} have been removed or have another label now." if missing else ""
 

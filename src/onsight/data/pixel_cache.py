@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,10 +28,12 @@ from onsight.core.threads import each
 from onsight.data.dataset import check_broken
 from onsight.data.reading import exclude_flag
 from onsight.imaging import decode
+from onsight.imaging.containers import NO_HEIC
 
 if TYPE_CHECKING:
     from onsight.core.progress import Progress
     from onsight.data.dataset import Dataset
+    from onsight.imaging.fit import Fit
 
 
 READER_VERSION = 2  # increase it when imaging/decode.py returns other pixels, so that old caches are not used
@@ -52,11 +55,17 @@ class Pixels:
 
 
 def load_pixels(
-    dataset: Dataset, size: int, progress: Progress | None = None, *, pass_over_all: bool = False
+    dataset: Dataset,
+    size: int,
+    progress: Progress | None = None,
+    *,
+    fit: Fit = "cut",
+    pass_over_all: bool = False,
 ) -> Pixels:
     """Return the images of `dataset` at `size` x `size` pixels, from the cache if they are there.
 
-    Two processes that request the same images do the work once: the second one waits for the first.
+    `fit` is "cut" for the centre squares, or "pad" for the whole images on grey squares (`imaging.decode.resize`). Two
+    processes that request the same images do the work once: the second one waits for the first.
 
     Raises:
         DataError: more images are unreadable than can be skipped (1 %, at least 3); the message lists the first of
@@ -66,14 +75,16 @@ def load_pixels(
 
     if dataset.images is not None and dataset.images.shape[1:3] == (size, size):
         return Pixels(dataset.images, hash_rows(dataset.images), {})
-    key = hashlib.sha256(f"{dataset.fingerprint} {size} {READER_VERSION}".encode()).hexdigest()[:32]
+    facts = f"{dataset.fingerprint} {size} {READER_VERSION}" + ("" if fit == "cut" else f" {fit}")
+    key = hashlib.sha256(facts.encode()).hexdigest()[:32]
     folder = cache_folder() / "pixels" / key
     folder.parent.mkdir(parents=True, exist_ok=True)
-    if not folder.exists():
+    if _is_outdated(folder):
         with FileLock(folder.with_suffix(".lock")):
-            if not folder.exists():  # another process may have made it in the meantime
-                _fill(folder, dataset, size, progress)
-    broken = {int(index): reason for index, reason in json.loads((folder / "broken.json").read_text("utf-8")).items()}
+            if _is_outdated(folder):  # another process may have made it in the meantime
+                shutil.rmtree(folder, ignore_errors=True)
+                _fill(folder, dataset, size, fit, progress)
+    broken = _read_broken(folder)
     if not pass_over_all:
         named = {dataset.names[index]: reason for index, reason in broken.items()} | {**dataset.unusable}
         try:
@@ -94,12 +105,22 @@ def _fix(dataset: Dataset, broken: dict[int, str]) -> str:
     return f"Repair or remove them. To go on without {quoted(gone)}: {exclude_flag([*dataset.excluded, *gone])}"
 
 
-def _fill(folder: Path, dataset: Dataset, size: int, progress: Progress | None) -> None:
+def _is_outdated(folder: Path) -> bool:
+    """Return whether `folder` has to be made: it is absent, or HEIC images in it were unreadable and no longer are."""
+    return not folder.exists() or (NO_HEIC in _read_broken(folder).values() and find_spec("pi_heif") is not None)
+
+
+def _read_broken(folder: Path) -> dict[int, str]:
+    """Return index -> reason, for the images in `folder` that could not be read."""
+    return {int(index): reason for index, reason in json.loads((folder / "broken.json").read_text("utf-8")).items()}
+
+
+def _fill(folder: Path, dataset: Dataset, size: int, fit: Fit, progress: Progress | None) -> None:
     """Decode every image of `dataset` into `folder`, which appears complete or not at all."""
     partial = temporary_sibling(folder)
     try:
         partial.mkdir()
-        _decode(partial, dataset, size, progress)
+        _decode(partial, dataset, size, fit, progress)
         for name in ("images.npy", "hashes.npy"):
             sync_file(partial / name)
         sync_folder(partial)
@@ -116,7 +137,7 @@ def _fill(folder: Path, dataset: Dataset, size: int, progress: Progress | None) 
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _decode(partial: Path, dataset: Dataset, size: int, progress: Progress | None) -> None:
+def _decode(partial: Path, dataset: Dataset, size: int, fit: Fit, progress: Progress | None) -> None:
     """Write images.npy, hashes.npy and broken.json. No file is still mapped on return, as Windows requires."""
     count = len(dataset)
     hashes = np.zeros(count, np.uint64)
@@ -127,10 +148,10 @@ def _decode(partial: Path, dataset: Dataset, size: int, progress: Progress | Non
         try:
             if dataset.images is not None:
                 data = dataset.images[index].tobytes()
-                pixels[index] = decode.resize(dataset.images[index], size)
+                pixels[index] = decode.resize(dataset.images[index], size, fit)
             else:
                 data = dataset.read(index)
-                pixels[index] = decode.load(data, size)
+                pixels[index] = decode.load(data, size, fit)
         except ImageError as error:
             broken[str(index)] = str(error)
         else:
@@ -154,14 +175,18 @@ def hash_rows(images: np.ndarray) -> np.ndarray:
     return np.fromiter((content_hash(row.data) for row in np.ascontiguousarray(images)), np.uint64, len(images))
 
 
-def median_side(dataset: Dataset, sample: int = 64) -> int:
-    """Return the median shorter side, in pixels, of at most `sample` images spread over the data set."""
+def median_side(dataset: Dataset, sample: int = 64, *, fit: Fit = "cut") -> int:
+    """Return the median side of the squares that images fit, in pixels, of at most `sample` images over the data set.
+
+    It is the shorter side if the squares are cut out of the images, the longer side if they are padded.
+    """
+    side = max if fit == "pad" else min
     if dataset.images is not None:
-        return int(min(dataset.images.shape[1:3]))
+        return int(side(dataset.images.shape[1:3]))
     sides = []
     for index in np.unique(np.linspace(0, len(dataset) - 1, sample).astype(int)).tolist():
         try:
-            sides.append(decode.shorter_side(dataset.read(index)))
+            sides.append(side(decode.header(dataset.read(index))[:2]))
         except ImageError:
             continue  # load_pixels reports unreadable images
     return int(np.median(sides)) if sides else 32

@@ -22,6 +22,7 @@ from onsight.core.text import count, duration, epoch_line, interval, note_line, 
 from onsight.display import svg
 from onsight.imaging import decode
 from onsight.imaging.decode import ImageSource
+from onsight.imaging.fit import Fit
 
 
 class ShownRun(Protocol):
@@ -67,6 +68,10 @@ class ShownPrediction(Protocol):
     @property
     def unsure(self) -> bool:
         """Whether the confidence is below the threshold of the model."""
+
+    @property
+    def fit(self) -> Fit:
+        """How the model saw the image: its centre square, or all of it."""
 
     @property
     def error(self) -> str | None:
@@ -158,7 +163,7 @@ def predictions(found: Sequence[ShownPrediction], images: Sequence[ImageSource |
         (label, share), *others = each.top
         answer = Markup("<b>{}</b> {}").format(short(label, 24), percent(share)) + (" (unsure)" if each.unsure else "")
         further = ", ".join(f"{short(other, 24)} {percent(p)}" for other, p in others)
-        rows.append((_thumbnail(image), name, _meter(share), answer, further))
+        rows.append((_thumbnail(image, fit=each.fit), name, _meter(share), answer, further))
     more = len(found) - len(rows)
     note = Markup("<p>and {} more</p>").format(f"{more:,}") if more > 0 else ""
     return _joined(_table(("", "image", "", "answer", "then"), rows), note)
@@ -342,14 +347,14 @@ def _figure(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def _thumbnail(image: ImageSource | None, side: int = THUMBNAIL) -> Markup:
-    """Return a small image; empty if the image can no longer be read."""
+def _thumbnail(image: ImageSource | None, side: int = THUMBNAIL, fit: Fit = "cut") -> Markup:
+    """Return a small square image, cut or padded as `fit` says; empty if the image can no longer be read."""
     if image is None:
         return Markup("")
     try:
         if not isinstance(image, np.ndarray):  # an array is not enlarged: that would add bytes but no detail
-            image = decode.load(image, side)
-        content = decode.thumbnail(image, side)
+            image = decode.load(image, side, fit)
+        content = decode.thumbnail(image, side, fit)
     except (ImageError, OSError):
         return Markup("")
     source = base64.b64encode(content).decode()

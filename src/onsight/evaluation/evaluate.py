@@ -242,8 +242,7 @@ def compute_metrics(task: Task, scores: np.ndarray, show: Reporter) -> Metrics:
         evaluated_at=now(),
     )
     if threshold is not None:
-        size = description.image_size
-        metrics["far_off"] = far_off(task.engine.probabilities, task.run.classes, size, threshold, show)
+        metrics["far_off"] = far_off(task.engine, task.run.classes, threshold, show)
     return metrics
 
 
@@ -254,7 +253,7 @@ def without_temperature(scores: np.ndarray, right: np.ndarray, temperature: floa
     return {"ece": calibration_error(bins), "confidence": float(before.mean()), "calibration": bins}
 
 
-def far_off(answer: Answer, classes: Sequence[str], image_size: int, threshold: float, show: Reporter) -> FarOff | None:
+def far_off(engine: Engine, classes: Sequence[str], threshold: float, show: Reporter) -> FarOff | None:
     """Return which share of images of something else the model calls unsure; None if there are no such images.
 
     It should call all of them unsure, but it does not: a network can be confident about an image that is unlike all
@@ -263,8 +262,8 @@ def far_off(answer: Answer, classes: Sequence[str], image_size: int, threshold: 
     for name in FAR_OFF:
         other = load_dataset(name)
         if set(other.classes).isdisjoint(classes):
-            images = load_pixels(other, image_size, show.work).images
-            confidence = answer(images).max(axis=1)
+            images = load_pixels(other, engine.size, show.work, fit=engine.fit).images
+            confidence = engine.probabilities(images).max(axis=1)
             return {"data": name, "n": len(other), "unsure": int((confidence < threshold).sum()) / len(other)}
     return None
 

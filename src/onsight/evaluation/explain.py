@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from onsight.imaging.decode import ImageSource
+    from onsight.imaging.fit import Fit
 
 TILE = 112  # pixels per side of the images beside an evaluation
 WORST = 24  # mistakes that are explained beside an evaluation
@@ -108,7 +109,7 @@ def explain(
         check_drawing(images, path)
     opened = open_run(run)
     answering, model = open_engine(opened, engine), None if engine == "litert" else keras_model(opened)
-    names, decoded = read(images, answering.size)
+    names, decoded = read(images, answering.size, answering.fit)
     scores = answering.probabilities(decoded)
     maps, method = heat_maps(decoded, scores.argmax(axis=1), answering.probabilities, model)
     side = max(SHOWN, answering.size)
@@ -146,8 +147,8 @@ def few(images: Sequence[ImageSource]) -> list[tuple[str, ImageSource]]:
     return chosen
 
 
-def read(images: Sequence[ImageSource], size: int) -> tuple[list[str], np.ndarray]:
-    """Return the file names of the images, and the images (n, size, size, 3) uint8.
+def read(images: Sequence[ImageSource], size: int, fit: Fit) -> tuple[list[str], np.ndarray]:
+    """Return the file names of the images, and the images (n, size, size, 3) uint8, cut or padded as `fit` says.
 
     Raises:
         ImageError: an image cannot be read.
@@ -156,7 +157,7 @@ def read(images: Sequence[ImageSource], size: int) -> tuple[list[str], np.ndarra
     decoded = np.empty((len(chosen), size, size, 3), np.uint8)
     for number, (name, source) in enumerate(chosen):
         try:
-            decoded[number] = decode.load(source, size)
+            decoded[number] = decode.load(source, size, fit)
         except ImageError as error:
             raise ImageError(f"{name}: {error}") from None
     return [Path(name).name for name, _ in chosen], decoded

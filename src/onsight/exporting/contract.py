@@ -10,6 +10,7 @@ from onsight.core.errors import ExportError
 from onsight.core.files import sha256
 from onsight.core.records import ExportRow
 from onsight.exporting.formats import FORMATS, READERS, file_name
+from onsight.imaging.fit import SENTENCES
 from onsight.inference.parity import TOLERANCE
 from onsight.models.model_file import ModelDescription
 from onsight.runs.run import Run
@@ -78,9 +79,9 @@ def readme(run: Run, description: ModelDescription, table: list[ExportRow]) -> s
         f"# {run.name}\n",
         f"A `{description.model}` model. Its input `image` takes uint8 RGB images `(batch, {size}, {size}, 3)`. Its "
         f"output `probabilities` is float32 `(batch, {count})`, in the order of `labels.json`. Normalisation, "
-        "temperature and softmax are part of the model, so its input is plain pixels: the centre square of the image, "
-        f"scaled to {size} x {size}. `contract.json` describes the same for programs. `vectors/` holds test images "
-        "and the probabilities that Keras computes for them.\n",
+        "temperature and softmax are part of the model, so its input is plain pixels: "
+        f"{SENTENCES[description.fit].format(size=size)}. `contract.json` describes the same for programs. `vectors/` "
+        "holds test images and the probabilities that Keras computes for them.\n",
     ]
     if description.threshold is not None:
         parts.append(f"If the largest probability is below {description.threshold:g}, treat the answer as unsure.\n")

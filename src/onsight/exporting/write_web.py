@@ -19,6 +19,7 @@ from onsight.core.errors import ExportError
 from onsight.core.files import write_atomic
 from onsight.display.page import TEMPLATES, fill
 from onsight.exporting.judge import Precision
+from onsight.imaging.augment import GREY
 
 LITERT = Path(__file__).parent / "litertjs"
 # The build without relaxed SIMD: every browser runs it, and it never fuses a multiplication and an addition into one
@@ -51,6 +52,8 @@ def write_web(model_folder: Path, path: Path, precision: Precision, images: np.n
         "name": model_folder.resolve().parent.name,  # of the run
         "model": description.model,
         "size": description.image_size,
+        "fit": description.fit,
+        "grey": GREY,
         "classes": description.classes,
         "threshold": description.threshold,
         "precision": precision,

@@ -20,6 +20,7 @@ from onsight.core.progress import Progress
 from onsight.features.hdf5 import read_h5
 from onsight.features.published_weights import PATIENCE, PUBLISHED, fetch, is_file_of, keras_folder, packaged_file
 from onsight.features.torch_weights import as_keras, keras_names, read_pth
+from onsight.imaging.fit import Fit
 from onsight.models.model_file import ModelDescription, read_description, read_tensors
 from onsight.models.registry import layer_table
 from onsight.spec import DEFAULT_BACKBONE, DOWNLOADED_BACKBONE, IMAGENET
@@ -36,6 +37,7 @@ class Start(NamedTuple):
     image_size: int | None  # the size that a run was trained with, because the same size works best; None for files
     frozen: int  # number of layers that fine-tuning freezes by default
     text: str  # a description for messages and the report
+    fit: Fit = "cut"  # how the images of a run became square
 
 
 def find_start(weights: str, model: str | None) -> Start:
@@ -93,7 +95,7 @@ def find_start(weights: str, model: str | None) -> Start:
         )
     frozen = round(len(description.layers) * 2 / 3)
     text = f"{description.model} as trained in {run.name}"
-    return Start(str(run.folder.resolve()), description.model, description.image_size, frozen, text)
+    return Start(str(run.folder.resolve()), description.model, description.image_size, frozen, text, description.fit)
 
 
 def is_installed(model: str) -> bool:

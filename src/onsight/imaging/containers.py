@@ -21,6 +21,10 @@ MAX_BYTES = 256 << 20  # per file; 25 million pixels of 4 x 16 bits are 200 MB
 MAX_PREAMBLE = 16 << 20  # bytes before the first frame of a GIF
 
 SAVE_AGAIN = "Open the image in a viewer and save it as JPEG or PNG, or leave it out"
+NO_HEIC = (
+    'HEIC images need the package pi-heif. Install it with pip install "onsight[heic]", or save the image as JPEG. On '
+    "an iPhone, Settings > Camera > Formats > Most Compatible stores new photos as JPEG."
+)
 
 
 def file_format(data: bytes) -> str:
@@ -39,17 +43,14 @@ def file_format(data: bytes) -> str:
         if brands & {b"avif", b"avis"}:
             return "AVIF"
         if brands & {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}:
-            raise ImageError(
-                "HEIC images cannot be read. Save the image as JPEG. On an iPhone, Settings > Camera > Formats > Most "
-                "Compatible stores new photos as JPEG."
-            )
+            return "HEIC"
     if data.startswith((b"II+\0", b"MM\0+")):
         raise ImageError("BigTIFF images cannot be read. Save the image as an ordinary TIFF or as PNG.")
     if not data:
         raise ImageError("The file is empty (0 bytes). Copy it again from its source, or leave it out.")
     raise ImageError(
-        f"The file cannot be read as an image: it begins with {data[:8]!r}; expected JPEG, PNG, WebP, BMP, GIF, TIFF "
-        f"or AVIF. {SAVE_AGAIN}."
+        f"The file cannot be read as an image: it begins with {data[:8]!r}; expected JPEG, PNG, WebP, BMP, GIF, TIFF, "
+        f"AVIF or HEIC. {SAVE_AGAIN}."
     )
 
 
@@ -312,6 +313,24 @@ def _open_avif(data: bytes) -> tuple[Image.Image, int]:
     return image, exif_orientation(image.info.get("exif", b""))
 
 
+def _open_heic(data: bytes) -> tuple[Image.Image, int]:
+    """Open the primary image of a HEIC file, by pi-heif. Without it, raise ImageError with the text NO_HEIC.
+
+    libheif turns and crops the image as the properties of the file say, and the size is that of the result. The
+    format's standard says that the EXIF orientation, which phones write as well, is not to be applied.
+    """
+    try:
+        from pi_heif import HeifImageFile
+    except ImportError:
+        raise ImageError(NO_HEIC) from None
+    # pi-heif crashes the process if the type of a metadata item is not ASCII. Nothing of the metadata is needed.
+    image = HeifImageFile(io.BytesIO(_HEIC_METADATA.sub(rb"\1none", data)))
+    check_size(*image.size)
+    return image, 1
+
+
+# The entry of an item: version, flags, number and protection, then its type. Only images keep their type.
+_HEIC_METADATA = re.compile(rb"(infe(?:\x02.{7}|\x03.{9}))(?!hvc1|hev1|grid|iden|iovl).{4}", re.DOTALL)
 _AVIF_EXIF = re.compile(rb"(infe.{8,10})Exif", re.DOTALL)
 
 OPENERS: dict[str, Callable[[bytes], tuple[Image.Image, int]]] = {
@@ -321,6 +340,7 @@ OPENERS: dict[str, Callable[[bytes], tuple[Image.Image, int]]] = {
     "GIF": _open_gif,
     "TIFF": _open_tiff,
     "AVIF": _open_avif,
+    "HEIC": _open_heic,
 }
 
 

@@ -1,17 +1,18 @@
 """The only decoder of images: bytes -> RGB uint8. All code that reads images goes through this file.
 
-A file is recognised by its first bytes, never by its name. Pillow decodes it after `containers` has read its headers,
-checked them against limits and kept only the parts that carry pixels. So comments, profiles, thumbnails, later frames
-and compressed texts cannot slow down decoding. Nothing can cause a warning (`warnings.catch_warnings` is not
-thread-safe). Nothing large is allocated before its size is known.
+A file is recognised by its first bytes, never by its name. Pillow, for HEIC pi-heif, decodes it after `containers` has
+read its headers, checked them against limits and kept only the parts that carry pixels. So comments, profiles,
+thumbnails, later frames and compressed texts cannot slow down decoding. Nothing can cause a warning
+(`warnings.catch_warnings` is not thread-safe). Nothing large is allocated before its size is known.
 
 How samples become RGB:
 
-- EXIF orientation is applied; colour profiles are not.
+- EXIF orientation is applied, in AVIF and HEIC the rotation that they have instead; colour profiles are not.
 - Transparent pixels are blended with white: round((alpha * colour + (255 - alpha) * 255) / 255).
 - 16-bit greys, including those in Pillow's integer modes, become round(value / 257). Floating-point greys from 0 to 1
-  become round(value * 255). A value outside the range is refused. 16-bit colours keep their high byte.
-- Only the first frame or page is used.
+  become round(value * 255). A value outside the range is refused. 16-bit colours keep their high byte. The decoders
+  of AVIF and HEIC scale 10 and 12 bits to 8.
+- Only the first frame or page is used, of HEIC the primary image.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import numpy as np
 from PIL import Image
 
 from onsight.core.errors import ImageError
+from onsight.imaging.augment import GREY
 from onsight.imaging.containers import (
     MAX_BYTES,
     MAX_JPEG_PIXELS,
@@ -35,11 +37,13 @@ from onsight.imaging.containers import (
     jpeg_header,
     open_jpeg,
 )
+from onsight.imaging.fit import Fit, place
 
 # What `load` accepts: a path, the bytes of a file, a Pillow image, or a uint8 array (H, W), (H, W, 1), (H, W, 3) RGB or
 # (H, W, 4) RGBA.
 ImageSource = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
-# A folder scan treats files with these suffixes as images. HEIC is listed so that it is reported, not silently ignored.
+# A folder scan treats files with these suffixes as images. HEIC is among them even if pi-heif, which decodes it, is not
+# installed, so that such files are reported, not silently ignored.
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif"}
 )
@@ -56,7 +60,7 @@ _TURNS = {
 
 
 def decode(data: bytes, at_least: int | None = None) -> np.ndarray:
-    """Decode the bytes of an image file: JPEG, PNG, WebP, BMP, GIF, TIFF, or AVIF if Pillow supports it.
+    """Decode the bytes of an image file: JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF if Pillow supports it, HEIC by pi-heif.
 
     Args:
         data: the whole file.
@@ -105,41 +109,50 @@ def header(data: bytes) -> tuple[int, int, int]:
         raise ImageError(f"The {kind} data is damaged or cut short ({len(data):,} bytes). {SAVE_AGAIN}.") from error
 
 
-def resize(image: np.ndarray, size: int) -> np.ndarray:
-    """Scale the shorter side to `size` and crop the centre. Return `image` itself if it already has that size.
+def resize(image: np.ndarray, size: int, fit: Fit = "cut") -> np.ndarray:
+    """Scale an image to a square: its centre square, or all of it on grey. Return `image` itself if it is that square.
 
-    Any implementation of the following geometry gives the same bits. With s = min(H, W), the square that starts at row
-    (H - s) // 2 and column (W - s) // 2 is cut out first. Then, with r = s / size, column i of the result is centred
-    on c = (i + 0.5) r of the square, and column k of the square has the weight max(0, 1 - |k + 0.5 - c| / max(r, 1)):
-    a triangle, widened when shrinking. The weights are divided by their sum and rounded to multiples of 2^-22. Columns
-    are resampled first, then rows in the same way. Both passes round to uint8, halves up.
+    Any implementation of the following geometry gives the same bits. `fit.place` says which rows and columns are
+    scaled, to how many, and where they lie in the result. If n columns become m, then with r = n / m, column i of the
+    result is centred on c = (i + 0.5) r, and column k has the weight max(0, 1 - |k + 0.5 - c| / max(r, 1)): a triangle,
+    widened when shrinking. The weights are divided by their sum and rounded to multiples of 2^-22. Columns are
+    resampled first, then rows in the same way. Both passes round to uint8, halves up.
 
     Args:
         image: (H, W, 3) uint8, H and W at least 1.
         size: pixels, at least 1.
+        fit: "cut" takes the centre square; "pad" takes the whole image and fills the rest of the square with grey 128,
+            the middle of the range, which is also the colour of the holes that cutout paints.
 
     Returns:
-        (size, size, 3) uint8; a view of `image` if no scaling is needed.
+        (size, size, 3) uint8; a view of `image` if no scaling or padding is needed.
     """
     height, width = image.shape[:2]
     if height == width == size:
         return image
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
+    at = place(height, width, size, fit)
     # Crop before scaling: scaled to 224, an image of 1 x 5,000 would be 1,120,000 pixels long.
-    square = image[top : top + side, left : left + side]
-    if side == size:
-        return square
-    return np.asarray(Image.fromarray(square).resize((size, size), Image.Resampling.BILINEAR))
+    taken = image[at.top : at.top + at.height, at.left : at.left + at.width]
+    if (at.height, at.width) != (at.to_height, at.to_width):
+        scaled = Image.fromarray(taken)
+        if at.height != at.width:  # the columns in a call of their own: Pillow may begin with the rows of a tall image
+            scaled = scaled.resize((at.to_width, at.height), Image.Resampling.BILINEAR)
+        taken = np.asarray(scaled.resize((at.to_width, at.to_height), Image.Resampling.BILINEAR))
+    if (at.to_height, at.to_width) == (size, size):
+        return taken
+    square = np.full((size, size, 3), GREY, np.uint8)
+    square[at.down : at.down + at.to_height, at.right : at.right + at.to_width] = taken
+    return square
 
 
-def load(source: ImageSource, size: int) -> np.ndarray:
+def load(source: ImageSource, size: int, fit: Fit = "cut") -> np.ndarray:
     """Return an image from any source that a user may give, at `size` x `size` pixels.
 
     Args:
         source: a path; the bytes of a file; a Pillow image; or an array (H, W), (H, W, 1), (H, W, 3) RGB or
             (H, W, 4) RGBA of uint8.
         size: pixels per side.
+        fit: "cut" to the centre square, or "pad" the whole image (see `resize`).
 
     Returns:
         (size, size, 3) uint8 RGB. Treat it as read-only: it is `source` itself if nothing had to be done.
@@ -159,18 +172,19 @@ def load(source: ImageSource, size: int) -> np.ndarray:
         raise ImageError(
             f"A {type(source).__name__} is not an image; expected a path, bytes, a Pillow image or an array."
         )
-    return resize(image, size)
+    return resize(image, size, fit)
 
 
-def thumbnail(image: np.ndarray, size: int = 96) -> bytes:
-    """Return the centre square of an (H, W, 3) uint8 image as a small WebP file for a page, never enlarged.
+def thumbnail(image: np.ndarray, size: int = 96, fit: Fit = "cut") -> bytes:
+    """Return an (H, W, 3) uint8 image, fitted to a square, as a small WebP file for a page, never enlarged.
 
     Up to 64 px the file is lossless, because a lossy WebP halves the colour resolution, which is visible in images this
     small.
     """
     file = io.BytesIO()
-    side = min(size, *image.shape[:2])
-    Image.fromarray(resize(image, side)).save(file, "WEBP", lossless=side <= 64, quality=80, method=4)
+    height, width = image.shape[:2]
+    side = min(size, max(height, width) if fit == "pad" else min(height, width))
+    Image.fromarray(resize(image, side, fit)).save(file, "WEBP", lossless=side <= 64, quality=80, method=4)
     return file.getvalue()
 
 

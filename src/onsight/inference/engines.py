@@ -17,6 +17,7 @@ from onsight.core.errors import ModelFileError, SpecError
 from onsight.models.litert_function import LitertFunction
 
 if TYPE_CHECKING:
+    from onsight.imaging.fit import Fit
     from onsight.models.model_file import ModelDescription
     from onsight.runs.run import Run
 
@@ -32,6 +33,7 @@ class Engine(Protocol):
         name: "litert", or "keras on" and the backend.
         reason: why this engine was chosen.
         size: pixels per side of the images.
+        fit: how an image of another shape becomes square (`imaging.decode.resize`).
         classes: the names of the classes, in the order of the probabilities.
         threshold: if the largest probability is below it, the answer is unsure; None if the model has no threshold.
     """
@@ -39,6 +41,7 @@ class Engine(Protocol):
     name: str
     reason: str
     size: int
+    fit: Fit
     classes: tuple[str, ...]
     threshold: float | None
 
@@ -107,6 +110,7 @@ class LitertEngine:
     def __init__(self, content: bytes, description: ModelDescription, reason: str = "asked for") -> None:
         self.reason = reason
         self.size = description.image_size
+        self.fit = description.fit
         self.classes = tuple(description.classes)
         self.threshold = description.threshold
         self.function = LitertFunction(content, self.size, [(len(self.classes),)])
@@ -127,6 +131,7 @@ class KerasEngine:
         self.name = f"keras on {keras.config.backend()}"
         self.reason = reason
         self.size = description.image_size
+        self.fit = description.fit
         self.classes = tuple(description.classes)
         self.threshold = description.threshold
         self.batch_size = 1

@@ -10,7 +10,7 @@ import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -28,6 +28,7 @@ from onsight.runs.run import Run, open_run
 if TYPE_CHECKING:
     from onsight.core.progress import Reporter
     from onsight.imaging.decode import ImageSource
+    from onsight.imaging.fit import Fit
 
 SHOWN = 24  # images that a list of predictions keeps for display in a notebook
 
@@ -41,12 +42,14 @@ class Prediction:
         top: the likeliest classes with their probabilities, likeliest first; empty if the image is unreadable.
         error: why the image could not be read, else None.
         unsure: whether the probability of the likeliest class is below the model's threshold, if it has one.
+        fit: how the model saw the image: its centre square ("cut"), or all of it on grey ("pad").
     """
 
     source: str
     top: tuple[tuple[str, float], ...]
     error: str | None = None
     unsure: bool = False
+    fit: Fit = field(default="cut", repr=False)
 
     @property
     def label(self) -> str | None:
@@ -158,7 +161,7 @@ class Predictor:
 
         def read(number: int) -> None:
             try:
-                pixels[number] = decode.load(batch[number][1], size)
+                pixels[number] = decode.load(batch[number][1], size, self.engine.fit)
             except ImageError as error:
                 errors[number] = str(error)
 
@@ -170,13 +173,14 @@ class Predictor:
         self, batch: Sequence[tuple[str, ImageSource]], work: Future[tuple[np.ndarray, list[str | None]]], top: int
     ) -> Iterator[Prediction]:
         scores, errors = work.result()
-        classes, threshold = self.engine.classes, self.engine.threshold or 0.0
+        classes, threshold, fit = self.engine.classes, self.engine.threshold or 0.0, self.engine.fit
         best = np.argsort(-scores, axis=1, kind="stable")[:, :top]
         for (source, _), error, row, order in zip(batch, errors, scores.tolist(), best.tolist(), strict=True):
             if error:
-                yield Prediction(source, (), error)
+                yield Prediction(source, (), error, fit=fit)
             else:
-                yield Prediction(source, tuple((classes[i], row[i]) for i in order), None, row[order[0]] < threshold)
+                named = tuple((classes[i], row[i]) for i in order)
+                yield Prediction(source, named, None, row[order[0]] < threshold, fit)
 
 
 def probabilities(

@@ -20,6 +20,7 @@ from onsight.core.backend import dtype_policy, to_numpy
 from onsight.core.errors import ModelFileError, OnsightError
 from onsight.core.files import write_atomic, write_json
 from onsight.core.limits import LARGEST_SIZE, MAX_CLASS_NAME, MAX_CLASSES, SMALLEST_SIZE
+from onsight.imaging.fit import GEOMETRIES, Fit
 from onsight.models.custom import NAME, missing
 from onsight.models.registry import MODELS, build_model, classifier, layer_table
 
@@ -42,7 +43,7 @@ class ModelDescription:
     image_size: int
     classes: list[str]
     channels: float = 0.0  # share of the channels that was removed from the network
-    geometry: str = "centre square, scaled to image_size (antialiased)"
+    geometry: str = GEOMETRIES["cut"]
     temperature: float = 1.0
     threshold: float | None = None  # predictions with less confidence are unsure
     parameters: int
@@ -55,6 +56,11 @@ class ModelDescription:
         for name, (fits, expected) in RULES.items():
             if not fits(getattr(self, name)):
                 raise ValueError(f"{name}: expected {expected}, not {str(getattr(self, name))[:80]!r}")
+
+    @property
+    def fit(self) -> Fit:
+        """How images fit the square that the network takes: the name of `geometry`."""
+        return "pad" if self.geometry == GEOMETRIES["pad"] else "cut"
 
 
 def is_number(value: Any, low: float, high: float) -> bool:
@@ -86,8 +92,8 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "channels": (lambda value: is_number(value, 0, 0.99), "a number from 0 to 0.99"),
     "geometry": (
-        lambda value: value == ModelDescription.geometry,
-        "'centre square, scaled to image_size (antialiased)'",
+        lambda value: type(value) is str and value in GEOMETRIES.values(),
+        " or ".join(f"'{geometry}'" for geometry in GEOMETRIES.values()),
     ),
     "temperature": (lambda value: is_number(value, 1e-9, 1000), "a number above 0, at most 1000"),
     "threshold": (lambda value: value is None or is_number(value, 0, 1), "a number from 0 to 1, or null"),
@@ -109,11 +115,12 @@ def save_model(
     temperature: float = 1.0,
     threshold: float | None = None,
     channels: float = 0.0,
+    fit: Fit = "cut",
 ) -> None:
     """Write `model`, whose outputs are logits, into the existing `folder`.
 
     Predictions with less confidence than `threshold` are unsure. `channels` is the share of the channels that the
-    network was built without.
+    network was built without. `fit` is how its images were made square.
     """
     from safetensors.numpy import save
 
@@ -123,6 +130,7 @@ def save_model(
         model=model.name,
         image_size=model.input_shape[1],
         channels=channels,
+        geometry=GEOMETRIES[fit],
         classes=list(classes),
         temperature=temperature,
         threshold=threshold,

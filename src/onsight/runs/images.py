@@ -45,7 +45,7 @@ class RunImages(NamedTuple):
 def load_images(
     run: Run, progress: Progress | None = None, *, data: str | Path | None = None, data_dir: Path | None = None
 ) -> tuple[Dataset, Pixels]:
-    """Return the data set of a run, or other data, and its images at the run's image size.
+    """Return the data set of a run, or other data, and its images at the run's image size and fit.
 
     Args:
         run: the run.
@@ -62,7 +62,7 @@ def load_images(
         dataset = load_other(run, data, data_dir, progress)
     else:
         dataset = load_dataset(spec.data, data_dir or spec.data_dir, progress, reading=recorded_reading(run))
-    return dataset, load_pixels(dataset, spec.image_size, progress)
+    return dataset, load_pixels(dataset, spec.image_size, progress, fit=spec.fit)
 
 
 def load_other(run: Run, data: str | Path, data_dir: Path | None, progress: Progress | None) -> Dataset:

@@ -53,7 +53,7 @@ def write_model(
         shutil.rmtree(leftover, ignore_errors=True)
     partial.mkdir()
     temperature, threshold = calibrated(spec, model, validation, held_out_logits, batch_size, show)
-    save_model(partial, model, run.classes, temperature, threshold, channels=spec.channels)
+    save_model(partial, model, run.classes, temperature, threshold, spec.channels, spec.fit)
     chosen = training.chosen[spread(len(training.chosen), COMPARED)]
     if why := add_litert(partial, training.images[chosen]):
         show.note("model.tflite", f"none: {why}. `onsight predict` uses Keras for this run")

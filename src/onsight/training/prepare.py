@@ -73,7 +73,7 @@ def prepare(spec: TrainSpec, show: Reporter) -> Prepared:
     used = read_keep_list(spec.keep_list, dataset) if spec.keep_list else np.ones(len(dataset), bool)
     show.note("classes", class_counts(dataset, used))
     chosen = choose(spec, dataset, used, backend, show)
-    pixels = load_pixels(dataset, chosen.spec.image_size, show.work)
+    pixels = load_pixels(dataset, chosen.spec.image_size, show.work, fit=chosen.spec.fit)
     images = RunImages(dataset, pixels, divide(chosen, dataset, pixels, used))
     show_choices(chosen, images, show)
     check = summary(*findings_for_training(dataset, pixels, used))
@@ -88,7 +88,7 @@ def prepare(spec: TrainSpec, show: Reporter) -> Prepared:
 
 def choose(spec: TrainSpec, dataset: Dataset, used: np.ndarray, backend: Choice, show: Reporter) -> Chosen:
     """Return the spec with every choice made, and why. `used` (n,) bool marks the images of the keep-list."""
-    side = median_side(dataset) if spec.image_size is None else spec.image_size
+    side = median_side(dataset, fit=spec.fit) if spec.image_size is None else spec.image_size
     start, why = choose_start(spec, side, show)
     resolved = resolve(
         spec,

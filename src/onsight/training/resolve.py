@@ -110,6 +110,7 @@ def resolve(
         if choices["schedule"] == "plateau":
             choices.choose("schedule", "cosine", "there are no validation images to detect a plateau on")
     choose_image_size(choices, side, start)
+    choose_fit(choices, start)
     choose_early_size(choices, preset, start)
     if not flips and choices["augmentation"] in UNFLIPPED:
         choices.choose("augmentation", UNFLIPPED[choices["augmentation"]], "a mirrored digit is no longer that digit")
@@ -246,6 +247,13 @@ def choose_image_size(choices: Choices, side: int, start: Start | None) -> None:
     else:
         reason = f"the images' median side is {side} px, and {model} is meant for up to {default_size} px"
         choices.choose("image_size", size, reason)
+
+
+def choose_fit(choices: Choices, start: Start | None) -> None:
+    """Choose the fit of the run whose weights training starts from, unless the user has set one."""
+    if start and start.fit != choices["fit"] and "fit" not in choices.asked.model_fields_set:
+        choices.made["fit"] = start.fit
+        choices.reasons["fit"] = "how the run whose weights training starts from saw its images"
 
 
 def choose_early_size(choices: Choices, preset: dict[str, Any], start: Start | None) -> None:

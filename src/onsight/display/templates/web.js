@@ -14,12 +14,13 @@ async function unpacked(id) {
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
-// Return Pillow's resizing weights for one direction: a triangle, widened when shrinking, in multiples of 2^-22.
+// Return Pillow's weights for scaling `side` pixels to `size`: a triangle, widened when shrinking, in multiples of 2^-22.
 const remembered = new Map();
-function weights(side) {
-  if (!remembered.has(side)) {
-    const ratio = side / SIZE, reach = Math.max(ratio, 1), found = [];
-    for (let i = 0; i < SIZE; i++) {
+function weights(side, size) {
+  const key = `${side} ${size}`;
+  if (!remembered.has(key)) {
+    const ratio = side / size, reach = Math.max(ratio, 1), found = [];
+    for (let i = 0; i < size; i++) {
       const centre = (i + 0.5) * ratio;
       const first = Math.max(0, Math.trunc(centre - reach + 0.5));
       const last = Math.min(side, Math.trunc(centre + reach + 0.5));
@@ -33,20 +34,30 @@ function weights(side) {
       found.push([first, Int32Array.from(each, (weight) => Math.trunc(0.5 + (weight / sum) * 4194304))]);
     }
     if (remembered.size > 8) remembered.clear();
-    remembered.set(side, found);
+    remembered.set(key, found);
   }
-  return remembered.get(side);
+  return remembered.get(key);
 }
 
-// Return the centre square of RGBA pixels (`width` x `height`) as RGB of SIZE x SIZE. Resizes horizontally, then
-// vertically, and rounds to bytes each time, like Pillow.
+// Return what of an image is scaled, to which size, and where that lies in the result, like `onsight.imaging.fit.place`.
+function place(width, height) {
+  const least = Math.min(width, height), most = Math.max(width, height);
+  if (facts.fit !== "pad") {
+    return { top: (height - least) >> 1, left: (width - least) >> 1, height: least, width: least, high: SIZE, wide: SIZE, down: 0, right: 0 };
+  }
+  const [high, wide] = [height, width].map((each) => Math.max(1, Math.floor((2 * each * SIZE + most) / (2 * most))));
+  return { top: 0, left: 0, height, width, high, wide, down: (SIZE - high) >> 1, right: (SIZE - wide) >> 1 };
+}
+
+// Return RGBA pixels (`width` x `height`), fitted to a square, as RGB of SIZE x SIZE. Resizes horizontally, then
+// vertically, and rounds to bytes each time, like Pillow. Padding is grey.
 function prepare(rgba, width, height) {
-  const side = Math.min(width, height);
-  const top = (height - side) >> 1, left = (width - side) >> 1;
-  const result = new Uint8Array(SIZE * SIZE * 3);
-  if (side === SIZE) {
-    for (let y = 0, to = 0; y < SIZE; y++) {
-      for (let x = 0, from = ((top + y) * width + left) * 4; x < SIZE; x++, from += 4) {
+  const at = place(width, height);
+  const result = new Uint8Array(SIZE * SIZE * 3).fill(facts.grey);
+  const begin = (y) => ((at.down + y) * SIZE + at.right) * 3; // of a row of the scaled image, in the result
+  if (at.width === at.wide && at.height === at.high) {
+    for (let y = 0; y < at.high; y++) {
+      for (let x = 0, to = begin(y), from = ((at.top + y) * width + at.left) * 4; x < at.wide; x++, from += 4) {
         result[to++] = rgba[from];
         result[to++] = rgba[from + 1];
         result[to++] = rgba[from + 2];
@@ -54,11 +65,11 @@ function prepare(rgba, width, height) {
     }
     return result;
   }
-  const each = weights(side);
-  const narrow = new Uint8Array(side * SIZE * 3);
-  for (let y = 0, to = 0; y < side; y++) {
-    const row = ((top + y) * width + left) * 4;
-    for (const [first, kernel] of each) {
+  const across = weights(at.width, at.wide), down = weights(at.height, at.high);
+  const narrow = new Uint8Array(at.height * at.wide * 3);
+  for (let y = 0, to = 0; y < at.height; y++) {
+    const row = ((at.top + y) * width + at.left) * 4;
+    for (const [first, kernel] of across) {
       let red = 2097152, green = 2097152, blue = 2097152; // 2^21, one half, so that the shift rounds
       for (let k = 0, from = row + first * 4; k < kernel.length; k++, from += 4) {
         red += rgba[from] * kernel[k];
@@ -70,11 +81,12 @@ function prepare(rgba, width, height) {
       narrow[to++] = Math.min(255, blue >> 22);
     }
   }
-  for (let y = 0, to = 0; y < SIZE; y++) {
-    const [first, kernel] = each[y];
-    for (let x = 0; x < SIZE * 3; x++) {
+  const line = at.wide * 3;
+  for (let y = 0; y < at.high; y++) {
+    const [first, kernel] = down[y];
+    for (let x = 0, to = begin(y); x < line; x++) {
       let sum = 2097152;
-      for (let k = 0, from = first * SIZE * 3 + x; k < kernel.length; k++, from += SIZE * 3) sum += narrow[from] * kernel[k];
+      for (let k = 0, from = first * line + x; k < kernel.length; k++, from += line) sum += narrow[from] * kernel[k];
       result[to++] = Math.min(255, sum >> 22);
     }
   }
@@ -84,14 +96,15 @@ function prepare(rgba, width, height) {
 const pixels = document.createElement("canvas");
 const context = pixels.getContext("2d", { willReadFrequently: true });
 
-// Draw the centre square of a bitmap or video on white, and return it prepared for the model.
+// Draw what the model sees of a bitmap or video on white, and return it prepared for the model.
 function look(source, width, height) {
-  const side = Math.min(width, height);
-  pixels.width = pixels.height = side;
+  const at = place(width, height);
+  pixels.width = at.width;
+  pixels.height = at.height;
   context.fillStyle = "#fff";
-  context.fillRect(0, 0, side, side);
-  context.drawImage(source, -((width - side) >> 1), -((height - side) >> 1));
-  return prepare(context.getImageData(0, 0, side, side).data, side, side);
+  context.fillRect(0, 0, at.width, at.height);
+  context.drawImage(source, -at.left, -at.top);
+  return prepare(context.getImageData(0, 0, at.width, at.height).data, at.width, at.height);
 }
 
 let compiled;
@@ -241,6 +254,8 @@ document.addEventListener("paste", (event) => {
 });
 
 $("stage").classList.add("empty");
+$("stage").classList.toggle("whole", facts.fit === "pad");
+if (facts.fit === "pad") $("seen").textContent = "The model sees the whole image, on a grey square.";
 $("about").textContent = `${facts.model}, ${facts.classes.length.toLocaleString()} classes, ${SIZE} × ${SIZE} pixels, ${facts.precision}` +
   (facts.threshold === null ? "" : `; unsure below ${(facts.threshold * 100).toFixed(0)} %`);
 $("camera").disabled = true;
