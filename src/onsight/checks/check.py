@@ -7,6 +7,7 @@ certain first, each with `pictures`, the names of one or two images (none in a f
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -28,7 +29,9 @@ from onsight.core.text import count
 from onsight.data.dataset import Dataset
 from onsight.data.load import load_dataset
 from onsight.data.pixel_cache import Pixels, load_pixels, median_side
+from onsight.data.split import TEST_SHARE
 from onsight.display.reporters import make_reporter
+from onsight.metrics.intervals import wilson_width
 
 SEVERITIES = ("error", "warning", "note")
 PARTS = ("test", "validation", "train")  # a copy in a later part leaks into an earlier one
@@ -38,6 +41,7 @@ ODD = 3.0  # least ratio of the longer to the shorter side of an oddly shaped im
 BLANK = 2.0  # a blank image has a standard deviation below this, in grey levels
 DARK = 25.0  # a dark image has a mean below this, in grey levels
 GREY = 2.0  # a grey image has a mean difference between its strongest and weakest channel below this
+SURE, WIDE, WANTED = 0.9, 0.2, 0.1  # an accuracy, and widths of its 95 % interval: too wide to say anything, and useful
 UNEVEN = 3.0  # least ratio of the images of the largest to those of the smallest class that is reported
 
 
@@ -160,6 +164,7 @@ def find(dataset: Dataset, facts: Facts, used: NDArray[np.bool_] | None = None) 
         *_broken(dataset, facts, used),
         *_missing(dataset, facts, used),
         *_copies(dataset, facts, used & facts.readable),
+        *_too_small(dataset, used & facts.readable),
         *_uneven(dataset, facts, used & facts.readable),
         *_single(dataset, facts, used & facts.readable),
     ]
@@ -227,6 +232,25 @@ def _missing(dataset: Dataset, facts: Facts, used: NDArray[np.bool_]) -> Iterato
             "Add images, or remove the class everywhere: it cannot be learned or evaluated.",
             [([], each) for each in missing],
         )  # fmt: skip
+
+
+def _too_small(dataset: Dataset, used: NDArray[np.bool_]) -> Iterator[Finding]:
+    """Yield a finding if the test images are too few for any figure: even 90 % would be known to ±10 points at best."""
+    given = "test" in dataset.parts
+    share = 1.0 if given else TEST_SHARE
+    n = int(np.count_nonzero(used & (dataset.parts == "test"))) if given else round(TEST_SHARE * int(used.sum()))
+    if not n or wilson_width(SURE, n) <= WIDE:
+        return
+    wanted = next(number for number in range(n, 10_000) if wilson_width(SURE, number) <= WANTED)
+    source = "" if given else f" (15 % of {count(int(used.sum()), 'image')})"
+    yield _finding(
+        "too small", "warning", n,
+        f"Too small for any figure: an accuracy of 90 % on {count(n, 'test image')}{source} has an interval of about "
+        f"±{50 * wilson_width(SURE, n):.0f} points.",
+        f"Collect about {math.ceil(wanted / share / 10) * 10:,} {'test images' if given else 'images in all'}, for ±5 "
+        "points. Until then, judge the model by looking at its answers.",
+        [],
+    )  # fmt: skip
 
 
 def _uneven(dataset: Dataset, facts: Facts, used: NDArray[np.bool_]) -> Iterator[Finding]:

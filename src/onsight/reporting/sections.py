@@ -285,7 +285,8 @@ def suspects(folder: Path, sprite: dict[str, Any] | None) -> dict[str, Any] | No
         at = (sprite or {}).get("places", {}).get(each["path"])
         named = {"true": short(each["label"]), "said": short(each["suggested"])}
         shown.append({**each, **named, "source": image(folder / "label_errors" / name), "at": at})
-    return {**found, "shown": shown, "pictures": any(each["source"] or each["at"] is not None for each in shown)}
+    pictures = any(each["source"] or each["at"] is not None for each in shown)
+    return {"not_listed": [], **found, "shown": shown, "pictures": pictures}
 
 
 def image(path: Path) -> str | None:

@@ -14,8 +14,11 @@ from onsight.core.files import read_lines
 from onsight.core.records import Metrics, Slices
 from onsight.core.text import count, interval, percent, plain, short, times
 from onsight.metrics.intervals import wilson
-from onsight.reporting.commands import train_command
+from onsight.reporting.commands import command_for, train_command
 from onsight.runs.run import Run, place, read_evaluations, read_object
+
+WIDE = 0.2  # an accuracy whose 95 % interval is wider than this says too little: docs/decisions/evaluation.md
+NAMED = 5  # classes named in a sentence
 
 
 def verdict(folder: Path | str | Run, evaluation: str | None = None) -> list[str]:
@@ -51,6 +54,7 @@ def sentences(run: Run, history: list[dict[str, Any]], metrics: Metrics | None, 
         found += [
             f"{percent(metrics['accuracy'])} of {what} are classified correctly "
             f"({interval(metrics['accuracy_interval'])}). Data: {plain(str(metrics.get('provenance')))}.",
+            *doubts(metrics),
             _confusions(metrics),
             _weakest(metrics),
             _slices(cast(Slices | None, read_object(run.evaluation_folder(name or "") / "slices.json"))),
@@ -64,6 +68,30 @@ def sentences(run: Run, history: list[dict[str, Any]], metrics: Metrics | None, 
             "accuracy is too optimistic."
         )
     return [sentence for sentence in found if sentence]
+
+
+def doubts(metrics: Metrics) -> list[str]:
+    """Return sentences about what an accuracy does not show: that the model beats guessing, or anything at all.
+
+    The model is compared with one that always answers the most frequent class of the test images. It is no better
+    unless the 95 % interval of its accuracy lies above that share. An interval wider than 20 points shows too little
+    about any model. Classes without test images were never tested.
+    """
+    (low, high), found = metrics["accuracy_interval"], []
+    tested = [row for row in metrics["per_class"] if row["support"]]
+    most = max(tested, key=lambda row: row["support"])
+    always = f"always answering {short(most['class'])} ({percent(most['support'] / metrics['n'])})"
+    beaten = low > most["support"] / metrics["n"] or len(tested) < 2  # with one class, the comparison means nothing
+    if high - low > WIDE:
+        which = "" if beaten else f" whether the model is better than {always}"
+        found.append(f"Too few images to say{which}: the accuracy lies between {percent(low)} and {percent(high)}.")
+    elif not beaten:
+        found.append(f"No better than {always}.")
+    if untested := [short(row["class"]) for row in metrics["per_class"] if not row["support"]]:
+        rest = len(untested) - NAMED
+        names = ", ".join(untested[:NAMED]) + (f" and {rest:,} more" if rest > 0 else "")
+        found.append(f"Never tested, because no test image shows them: {names}.")
+    return found
 
 
 def _state(run: Run, history: list[dict[str, Any]]) -> str:
@@ -185,6 +213,8 @@ def next_step(run: Run, history: list[dict[str, Any]], metrics: Metrics | None) 
         return "Next, compare it with the run that it was made from", f"onsight compare {both}"
     if run.spec.get("preset") == "quick":
         return "Next, train longer than the quick preset does", train_command(run, preset="balanced", epochs=None)
+    if any(sentence.startswith("No better") for sentence in doubts(metrics)):
+        return "Next, look for the reason in the images", command_for({"data": run.spec.get("data", "")}, "check")
     gap = _gap(run, history)
     if gap is not None and gap[0] - gap[1] >= max(0.1, gap[2]):
         if run.spec.get("augmentation") == "none" and run.spec.get("freeze") != "all":
