@@ -7,11 +7,13 @@ import errno
 import hashlib
 import json
 import os
+import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onsight.core.errors import SpecError
+from onsight.core.text import plain
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +22,18 @@ if TYPE_CHECKING:
 def expanded(path: str | Path) -> Path:
     """Return a path with ~ expanded. Unlike `Path.expanduser`, return it unchanged for an unknown user."""
     return Path(os.path.expanduser(path))
+
+
+def from_here(path: str | Path) -> str:
+    """Return a path as it is valid from the current folder: relative if it lies in that folder, otherwise absolute."""
+    full, here = Path(os.path.abspath(expanded(path))), Path.cwd()
+    return str(full.relative_to(here)) if full.is_relative_to(here) else str(full)
+
+
+def argument(path: str | Path) -> str:
+    """Return a path as an argument of a command that the user can paste where they stand."""
+    text = from_here(path)
+    return plain(shlex.quote(f".{os.sep}{text}" if text.startswith("-") else text))
 
 
 def cache_folder() -> Path:

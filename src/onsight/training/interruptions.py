@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from onsight.core.errors import TrainingError
-from onsight.core.files import is_disk_full
+from onsight.core.files import argument, is_disk_full
 from onsight.runs.run import Run
 from onsight.spec import TrainSpec
 from onsight.training.checkpoints import checkpoint_folders
@@ -59,7 +59,7 @@ def explained(run: Run, spec: TrainSpec) -> Iterator[None]:
             raise
         again = "train again."
         if checkpoint_folders(run.checkpoints):
-            again = f"onsight train --resume {run.folder}. The checkpoints written before are complete."
+            again = f"onsight train --resume {argument(run.folder)}. The checkpoints written before are complete."
         raise TrainingError(f"The disk is full ({os.fspath(run.folder)}). Free some space, then: {again}") from error
     except Exception as error:
         # The errors of TensorFlow and JAX cannot be named without importing both.

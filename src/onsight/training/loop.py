@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import numpy as np
 
 from onsight.core.errors import Interrupted, RunError, TrainingError
+from onsight.core.files import argument
 from onsight.core.progress import Reporter
 from onsight.core.text import seconds_of
 from onsight.data.batches import (
@@ -421,7 +422,7 @@ class Loop:
         """Leave the training because of a signal. The state has just been saved."""
         raise Interrupted(
             f"Stopped by {cause(self.received)} at epoch {self.state['epoch'] + 1}, step {self.state['step']}. "
-            f"Everything is saved. Continue with: onsight train --resume {self.run.folder}",
+            f"Everything is saved. Continue with: onsight train --resume {argument(self.run.folder)}",
             128 + self.received[0],
         )
 
