@@ -89,7 +89,7 @@ def test_the_report_names_no_folder_of_the_users_machine(onsight, photos, tmp_pa
     assert f"<code>onsight evaluate {folder.name} --robustness</code>" in page
 
 
-def test_errors_name_commands_that_can_be_pasted(onsight, tmp_path, monkeypatch):
+def test_errors_name_commands_that_can_be_pasted(onsight, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("ONSIGHT_RUNS", str(tmp_path / "my runs"))
     onsight(f"onsight train toy {TINY}")
     folder = next((tmp_path / "my runs").iterdir())
@@ -98,11 +98,9 @@ def test_errors_name_commands_that_can_be_pasted(onsight, tmp_path, monkeypatch)
     (folder / "evaluations" / "test").mkdir(parents=True)
     (folder / "evaluations" / "test" / "metrics.json").write_text(json.dumps({}))
     monkeypatch.setattr(sys, "argv", ["onsight", "report", str(folder)])
-    with pytest.raises(SystemExit), pytest.MonkeyPatch.context() as patch:
-        said = []
-        patch.setattr(sys.stderr, "write", said.append)
+    with pytest.raises(SystemExit):
         main()
-    (again,) = commands("".join(said))
+    (again,) = commands(capsys.readouterr().err)
     assert again == f"onsight evaluate '{folder}'"
     onsight(again)
 

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shlex
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,11 +52,20 @@ def temporary_sibling(path: Path) -> Path:
 
 def write_atomic(path: Path, content: bytes | str) -> None:
     """Write `content` so that `path` holds either its old content or all of the new, even after a power cut."""
-    data = content.encode() if isinstance(content, str) else content
+    _write(path, [content.encode() if isinstance(content, str) else content])
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write lines as they come; the file appears, or is replaced, once all are written."""
+    _write(path, (f"{line}\n".encode(errors="backslashreplace") for line in lines))
+
+
+def _write(path: Path, pieces: Iterable[bytes]) -> None:
     partial = temporary_sibling(path)
     try:
         with open(partial, "wb") as file:
-            file.write(data)
+            for piece in pieces:
+                file.write(piece)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)

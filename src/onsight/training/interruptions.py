@@ -15,10 +15,12 @@ from onsight.runs.run import Run
 from onsight.spec import TrainSpec
 from onsight.training.checkpoints import checkpoint_folders
 
+SIGNALS = "SIGINT", "SIGTERM", "SIGHUP"  # Windows has no SIGHUP
+
 
 @contextlib.contextmanager
 def signals() -> Iterator[list[int]]:
-    """Collect Ctrl-C and SIGTERM in a list. A second signal of the same kind acts as usual.
+    """Collect Ctrl-C, SIGTERM and SIGHUP (a closed terminal) in a list. A second signal of the same kind acts as usual.
 
     Signals that are ignored (`nohup`, background jobs of a shell) stay ignored. Only the main thread may handle
     signals: on other threads nothing is collected.
@@ -33,7 +35,7 @@ def signals() -> Iterator[list[int]]:
         signal.signal(number, previous[number])
 
     previous: dict[int, Any] = {}
-    for number in (int(signal.SIGINT), int(signal.SIGTERM)):
+    for number in (int(getattr(signal, name)) for name in SIGNALS if hasattr(signal, name)):
         handler = signal.getsignal(number)
         if handler not in (None, signal.SIG_IGN):
             previous[number] = signal.signal(number, note)
@@ -45,7 +47,7 @@ def signals() -> Iterator[list[int]]:
 
 
 def cause(received: list[int]) -> str:
-    """Return the name of the first signal: Ctrl-C or SIGTERM."""
+    """Return the name of the first signal: Ctrl-C, SIGTERM or SIGHUP."""
     return "Ctrl-C" if received[0] == signal.SIGINT else signal.Signals(received[0]).name
 
 

@@ -79,7 +79,7 @@ def fit(
     Raises:
         RunError: another process trains in this run.
         TrainingError: the loss is no longer finite, or the disk or the memory is full. Older checkpoints stay valid.
-        Interrupted: Ctrl-C or SIGTERM was received; the state has been saved.
+        Interrupted: Ctrl-C, SIGTERM or SIGHUP was received; the state has been saved.
     """
     with run.locked(), explained(run, spec), signals() as received:
         loop = Loop(run, spec, training, validation, show, received, callbacks)
