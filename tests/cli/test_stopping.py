@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -44,6 +45,19 @@ KEPT = {
 }
 
 
+def listening():
+    """Handle signals as in a terminal; a child inherits those that are ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def limit(process):
+    """End a process that takes longer than a minute."""
+    guard = threading.Timer(60, process.kill)
+    guard.daemon = True
+    guard.start()
+
+
 def started(tmp_path, verb, after=0):
     """Return a process of a command whose work takes a minute, and another `after` seconds when it is stopped."""
     module, name, words = PLACES[verb]
@@ -55,11 +69,9 @@ def started(tmp_path, verb, after=0):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=listening,
     )
-    guard = threading.Timer(60, process.kill)
-    guard.daemon = True
-    guard.start()
+    limit(process)
     assert process.stdout.readline() == "working\n", process.stderr.read()
     return process
 
@@ -81,3 +93,36 @@ def test_a_second_ctrl_c_ends_at_once_and_without_a_traceback(tmp_path):
     _, err = process.communicate(timeout=20)
     assert err.strip() == f"onsight: Stopped by Ctrl-C. {KEPT['check']}"
     assert process.returncode == 130
+
+
+@pytest.mark.parametrize(
+    ("numbers", "code", "said"),
+    [
+        (
+            [signal.SIGHUP],
+            129,
+            ["Stopped by SIGHUP at epoch", "Continue with: onsight train --resume runs/toy-mlp-0001"],
+        ),
+        ([signal.SIGINT, signal.SIGINT, signal.SIGINT], 130, ["onsight: Stopped by Ctrl-C", "--resume"]),
+    ],
+)
+def test_a_training_is_stopped_by_a_closed_terminal_and_by_three_ctrl_c(tmp_path, numbers, code, said):
+    """However many signals come, and at whatever moment, there is no traceback, and the exit code is the first's."""
+    words = "-m onsight train toy --model mlp --epochs 4000 --batch-size 32"
+    process = subprocess.Popen(
+        [sys.executable, *words.split()],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=listening,
+    )
+    limit(process)
+    assert any("epoch    3/4000" in line for line in process.stderr)
+    for number in numbers:
+        process.send_signal(number)
+        time.sleep(0.01)
+    err = process.stderr.read()
+    assert process.wait() == code
+    assert "Traceback" not in err
+    assert all(words in err for words in said)
+    assert any((tmp_path / "runs/toy-mlp-0001/checkpoints").iterdir()) or len(numbers) > 1

@@ -10,11 +10,13 @@ import threading
 from typing import Any, NoReturn
 
 CODE = 128 + signal.SIGINT
+CHECKPOINTS = "The checkpoints that were saved are kept: onsight train --resume latest"
 KEPT = {  # by command
     "check": "What was decoded stays in the cache, but nothing was written.",
     "evaluate": "Each file of the run is complete, the old one or the new; some may be missing.",
     "export": "Files of an earlier export are as they were, and nothing was added.",
     "predict": "The answers above are complete; a file for --out was not written, and copies in --sort-into stay.",
+    **dict.fromkeys(("train", "distill", "prune"), CHECKPOINTS),
 }
 
 
@@ -22,7 +24,8 @@ class Stopping:
     """Handles Ctrl-C for one command.
 
     The first Ctrl-C raises KeyboardInterrupt. One that comes while the command is leaving, for example while it waits
-    for its threads, ends the process at once. Training has a handler of its own, which saves first.
+    for its threads, ends the process at once. Training has a handler of its own, which saves first, and passes a second
+    Ctrl-C on to this one.
     """
 
     def __init__(self, words: list[str]) -> None:
@@ -61,4 +64,6 @@ class Stopping:
 
         kept = KEPT.get(self.words[0] if self.words else "", "")
         again = shlex.join(["onsight", *self.words])
-        return printable(f"onsight: Stopped by Ctrl-C. {kept + ' ' if kept else ''}To start again: {again}")
+        if kept is not CHECKPOINTS:
+            kept = f"{kept} To start again: {again}".strip()
+        return printable(f"onsight: Stopped by Ctrl-C. {kept}")
