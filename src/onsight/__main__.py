@@ -21,13 +21,16 @@ def main() -> None:
     stopping = Stopping(sys.argv[1:])
     stopping.listen()
     try:
-        run(stopping)
+        run()
+    except KeyboardInterrupt:
+        stopping.say()
+        sys.exit(CODE)
     finally:
-        stopping.leaving = True  # Ctrl-C while Python shuts down ends the process without a traceback
+        stopping.ignore()
 
 
-def run(stopping: Stopping) -> None:
-    """Do what `main` says; `stopping` handles Ctrl-C."""
+def run() -> None:
+    """Do what `main` says, except for Ctrl-C."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file name may contain bytes that are not text
             stream.reconfigure(errors="backslashreplace")
@@ -43,9 +46,6 @@ def run(stopping: Stopping) -> None:
     except OnsightError as error:
         print(f"onsight: {printable(str(error))}", file=sys.stderr)  # noqa: T201
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        stopping.say()
-        sys.exit(CODE)
     except BrokenPipeError:  # the reader closed the pipe: `onsight predict … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)

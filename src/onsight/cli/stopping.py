@@ -45,6 +45,15 @@ class Stopping:
         self.leaving = True
         raise KeyboardInterrupt
 
+    def ignore(self) -> None:
+        """Ignore Ctrl-C from now on, if it was handled here: the command is over.
+
+        Python takes every other handler away while it shuts down, and then Ctrl-C would set the exit code to -2.
+        """
+        self.leaving = True
+        if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) == self.handle:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
     def leave_at_once(self) -> NoReturn:
         """End the process without any further step. What is written is complete or absent in this case, too."""
         if not self.said:
