@@ -53,6 +53,8 @@ def _no_network(monkeypatch):
 def _listen_to_signals():
     """Handle signals as in a terminal: a shell makes background processes, such as these tests, ignore Ctrl-C."""
     handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    if hasattr(signal, "SIGHUP"):
+        handlers[signal.SIGHUP] = signal.SIG_DFL
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     yield
     for number, handler in before.items():

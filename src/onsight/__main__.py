@@ -6,6 +6,7 @@ import io
 import os
 import sys
 
+from onsight.cli.stopping import CODE, Stopping
 from onsight.core.errors import OnsightError
 from onsight.core.text import printable
 
@@ -14,11 +15,22 @@ def main() -> None:
     """Import the modules that ONSIGHT_IMPORT names, then run the command line and exit with its code.
 
     0: success; 1: training failed, the disk is full, or `check --strict` found errors; 2: the user can fix it; 3: the
-    outputs of an exported model differ from its source; 130 or 143: stopped by a signal; 141: the reader of the output
-    has closed the pipe.
+    outputs of an exported model differ from its source; 129, 130 or 143: stopped by a signal; 141: the reader of the
+    output has closed the pipe.
     """
-    from onsight.cli.app import app
+    stopping = Stopping(sys.argv[1:])
+    stopping.listen()
+    try:
+        run()
+    except KeyboardInterrupt:
+        stopping.say()
+        sys.exit(CODE)
+    finally:
+        stopping.ignore()
 
+
+def run() -> None:
+    """Do what `main` says, except for Ctrl-C."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file name may contain bytes that are not text
             stream.reconfigure(errors="backslashreplace")
@@ -27,14 +39,13 @@ def main() -> None:
             from onsight.models.custom import import_own
 
             import_own()
+        from onsight.cli.app import app
+
         app(sys.argv[1:])
         sys.stdout.flush()
     except OnsightError as error:
         print(f"onsight: {printable(str(error))}", file=sys.stderr)  # noqa: T201
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("onsight: stopped.", file=sys.stderr)  # noqa: T201
-        sys.exit(130)
     except BrokenPipeError:  # the reader closed the pipe: `onsight predict … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)

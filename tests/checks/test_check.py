@@ -95,10 +95,10 @@ def test_every_kind_of_problem_is_found(troubles):
     found = onsight.check(troubles, reporter=QUIET)
     kinds = by_kind(found)
     assert list(kinds) == [
-        "unreadable", "missing class", "leak", "two labels", "near leak", "exact copy", "near copy", "imbalance",
-        "blank", "tiny", "dark", "odd shape", "turned", "grey",
+        "unreadable", "missing class", "leak", "two labels", "near leak", "exact copy", "near copy", "too small",
+        "imbalance", "blank", "tiny", "dark", "odd shape", "turned", "grey",
     ]  # fmt: skip
-    assert [each["severity"] for each in found.findings] == ["error"] * 4 + ["warning"] * 6 + ["note"] * 4
+    assert [each["severity"] for each in found.findings] == ["error"] * 4 + ["warning"] * 7 + ["note"] * 4
     assert found.has_errors
     assert images(kinds["unreadable"]) == {("train/cat/broken.png",), ("train/cat/empty.jpg",)}
     assert kinds["missing class"]["items"][0]["note"] == "no test images of eel"
@@ -129,7 +129,37 @@ def test_every_kind_of_problem_is_found(troubles):
     assert "1 of 8 test images (12.50%)" in str(found)
 
 
-def test_good_images_have_no_findings(photos):
+@pytest.fixture
+def enough(monkeypatch):
+    """Count any number of images as enough."""
+    monkeypatch.setattr(check, "WIDE", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("count", "parts", "text", "advice"),
+    [
+        (32, "test", "an accuracy of 90 % on 8 test images has an interval of about ±21 points.",
+         "Collect about 150 test images, for ±5 points."),
+        (72, "", "an accuracy of 90 % on 11 test images (15 % of 72 images) has an interval of "
+         "about ±18 points.", "Collect about 940 images in all, for ±5 points."),
+    ],
+)  # fmt: skip
+def test_a_folder_that_is_too_small_for_any_figure(photos, draw_photos, count, parts, text, advice):
+    if not parts:
+        shutil.rmtree(photos)
+    found = onsight.check(photos if parts else draw_photos(), reporter=QUIET)
+    assert len(load_dataset(photos)) == count
+    small = by_kind(found)["too small"]
+    assert small["severity"] == "warning"
+    assert small["text"] == f"Too small for any figure: {text}"
+    assert small["advice"].startswith(advice)
+
+
+def test_a_large_folder_is_not_too_small():
+    assert "too small" not in by_kind(onsight.check("toy", reporter=QUIET))  # 60 test images
+
+
+def test_good_images_have_no_findings(photos, enough):
     found = onsight.check(photos, out=photos.parent / "out", reporter=QUIET)
     assert found.findings == []
     assert not found.has_errors
@@ -201,7 +231,7 @@ def test_a_second_check_measures_nothing(photos, monkeypatch):
     assert second.findings == first.findings
 
 
-def test_damaged_facts_are_measured_again(photos):
+def test_damaged_facts_are_measured_again(photos, enough):
     onsight.check(photos, reporter=QUIET)
     path = measures._path(load_dataset(photos))
     for content in (b"", b"PK\3\4 nonsense", path.read_bytes()[:-200]):
@@ -210,7 +240,7 @@ def test_damaged_facts_are_measured_again(photos):
     assert onsight.check(photos, reporter=QUIET).findings == []
 
 
-def test_data_sets_from_arrays_and_zips(photos):
+def test_data_sets_from_arrays_and_zips(photos, enough):
     assert {each["kind"] for each in onsight.check("toy", reporter=QUIET).findings} <= {
         "near copy",
         "near leak",
@@ -276,7 +306,7 @@ def test_the_command(troubles, photos, monkeypatch, capsys):
     assert call(monkeypatch, "check", "nowhere/") == 2
 
 
-def test_training_with_and_without_an_earlier_check(photos):
+def test_training_with_and_without_an_earlier_check(photos, enough):
     for number in range(2):
         shutil.copy(photos / "test" / "dog" / f"{number}.png", photos / "train" / "dog" / f"leak{number}.png")
     Image.open(photos / "test" / "cat" / "0.png").save(photos / "train" / "cat" / "near.jpg", quality=60)

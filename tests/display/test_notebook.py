@@ -82,6 +82,13 @@ def test_an_evaluation_lists_the_weakest_class_first():
     assert "metrics" not in repr(evaluation)  # its repr would fill pages with numbers
 
 
+def test_an_evaluation_says_what_its_accuracy_does_not_show():
+    page = notebook.evaluation(evaluate(("a", "b", "c")).metrics, ["No better than always answering a (51.0 %)."])
+    assert "<b>No better than always answering a (51.0 %).</b>" in page
+    few = evaluate(("a", "b"), n=10)
+    assert "Too few images to say" in few._repr_html_()
+
+
 def test_an_evaluation_of_many_classes_is_truncated():
     page = evaluate([f"class {i}" for i in range(300)], 900)._repr_html_()
     check_page(page)

@@ -142,7 +142,7 @@ def test_mistakes_are_written_with_labels_and_probabilities(tmp_path):
 def test_predict_explains_the_given_images(toy_run, tmp_path, capsys):
     from PIL import Image
 
-    from onsight.cli.app import predict
+    from onsight.cli.predicting import predict
 
     for name, colour in (("red.png", (240, 20, 20)), ("$x$ blue.png", (20, 20, 240))):
         Image.new("RGB", (40, 40), colour).save(tmp_path / name)
@@ -173,12 +173,9 @@ def test_a_network_that_this_version_builds_differently_is_explained_by_occlusio
 def test_predict_refuses_an_impossible_figure_before_it_predicts(toy_run, tmp_path, capsys):
     from PIL import Image
 
-    from onsight.cli.app import predict
+    from onsight.cli.predicting import predict
 
-    for number in range(33):
-        Image.new("RGB", (8, 8)).save(tmp_path / f"{number}.png")
-    with pytest.raises(SpecError, match="32 images at most"):
-        predict(str(toy_run.folder), str(tmp_path), explain=tmp_path / "o.png")
+    Image.new("RGB", (8, 8)).save(tmp_path / "0.png")
     with pytest.raises(SpecError, match=r"not to 'o\.gif'"):
         predict(str(toy_run.folder), str(tmp_path / "0.png"), explain=tmp_path / "o.gif")
     with pytest.raises(SpecError, match="leave one of them out"):

@@ -90,16 +90,18 @@ def test_a_class_without_images_and_data_without_suspects():
 
 
 def test_write_label_errors(tmp_path):
-    n = 200
+    n = 400
     labels = np.arange(n) % 2
     probabilities = np.where(labels[:, None] == np.arange(2), 0.8, 0.2).astype(np.float32)
-    probabilities[:70] = probabilities[:70, ::-1]
+    probabilities[:80] = probabilities[:80, ::-1]  # wrong on 20 %: just good enough
     probabilities[5] = [0.95, 0.05] if labels[5] else [0.05, 0.95]
     names = [f"cat/{i}.png" for i in range(n)]
-    images = np.zeros((n, 40, 40, 3), np.uint8) + np.arange(n, dtype=np.uint8)[:, None, None, None]
+    images = np.zeros((n, 40, 40, 3), np.uint8) + (np.arange(n) % 256).astype(np.uint8)[:, None, None, None]
     table = Predictions([*names[:-1], "gone.png"], labels, probabilities, ["cat", "dog"])
-    assert write_label_errors(tmp_path, [(table, ["test"] * n)], names, images) == 70
+    returned = write_label_errors(tmp_path, [(table, ["test"] * n)], names, images)
     found = json.loads((tmp_path / "label_errors.json").read_text())
+    assert found == returned
+    assert len(found["suspects"]) == 80
     assert "Northcutt" in found["method"]
     assert found["checked"] == n
     assert found["suspects"][0] == {
@@ -119,13 +121,30 @@ def test_write_label_errors(tmp_path):
             assert image.size == (40, 40)
             assert np.asarray(image.convert("RGB"))[0, 0, 0] == int(each["path"][4:-4])  # lossless, and the right image
     # The next evaluation removes the files of this one.
-    assert (
-        write_label_errors(
-            tmp_path, [(table._replace(labels=probabilities.argmax(axis=1)), ["test"] * n)], names, images
-        )
-        == 0
-    )
+    right = table._replace(labels=probabilities.argmax(axis=1))
+    assert write_label_errors(tmp_path, [(right, ["test"] * n)], names, images)["suspects"] == []
     assert list((tmp_path / "label_errors").iterdir()) == []
+
+
+def test_no_label_is_suspected_by_a_model_that_is_often_wrong(tmp_path):
+    labels = np.arange(100) % 2
+    probabilities = np.where(labels[:, None] == np.arange(2), 0.8, 0.2)
+    probabilities[:21] = probabilities[:21, ::-1]
+    names, images = [f"{i}.png" for i in range(100)], np.zeros((100, 8, 8, 3), np.uint8)
+    weak = Predictions(names, labels, probabilities, ["cat", "dog"])
+    found = write_label_errors(tmp_path, [(weak, ["test"] * 100)], names, images)
+    assert found["suspects"] == []
+    assert found["checked"] == 0
+    reason = "not listed: the model is wrong on 21.0 % of 100 images, so most of its objections would be false"
+    assert found["not_listed"][0].startswith(reason)
+    # Each table is judged by its own model.
+    probabilities = probabilities.copy()
+    probabilities[2:] = np.where(labels[2:, None] == np.arange(2), 0.8, 0.2)
+    good = weak._replace(probabilities=probabilities)
+    found = write_label_errors(tmp_path, [(weak, ["test"] * 100), (good, ["train"] * 100)], names, images)
+    assert [each["part"] for each in found["suspects"]] == ["train"] * 2
+    assert found["checked"] == 100
+    assert len(found["not_listed"]) == 1
 
 
 def test_evaluate_writes_label_errors_of_the_test_images(toy_run):

@@ -266,6 +266,16 @@ def test_a_check_without_findings_says_what_was_searched(make, complete):
     assert ("Near-duplicates were not searched for. To search: onsight check" in text) != complete
 
 
+def test_the_page_says_why_no_label_errors_are_listed(make):
+    folder = make()
+    reason = "not listed: the model is wrong on 50.0 % of 9 images, so most of its objections would be false"
+    found = {"method": "confident joint", "checked": 0, "suspects": [], "not_listed": [reason]}
+    (folder / "evaluations" / "test" / "label_errors.json").write_text(json.dumps(found))
+    text = Page(report(folder)).text.replace("\u00a0", " ")
+    assert f"N{reason[1:]}." in text
+    assert "labels looks wrong" not in text
+
+
 def test_files_that_are_not_images_are_left_out(make):
     folder = make()
     add_everything(folder)
@@ -439,6 +449,52 @@ def test_confidence(make, accuracy, sure, words):
     assert sum(sentence.startswith(words) for sentence in sentences) == 1
 
 
+def answers(*classes):
+    """Return labels and probabilities: for each class, how many of its images are right, and how many wrong."""
+    labels = np.concatenate([[i] * (right + wrong) for i, (right, wrong) in enumerate(classes)]).astype(int)
+    guess = np.concatenate([[i] * right + [(i + 1) % 3] * wrong for i, (right, wrong) in enumerate(classes)])
+    return labels, np.eye(3)[guess.astype(int)] * 0.7 + 0.1
+
+
+@pytest.mark.parametrize(
+    ("result", "words"),
+    [
+        (answers((260, 0), (0, 240), (1, 9)), "No better than always answering cat (51.0 %)."),
+        (answers((0, 260), (0, 240), (0, 10)), "No better than always answering cat (51.0 %)."),  # worse, even
+        (answers((13, 2), (12, 3), (0, 0)), "Too few images to say: the accuracy lies between 66.4 % and 92.7 %."),
+        (answers((6, 4), (2, 6), (0, 0)), "Too few images to say whether the model is better than always answering cat "
+         "(55.6 %): the accuracy lies between 24.6 % and 66.3 %."),
+        (answers((5, 0), (4, 0), (0, 0)), "Too few images to say: the accuracy lies between 70.1 % and 100.0 %."),
+        (answers((9, 0), (0, 0), (0, 0)), "Never tested, because no test image shows them: dog, ship."),
+    ],
+)  # fmt: skip
+def test_an_accuracy_that_shows_little_is_doubted(make, result, words):
+    folder = make(result=result)
+    assert words in verdict(folder)
+    assert words in Page(report(folder)).text.replace("\u00a0", " ")
+
+
+def test_an_accuracy_that_shows_enough_is_not_doubted(make):
+    said = " ".join(verdict(make(result=answers((20, 0), (20, 0), (20, 0)))))
+    assert "No better" not in said
+    assert "Too few" not in said
+    assert "Never tested" not in said
+
+
+def test_many_classes_that_were_never_tested_are_counted(make):
+    classes = [f"class {i}" for i in range(9)]
+    said = verdict(make(classes=classes, result=(np.arange(300) % 2, np.eye(9)[np.arange(300) % 2])))
+    assert (
+        "Never tested, because no test image shows them: class 2, class 3, class 4, class 5, class 6 and 2 more."
+        in (said)
+    )
+
+
+def test_the_next_step_of_a_model_that_guesses(make):
+    said = verdict(make(result=answers((260, 0), (0, 240), (1, 9))))[-1]
+    assert said == "Next, look for the reason in the images: onsight check cifar10"
+
+
 def test_calibrated_on_average_only(make):
     """One half is over-confident and one under-confident: the means agree, but the calibration error is large."""
     labels = np.zeros(2000, int)
@@ -557,7 +613,7 @@ def test_classes_without_images(make):
     labels, probabilities = np.zeros(10, int), np.tile([0.6, 0.3, 0.1], (10, 1))
     folder = make(result=(labels, probabilities))
     assert Page(report(folder)).text.count("ship") == 5  # verdict, matrix (twice), class table, counts
-    assert verdict(folder)[1] == "No mistakes."
+    assert "No mistakes." in verdict(folder)
 
 
 def test_a_resumed_and_diverged_history(make):

@@ -3,7 +3,7 @@ import pytest
 
 from onsight.core.text import note_line
 from onsight.metrics.scores import at_threshold, fit_temperature, with_temperature
-from onsight.training.calibrate import calibrate
+from onsight.training.calibrate import LEAST, calibrate
 
 
 def answers(n=400, sure=3.0):
@@ -32,6 +32,22 @@ def test_the_temperature_is_one_if_all_answers_are_right():
     logits, notes = 5 * np.eye(3)[[0, 1, 2, 2]], []
     assert calibrate(logits, np.array([0, 1, 2, 2]), None, appending(notes)) == (1, None)
     assert notes == ["temperature      1  (no mistake on 4 validation images to fit it on)"]
+
+
+def test_the_temperature_is_one_if_all_answers_are_wrong():
+    logits, notes = 5 * np.eye(3)[[1, 2, 0, 0]], []
+    assert calibrate(logits, np.array([0, 1, 2, 2]), None, appending(notes)) == (1, None)
+    assert notes == ["temperature      1  (no right answer on 4 validation images to fit it on)"]
+
+
+def test_the_temperature_is_one_on_too_few_validation_images():
+    """One of two right used to give a temperature of 20, the end of the search."""
+    logits, notes = 5 * np.eye(3)[[0, 2]], []
+    assert calibrate(logits, np.array([0, 1]), None, appending(notes)) == (1, None)
+    assert notes == ["temperature      1  (2 validation images are too few to fit it on: it takes 100)"]
+    logits, labels = answers(LEAST, sure=9)
+    assert calibrate(logits[1:], labels[1:], None, appending([]))[0] == 1
+    assert calibrate(logits, labels, None, appending([]))[0] > 1
 
 
 def test_the_threshold_reaches_the_minimum_precision():

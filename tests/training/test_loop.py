@@ -103,6 +103,16 @@ def test_the_first_epochs_use_the_early_size(toy_spec, monkeypatch):
     assert run.history()[-1]["val_accuracy"] > 0.5
 
 
+def test_a_closed_terminal_stops_a_training_that_can_be_resumed(toy_spec):
+    if not hasattr(signal, "SIGHUP"):
+        pytest.skip("there is no SIGHUP on this system")
+    with pytest.raises(Interrupted, match=r"Stopped by SIGHUP at .* Everything is saved") as error:
+        onsight.train(toy_spec, reporter=Spy(lambda count: count == 3 and os.kill(os.getpid(), signal.SIGHUP)))
+    assert error.value.exit_code == 129
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+    assert onsight.resume("runs/latest", reporter=Spy()).is_trained
+
+
 @pytest.mark.parametrize("count", [4, pytest.param(13, marks=pytest.mark.slow)])
 def test_a_stop_during_small_or_large_images_can_be_resumed(toy_spec, count):
     spec = toy_spec.model_copy(update={"model": "cnn_compact", "epochs": 3, "early_size": 16})

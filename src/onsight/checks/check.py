@@ -7,6 +7,7 @@ certain first, each with `pictures`, the names of one or two images (none in a f
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -30,7 +31,9 @@ from onsight.data.dataset import Dataset
 from onsight.data.load import load_dataset
 from onsight.data.pixel_cache import Pixels, load_pixels, median_side
 from onsight.data.reading import AUTOMATIC, Reading
+from onsight.data.split import TEST_SHARE
 from onsight.display.reporters import make_reporter
+from onsight.metrics.intervals import wilson_width
 
 SEVERITIES = ("error", "warning", "note")
 ITEMS = 1_000  # most items of a finding in check.json
@@ -39,6 +42,7 @@ ODD = 3.0  # least ratio of the longer to the shorter side of an oddly shaped im
 BLANK = 2.0  # a blank image has a standard deviation below this, in grey levels
 DARK = 25.0  # a dark image has a mean below this, in grey levels
 GREY = 2.0  # a grey image has a mean difference between its strongest and weakest channel below this
+SURE, WIDE, WANTED = 0.9, 0.2, 0.1  # an accuracy, and widths of its 95 % interval: too wide to say anything, and useful
 
 
 @dataclass(frozen=True)
@@ -168,6 +172,7 @@ def find(dataset: Dataset, facts: Facts, used: NDArray[np.bool_] | None = None) 
         *_broken(dataset, facts, used),
         *missing(dataset, facts, used),
         *copy_findings(dataset, facts, used & facts.readable),
+        *_too_few(dataset, used & facts.readable),
         *uneven(dataset, facts, used & facts.readable),
         *_single(dataset, facts, used & facts.readable),
     ]
@@ -226,6 +231,25 @@ def _broken(dataset: Dataset, facts: Facts, used: NDArray[np.bool_]) -> Iterator
             "Repair or remove them. Training skips unreadable images up to 1 % of the data (at least 3), and stops if "
             "there are more.", items,
         )  # fmt: skip
+
+
+def _too_few(dataset: Dataset, used: NDArray[np.bool_]) -> Iterator[Finding]:
+    """Yield a finding if the test images are too few for any figure: even 90 % would be known to ±10 points at best."""
+    given = "test" in dataset.parts
+    share = 1.0 if given else TEST_SHARE
+    n = int(np.count_nonzero(used & (dataset.parts == "test"))) if given else round(TEST_SHARE * int(used.sum()))
+    if not n or wilson_width(SURE, n) <= WIDE:
+        return
+    wanted = next(number for number in range(n, 10_000) if wilson_width(SURE, number) <= WANTED)
+    source = "" if given else f" (15 % of {count(int(used.sum()), 'image')})"
+    yield finding(
+        "too small", "warning", n,
+        f"Too small for any figure: an accuracy of 90 % on {count(n, 'test image')}{source} has an interval of about "
+        f"±{50 * wilson_width(SURE, n):.0f} points.",
+        f"Collect about {math.ceil(wanted / share / 10) * 10:,} {'test images' if given else 'images in all'}, for ±5 "
+        "points. Until then, judge the model by looking at its answers.",
+        [],
+    )  # fmt: skip
 
 
 def _single(dataset: Dataset, facts: Facts, used: NDArray[np.bool_]) -> Iterator[Finding]:

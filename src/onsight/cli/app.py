@@ -6,18 +6,14 @@ Heavy modules are imported inside the commands, because `onsight --help` must an
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from cyclopts import App, Group, Parameter
 
 from onsight import __version__
-from onsight.cli.output import columns, csv_lines, json_lines, say, table_lines, warn
+from onsight.cli.output import columns, say
 from onsight.core.text import plain
-
-if TYPE_CHECKING:
-    from onsight.inference.predict import Prediction
 
 # The help lists groups, and the commands in them, in the order of use.
 DATA, TRAINING, UNDERSTANDING, SHIPPING, HOUSEKEEPING = (
@@ -30,6 +26,7 @@ app = App(
     help="From images to a classifier you can trust: check, train, evaluate honestly, predict, export.",
     help_format="plaintext",
     result_action="return_value",
+    suppress_keyboard_interrupt=False,  # __main__ says what is kept
     group_commands=HOUSEKEEPING,
 )
 order = itertools.count()
@@ -202,77 +199,13 @@ def evaluate(
     say(f"Report: {opened.report}")
 
 
-@app.command(group=UNDERSTANDING, sort_key=next(order))
-def predict(
-    run: str,
-    /,
-    *images: str,
-    top: Annotated[int, Parameter(help="classes per answer")] = 3,
-    format: Literal["table", "csv", "json"] = "table",  # noqa: A002
-    batch_size: Annotated[int, Parameter(help="images per step; changes the speed only")] = 256,
-    engine: EngineChoice = "auto",
-    tta: Annotated[
-        bool, Parameter(negative="", help="test-time augmentation: up to six views, six times the work")
-    ] = False,
-    explain: Annotated[Path | None, Parameter(help="draw heat maps into this .png or .svg; at most 32 images")] = None,
-) -> None:
-    """Classify images: files, folders, patterns, or - for an image from standard input.
-
-    Parameters
-    ----------
-    run
-        the folder of a run, or runs/latest
-    images
-        what to classify
-    format
-        a table, CSV, or JSON lines
-    """
-    from onsight.core.errors import DataError, SpecError
-    from onsight.core.text import count
-    from onsight.inference.predict import Predictor
-
-    if not images:
-        raise SpecError("No image was given. For example: onsight predict runs/latest cat.jpg")
-    if top < 1 or batch_size < 1:
-        raise SpecError(f"--top {top} and --batch-size {batch_size} must be 1 or more.")
-    if explain is not None:
-        check_explain(explain, images, tta)
-    answered = failed = 0
-    write = {"table": table_lines, "csv": csv_lines, "json": json_lines}[format]
-
-    def counted(predictions: Iterable[Prediction]) -> Iterable[Prediction]:
-        nonlocal answered, failed
-        for prediction in predictions:
-            answered, failed = answered + (prediction.error is None), failed + (prediction.error is not None)
-            yield prediction
-
-    predictor = Predictor(run, batch_size, engine, tta)
-    if engine == "auto" and predictor.engine.name != "litert":
-        warn(f"answering with {predictor.engine.name}: {predictor.engine.reason}.")
-    for line in write(counted(predictor.stream(images, top=top)), top):
-        say(line)
-    if failed:
-        if not answered:
-            raise DataError(f"None of {count(failed, 'image')} could be read.")
-        warn(f"{failed} of {count(answered + failed, 'image')} could not be read.")
-    if explain is not None:
-        from onsight.evaluation.explain import explain as draw_heat_maps
-
-        _, method = draw_heat_maps(run, images, path=explain, top=top, engine=engine)
-        warn(f"{explain} shows the heat maps ({method}).")
-
-
-def check_explain(path: Path, images: Iterable[str], tta: bool) -> None:
-    """Raise SpecError, before anything is computed, if heat maps of these images cannot be drawn into `path`."""
-    from onsight.core.errors import SpecError
-    from onsight.evaluation.explain import check_drawing
-
-    images = list(images)
-    if "-" in images:
-        raise SpecError("--explain reads the image twice, but standard input can be read once only: give a file.")
-    check_drawing(images, path)
-    if tta:
-        raise SpecError("--explain shows heat maps of one view, but --tta answers from six: leave one of them out.")
+app.command(
+    "onsight.cli.predicting:predict",
+    name="predict",
+    help="Classify images: files, folders, patterns, or - for an image from standard input.",
+    group=UNDERSTANDING,
+    sort_key=next(order),
+)
 
 
 @app.command(group=UNDERSTANDING, sort_key=next(order))

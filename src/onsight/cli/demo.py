@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from onsight.core.errors import DataError
-from onsight.core.files import write_atomic
+from onsight.core.files import argument, write_atomic
 from onsight.core.text import duration
 from onsight.data.load import load_dataset
 from onsight.display.reporters import make_reporter
@@ -40,7 +40,7 @@ def demo(data_dir: Path | None = None, quiet: bool = False, say: Callable[[str],
     say("\nFiles:\n")
     say(f"  {run.report}  the report: open it in a browser")
     say(f"  {evaluation.folder}/  the plots, and every prediction as CSV")
-    say(f"\nTo classify an image of your own:\n\n  onsight predict {run.folder} IMAGE\n")
+    say(f"\nTo classify an image of your own:\n\n  onsight predict {argument(run.folder)} IMAGE\n")
     say(f"{advice}\n")
     return run
 

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from onsight.cli.app import Quiet
 from onsight.cli.output import hint, say
 from onsight.core.errors import SpecError
+from onsight.core.files import argument
 from onsight.data.reading import names_in
 from onsight.display.reporters import make_reporter
 from onsight.spec import Role, TrainSpec, fields_with
@@ -128,6 +129,7 @@ def finish(runs: list[Any], quiet: bool) -> None:
     if quiet:
         return
     if len(runs) == 1:
-        hint(f"Next: onsight evaluate {runs[0].folder}")
+        hint(f"Next: onsight evaluate {argument(runs[0].folder)}")
     else:
-        hint(f"Next: onsight evaluate each, then: onsight compare {' '.join(str(run.folder) for run in runs)}")
+        folders = " ".join(argument(run.folder) for run in runs)
+        hint(f"Next: onsight evaluate each, then: onsight compare {folders}")

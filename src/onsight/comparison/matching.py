@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onsight.core.errors import DataError, RunError, SpecError
+from onsight.core.files import argument
 from onsight.core.text import count, times
 from onsight.metrics.predictions_csv import read_predictions
 from onsight.runs.run import Run, read_evaluations
@@ -46,7 +47,7 @@ def label_runs(runs: Sequence[Run]) -> list[str]:
         if "test" not in read_evaluations(run) or not (run.evaluation_folder() / "predictions.csv").is_file()
     ]
     if missing:
-        commands = "\n".join(f"  onsight evaluate {run.folder}" for run in missing)
+        commands = "\n".join(f"  onsight evaluate {argument(run.folder)}" for run in missing)
         raise RunError(
             f"{len(missing)} of {len(runs)} runs {'has' if len(missing) == 1 else 'have'} not been evaluated on the "
             f"test set. Evaluate first:\n{commands}"

@@ -10,7 +10,7 @@
     ├── ExportError             a format that cannot be made or read here
     │   └── ParityError         exit code 3: the outputs of an exported model differ from its source; it is not written
     └── TrainingError           exit code 1: training could not continue
-        └── Interrupted         exit code 130 or 143: stopped by a signal, everything saved
+        └── Interrupted         exit code 129, 130 or 143: stopped by a signal, everything saved
 
 A message says what happened, with which value, what was expected and how to fix it. The command line prints
 it without a traceback. Any other exception is a bug and keeps its traceback.

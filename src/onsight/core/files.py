@@ -7,11 +7,14 @@ import errno
 import hashlib
 import json
 import os
+import shlex
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onsight.core.errors import SpecError
+from onsight.core.text import plain
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +23,18 @@ if TYPE_CHECKING:
 def expanded(path: str | Path) -> Path:
     """Return a path with ~ expanded. Unlike `Path.expanduser`, return it unchanged for an unknown user."""
     return Path(os.path.expanduser(path))
+
+
+def from_here(path: str | Path) -> str:
+    """Return a path as it is valid from the current folder: relative if it lies in that folder, otherwise absolute."""
+    full, here = Path(os.path.abspath(expanded(path))), Path.cwd()
+    return str(full.relative_to(here)) if full.is_relative_to(here) else str(full)
+
+
+def argument(path: str | Path) -> str:
+    """Return a path as an argument of a command that the user can paste where they stand."""
+    text = from_here(path)
+    return plain(shlex.quote(f".{os.sep}{text}" if text.startswith("-") else text))
 
 
 def cache_folder() -> Path:
@@ -37,11 +52,20 @@ def temporary_sibling(path: Path) -> Path:
 
 def write_atomic(path: Path, content: bytes | str) -> None:
     """Write `content` so that `path` holds either its old content or all of the new, even after a power cut."""
-    data = content.encode() if isinstance(content, str) else content
+    _write(path, [content.encode() if isinstance(content, str) else content])
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write lines as they come; the file appears, or is replaced, once all are written."""
+    _write(path, (f"{line}\n".encode(errors="backslashreplace") for line in lines))
+
+
+def _write(path: Path, pieces: Iterable[bytes]) -> None:
     partial = temporary_sibling(path)
     try:
         with open(partial, "wb") as file:
-            file.write(data)
+            for piece in pieces:
+                file.write(piece)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)

@@ -183,6 +183,7 @@ class LabelErrors(TypedDict):
     method: str
     checked: int
     suspects: list[Suspect]
+    not_listed: NotRequired[list[str]]  # why images were not searched
 
 
 # check.json ----------------------------------------------------------------------------------------------------------

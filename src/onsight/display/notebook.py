@@ -116,8 +116,11 @@ def run(run: ShownRun, evaluations: Mapping[str, Metrics]) -> str:
     return _joined(_heading(short(run.name)), _facts(rows), training_curves(history))
 
 
-def evaluation(metrics: Metrics) -> str:
-    """Return an evaluation: the accuracy with its interval, other scores, and the classes, weakest first."""
+def evaluation(metrics: Metrics, doubts: Sequence[str] = ()) -> str:
+    """Return an evaluation: the accuracy with its interval, other scores, and the classes, weakest first.
+
+    `doubts` are sentences about what the accuracy does not show.
+    """
     head = Markup('<p><b style="font-size:1.7em;color:{}">{}</b> of {} correct ({}). Data: {}.</p>').format(
         ACCENT,
         percent(metrics["accuracy"]),
@@ -125,6 +128,7 @@ def evaluation(metrics: Metrics) -> str:
         interval(metrics["accuracy_interval"]),
         short(metrics.get("provenance"), 200),
     )
+    said = Markup("").join(Markup("<p><b>{}</b></p>").format(plain(each)) for each in doubts)
     scores = Markup("<p>{}</p>").format(
         f"macro F1 {metrics['macro_f1']:.3f} · loss {metrics['loss']:.3f} · calibration error "
         f"{100 * metrics['ece']:.1f} points · mean confidence {percent(metrics['confidence'])}"
@@ -144,7 +148,7 @@ def evaluation(metrics: Metrics) -> str:
         cells = short(row["class"], 24), f"{row['support']:,}", meter, percent(row["recall"]), percent(row["precision"])
         rows.append((*cells, f1, taken))
     titles = "class", "images", "", "recognised", "precision", "F1", "most often taken for"
-    return _joined(head, scores, _table(titles, rows, "classes; metrics.json has them all"))
+    return _joined(head, said, scores, _table(titles, rows, "classes; metrics.json has them all"))
 
 
 def prediction(found: ShownPrediction) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from onsight.core.errors import Interrupted, RunError, SpecError
-from onsight.core.files import now, write_json
+from onsight.core.files import argument, now, write_json
 from onsight.core.progress import Reporter
 from onsight.core.text import count, duration
 from onsight.data.dataset import Dataset
@@ -59,7 +59,7 @@ def predict_out_of_fold(
             try:
                 fit(model_run, spec, learned, judged, show)
             except Interrupted as stop:
-                command = f"onsight evaluate {run.folder} --folds {folds}"
+                command = f"onsight evaluate {argument(run.folder)} --folds {folds}"
                 raise Interrupted(
                     f"Stopped in fold {number + 1} of {folds}. Everything is saved. Continue with: {command}",
                     stop.exit_code,

@@ -303,9 +303,12 @@ def find_label_errors(task: Task, folds: int, show: Reporter) -> None:
         validation = set(run.dataset["split"]["validation"])
         tables.append((scored, ["validation" if name in validation else "train" for name in scored.names]))
     found = write_label_errors(task.folder, tables, dataset.names, pixels.images)
-    if found:
+    for reason in found.get("not_listed", []):
+        show.note("label errors", reason)
+    if found["suspects"]:
         path = task.folder / "label_errors.json"
-        show.note("label errors", f"{count(found, 'label')} to check, the most suspicious first: {path}")
+        number = count(len(found["suspects"]), "label")
+        show.note("label errors", f"{number} to check, the most suspicious first: {path}")
 
 
 def measure_robustness(task: Task, quick: bool, show: Reporter) -> Robustness:

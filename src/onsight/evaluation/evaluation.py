@@ -9,6 +9,7 @@ from typing import cast
 from onsight.core.records import LabelErrors, Metrics, Robustness, Slices, ThresholdEffect
 from onsight.core.text import count, interval, percent
 from onsight.metrics.predictions_csv import Predictions, read_predictions
+from onsight.reporting.verdict import doubts
 from onsight.runs.run import read_object
 
 
@@ -60,7 +61,7 @@ class Evaluation:
     def _repr_html_(self) -> str:
         from onsight.display import notebook
 
-        return notebook.evaluation(self.metrics)
+        return notebook.evaluation(self.metrics, doubts(self.metrics))
 
 
 def augmented_sentences(metrics: Metrics) -> list[str]:

@@ -14,7 +14,7 @@ from onsight.core.files import check_target, write_atomic, write_json
 from onsight.evaluation.thumbnails import jpeg
 from onsight.imaging import decode
 from onsight.inference.engines import Answer, EngineName, open_engine
-from onsight.inference.heat_maps import enlarge, heat_maps, overlay
+from onsight.inference.heat_maps import MOST, enlarge, heat_maps, overlay
 from onsight.inference.predict import expand
 from onsight.models.registry import MODELS
 from onsight.runs.run import Run, open_run
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 TILE = 112  # pixels per side of the images beside an evaluation
 WORST = 24  # mistakes that are explained beside an evaluation
-MOST = 32  # images that `explain` draws at most
 SHOWN = 224  # pixels per side of the images that `explain` draws, at least
 
 
@@ -106,7 +105,8 @@ def explain(
     from onsight.reporting import plot_style, plots
 
     if path is not None:
-        check_drawing(images, path)
+        check_drawing(path)
+        few(images)
     opened = open_run(run)
     answering, model = open_engine(opened, engine), None if engine == "litert" else keras_model(opened)
     names, decoded = read(images, answering.size, answering.fit)
@@ -127,12 +127,11 @@ def explain(
     return figure, method
 
 
-def check_drawing(images: Sequence[ImageSource], path: Path) -> None:
-    """Raise SpecError, before anything is computed, if `explain` cannot draw these images into `path`."""
+def check_drawing(path: Path) -> None:
+    """Raise SpecError, before anything is computed, if `explain` cannot draw into `path`."""
     if path.suffix.lower() not in (".png", ".svg"):
         raise SpecError(f"Heat maps are written to a .png or .svg file, not to '{path.name}'.")
     check_target(path)
-    few(images)
 
 
 def few(images: Sequence[ImageSource]) -> list[tuple[str, ImageSource]]:

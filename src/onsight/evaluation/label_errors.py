@@ -17,6 +17,7 @@ import numpy as np
 
 from onsight.core.files import write_atomic, write_json
 from onsight.core.records import LabelErrors, Suspect
+from onsight.core.text import count, percent
 from onsight.imaging import decode
 from onsight.metrics.predictions_csv import Predictions
 
@@ -25,6 +26,7 @@ METHOD = (
     "prefers another class; ranked by the probability of the label minus that of the suggested class"
 )
 SHOWN = 60  # suspects that get a thumbnail
+LEAST_ACCURACY = 0.8  # of a model whose objections are listed; docs/decisions/evaluation.md has the figures
 
 
 class Suspects(NamedTuple):
@@ -67,13 +69,14 @@ def count_as(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
 
 def write_label_errors(
     folder: Path, tables: Sequence[tuple[Predictions, Sequence[str]]], names: Sequence[str], images: np.ndarray
-) -> int:
-    """Write label_errors.json and thumbnails into an evaluation's `folder`; return the number of suspects.
+) -> LabelErrors:
+    """Write label_errors.json and thumbnails into an evaluation's `folder`; return the content of the file.
 
     Each table is searched on its own, because different models made the predictions. Then all suspects are ranked
     together. The file has `method`, `checked` (the number of images), and `suspects`: path, part, label, suggested,
     probability_of_label, probability_of_suggested, and for the first 60 `thumbnail`, the path of a WebP file relative
-    to the folder.
+    to the folder. A table of a model that is too often wrong is not searched (see `not_listed`): its images do not
+    count as checked, and `not_listed` gives the reason.
 
     Args:
         folder: of the evaluation.
@@ -83,7 +86,12 @@ def write_label_errors(
     """
     suspects: list[Suspect] = []
     index = {name: i for i, name in enumerate(names)}
+    reasons, checked = [], 0
     for table, parts in tables:
+        if reason := not_listed(table):
+            reasons.append(reason)
+            continue
+        checked += len(table.names)
         found = find_suspects(table.labels, table.probabilities)
         for i, suggested in zip(found.images.tolist(), found.suggested.tolist(), strict=True):
             if table.names[i] not in index:  # removed or renamed since the folds were predicted: settled
@@ -106,7 +114,20 @@ def write_label_errors(
     for number, each in enumerate(suspects[:SHOWN], start=1):
         each["thumbnail"] = f"label_errors/{number:02}.webp"
         write_atomic(folder / each["thumbnail"], decode.thumbnail(images[index[each["path"]]]))
-    checked = sum(len(table.names) for table, _ in tables)
     record: LabelErrors = {"method": METHOD, "checked": checked, "suspects": suspects}
+    if reasons:
+        record["not_listed"] = reasons
     write_json(folder / "label_errors.json", record)
-    return len(suspects)
+    return record
+
+
+def not_listed(table: Predictions) -> str:
+    """Return why no label is suspected from these predictions, or an empty string if the model is good enough."""
+    n = len(table.labels)
+    right = int((table.probabilities.argmax(axis=1) == table.labels).sum())
+    if not n or right / n >= LEAST_ACCURACY:
+        return ""
+    return (
+        f"not listed: the model is wrong on {percent(1 - right / n)} of {count(n, 'image')}, so most of its objections "
+        f"would be false (it may be wrong on {percent(1 - LEAST_ACCURACY)} at most)"
+    )

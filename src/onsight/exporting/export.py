@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from onsight.core.errors import ExportError, ParityError, RunError, SpecError
-from onsight.core.files import now, sync_folder, temporary_sibling, write_atomic, write_json
+from onsight.core.files import argument, now, sync_folder, temporary_sibling, write_atomic, write_json
 from onsight.core.progress import Reporter
 from onsight.core.records import ExportRow
 from onsight.core.text import count
@@ -228,7 +228,7 @@ def check_export(run: str | Path | Run, reporter: Reporter | None = None) -> lis
     folder = run.folder / "export"
     contract = read_contract(folder)
     if contract is None:
-        raise RunError(f"{run.folder} has no export/. Create it: onsight export {run.folder} litert")
+        raise RunError(f"{run.folder} has no export/. Create it: onsight export {argument(run.folder)} litert")
     if contract["weights_sha256"] != read_description(run.model_folder).weights_sha256:
         raise ExportError(f"{folder} was made from other weights than the run has now. Export again.")
     found = []

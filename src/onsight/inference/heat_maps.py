@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from onsight.inference.engines import Answer
 
 
+MOST = 32  # images of a figure of heat maps, at most
 GRID = 8  # occlusion: number of patches per side
 CHUNK = 64  # images per step of Grad-CAM; occlusion computes 8 times as many answers per step
 SMALLEST_MAP = 4  # cells per side; a smaller map cannot locate anything

@@ -28,6 +28,16 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, flo
     return float(interval.low), float(interval.high)
 
 
+def wilson_width(share: float, n: int) -> float:
+    """Return how wide the 95 % interval of `wilson` is for a share of n images, n at least 1.
+
+    >>> [round(wilson_width(0.9, n), 3) for n in (8, 37, 140)]
+    [0.429, 0.199, 0.1]
+    """
+    z2 = 1.959963984540054**2
+    return 2 * math.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n * n))) / (1 + z2 / n)
+
+
 def wilson_lows(successes: np.ndarray, n: np.ndarray) -> np.ndarray:
     """Return the lower ends of the 95 % intervals of `wilson`, for arrays."""
     z2 = 1.959963984540054**2

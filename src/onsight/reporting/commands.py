@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from typing import Any
 
+from onsight.core.files import from_here
 from onsight.core.text import plain
 from onsight.data.reading import listed
 from onsight.runs.run import Run
 from onsight.spec import Role, fields_with
 
+PATHS = "data", "data_dir", "keep_list", "weights"  # settings that may be paths
 
-def train_command(run: Run, **changes: Any) -> str:
-    """Return the command that trains a run again, with the settings of `changes` replaced; None leaves one out."""
+
+def train_command(run: Run, *, shared: bool = False, **changes: Any) -> str:
+    """Return the command that trains a run again, with the settings of `changes` replaced; None leaves one out.
+
+    It can be pasted where the user stands. With `shared`, for a file that may be sent to others, it names paths as the
+    user gave them for the training, and a teacher as a folder of `runs/`, without the folders of the user's machine.
+    """
     asked = run.record.get("asked", {})
+    if not shared:
+        asked = asked | {
+            key: _found(run, key) for key in PATHS if key in asked and os.path.isabs(str(run.spec.get(key)))
+        }
     if teacher := run.record.get("teacher"):
         verb, words = (
             "distill",
@@ -23,8 +35,30 @@ def train_command(run: Run, **changes: Any) -> str:
         share = {"channels": round(removed, 6)} if removed > 1e-9 else {"sparsity": run.spec.get("sparsity")}
         if any(share.values()):
             verb, words = "prune", share | {key: run.spec[key] for key in ("epochs", "learning_rate")}
-        return command_for({"data": f"runs/{teacher['run']}", **words, **changes}, verb)
-    return command_for({"data": run.spec.get("data", ""), **asked, **changes})
+        return command_for({"data": teacher_place(run, shared=shared), **words, **changes}, verb)
+    return command_for({"data": _found(run, "data"), **asked, **changes})
+
+
+def check_command(run: Run, *, shared: bool = False) -> str:
+    """Return the command that checks the data of a run; `shared` as in `train_command`."""
+    asked = run.record.get("asked", {}).get("data")
+    return command_for({"data": asked if shared and asked else _found(run, "data")}, "check")
+
+
+def teacher_place(run: Run, *, shared: bool = False) -> str:
+    """Return the run that this one was made from, as an argument without quotes; `shared` as in `train_command`."""
+    name = run.record["teacher"]["run"]
+    beside = run.folder.resolve().parent / name
+    taught_by = str(run.spec.get("teacher") or "")
+    if shared or not (beside.is_dir() or os.path.isdir(taught_by)):
+        return f"runs/{name}"
+    return from_here(beside if beside.is_dir() else taught_by)
+
+
+def _found(run: Run, key: str) -> Any:
+    """Return a setting of a run; if it is an absolute path, as it is valid from the current folder."""
+    value = run.spec.get(key, "")
+    return from_here(value) if isinstance(value, str) and os.path.isabs(value) else value
 
 
 def command_for(asked: dict[str, Any], verb: str = "train") -> str:

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import shlex
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from onsight.core.files import write_atomic
-from onsight.core.text import percent, plain, short, times
+from onsight.core.text import percent, short, times
 from onsight.display.page import TEMPLATES, fill
 from onsight.reporting import sections
-from onsight.reporting.commands import train_command
+from onsight.reporting.commands import check_command, train_command
 from onsight.reporting.verdict import next_step, sentences
 from onsight.runs.run import Run, place, read_evaluations
 
@@ -45,7 +44,7 @@ def _page(run: Run) -> dict[str, Any]:
     findings, lead = sentences(run, history, metrics, first), ""
     if metrics:  # the page shows the accuracy in large type, followed by the rest of its sentence
         lead = findings.pop(0).removeprefix(percent(metrics["accuracy"])).strip()
-    advice, command = next_step(run, history, metrics)
+    advice, command = next_step(run, history, metrics, shared=True)
     script = (TEMPLATES / "report.js").read_text("utf-8")
     return {
         **sections.page(run, history, evaluations),
@@ -55,8 +54,9 @@ def _page(run: Run) -> dict[str, Any]:
         "sentences": findings,
         "advice": advice,
         "command": command,
-        "repeat": train_command(run),
+        "repeat": train_command(run, shared=True),
         "place": place(run),
+        "check_command": check_command(run, shared=True),
         "style": (TEMPLATES / "report.css").read_text("utf-8"),
         "script": script,
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -73,7 +73,6 @@ def _filters() -> dict[str, Any]:
         "times": times,
         "name": short,
         "plain": lambda text: short(text, 200),
-        "quoted": lambda text: plain(shlex.quote(str(text))),
         "number": lambda number: f"{number:,}",
         "shape": _shape,
         "time": _time,

@@ -18,7 +18,7 @@ import numpy as np
 from markupsafe import Markup
 
 from onsight.core.errors import RunError
-from onsight.core.files import read_lines
+from onsight.core.files import argument, read_lines
 from onsight.core.records import (
     CheckSummary,
     DatasetRecord,
@@ -36,7 +36,7 @@ from onsight.metrics.predictions_csv import read_predictions
 from onsight.metrics.scores import calibration, calibration_error, coverage_curve, with_temperature
 from onsight.reporting.export_table import HEADING, table_rows
 from onsight.reporting.teacher_notes import teacher_notes
-from onsight.runs.run import Run, place, read_object
+from onsight.runs.run import Run, read_object
 
 CIFAR10_FACTS = (
     "One human annotator gets 95.24 % right; the majority vote of about 51 people gets 99.21 % right (CIFAR-10H).",
@@ -100,7 +100,7 @@ def explained_damage(run: Run, name: str) -> Iterator[None]:
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise RunError(
             f"A file in {run.evaluation_folder(name)} is damaged ({type(error).__name__}: {plain(str(error))}). "
-            f"Write it again with: onsight evaluate {place(run)}"
+            f"Write it again with: onsight evaluate {argument(run.folder)}"
         ) from error
 
 
@@ -286,7 +286,8 @@ def suspects(folder: Path, sprite: dict[str, Any] | None) -> dict[str, Any] | No
         at = (sprite or {}).get("places", {}).get(each["path"])
         named = {"true": short(each["label"]), "said": short(each["suggested"])}
         shown.append({**each, **named, "source": image(folder / "label_errors" / name), "at": at})
-    return {**found, "shown": shown, "pictures": any(each["source"] or each["at"] is not None for each in shown)}
+    pictures = any(each["source"] or each["at"] is not None for each in shown)
+    return {"not_listed": [], **found, "shown": shown, "pictures": pictures}
 
 
 def image(path: Path) -> str | None:
@@ -373,7 +374,7 @@ def exports(run: Run) -> list[tuple[str, ...]]:
     except (RunError, KeyError, TypeError, ValueError) as error:
         raise RunError(
             f"{run.folder / 'export' / 'table.json'} is damaged. Remove that folder and export again: "
-            f"onsight export {place(run)} litert"
+            f"onsight export {argument(run.folder)} litert"
         ) from error
 
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import math
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
 from onsight.core.errors import RunError
-from onsight.core.files import read_lines
+from onsight.core.files import argument, read_lines
 from onsight.core.records import Metrics, Slices
 from onsight.core.text import count, interval, percent, plain, short, times
 from onsight.metrics.intervals import wilson
-from onsight.reporting.commands import train_command
+from onsight.reporting.commands import check_command, teacher_place, train_command
 from onsight.runs.run import Run, place, read_evaluations, read_object
+
+WIDE = 0.2  # an accuracy whose 95 % interval is wider than this says too little: docs/decisions/evaluation.md
+NAMED = 5  # classes named in a sentence
 
 
 def verdict(folder: Path | str | Run, evaluation: str | None = None) -> list[str]:
@@ -51,6 +55,7 @@ def sentences(run: Run, history: list[dict[str, Any]], metrics: Metrics | None, 
         found += [
             f"{percent(metrics['accuracy'])} of {what} are classified correctly "
             f"({interval(metrics['accuracy_interval'])}). Data: {plain(str(metrics.get('provenance')))}.",
+            *doubts(metrics),
             _confusions(metrics),
             _weakest(metrics),
             _untested(metrics),
@@ -65,6 +70,30 @@ def sentences(run: Run, history: list[dict[str, Any]], metrics: Metrics | None, 
             "accuracy is too optimistic."
         )
     return [sentence for sentence in found if sentence]
+
+
+def doubts(metrics: Metrics) -> list[str]:
+    """Return sentences about what an accuracy does not show: that the model beats guessing, or anything at all.
+
+    The model is compared with one that always answers the most frequent class of the test images. It is no better
+    unless the 95 % interval of its accuracy lies above that share. An interval wider than 20 points shows too little
+    about any model. Classes without test images were never tested.
+    """
+    (low, high), found = metrics["accuracy_interval"], []
+    tested = [row for row in metrics["per_class"] if row["support"]]
+    most = max(tested, key=lambda row: row["support"])
+    always = f"always answering {short(most['class'])} ({percent(most['support'] / metrics['n'])})"
+    beaten = low > most["support"] / metrics["n"] or len(tested) < 2  # with one class, the comparison means nothing
+    if high - low > WIDE:
+        which = "" if beaten else f" whether the model is better than {always}"
+        found.append(f"Too few images to say{which}: the accuracy lies between {percent(low)} and {percent(high)}.")
+    elif not beaten:
+        found.append(f"No better than {always}.")
+    if untested := [short(row["class"]) for row in metrics["per_class"] if not row["support"]]:
+        rest = len(untested) - NAMED
+        names = ", ".join(untested[:NAMED]) + (f" and {rest:,} more" if rest > 0 else "")
+        found.append(f"Never tested, because no test image shows them: {names}.")
+    return found
 
 
 def _state(run: Run, history: list[dict[str, Any]]) -> str:
@@ -183,27 +212,36 @@ def _validated(history: list[dict[str, Any]]) -> bool:
     return any(row.get("val_accuracy") is not None for row in history)
 
 
-def next_step(run: Run, history: list[dict[str, Any]], metrics: Metrics | None) -> tuple[str, str]:
-    """Return the next step, as the beginning of a sentence, and its exact command."""
-    where = place(run)
+def next_step(
+    run: Run, history: list[dict[str, Any]], metrics: Metrics | None, *, shared: bool = False
+) -> tuple[str, str]:
+    """Return the next step, as the beginning of a sentence, and its exact command.
+
+    The command can be pasted where the user stands. With `shared`, for a file that may be sent to others, it does not
+    name the folders of the user's machine.
+    """
+    where = place(run) if shared else argument(run.folder)
+    train = partial(train_command, run, shared=shared)
     if not run.is_trained:
         return "If training was stopped, continue it with", f"onsight train --resume {where}"
     if metrics is None:
         return "Next, evaluate it on the test set", f"onsight evaluate {where}"
-    if teacher := run.record.get("teacher"):
-        both = shlex.join([f"runs/{teacher['run']}", where])
-        return "Next, compare it with the run that it was made from", f"onsight compare {both}"
+    if run.record.get("teacher"):
+        teacher = plain(shlex.quote(teacher_place(run, shared=shared)))
+        return "Next, compare it with the run that it was made from", f"onsight compare {teacher} {where}"
     if run.spec.get("preset") == "quick":
-        return "Next, train longer than the quick preset does", train_command(run, preset="balanced", epochs=None)
+        return "Next, train longer than the quick preset does", train(preset="balanced", epochs=None)
+    if any(sentence.startswith("No better") for sentence in doubts(metrics)):
+        return "Next, look for the reason in the images", check_command(run, shared=shared)
     gap = _gap(run, history)
     if gap is not None and gap[0] - gap[1] >= max(0.1, gap[2]):
         if run.spec.get("augmentation") == "none" and run.spec.get("freeze") != "all":
-            return "Next, train with augmentation", train_command(run, augmentation="shift")
+            return "Next, train with augmentation", train(augmentation="shift")
         if run.spec.get("optimizer") in ("adamw", "sgd") and not run.spec.get("weight_decay"):
-            return "Next, add images, or train with weight decay", train_command(run, weight_decay=5e-4)
+            return "Next, add images, or train with weight decay", train(weight_decay=5e-4)
     best = max(history, key=lambda row: row.get("val_accuracy") or 0.0, default=None)
     if gap is not None and gap[0] - gap[1] < 0.04 and best is history[-1] and gap[1] < 0.99:
-        return "Next, train longer, because validation accuracy was still rising", train_command(
-            run, time_budget=None, epochs=2 * len(history)
+        return "Next, train longer, because validation accuracy was still rising", train(
+            time_budget=None, epochs=2 * len(history)
         )
     return "Next, try it on an image of your own", f"onsight predict {where} image.jpg"

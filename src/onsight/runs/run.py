@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from onsight.core.errors import OnsightError, RunError
-from onsight.core.files import now, read_lines, write_atomic, write_json
+from onsight.core.files import argument, now, read_lines, write_atomic, write_json
 from onsight.core.records import DatasetRecord, Metrics, SpecRecord
 from onsight.core.text import plain
 
@@ -132,7 +132,7 @@ class Run:
         if not self.is_trained:
             raise RunError(
                 f"{self.folder} has no model/ yet: its training has not finished. "
-                f"Continue with: onsight train --resume {self.folder}"
+                f"Continue with: onsight train --resume {argument(self.folder)}"
             )
 
     def require_network(self) -> None:
@@ -276,7 +276,7 @@ def read_evaluations(run: Run) -> dict[str, Metrics]:
     for name, metrics in found.items():
         if not isinstance(metrics, dict) or "accuracy" not in metrics:
             path = run.evaluation_folder(name) / "metrics.json"
-            raise RunError(f"{path} is damaged. Write it again with: onsight evaluate {place(run)}")
+            raise RunError(f"{path} is damaged. Write it again with: onsight evaluate {argument(run.folder)}")
     return {
         name: cast(Metrics, metrics)
         for name, metrics in sorted(found.items(), key=lambda item: item[0] != "test")
@@ -300,6 +300,10 @@ def read_object(path: Path) -> dict[str, Any] | None:
 
 
 def place(run: Run) -> str:
-    """Return the run as an argument of a command: a path below `runs/`, without the folders of the user's machine."""
+    """Return the run as an argument of a command in a file that may be sent to others, such as report.html.
+
+    It is a path below `runs/`, without the folders of the user's machine, and valid from the folder that holds `runs/`.
+    Commands that are printed for the user name the run as `core.files.argument` does, valid where the user stands.
+    """
     name = run.folder.resolve()
     return plain(shlex.quote(f"runs/{name.name}" if name.parent.name == "runs" else name.name))

@@ -9,11 +9,15 @@ import numpy as np
 from onsight.core.text import count, percent
 from onsight.metrics.scores import at_threshold, calibration, calibration_error, choose_threshold, fit_temperature
 
+LEAST = 100  # validation images that a temperature is fitted on, at least; docs/decisions/evaluation.md has the figures
+
 
 def calibrate(
     logits: np.ndarray, labels: np.ndarray, min_precision: float | None, note: Callable[[str, str], None]
 ) -> tuple[float, float | None]:
     """Return the temperature of a network and its threshold, which is None if none was asked for or none exists.
+
+    The temperature stays 1 if the validation images cannot show a better one (see `not_fitted`).
 
     Args:
         logits: (n, classes) float64 of the validation images, n at least 1.
@@ -24,10 +28,8 @@ def calibrate(
     from scipy.special import softmax
 
     right = logits.argmax(axis=1) == labels
-    if right.all():  # the cross entropy would be lowest at a temperature of 0
-        temperature = 1.0
-        reason = f"no mistake on {count(len(labels), 'validation image')} to fit it on"
-    else:
+    temperature, reason = 1.0, not_fitted(right)
+    if not reason:
         temperature = fit_temperature(logits, labels)
         before, after = (
             100 * calibration_error(calibration(softmax(logits / each, axis=1).max(axis=1), right))
@@ -54,3 +56,21 @@ def calibrate(
             f"{percent(facts['accuracy'])} of those are right; the others are unsure)",
         )
     return temperature, threshold
+
+
+def not_fitted(right: np.ndarray) -> str:
+    """Return why the temperature stays 1, or an empty string if it can be fitted.
+
+    If all answers are right, the cross entropy is lowest at a temperature of 0; if all are wrong, at the highest one.
+
+    Args:
+        right: (n,) bool, whether each validation image is classified correctly.
+    """
+    images = count(len(right), "validation image")
+    if right.all():
+        return f"no mistake on {images} to fit it on"
+    if not right.any():
+        return f"no right answer on {images} to fit it on"
+    if len(right) < LEAST:
+        return f"{images} are too few to fit it on: it takes {LEAST}"
+    return ""

@@ -10,15 +10,17 @@ from collections.abc import Iterator
 from typing import Any
 
 from onsight.core.errors import TrainingError
-from onsight.core.files import is_disk_full
+from onsight.core.files import argument, is_disk_full
 from onsight.runs.run import Run
 from onsight.spec import TrainSpec
 from onsight.training.checkpoints import checkpoint_folders
 
+SIGNALS = "SIGINT", "SIGTERM", "SIGHUP"  # Windows has no SIGHUP
+
 
 @contextlib.contextmanager
 def signals() -> Iterator[list[int]]:
-    """Collect Ctrl-C and SIGTERM in a list. A second signal of the same kind acts as usual.
+    """Collect Ctrl-C, SIGTERM and SIGHUP (a closed terminal) in a list. A second signal of the same kind acts as usual.
 
     Signals that are ignored (`nohup`, background jobs of a shell) stay ignored. Only the main thread may handle
     signals: on other threads nothing is collected.
@@ -33,7 +35,7 @@ def signals() -> Iterator[list[int]]:
         signal.signal(number, previous[number])
 
     previous: dict[int, Any] = {}
-    for number in (int(signal.SIGINT), int(signal.SIGTERM)):
+    for number in (int(getattr(signal, name)) for name in SIGNALS if hasattr(signal, name)):
         handler = signal.getsignal(number)
         if handler not in (None, signal.SIG_IGN):
             previous[number] = signal.signal(number, note)
@@ -45,7 +47,7 @@ def signals() -> Iterator[list[int]]:
 
 
 def cause(received: list[int]) -> str:
-    """Return the name of the first signal: Ctrl-C or SIGTERM."""
+    """Return the name of the first signal: Ctrl-C, SIGTERM or SIGHUP."""
     return "Ctrl-C" if received[0] == signal.SIGINT else signal.Signals(received[0]).name
 
 
@@ -59,7 +61,7 @@ def explained(run: Run, spec: TrainSpec) -> Iterator[None]:
             raise
         again = "train again."
         if checkpoint_folders(run.checkpoints):
-            again = f"onsight train --resume {run.folder}. The checkpoints written before are complete."
+            again = f"onsight train --resume {argument(run.folder)}. The checkpoints written before are complete."
         raise TrainingError(f"The disk is full ({os.fspath(run.folder)}). Free some space, then: {again}") from error
     except Exception as error:
         # The errors of TensorFlow and JAX cannot be named without importing both.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import numpy as np
 
 from onsight.core.errors import Interrupted, RunError, TrainingError
+from onsight.core.files import argument
 from onsight.core.progress import Reporter
 from onsight.core.text import percent, seconds_of
 from onsight.data.batches import (
@@ -78,7 +79,7 @@ def fit(
     Raises:
         RunError: another process trains in this run.
         TrainingError: the loss is no longer finite, or the disk or the memory is full. Older checkpoints stay valid.
-        Interrupted: Ctrl-C or SIGTERM was received; the state has been saved.
+        Interrupted: Ctrl-C, SIGTERM or SIGHUP was received; the state has been saved.
     """
     with run.locked(), explained(run, spec), signals() as received:
         loop = Loop(run, spec, training, validation, show, received, callbacks)
@@ -434,7 +435,7 @@ class Loop:
         """Leave the training because of a signal. The state has just been saved."""
         raise Interrupted(
             f"Stopped by {cause(self.received)} at epoch {self.state['epoch'] + 1}, step {self.state['step']}. "
-            f"Everything is saved. Continue with: onsight train --resume {self.run.folder}",
+            f"Everything is saved. Continue with: onsight train --resume {argument(self.run.folder)}",
             128 + self.received[0],
         )
 

@@ -15,7 +15,7 @@ import numpy as np
 from onsight.checks.check import findings_for_training, summary
 from onsight.checks.keep_list import read_keep_list
 from onsight.core.backend import Choice, choose_backend, choose_precision, dtype_policy, environment, use_backend
-from onsight.core.files import expanded, sha256
+from onsight.core.files import argument, expanded, sha256
 from onsight.core.progress import Reporter
 from onsight.core.records import CheckSummary, DatasetRecord, SpecRecord
 from onsight.core.text import count, short
@@ -279,4 +279,5 @@ def show_findings(check: CheckSummary, data: str, show: Reporter) -> None:
         if each["severity"] != "note":
             show.note(each["severity"], each["text"])
     if not check["complete"]:
-        show.note("not checked", f"near-duplicates and more: run onsight check {shlex.quote(data)}")
+        named = argument(data) if os.path.isabs(data) else shlex.quote(data)
+        show.note("not checked", f"near-duplicates and more: run onsight check {named}")

@@ -193,8 +193,8 @@ def train_seeds(
 
     Raises:
         SpecError: `seeds` is below 1, or the last seed is too large.
-        Interrupted: Ctrl-C or SIGTERM was received. Finished runs stay, the current one can be resumed, and the message
-            has the command for the remaining seeds.
+        Interrupted: Ctrl-C, SIGTERM or SIGHUP was received. Finished runs stay, the current one can be resumed, and the
+            message has the command for the remaining seeds.
         OnsightError: as `train` raises them.
     """
     spec = as_spec(spec, options, "train_seeds")

@@ -1,0 +1,154 @@
+"""`predict`: which run answers, and where the answers go: to standard output, into a file, a figure or sub-folders."""
+
+from __future__ import annotations
+
+import glob
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from onsight.cli.app import EngineChoice
+from onsight.cli.output import csv_lines, json_lines, say, table_lines, warn
+from onsight.core.errors import DataError, SpecError
+from onsight.core.files import argument, check_target, write_lines
+from onsight.core.text import count, plain
+from onsight.inference.heat_maps import MOST
+from onsight.inference.predict import Prediction, Predictor
+from onsight.inference.sort_into import UNSURE, Sorter
+from onsight.runs.run import Run, list_runs, open_run, runs_folder
+
+
+def predict(
+    run: str,
+    /,
+    *images: str,
+    top: Annotated[int, Parameter(help="classes per answer")] = 3,
+    format: Literal["table", "csv", "json"] = "table",  # noqa: A002
+    batch_size: Annotated[int, Parameter(help="images per step; changes the speed only")] = 256,
+    engine: EngineChoice = "auto",
+    tta: Annotated[
+        bool, Parameter(negative="", help="test-time augmentation: up to six views, six times the work")
+    ] = False,
+    explain: Annotated[
+        Path | None, Parameter(help="draw heat maps of the first 32 images into this .png or .svg")
+    ] = None,
+    out: Annotated[Path | None, Parameter(help="write the answers to this file")] = None,
+    sort_into: Annotated[
+        Path | None, Parameter(help="copy the images into sub-folders of this new folder, one per class")
+    ] = None,
+) -> None:
+    """Classify images: files, folders, patterns, or - for an image from standard input.
+
+    Parameters
+    ----------
+    run
+        the folder of a run, or runs/latest; if it is an image, a folder or a pattern instead, the latest run answers
+    images
+        what to classify
+    format
+        a table, CSV, or JSON lines
+    """
+    chosen, given = run_and_images(run, images)
+    if top < 1 or batch_size < 1:
+        raise SpecError(f"--top {top} and --batch-size {batch_size} must be 1 or more.")
+    if out is not None:
+        check_target(out)
+    if explain is not None:
+        check_explain(explain, given, tta)
+    sorter = None if sort_into is None else Sorter(sort_into, given)
+    predictor = Predictor(chosen, batch_size, engine, tta)
+    if engine == "auto" and predictor.engine.name != "litert":
+        warn(f"answering with {predictor.engine.name}: {predictor.engine.reason}.")
+    seen = Seen(MOST)
+    predictions = seen.noted(predictor.stream(given, top=top))
+    if sorter is not None:
+        predictions = sorter.copied(predictions, predictor.engine.classes)
+    write = {"table": table_lines, "csv": csv_lines, "json": json_lines}[format]
+    if out is None:
+        for line in write(predictions, top):
+            say(line)
+    else:
+        write_lines(out, write(predictions, top))
+    if seen.failed:
+        if not seen.answered:
+            raise DataError(f"None of {count(seen.failed, 'image')} could be read.")
+        warn(f"{seen.failed} of {count(seen.answered + seen.failed, 'image')} could not be read.")
+    if out is not None:
+        warn(f"{out} holds the answers for {count(seen.answered + seen.failed, 'image')}.")
+    if sorter is not None:
+        warn(copies(sorter))
+    if explain is not None:
+        from onsight.evaluation.explain import explain as draw_heat_maps
+
+        _, method = draw_heat_maps(predictor.run, seen.first, path=explain, top=top, engine=engine)
+        some = f" of the first {MOST} images" if seen.answered > MOST else ""
+        warn(f"{explain} shows the heat maps{some} ({method}).")
+
+
+def run_and_images(first: str, others: Sequence[str]) -> tuple[str | Run, list[str]]:
+    """Return the run and the images. If the first argument names images instead of a run, the latest run answers."""
+    if not names_images(first):
+        if not others:
+            raise SpecError("No image was given. For example: onsight predict runs/latest cat.jpg")
+        return first, list(others)
+    latest = open_run("latest")
+    warn(f"answering with the latest run, {argument(latest.folder)}.")
+    return latest, [first, *others]
+
+
+def names_images(word: str) -> bool:
+    """Return whether a word names images (a file, a folder, a pattern, or standard input) and no run."""
+    if word == "-":
+        return True
+    path = Path(word)
+    if path.name == "latest" and not path.exists():
+        return False
+    try:
+        if (path / "spec.json").exists() or (len(path.parts) == 1 and (runs_folder() / path / "spec.json").exists()):
+            return False
+        if path.is_dir():
+            return not list_runs(path)  # a folder of runs holds plots, which nobody wants to classify
+        return path.is_file() or (glob.has_magic(word) and next(glob.iglob(word, recursive=True), None) is not None)
+    except (OSError, ValueError):  # ValueError: the path contains a NUL
+        return False
+
+
+def check_explain(path: Path, images: Sequence[str], tta: bool) -> None:
+    """Raise SpecError, before anything is computed, if heat maps of these images cannot be drawn into `path`."""
+    if "-" in images:
+        raise SpecError("--explain reads the image twice, but standard input can be read once only: give a file.")
+    from onsight.evaluation.explain import check_drawing
+
+    check_drawing(path)
+    if tta:
+        raise SpecError("--explain shows heat maps of one view, but --tta answers from six: leave one of them out.")
+
+
+class Seen:
+    """What is known about the predictions that have passed: how many, and the first ones, for heat maps."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.answered = self.failed = 0
+        self.first: list[str] = []
+
+    def noted(self, predictions: Iterable[Prediction]) -> Iterator[Prediction]:
+        """Yield the predictions unchanged."""
+        for prediction in predictions:
+            self.answered += prediction.error is None
+            self.failed += prediction.error is not None
+            if prediction.error is None and len(self.first) < self.most:
+                self.first.append(prediction.source)
+            yield prediction
+
+
+def copies(sorter: Sorter) -> str:
+    """Return how many images were copied into which sub-folder."""
+    found = Counter(sorter.counts)
+    unsure = found.pop(UNSURE, 0)
+    listed = [f"{plain(name)} {number:,}" for name, number in sorted(found.items())]
+    listed += [f"{UNSURE} {unsure:,}"] * bool(unsure)
+    return f"copied {count(sum(sorter.counts.values()), 'image')} into {sorter.folder}: {', '.join(listed) or 'none'}."

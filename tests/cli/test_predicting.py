@@ -1,0 +1,115 @@
+"""`onsight predict`: which run answers, and where the answers go."""
+
+import csv
+import os
+import sys
+
+import pytest
+from PIL import Image
+
+from onsight.__main__ import main
+from onsight.data.load import load_dataset
+
+
+@pytest.fixture
+def predict(monkeypatch, capsys, toy_run):
+    """Return a function that runs `onsight predict` and returns (exit code, standard output, standard error)."""
+    monkeypatch.setenv("ONSIGHT_RUNS", str(toy_run.folder.parent))
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["onsight", "predict", *map(str, words)])
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Return a folder with 36 toy images and one file that is no image."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number, image in enumerate(load_dataset("toy").images[:36]):
+        Image.fromarray(image).save(folder / f"{number:02}.png")
+    (folder / "bad.png").write_bytes(b"nothing")
+    return folder
+
+
+def test_an_image_in_place_of_a_run_is_answered_by_the_latest_run(predict, images, toy_run):
+    expected = predict(toy_run.folder, images / "00.png")[1]
+    for word in (images / "00.png", f"{images}/0[0].png"):
+        code, out, err = predict(word)
+        assert code == 0, err
+        assert out == expected
+        assert err == f"onsight: answering with the latest run, {toy_run.folder}.\n"
+    assert len(predict(images, images / "00.png")[1].splitlines()) == 38  # a folder and a file
+    assert predict("latest", images / "00.png")[2] == ""
+    assert predict(toy_run.name, images / "00.png")[2] == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nowhere.jpg"], "No image was given"),
+        (["nowhere.jpg", "00.png"], "There is no run at nowhere.jpg"),
+        (["latest"], "No image was given"),
+        (["."], "No image was given"),  # a folder of runs
+        (["in/*.gif", "in/00.png"], "There is no run at in/*.gif"),
+    ],
+)
+def test_words_that_name_no_image(predict, images, toy_run, monkeypatch, tmp_path, words, message):
+    if words == ["."]:
+        monkeypatch.chdir(toy_run.folder.parent)
+    code, out, err = predict(*words)
+    assert (code, out) == (2, "")
+    assert message in err
+
+
+def test_heat_maps_of_the_first_32_of_more_images(predict, images, tmp_path):
+    code, out, err = predict("latest", images, "--explain", tmp_path / "maps.png", "--engine", "litert")
+    assert code == 0, err
+    assert len(out.splitlines()) == 37
+    assert f"{tmp_path / 'maps.png'} shows the heat maps of the first 32 images (occlusion)." in err
+    assert (tmp_path / "maps.png").stat().st_size > 1000
+
+
+def test_answers_in_a_file(predict, images, tmp_path):
+    expected = predict("latest", images, "--format", "csv")[1]
+    (tmp_path / "answers.csv").write_text("old")
+    code, out, err = predict("latest", images, "--format", "csv", "--out", tmp_path / "answers.csv")
+    assert (code, out) == (0, "")
+    assert (tmp_path / "answers.csv").read_text() == expected
+    assert len(list(csv.reader(expected.splitlines()))) == 38
+    assert "answers.csv holds the answers for 37 images." in err
+    assert sorted(os.listdir(tmp_path)) == ["answers.csv", "in"]
+    assert "there is no folder" in predict("latest", images, "--out", tmp_path / "no" / "x.csv")[2]
+
+
+def test_a_file_is_not_replaced_by_some_of_the_answers(predict, images, tmp_path):
+    (tmp_path / "answers.csv").write_text("old")
+    code, _, err = predict("latest", images, tmp_path / "nowhere.png", "--out", tmp_path / "answers.csv")
+    assert code == 2
+    assert "There is no image at" in err
+    assert (tmp_path / "answers.csv").read_text() == "old"
+    assert sorted(os.listdir(tmp_path)) == ["answers.csv", "in"]
+
+
+def test_images_are_sorted_into_folders(predict, images, tmp_path):
+    code, out, err = predict("latest", images, "--sort-into", tmp_path / "sorted")
+    assert code == 0, err
+    placed = {path.name: path.parent.name for path in (tmp_path / "sorted").glob("*/*")}
+    assert placed == {
+        os.path.basename(line.split()[0]): line.split()[2] for line in out.splitlines() if "unreadable" not in line
+    }
+    assert len(placed) == 36
+    assert f"copied 36 images into {tmp_path / 'sorted'}: " in err
+    assert len(os.listdir(images)) == 37
+    code, out, err = predict("latest", images, "--sort-into", tmp_path / "sorted")
+    assert (code, out) == (2, "")
+    assert "exists and is not an empty folder" in err
+    assert "lies in" in predict("latest", images, "--sort-into", images / "sorted")[2]
