@@ -201,6 +201,47 @@ def contrast(*colours):
     return max(luminances) / min(luminances)
 
 
+LONG = ["cardboard", "International_Business_Machines", "plastic bottle", "under-exposed/ambulance-car", "x" * 60]
+
+
+@pytest.fixture(scope="module")
+def long_names(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("page") / "photos-efficientnetv2_b0-0001", LONG)
+
+
+# Returns the words of the elements that are drawn on more than one line.
+BROKEN = """elements => elements.flatMap(element => {
+    const found = [], walk = document.createTreeWalker(element, NodeFilter.SHOW_TEXT);
+    while (walk.nextNode()) for (const each of walk.currentNode.data.matchAll(/[^\\s\\/]+\\/?/g)) {
+        const range = document.createRange();
+        range.setStart(walk.currentNode, each.index);
+        range.setEnd(walk.currentNode, each.index + each[0].length);
+        const tops = new Set([...range.getClientRects()].filter(r => r.width > 0).map(r => Math.round(r.top)));
+        if (tops.size > 1) found.push(each[0]);
+    }
+    return found;
+})"""
+
+
+@pytest.mark.parametrize("size", [WIDE, NARROW])
+def test_no_word_is_broken(visit, long_names, size):
+    page = visit(long_names, size)
+    page.get_by_role("button", name="cardboard, predicted International_Business_Machines:").click()
+    for selector in ("tbody th", "button", "pre", "code", "#panel h3", "#panel figcaption", ".said li", ".recipe td"):
+        assert page.locator(selector).evaluate_all(BROKEN) == [], selector
+    assert page.evaluate("document.documentElement.scrollWidth") == size["width"]
+    row = page.locator("#confusion table.sortable tbody th bdi", has_text="xxxx")
+    assert row.get_attribute("title") == "x" * 60
+    assert page.locator(".matrix tbody th").last.get_attribute("title") == "x" * 60
+
+
+def test_f1_is_in_sight_on_a_phone(visit, animals, long_names):
+    for path in (animals, long_names):
+        page = visit(path, NARROW)
+        box = page.locator("#confusion table.sortable tbody tr").first.locator("td").last.bounding_box()
+        assert box["x"] + box["width"] <= NARROW["width"]
+
+
 def test_cells_open_by_tapping_on_a_phone(visit, animals):
     page = visit(animals, NARROW, has_touch=True)
     assert "Choose a cell" in shown(page)

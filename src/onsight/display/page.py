@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from markupsafe import Markup, escape
 
 TEMPLATES = Path(__file__).parent / "templates"
 
 
 def fill(name: str, filters: dict[str, Callable[..., Any]], /, **values: Any) -> str:
-    """Return the Jinja template `name` filled with `values`. `filters` are available in addition to Jinja's own.
+    """Return the Jinja template `name` filled with `values`.
+
+    `filters` are available in addition to Jinja's own and to `whole`, which is `whole_words`.
 
     Raises:
         jinja2.UndefinedError: the template uses a value that is not in `values`.
@@ -24,5 +29,20 @@ def fill(name: str, filters: dict[str, Callable[..., Any]], /, **values: Any) ->
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= filters
+    environment.filters |= {"whole": whole_words, **filters}
     return environment.get_template(name).render(values)
+
+
+def whole_words(text: str) -> Markup:
+    """Return a command or a path whose lines break only at its spaces and after its slashes.
+
+    Browsers also break lines after hyphens, as in `--epochs`. The class `whole` of the pages prevents it.
+
+    >>> whole_words("see a/b --c")
+    Markup('see <span class="whole">a/</span><span class="whole">b</span> <span class="whole">--c</span>')
+    """
+    whole = Markup('<span class="whole">{}</span>').format
+    return Markup(" ").join(
+        Markup("").join(map(whole, re.findall("[^/]*/|[^/]+", word))) if set(word) & set("-/") else escape(word)
+        for word in text.split(" ")
+    )

@@ -72,7 +72,7 @@ def _filters() -> dict[str, Any]:
         "width": lambda share: f"{100 * min(1.0, max(0.0, float(share))):.2f}",
         "times": times,
         "name": short,
-        "plain": lambda text: short(text, 200),
+        "plain": lambda text, most=200: short(text, most),
         "quoted": lambda text: plain(shlex.quote(str(text))),
         "number": lambda number: f"{number:,}",
         "shape": _shape,
