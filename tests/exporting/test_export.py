@@ -252,3 +252,10 @@ def test_every_model_in_every_format(name, toy_spec, tmp_path, monkeypatch):
     assert len(check_export(run, Reporter())) == len(FORMATS) + 2
     for script in scripts(run):
         run_readme(run, script)
+
+
+def test_each_column_of_the_table_has_a_name_of_its_own():
+    from onsight.reporting.export_table import HEADING
+
+    assert len(set(HEADING)) == len(HEADING)
+    assert HEADING[6:9] == ("ms, all threads", "images/s", "images/s, all threads")

@@ -38,11 +38,17 @@ def whole_words(text: str) -> Markup:
 
     Browsers also break lines after hyphens, as in `--epochs`. The class `whole` of the pages prevents it.
 
-    >>> whole_words("see a/b --c")
-    Markup('see <span class="whole">a/</span><span class="whole">b</span> <span class="whole">--c</span>')
+    >>> whole_words("see --a")
+    Markup('see <span class="whole">--a</span>')
+    >>> whole_words("a/b")  # breaks after the slash only if it does not fit on a line of its own
+    Markup('<span class="whole"><span class="whole">a/</span><span class="whole">b</span></span>')
     """
     whole = Markup('<span class="whole">{}</span>').format
-    return Markup(" ").join(
-        Markup("").join(map(whole, re.findall("[^/]*/|[^/]+", word))) if set(word) & set("-/") else escape(word)
-        for word in text.split(" ")
-    )
+
+    def kept(word: str) -> Markup:
+        pieces = re.findall("[^/]*/|[^/]+", word)
+        if len(pieces) > 1:
+            return whole(Markup("").join(map(whole, pieces)))
+        return whole(word) if "-" in word or "/" in word else escape(word)
+
+    return Markup(" ").join(map(kept, text.split(" ")))

@@ -96,7 +96,7 @@ def learning_curve(points: Sequence[Mapping[str, Any]], fit: Mapping[str, Any] |
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("Training images per class")
     axes.set_ylabel("Validation accuracy (%)")
-    axes.legend(loc="lower right", frameon=False)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)  # below the axes, where it covers no interval
     write_heading_above(figure, [finding])
     return figure
 
