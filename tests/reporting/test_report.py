@@ -202,7 +202,7 @@ def test_all_sections_in_order(make):
         "Robustness", "Slices", "Data", "Network", "Recipe",
     ]  # fmt: skip
     for words in (
-        "The most confident mistake.", "(Grad-CAM; brighter means more support)",
+        "The most confident mistake.", "(Grad-CAM)", "low high influence",
         "predicted dog 90.0 %, labelled cat 5.0 %",
         "1 of 1,000 labels look wrong to the model (confident joint)", "labelled cat (5.0 %), looks like dog (90.0 %)",
         "before temperature scaling on validation images (temperature 1.500)", "the model answers “unsure”",

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onsight.core.text import count, percent, percent_number, rough_duration
+from onsight.imaging import heat
 from onsight.metrics.intervals import wilson
 from onsight.reporting.plot_style import (
     BLUE,
@@ -295,6 +296,8 @@ def explanations(
 ) -> Figure:
     """Draw one row per image: the image, the image under its heat map, and the likeliest classes as bars.
 
+    A colour bar above the heat maps says which colours mean low and high influence.
+
     `images` and `overlays` have n arrays of (S, S, 3) uint8, `names` n texts, `probabilities` is (n, C). `heading` has
     two lines.
     """
@@ -304,13 +307,17 @@ def explanations(
     rows = min(top, len(classes), 4)
     left = 2 * side + 0.28
     width = WIDTH - left - 0.08
-    above = heading_height(heading)
+    above = heading_height(heading) + 0.2
     figure, axes = sheet(above + len(images) * (side + room))
     write_heading(figure, heading)
-    for i, (image, heat, row) in enumerate(zip(images, overlays, probabilities, strict=True)):
+    bar = (side + 0.42, side + 1.02)  # between its words, above the heat maps
+    axes.imshow(heat.legend(), extent=(*bar, above - 0.03, above - 0.15), aspect="auto")
+    write_text(axes, bar[0] - 0.05, above - 0.09, "low", 8, ha="right", color=GREY)
+    write_text(axes, bar[1] + 0.05, above - 0.09, "high influence", 8, color=GREY)
+    for i, (image, overlaid, row) in enumerate(zip(images, overlays, probabilities, strict=True)):
         y = above + i * (side + room) + 0.06
         _draw_image(axes, image, 0.06, y, side)
-        _draw_image(axes, heat, side + 0.12, y, side)
+        _draw_image(axes, overlaid, side + 0.12, y, side)
         write_text(axes, left, y + 0.12, fit(names[i], width, 9.5), 9.5, color=GREY)
         for k, index in enumerate(np.argsort(-row, kind="stable")[:rows]):
             y_bar = y + 0.32 + k * line

@@ -16,6 +16,7 @@ from typing import Any
 from onsight.core.files import write_atomic
 from onsight.core.text import percent, plain, short, times
 from onsight.display.page import TEMPLATES, fill
+from onsight.imaging import heat
 from onsight.reporting import sections
 from onsight.reporting.commands import train_command
 from onsight.reporting.verdict import next_step, sentences
@@ -57,7 +58,7 @@ def _page(run: Run) -> dict[str, Any]:
         "command": command,
         "repeat": train_command(run),
         "place": place(run),
-        "style": (TEMPLATES / "report.css").read_text("utf-8"),
+        "style": f":root {{ --heat: {heat.css_gradient()}; }}\n" + (TEMPLATES / "report.css").read_text("utf-8"),
         "script": script,
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         "made": datetime.now().astimezone().isoformat(timespec="minutes"),
