@@ -98,7 +98,7 @@ def test_write_label_errors(tmp_path):
     names = [f"cat/{i}.png" for i in range(n)]
     images = np.zeros((n, 40, 40, 3), np.uint8) + np.arange(n, dtype=np.uint8)[:, None, None, None]
     table = Predictions([*names[:-1], "gone.png"], labels, probabilities, ["cat", "dog"])
-    assert write_label_errors(tmp_path, [(table, ["test"] * n)], names, images) == 70
+    assert write_label_errors(tmp_path, [(table, ["test"] * n)], names, images.__getitem__) == 70
     found = json.loads((tmp_path / "label_errors.json").read_text())
     assert "Northcutt" in found["method"]
     assert found["checked"] == n
@@ -121,7 +121,7 @@ def test_write_label_errors(tmp_path):
     # The next evaluation removes the files of this one.
     assert (
         write_label_errors(
-            tmp_path, [(table._replace(labels=probabilities.argmax(axis=1)), ["test"] * n)], names, images
+            tmp_path, [(table._replace(labels=probabilities.argmax(axis=1)), ["test"] * n)], names, images.__getitem__
         )
         == 0
     )

@@ -42,7 +42,7 @@ def make_run(folder, classes, n=400, name="test/{label}/{i}.jpg"):
     write(test / "metrics.json", score(labels, scores, classes) | {"provenance": "photos of nobody"})
     write_predictions(test / "predictions.csv", names, labels, scores, classes)
     images = rng.integers(0, 256, (n, 8, 8, 3), np.uint8).repeat(4, axis=1).repeat(4, axis=2)
-    write_thumbnails(test, images, np.arange(n), labels, scores, names)
+    write_thumbnails(test, lambda i, _: images[i], 32, np.arange(n), labels, scores, names)
     columns = {"class": [classes[i] for i in labels], "camera": names}
     write(test / "slices.json", measure(scores.argmax(axis=1) == labels, columns))
     return report(folder)
