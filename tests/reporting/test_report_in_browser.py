@@ -43,6 +43,12 @@ def make_run(folder, classes, n=400, name="test/{label}/{i}.jpg"):
     write_predictions(test / "predictions.csv", names, labels, scores, classes)
     images = rng.integers(0, 256, (n, 8, 8, 3), np.uint8).repeat(4, axis=1).repeat(4, axis=2)
     write_thumbnails(test, lambda i, _: images[i], 32, np.arange(n), labels, scores, names)
+    suspects = [
+        {"path": names[i], "part": "test", "label": classes[labels[i]], "suggested": classes[labels[i] - 1],
+         "probability_of_label": 0.1, "probability_of_suggested": 0.8}
+        for i in range(count)
+    ]  # fmt: skip
+    write(test / "label_errors.json", {"method": "confident joint", "checked": n, "suspects": suspects})
     columns = {"class": [classes[i] for i in labels], "camera": names}
     write(test / "slices.json", measure(scores.argmax(axis=1) == labels, columns))
     return report(folder)
@@ -227,7 +233,17 @@ BROKEN = """elements => elements.flatMap(element => {
 def test_no_word_is_broken(visit, long_names, size):
     page = visit(long_names, size)
     page.get_by_role("button", name="cardboard, predicted International_Business_Machines:").click()
-    for selector in ("tbody th", "button", "pre", "code", "#panel h3", "#panel figcaption", ".said li", ".recipe td"):
+    for selector in (
+        "tbody th",
+        "button",
+        "pre",
+        "code",
+        "#panel h3",
+        "#panel figcaption",
+        ".said li",
+        ".recipe td",
+        ".small figcaption",
+    ):
         assert page.locator(selector).evaluate_all(BROKEN) == [], selector
     assert page.evaluate("document.documentElement.scrollWidth") == size["width"]
     row = page.locator("#confusion table.sortable tbody th bdi", has_text="xxxx")
