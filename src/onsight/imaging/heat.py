@@ -13,7 +13,7 @@ STOPS = (
     (87, 16, 110), (127, 30, 108), (168, 46, 95), (204, 66, 72),
     (234, 99, 42), (249, 142, 9), (251, 190, 35), (241, 239, 117),
 )  # fmt: skip
-CLEAR = 0.25  # up to this share of the most influence, the image has no tint
+CLEAR = 0.4  # up to this share of the most influence, the image has no tint
 DENSEST = 0.85  # opacity at the most influence: the image remains visible
 
 
@@ -34,7 +34,7 @@ def colours(share: np.ndarray) -> np.ndarray:
 
 def opacity(share: np.ndarray) -> np.ndarray:
     """Return the opacity, from 0 to 1, of shares of the most influence: 0 where it is low."""
-    return np.asarray(DENSEST * np.clip((np.asarray(share) - CLEAR) / (1 - CLEAR), 0, 1) ** 0.7)
+    return np.asarray(DENSEST * np.clip((np.asarray(share) - CLEAR) / (1 - CLEAR), 0, 1))
 
 
 def legend(width: int = 200, height: int = 10) -> np.ndarray:
