@@ -42,6 +42,7 @@ class Role(StrEnum):
     PRUNED_WITH = "prune trains with the value that the pruned run had"
     STUDENTS = "a distilled or pruned run has its own value"
     FROM_SCRATCH = "setting it turns off ImageNet weights as the default: few pretrained networks allow it, or none"
+    NO_STUDENTS = "distill refuses it: a student trains at one size, from new weights or its teacher's"
     RESUMABLE = "--resume may change it"
     OPTIONAL = "it may be None in a resolved spec"
 
@@ -127,15 +128,15 @@ class TrainSpec(BaseModel):
     )  # fmt: skip
     weights: Later[str] = option(
         "the initial weights: imagenet, a finished run, a Keras .h5 file, a .safetensors file, or none",
-        Role.STUDENTS,
-    )
+        Role.STUDENTS, Role.NO_STUDENTS,
+    )  # fmt: skip
     freeze: Literal["all", "none"] | Annotated[int, Field(ge=0)] | None = option(
         "with weights: the frozen layers: all (but the head), none, or the first N",
-        Role.STUDENTS, Role.FROM_SCRATCH, Role.OPTIONAL,
+        Role.STUDENTS, Role.NO_STUDENTS, Role.FROM_SCRATCH, Role.OPTIONAL,
     )  # fmt: skip
     head_epochs: int | None = option(
         "with weights: 1 fits the head first, 0 trains all layers that are not frozen from the start",
-        Role.STUDENTS, Role.OPTIONAL, ge=0, le=100_000,
+        Role.STUDENTS, Role.NO_STUDENTS, Role.OPTIONAL, ge=0, le=100_000,
     )  # fmt: skip
     layout: Layout | None = option(
         "what the top folders of the data are, if both is possible: parts (train, test), or classes",
@@ -162,7 +163,8 @@ class TrainSpec(BaseModel):
     )  # fmt: skip
     early_size: int | None = option(
         "a smaller image size for the first quarter of the epochs, to save time",
-        Role.PRUNED_WITH, Role.STUDENTS, Role.FROM_SCRATCH, Role.OPTIONAL, ge=SMALLEST_SIZE, le=LARGEST_SIZE,
+        Role.PRUNED_WITH, Role.STUDENTS, Role.NO_STUDENTS, Role.FROM_SCRATCH, Role.OPTIONAL,
+        ge=SMALLEST_SIZE, le=LARGEST_SIZE,
     )  # fmt: skip
     epochs: Later[int] = option("passes over the training images", Role.STUDENTS, Role.RESUMABLE, ge=1, le=100_000)
     time_budget: str | None = option(

@@ -118,6 +118,7 @@ def test_help_names_every_setting(onsight):
     elsewhere = {"data", "teacher", "sparsity", "channels"}  # data is an argument; distill and prune set the others
     for field in TrainSpec.model_fields:
         assert f"--{field.replace('_', '-')}" in out or field in elsewhere, field
+    assert "--verbose" in out
     _, out, _ = onsight("--help")
     for verb in (
         "train",
@@ -135,6 +136,19 @@ def test_help_names_every_setting(onsight):
         assert verb in out
 
 
+def test_the_help_of_distill_names_the_settings_that_it_takes(onsight, toy_run):
+    _, out, _ = onsight("distill", "--help")
+    for flag in ("--model", "--epochs", "--optimizer", "--seed", "--min-precision", "--verbose"):
+        assert f"{flag} " in out, flag
+    refused = ("shots", "image-size", "validation", "split-seed", "allow-tiny", "keep-list", "data-dir", "weights",
+               "freeze", "head-epochs", "early-size")  # fmt: skip
+    for name in refused:
+        assert f"--{name} " not in out, name
+    code, _, err = onsight("distill", toy_run.folder, "--image-size", 64, "--quiet")  # refused with the reason
+    assert code == 2
+    assert "A student takes image_size from its teacher" in err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -144,6 +158,7 @@ def test_help_names_every_setting(onsight):
         (["train", "toy", "--epochs", "0"], "epochs=0 cannot be used"),
         (["train", "toy", "--epochs", "many"], "many"),
         (["train", "toy", "--epoch", "1"], "--epochs"),
+        (["distill", "nowhere", "--epoch", "1"], "--epochs"),
         (["train", "toy", "--image-size", "16", "--model", "cnn"], "22 to 256 px"),
         (["train", "--resume", "runs/latest"], "no unfinished run"),
         (["train", "--resume", "runs/latest", "--model", "cnn"], "keeps its own options"),

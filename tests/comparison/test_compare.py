@@ -1,8 +1,10 @@
 """Comparisons of handwritten runs, whose results are known in advance."""
 
+import html
 import io
 import json
 import math
+import re
 import subprocess
 import sys
 from dataclasses import asdict
@@ -177,6 +179,24 @@ def test_seeds_of_a_single_spec_are_compared_as_runs_and_one_run_with_seeds(make
     compare([*alike, make("e", answers(100, range(25)), learning_rate=2.0)], page="compare.html")
 
 
+def test_the_page_names_the_interval_and_the_test_of_each_kind_of_pair(make):
+    seeds = [make(f"a-{i}", answers(100, range(k)), seed=i) for i, k in enumerate((10, 12))]
+    single = [make(name, answers(100, range(k)), learning_rate=k) for name, k in (("b", 40), ("c", 60))]
+    paired = "paired difference (Bonett and Price 2012; exact McNemar test)"
+    means = "difference of the means (Student's t; t-test over the seeds)"
+    for runs, words, column in (
+        (single, f"interval of the {paired}. p is", []),
+        ([*seeds, single[0]], f"interval of the {means}. p is", []),
+        ([*seeds, *single], f"{paired} for two single runs, and of the {means} where a side has several seeds",
+         ["McNemar", "t-test", "t-test"]),
+    ):  # fmt: skip
+        compare(runs, page="compare.html")
+        source = html.unescape(Path("compare.html").read_text()).replace("\u00a0", " ")
+        assert words in source
+        assert sorted(re.findall('<td class="roomy">(McNemar|t-test)</td>', source)) == column
+        assert ("several seeds. p is" in source) == bool(column)
+
+
 def test_seeds_far_apart_fit_on_the_axis(make):
     """With one degree of freedom, the interval of these seeds is wider than accuracies can differ."""
     seeds = [make(f"a-{i}", answers(100, range(k)), seed=i) for i, k in enumerate((50, 28))]
@@ -219,7 +239,7 @@ def test_different_images_are_refused_or_reduced_to_the_common_ones(make):
     with pytest.raises(DataError, match=r"only 15 of 30 are common to all. .*--common"):
         compare([a, fewer])
     found = compare([a, fewer], common=True, page="compare.html")
-    assert "onsight compare a fewer --common" in Path("compare.html").read_text("utf-8")
+    assert "onsight compare a fewer --common" in re.sub("<.*?>", "", Path("compare.html").read_text("utf-8"))
     for place, message in (("nowhere/x.html", "no folder 'nowhere'"), (".", "is a folder")):
         with pytest.raises(SpecError, match=message):
             compare([a, fewer], page=place)

@@ -20,3 +20,14 @@ def test_values_and_filter_results_are_escaped():
 def test_a_missing_value_raises():
     with pytest.raises(jinja2.UndefinedError):
         page.fill("page.j2", {"words": str}, count=3)
+
+
+def test_commands_break_at_spaces_and_after_slashes_only():
+    text = "onsight train 'a/<b>' --epochs 3"
+    found = page.whole_words(text)
+    assert found.striptags() == text
+    assert (
+        '<span class="whole"><span class="whole">&#39;a/</span><span class="whole">&lt;b&gt;&#39;</span></span>'
+        in found
+    )
+    assert '<span class="whole">--epochs</span> 3' in found

@@ -1,5 +1,6 @@
 import contextlib
 import io
+import re
 import sys
 from types import SimpleNamespace
 
@@ -55,6 +56,22 @@ def test_every_reporter_accepts_every_event(kind, width):
     assert ("1,234 img/s" in printed.replace("\n", " ")) == (kind is not Reporter) or width == 30
 
 
+@pytest.mark.parametrize("width", [24, 40, 60, 100])
+def test_a_narrow_terminal_never_cuts_the_number_of_the_epoch(width):
+    out = console(width)
+    with LiveReporter(out) as show:
+        show.tick(TICK)
+        show._display.refresh()
+    lines = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out.file.getvalue()).replace("\r", "\n").split("\n")
+    drawn = [line for line in lines if "loss" in line]
+    assert drawn
+    for line in drawn:
+        assert line.startswith("epoch 3/12 ")
+        assert "loss 0.500"[: width - 12] in line
+        assert ("━" in line) == (width >= 60)
+    assert any("10:00 left" in line for line in drawn) == (width == 100)
+
+
 def test_an_error_removes_the_live_display():
     show = LiveReporter(console())
     with contextlib.suppress(RuntimeError), show:
@@ -66,6 +83,7 @@ def test_an_error_removes_the_live_display():
 def test_the_reporter_fits_standard_error(capsys):
     assert type(make_reporter(quiet=True)) is Reporter
     assert type(make_reporter()) is PlainReporter  # captured: not a terminal
+    assert (make_reporter().verbose, make_reporter(verbose=True).verbose) == (False, True)
 
 
 class Output:

@@ -47,7 +47,8 @@ def test_curves_are_drawn_at_the_positions_of_their_values():
     assert "&lt;title&gt;" in markup
     assert "<training>" not in markup
     assert svg.curves([1, 2], series(None, None), "nothing") == ""
-    assert "<circle" in svg.curves([1], series(0.5), "one epoch")
+    assert svg.curves([1], series(0.5), "one epoch") == ""
+    assert "dot" in svg.curves([1, 2], series(None, 0.5), "one value")
     drawn(svg.curves([1, 2], series(3.0, 3.0), "flat"))
 
 
@@ -61,6 +62,37 @@ def test_reliability_and_coverage():
     assert "100.0 % of 50 %" in svg.coverage(curve, "title", threshold=0.7)
     assert "ring" not in svg.coverage(curve, "title")
     assert "ring" not in svg.coverage(curve, "title", threshold=0.95)  # no image would be answered
+
+
+@pytest.mark.parametrize("best", [max, min])
+@pytest.mark.parametrize("values", [(0.1, 0.6, 0.9, 0.95, 0.96), (0.9, 0.5, 0.2, 0.3, 0.4), (0.5, 0.9, 0.1, 0.8, 0.2)])
+def test_the_best_value_is_written_beside_the_lines(values, best):
+    other = {"name": "other", "values": [value + 0.02 for value in values], "look": "second"}
+    markup = svg.curves([1, 2, 3, 4, 5], [other, *series(*values, best=best)], "title", percents=True)
+    (text,) = [each for each in drawn(markup).iter("text") if each.get("class").startswith("told")]
+    x, foot, wide = float(text.get("x")), float(text.get("y")), svg.LETTER * len(text.text)
+    left = x - {"start": 0, "middle": wide / 2, "end": wide}[text.get("class").split()[1]]
+    for look in ("first", "second"):
+        line = points(markup.rpartition("<svg")[2], look)  # without the legend
+        covered = [(a, b) for a, b in svg._along(line) if left < a < left + wide and 0 < foot - b < 10]
+        assert covered == []
+    assert left >= 42
+    assert left + wide <= svg.WIDTH
+
+
+def test_ticks_have_labels_of_their_own():
+    assert svg._labels([99.94, 99.96, 99.98, 100.0]) == ["99.94", "99.96", "99.98", "100"]
+    assert svg._labels([0, 0.5, 1.0]) == ["0", "0.5", "1"]
+
+
+def test_the_title_of_an_axis_keeps_clear_of_its_numbers():
+    curve = [{"coverage": 0.5, "accuracy": 1.0, "threshold": 0.9}, {"coverage": 1, "accuracy": 0.992, "threshold": 0}]
+    chart = drawn(svg.coverage(curve, "title"))
+    ends = [
+        float(text.get("x")) - svg.LETTER * len(text.text) for text in chart.iter("text") if text.get("class") == "end"
+    ]
+    (title,) = [text for text in chart.iter("text") if text.get("transform")]
+    assert min(ends) > float(title.get("x")) + 4  # half of the height of its letters
 
 
 def test_the_chart_of_severities_starts_at_the_clean_accuracy():

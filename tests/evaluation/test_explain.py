@@ -107,6 +107,17 @@ def test_patches_cover_every_pixel(length, grid):
     assert heat_maps._patches(length, grid).any(axis=0).all()
 
 
+def test_an_overlay_tints_the_highest_part_of_a_map_that_is_high_everywhere():
+    heat = np.full((4, 4), 0.8)
+    heat[0, 0] = 1
+    image = np.full((32, 32, 3), 100, np.uint8)
+    shown = heat_maps.overlay(image, heat, 64).astype(int)
+    tinted = np.ptp(shown, axis=2) > 1
+    assert tinted[:8, :8].all()
+    assert tinted.mean() < 0.25
+    np.testing.assert_array_equal(heat_maps.overlay(image, np.ones((4, 4)), 64), 100)
+
+
 def test_an_overlay_keeps_the_image_and_adds_the_heat():
     image = np.full((32, 32, 3), 100, np.uint8)
     heat = np.zeros((4, 4))
@@ -114,7 +125,7 @@ def test_an_overlay_keeps_the_image_and_adds_the_heat():
     shown = heat_maps.overlay(image, heat, 64).astype(int)
     assert shown.shape == (64, 64, 3)
     assert np.ptp(shown[40:, 40:], axis=2).max() <= 1  # cold: grey
-    assert abs(shown[50, 50, 0] - 80) <= 1
+    assert abs(shown[50, 50, 0] - 100) <= 1  # as light as the image
     assert np.ptp(shown[2, 2]) > 50  # hot: coloured
     assert shown[2, 2].mean() > shown[50, 50].mean()  # and lighter, which is visible without colour vision
 

@@ -98,7 +98,7 @@ def test_write_label_errors(tmp_path):
     names = [f"cat/{i}.png" for i in range(n)]
     images = np.zeros((n, 40, 40, 3), np.uint8) + (np.arange(n) % 256).astype(np.uint8)[:, None, None, None]
     table = Predictions([*names[:-1], "gone.png"], labels, probabilities, ["cat", "dog"])
-    returned = write_label_errors(tmp_path, [(table, ["test"] * n)], names, images)
+    returned = write_label_errors(tmp_path, [(table, ["test"] * n)], names, images.__getitem__)
     found = json.loads((tmp_path / "label_errors.json").read_text())
     assert found == returned
     assert len(found["suspects"]) == 80
@@ -122,7 +122,7 @@ def test_write_label_errors(tmp_path):
             assert np.asarray(image.convert("RGB"))[0, 0, 0] == int(each["path"][4:-4])  # lossless, and the right image
     # The next evaluation removes the files of this one.
     right = table._replace(labels=probabilities.argmax(axis=1))
-    assert write_label_errors(tmp_path, [(right, ["test"] * n)], names, images)["suspects"] == []
+    assert write_label_errors(tmp_path, [(right, ["test"] * n)], names, images.__getitem__)["suspects"] == []
     assert list((tmp_path / "label_errors").iterdir()) == []
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from onsight.data.load import load_dataset
 from onsight.evaluation import thumbnails
 
 
@@ -42,7 +43,9 @@ def test_each_tile_is_at_the_position_in_the_index(tmp_path):
     images = np.broadcast_to(colours[:, None, None], (50, 64, 64, 3))
     index = np.arange(10, 50)
     labels, scores = rng.integers(0, 3, 40), rng.dirichlet(np.ones(3), 40)
-    thumbnails.write_thumbnails(tmp_path, images, index, labels, scores, [f"{i}.png" for i in index])
+    thumbnails.write_thumbnails(
+        tmp_path, lambda i, side: images[i, :side, :side], 64, index, labels, scores, [f"{i}.png" for i in index]
+    )
     found = json.loads((tmp_path / "thumbnails.json").read_text())
     sheet = np.asarray(Image.open(io.BytesIO((tmp_path / "thumbnails.jpg").read_bytes())))
     side, columns = found["side"], found["columns"]
@@ -64,5 +67,26 @@ def test_thumbnails_of_noise_stay_small(tmp_path):
     rng = np.random.default_rng(0)
     labels, scores = np.arange(4000) % 10, rng.dirichlet(np.ones(10), 4000)
     images = rng.integers(0, 256, (4000, 32, 32, 3), np.uint8)
-    thumbnails.write_thumbnails(tmp_path, images, np.arange(4000), labels, scores, [str(i) for i in range(4000)])
+    thumbnails.write_thumbnails(
+        tmp_path, lambda i, _: images[i], 32, np.arange(4000), labels, scores, [str(i) for i in range(4000)]
+    )
     assert (tmp_path / "thumbnails.jpg").stat().st_size <= thumbnails.BYTES
+
+
+def test_thumbnails_come_from_the_files_and_from_the_input_of_the_network_if_a_file_is_gone(draw_photos):
+    photos = draw_photos(size=(160, 120))
+    dataset = load_dataset(str(photos))
+    small = np.zeros((len(dataset), 32, 32, 3), np.uint8)
+    assert thumbnails.largest_side(dataset, small) == 120
+    drawn = thumbnails.original(dataset, small, 3, 96)
+    assert drawn.shape == (96, 96, 3)
+    assert drawn.std(axis=(0, 1)).min() > 5  # the noise of the file, which 32 px would have averaged out
+    (photos / dataset.names[3]).unlink()
+    np.testing.assert_array_equal(thumbnails.original(dataset, small, 3, 96), 0)
+
+
+def test_thumbnails_of_a_named_data_set_are_its_arrays():
+    dataset = load_dataset("digits")
+    images = np.full((len(dataset), 32, 32, 3), 7, np.uint8)
+    assert thumbnails.largest_side(dataset, images) == 32
+    np.testing.assert_array_equal(thumbnails.original(dataset, images, 0, 32), 7)

@@ -266,3 +266,10 @@ def test_the_contract_and_the_readme_describe_whole_frames(padded_run, exported,
         assert f"its input is plain pixels: {SENTENCES[fit].format(size=32)}. `contract" in page
     vectors = np.load(run.folder / "export" / "vectors" / "pictures.npy")
     assert sum((image[:8] == 128).all() for image in vectors) >= 9  # real images are padded above
+
+
+def test_each_column_of_the_table_has_a_name_of_its_own():
+    from onsight.reporting.export_table import HEADING
+
+    assert len(set(HEADING)) == len(HEADING)
+    assert HEADING[6:9] == ("ms, all threads", "images/s", "images/s, all threads")

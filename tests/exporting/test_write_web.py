@@ -184,6 +184,20 @@ def test_the_page_says_and_shows_what_the_model_sees(fitted, wide_photos):
         assert page.inner_text("#verdict") == "red"
 
 
+def test_a_long_class_name_is_cut_with_an_ellipsis_and_widens_no_page(litert, browser, toy_run, tmp_path):
+    Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(tmp_path / "black.png")
+    path = write_page(toy_run, tmp_path / "model.html", classes=["x" * 120] * 3)
+    for page in opened(browser, path):
+        page.set_viewport_size({"width": 390, "height": 844})
+        page.set_input_files("#file", str(tmp_path / "black.png"))
+        name = page.locator("#verdict span")
+        name.wait_for()
+        assert name.get_attribute("title") == "x" * 120
+        assert name.evaluate("e => getComputedStyle(e).textOverflow") == "ellipsis"
+        assert name.bounding_box()["height"] < 50  # one line
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+
+
 def test_an_image_given_before_the_model_is_loaded_waits_for_it(litert, browser, toy_run, tmp_path):
     path = write_page(toy_run, tmp_path / "model.html")
     red = np.zeros((40, 60, 3), np.uint8) + np.array([220, 30, 30], np.uint8)

@@ -70,6 +70,46 @@ def test_curves_show_the_history():
     assert "Epoch (about 12 s each)" in written
 
 
+@pytest.mark.parametrize("best", [1, 4, 8, 12])
+def test_the_best_value_lies_on_no_line(best):
+    rows = history(12)
+    for row in rows:
+        distance = abs(row["epoch"] - best)
+        row |= {"val_accuracy": 0.9 - distance / 30, "accuracy": 0.9 - distance / 40, "val_loss": 0.2 + distance / 10}
+    from matplotlib.text import Text
+
+    figure = plots.curves(rows)
+    figure.draw_without_rendering()
+    for axes, words in (
+        (figure.axes[0], f"best 90.0 %, in epoch {best}"),
+        (figure.axes[1], f"best 0.2, in epoch {best}"),
+    ):
+        assert axes.get_title(loc="right") == words
+        (title,) = [text for text in axes.findobj(Text) if text.get_text() == words]
+        assert title.get_window_extent().y0 >= axes.get_window_extent().y1
+        assert not axes.texts
+
+
+def test_one_epoch_is_drawn_as_bars():
+    figure = plots.curves(history(1))
+    written = texts(figure)
+    assert {"50.0 %", "77.0 %", "training", "validation", "1.2"} <= set(written)
+    assert [bar.get_width() for bar in figure.axes[0].patches] == pytest.approx([77, 50])
+    assert not [line for axes in figure.axes for line in axes.lines]
+    without = texts(plots.curves(history(1, validation=False)))
+    assert "77.0 %" not in without
+    assert "50.0 %" in without
+
+
+def test_the_legend_of_the_learning_curve_covers_no_interval():
+    points = [{"shots": n, "accuracies": [0.2, 0.9], "accuracy": 0.6, "low": 0.0, "high": 1.0} for n in (5, 10, 20)]
+    figure = plots.learning_curve(points, {"a": 1.0, "b": 0.3}, "finding")
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    assert legend.get_window_extent().y1 <= figure.axes[0].get_window_extent().y0
+    assert not figure.axes[0].get_legend()
+
+
 def test_curves_mark_drops_of_the_learning_rate():
     figure = plots.curves(history(9, rate=lambda epoch: 0.1 if epoch < 4 else 0.01 if epoch < 8 else 0.001))
     for axes in figure.axes:
@@ -146,6 +186,14 @@ def test_predictions_mark_right_and_wrong_answers():
     assert "10 %" in written
     bar = next(patch for patch in figure.axes[0].patches if patch.get_alpha())
     assert bar.get_width() == pytest.approx(0.97 * (figure.get_figwidth() / 3 - 0.16))
+
+
+def test_mistakes_are_counted_as_mistakes():
+    probabilities = np.tile([0.9, 0.1], (8, 1))
+    assert "8 mistakes" in texts(plots.predictions(images(8), ["dog"] * 8, probabilities, ["cat", "dog"]))
+    assert "1 mistake" in texts(plots.predictions(images(1), ["dog"], probabilities[:1], ["cat", "dog"]))
+    written = texts(plots.predictions(images(2), ["dog", "cat"], probabilities[:2], ["cat", "dog"]))
+    assert "1 of 2 images correct" in written
 
 
 def test_predictions_without_true_classes():

@@ -207,7 +207,7 @@ def test_all_sections_in_order(make):
         "Robustness", "Slices", "Data", "Network", "Recipe",
     ]  # fmt: skip
     for words in (
-        "The most confident mistake.", "(Grad-CAM; brighter means more support)",
+        "The most confident mistake.", "(Grad-CAM)", "low high influence",
         "predicted dog 90.0 %, labelled cat 5.0 %",
         "1 of 1,000 labels look wrong to the model (confident joint)", "labelled cat (5.0 %), looks like dog (90.0 %)",
         "before temperature scaling on validation images (temperature 1.500)", "the model answers “unsure”",
@@ -349,6 +349,31 @@ def test_curves_are_drawn_from_the_history(make):
     assert "65 %" in page.text  # the best validation accuracy, ringed
     assert page.embedded() == []
     assert len(Page(report(make("training", history=epochs(2, validated=False)))).source) < len(page.source)
+
+
+def test_one_epoch_is_told_in_numbers(make):
+    page = Page(report(make("training", history=epochs(1))))
+    for words in ("The only epoch", "Learning curves need two epochs."):
+        assert words in page.text
+    for name, value in (("training accuracy", "52.0"), ("validation loss", "2.000"), ("learning rate", "0.1")):
+        assert f"<dt>{name}</dt><dd>{value}" in page.source
+    assert '<figure class="chart">' not in page.source
+    assert "The only epoch" not in Page(report(make("training", history=epochs(2)))).text
+
+
+@pytest.mark.parametrize(("count", "shown"), [(5, False), (10, False), (19, False), (20, True), (100, True)])
+def test_top_k_is_shown_only_if_guessing_rarely_gets_it_right(make, count, shown):
+    page = Page(report(make(classes=[f"class {i}" for i in range(count)])))
+    assert ("top-5 accuracy" in page.text) == shown
+    assert shown or "top-" not in page.text
+
+
+def test_the_words_about_the_marks_hold_in_either_theme(make):
+    folder = make()
+    add_everything(folder)
+    text = Page(report(folder)).text
+    assert "Short lines: how often they should be." in text
+    assert "lack mark" not in text
 
 
 def test_content_of_a_run_is_not_executed_and_nothing_is_fetched(make):

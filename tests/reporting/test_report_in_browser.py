@@ -42,7 +42,13 @@ def make_run(folder, classes, n=400, name="test/{label}/{i}.jpg"):
     write(test / "metrics.json", score(labels, scores, classes) | {"provenance": "photos of nobody"})
     write_predictions(test / "predictions.csv", names, labels, scores, classes)
     images = rng.integers(0, 256, (n, 8, 8, 3), np.uint8).repeat(4, axis=1).repeat(4, axis=2)
-    write_thumbnails(test, images, np.arange(n), labels, scores, names)
+    write_thumbnails(test, lambda i, _: images[i], 32, np.arange(n), labels, scores, names)
+    suspects = [
+        {"path": names[i], "part": "test", "label": classes[labels[i]], "suggested": classes[labels[i] - 1],
+         "probability_of_label": 0.1, "probability_of_suggested": 0.8}
+        for i in range(count)
+    ]  # fmt: skip
+    write(test / "label_errors.json", {"method": "confident joint", "checked": n, "suspects": suspects})
     columns = {"class": [classes[i] for i in labels], "camera": names}
     write(test / "slices.json", measure(scores.argmax(axis=1) == labels, columns))
     return report(folder)
@@ -199,6 +205,57 @@ def contrast(*colours):
         linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
         luminances.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] + 0.05)
     return max(luminances) / min(luminances)
+
+
+LONG = ["cardboard", "International_Business_Machines", "plastic bottle", "under-exposed/ambulance-car", "x" * 60]
+
+
+@pytest.fixture(scope="module")
+def long_names(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("page") / "photos-efficientnetv2_b0-0001", LONG)
+
+
+# Returns the words of the elements that are drawn on more than one line.
+BROKEN = """elements => elements.flatMap(element => {
+    const found = [], walk = document.createTreeWalker(element, NodeFilter.SHOW_TEXT);
+    while (walk.nextNode()) for (const each of walk.currentNode.data.matchAll(/[^\\s\\/]+\\/?/g)) {
+        const range = document.createRange();
+        range.setStart(walk.currentNode, each.index);
+        range.setEnd(walk.currentNode, each.index + each[0].length);
+        const tops = new Set([...range.getClientRects()].filter(r => r.width > 0).map(r => Math.round(r.top)));
+        if (tops.size > 1) found.push(each[0]);
+    }
+    return found;
+})"""
+
+
+@pytest.mark.parametrize("size", [WIDE, NARROW])
+def test_no_word_is_broken(visit, long_names, size):
+    page = visit(long_names, size)
+    page.get_by_role("button", name="cardboard, predicted International_Business_Machines:").click()
+    for selector in (
+        "tbody th",
+        "button",
+        "pre",
+        "code",
+        "#panel h3",
+        "#panel figcaption",
+        ".said li",
+        ".recipe td",
+        ".small figcaption",
+    ):
+        assert page.locator(selector).evaluate_all(BROKEN) == [], selector
+    assert page.evaluate("document.documentElement.scrollWidth") == size["width"]
+    row = page.locator("#confusion table.sortable tbody th bdi", has_text="xxxx")
+    assert row.get_attribute("title") == "x" * 60
+    assert page.locator(".matrix tbody th").last.get_attribute("title") == "x" * 60
+
+
+def test_f1_is_in_sight_on_a_phone(visit, animals, long_names):
+    for path in (animals, long_names):
+        page = visit(path, NARROW)
+        box = page.locator("#confusion table.sortable tbody tr").first.locator("td").last.bounding_box()
+        assert box["x"] + box["width"] <= NARROW["width"]
 
 
 def test_cells_open_by_tapping_on_a_phone(visit, animals):

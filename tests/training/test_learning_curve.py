@@ -141,5 +141,5 @@ def test_a_curve_that_cannot_work_is_refused_before_training(tmp_path, monkeypat
 def test_a_curve_is_drawn_without_a_fit():
     from onsight.reporting.plots import learning_curve as draw
 
-    (axes,) = draw(points([0.5, 0.3]), None, "A heading").axes
-    assert {text.get_text() for text in axes.get_legend().texts} == {"mean, 95 % interval", "each seed"}  # no fit
+    (legend,) = draw(points([0.5, 0.3]), None, "A heading").legends
+    assert {text.get_text() for text in legend.texts} == {"mean, 95 % interval", "each seed"}  # no fit

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
+from pydantic import create_model
 
 from onsight.cli.app import Quiet
 from onsight.cli.output import hint, say
@@ -14,6 +15,19 @@ from onsight.core.files import argument
 from onsight.data.reading import names_in
 from onsight.display.reporters import make_reporter
 from onsight.spec import Role, TrainSpec, fields_with
+
+Verbose = Annotated[bool, Parameter(negative="", help="show every setting with its reason before the first epoch")]
+# `distill` refuses these options with a reason, so it reads them, but its help lists only those that it takes.
+REFUSED = ({*fields_with(Role.TEACHERS)} - {*fields_with(Role.STUDENTS)}) | {*fields_with(Role.NO_STUDENTS)}
+HIDDEN: dict[str, Any] = {
+    name: (Annotated[field.annotation, Parameter(show=False)], field)
+    for name, field in TrainSpec.model_fields.items()
+    if name in REFUSED
+}
+if TYPE_CHECKING:
+    StudentSpec = TrainSpec
+else:
+    StudentSpec = create_model("StudentSpec", __base__=TrainSpec, **HIDDEN)
 
 
 def train(
@@ -24,6 +38,7 @@ def train(
     resume: Path | None = None,
     seeds: int = 1,
     quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Train a classifier on images and keep it as a run.
 
@@ -42,11 +57,14 @@ def train(
 
     if resume is not None:
         refuse_with_resume(data, spec, seeds)
-        finish([training.resume(resume, epochs=spec.epochs if spec else None, reporter=make_reporter(quiet))], quiet)
+        finish(
+            [training.resume(resume, epochs=spec.epochs if spec else None, reporter=make_reporter(quiet, verbose))],
+            quiet,
+        )
     elif seeds == 1:
-        finish([training.train(with_data(spec, data), reporter=make_reporter(quiet))], quiet)
+        finish([training.train(with_data(spec, data), reporter=make_reporter(quiet, verbose))], quiet)
     else:
-        finish(training.train_seeds(with_data(spec, data), seeds, reporter=make_reporter(quiet)), quiet)
+        finish(training.train_seeds(with_data(spec, data), seeds, reporter=make_reporter(quiet, verbose)), quiet)
 
 
 def learning_curve(
@@ -58,6 +76,7 @@ def learning_curve(
     seeds: int = 3,
     out: Path | None = None,
     quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Train on more and more images, to see whether collecting more would help.
 
@@ -76,7 +95,7 @@ def learning_curve(
     """
     from onsight.training import learning_curve as curves
 
-    show = make_reporter(quiet)
+    show = make_reporter(quiet, verbose)
     found = curves.learning_curve(with_data(spec, data), sizes=sizes, seeds=seeds, out=out, reporter=show)
     for line in curves.lines(found):
         say(line)
@@ -86,8 +105,9 @@ def distill(
     teacher: str,
     /,
     *,
-    spec: Annotated[TrainSpec | None, Parameter(name="*")] = None,
+    spec: Annotated[StudentSpec | None, Parameter(name="*")] = None,
     quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Train a network on the images of a finished run, their labels and the answers of that run.
 
@@ -100,7 +120,7 @@ def distill(
     """
     from onsight.training.compress import distill as distill_run
 
-    finish([distill_run(teacher, spec, reporter=make_reporter(quiet))], quiet)
+    finish([distill_run(teacher, spec, reporter=make_reporter(quiet, verbose))], quiet)
 
 
 def with_data(spec: TrainSpec | None, data: str | None) -> TrainSpec:

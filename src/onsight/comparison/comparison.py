@@ -10,6 +10,11 @@ from onsight.core.text import chance, percent, percent_number, plain, points, ro
 
 LEVEL = 0.05  # significance level of every test
 Test = Literal["McNemar", "seeds"]  # the exact McNemar test of two runs, or the t-test over seeds
+TESTS: dict[Test, str] = {"McNemar": "McNemar", "seeds": "t-test"}  # the names of the tests, for a column of a table
+METHODS: dict[Test, str] = {  # of which number each test is, with the method of its interval
+    "McNemar": "paired difference (Bonett and Price 2012; exact McNemar test)",
+    "seeds": "difference of the means (Student's t; t-test over the seeds)",
+}
 
 
 class ComparedRun(TypedDict):
@@ -123,6 +128,14 @@ def verdict_on(sides: list[ComparedSpec], pairs: list[ComparedPair], n: int) -> 
 def next_best(pair: ComparedPair, sides: list[ComparedSpec]) -> str:
     """Return the name of the side behind the best one, introduced as the next best if there are more than two sides."""
     return f"the next best of {len(sides)}, {pair['behind']}," if len(sides) > 2 else pair["behind"]
+
+
+def methods_of(pairs: list[ComparedPair]) -> str:
+    """Return which differences the pairs show, with the interval and the test of each kind."""
+    used = [test for test in METHODS if any(pair["test"] == test for pair in pairs)]
+    if len(used) == 1:
+        return METHODS[used[0]]
+    return f"{METHODS['McNemar']} for two single runs, and of the {METHODS['seeds']} where a side has several seeds"
 
 
 def notes_on(sides: list[ComparedSpec], pairs: list[ComparedPair], rows: list[ComparedRun]) -> list[str]:

@@ -14,10 +14,12 @@ import numpy as np
 
 from onsight.comparison.comparison import (
     LEVEL,
+    TESTS,
     ComparedPair,
     ComparedSpec,
     Comparison,
     file_size,
+    methods_of,
     rough_count,
     with_commas,
 )
@@ -55,6 +57,9 @@ def render(found: Comparison, runs: Sequence[Run], answers: Answers, sides: list
         filters,
         found=found,
         level=LEVEL,
+        methods=methods_of(found.pairs),
+        tests=TESTS,
+        mixed=len({pair["test"] for pair in found.pairs}) > 1,
         sides=sides,
         accuracies=axis([(row["low"], row["high"]) for row in found.runs], 0.0, 1.0),
         differences=axis([(min(0.0, pair["low"]), max(0.0, pair["high"])) for pair in found.pairs], -1.0, 1.0),

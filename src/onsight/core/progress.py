@@ -11,7 +11,13 @@ Progress = Callable[[str, int, int | None], None]  # what is done, items or byte
 
 
 class Reporter(AbstractContextManager["Reporter"]):
-    """Receives the progress of a verb and shows nothing. Its subclasses show what they receive."""
+    """Receives the progress of a verb and shows nothing. Its subclasses show what they receive.
+
+    Attributes:
+        verbose: whether a training notes every setting with its reason, instead of folding the usual ones.
+    """
+
+    verbose = False
 
     def note(self, label: str, text: str) -> None:
         """Show one fact: a choice and its reason, a finding, or where a file is.

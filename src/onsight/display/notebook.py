@@ -294,8 +294,8 @@ def work_text(history: Sequence[Mapping[str, Any]], notes: Sequence[tuple[str, s
 
 
 def training_curves(history: Sequence[Mapping[str, Any]]) -> Markup:
-    """Return accuracy and loss over the epochs as two embedded images; empty before the first epoch."""
-    if not history:
+    """Return accuracy and loss over the epochs as two embedded images; empty before the second epoch."""
+    if len(history) < 2:
         return Markup("")
     epochs = [row["epoch"] for row in history]
     drawn = Markup("")

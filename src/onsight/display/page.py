@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from markupsafe import Markup, escape
 
 TEMPLATES = Path(__file__).parent / "templates"
 
 
 def fill(name: str, filters: dict[str, Callable[..., Any]], /, **values: Any) -> str:
-    """Return the Jinja template `name` filled with `values`. `filters` are available in addition to Jinja's own.
+    """Return the Jinja template `name` filled with `values`.
+
+    `filters` are available in addition to Jinja's own and to `whole`, which is `whole_words`.
 
     Raises:
         jinja2.UndefinedError: the template uses a value that is not in `values`.
@@ -24,5 +29,26 @@ def fill(name: str, filters: dict[str, Callable[..., Any]], /, **values: Any) ->
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= filters
+    environment.filters |= {"whole": whole_words, **filters}
     return environment.get_template(name).render(values)
+
+
+def whole_words(text: str) -> Markup:
+    """Return a command or a path whose lines break only at its spaces and after its slashes.
+
+    Browsers also break lines after hyphens, as in `--epochs`. The class `whole` of the pages prevents it.
+
+    >>> whole_words("see --a")
+    Markup('see <span class="whole">--a</span>')
+    >>> whole_words("a/b")  # breaks after the slash only if it does not fit on a line of its own
+    Markup('<span class="whole"><span class="whole">a/</span><span class="whole">b</span></span>')
+    """
+    whole = Markup('<span class="whole">{}</span>').format
+
+    def kept(word: str) -> Markup:
+        pieces = re.findall("[^/]*/|[^/]+", word)
+        if len(pieces) > 1:
+            return whole(Markup("").join(map(whole, pieces)))
+        return whole(word) if "-" in word or "/" in word else escape(word)
+
+    return Markup(" ").join(map(kept, text.split(" ")))

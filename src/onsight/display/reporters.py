@@ -13,10 +13,13 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.table import Column
 from rich.text import Text
 
 from onsight.core.progress import Reporter
 from onsight.core.text import duration, epoch_line, note_line, printable
+
+WIDE = 60  # columns of a terminal that has room for a bar
 
 
 class PlainReporter(Reporter):
@@ -65,8 +68,15 @@ class LiveReporter(Reporter):
 
     def _show(self, what: str, done: int, total: int | None, text: str) -> None:
         if self._display is None:
-            columns = TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[text]}")
-            self._display = Progress(*columns, console=self.console, transient=True, refresh_per_second=5)
+            # A narrow terminal cuts the end of the numbers and leaves the bar out, but never the number of the epoch.
+            whole, cut = Column(no_wrap=True), Column(no_wrap=True, overflow="ellipsis", ratio=1)
+            bar = [BarColumn(bar_width=20)] if self.console.width >= WIDE else []
+            columns = (
+                TextColumn("{task.description}", table_column=whole),
+                *bar,
+                TextColumn("{task.fields[text]}", table_column=cut),
+            )
+            self._display = Progress(*columns, console=self.console, transient=True, refresh_per_second=5, expand=True)
             self._display.start()
             self._task = self._display.add_task(what, total=total, text=text)
         assert self._task is not None
@@ -153,10 +163,10 @@ def in_notebook() -> bool:
     return getattr(shell, "kernel", None) is not None
 
 
-def make_reporter(quiet: bool = False) -> Reporter:
+def make_reporter(quiet: bool = False, verbose: bool = False) -> Reporter:
     """Return the reporter for a notebook, a terminal, or a file or pipe; with `quiet`, one that shows nothing."""
     if quiet:
         return Reporter()
-    if in_notebook():
-        return NotebookReporter()
-    return LiveReporter() if sys.stderr.isatty() else PlainReporter()
+    made = NotebookReporter() if in_notebook() else LiveReporter() if sys.stderr.isatty() else PlainReporter()
+    made.verbose = verbose
+    return made

@@ -7,6 +7,7 @@ units high.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -17,6 +18,8 @@ from onsight.core.records import Bin, CoveragePoint
 from onsight.core.text import count
 
 WIDTH, HEIGHT = 300.0, 210.0
+TITLED = 54.0  # where a chart begins whose vertical axis has a title, to the left of its numbers
+LETTER = 7.0  # mean width of a bold letter
 
 
 class Frame(NamedTuple):
@@ -41,7 +44,7 @@ class Frame(NamedTuple):
 
 
 def curves(epochs: Sequence[float], series: Sequence[dict[str, Any]], title: str, percents: bool = False) -> Markup:
-    """Draw values over epochs.
+    """Draw values over epochs. With fewer than two epochs there is no line to draw, and the result is empty.
 
     Args:
         epochs: the epochs, on the horizontal axis.
@@ -53,7 +56,7 @@ def curves(epochs: Sequence[float], series: Sequence[dict[str, Any]], title: str
     scale = 100.0 if percents else 1.0
     drawn = [{**each, "values": [None if v is None else scale * v for v in each["values"]]} for each in series]
     values = [value for each in drawn for value in each["values"] if value is not None]
-    if not values:
+    if not values or len(epochs) < 2:
         return Markup("")
     y_ticks = ticks(min(values), max(values))
     frame = Frame(min(epochs), max(epochs), min(y_ticks[0], *values), max(y_ticks[-1], *values))
@@ -63,14 +66,17 @@ def curves(epochs: Sequence[float], series: Sequence[dict[str, Any]], title: str
         if tick == int(tick) and frame.x_low <= tick <= frame.x_high
     ]
     parts = [_grid(frame, x_ticks, y_ticks, "epoch", "")]
-    for each in drawn:
-        known = [(x, value) for x, value in zip(epochs, each["values"], strict=True) if value is not None]
+    lines = [
+        [(x, value) for x, value in zip(epochs, each["values"], strict=True) if value is not None] for each in drawn
+    ]
+    for each, known in zip(drawn, lines, strict=True):
         parts.append(_line(frame, known, each["look"]))
         if len(known) == 1:
             parts.append(_dot(frame, *known[0], each["look"]))
+    for each, known in zip(drawn, lines, strict=True):  # after all lines, so that none is drawn over a value
         if known and each.get("best"):
             at, value = each["best"](known, key=lambda point: point[1])
-            parts.append(_ring(frame, at, value, f"{_number(value)}{' %' if percents else ''}", above=not percents))
+            parts.append(_ring(frame, at, value, f"{_number(value)}{' %' if percents else ''}", lines))
     legend = [(each["name"], each["look"]) for each in drawn if any(v is not None for v in each["values"])]
     return _sheet(parts, title, legend if len(legend) > 1 else [])
 
@@ -81,7 +87,7 @@ def reliability(bins: Sequence[Bin], n: int, title: str) -> Markup:
     The marks are where the bars should end. Bars with fewer images are paler. `bins` are those of `metrics.calibration`
     for `n` images in total.
     """
-    frame = Frame(0, 100, 0, 100)
+    frame = Frame(0, 100, 0, 100, left=TITLED)
     parts = [_grid(frame, range(0, 101, 20), range(0, 101, 20), "confidence (%)", "accuracy (%)")]
     for each in bins:
         accuracy, confidence = each["accuracy"], each["confidence"]
@@ -109,7 +115,7 @@ def coverage(points: Sequence[CoveragePoint], title: str, threshold: float | Non
     """
     shown = [(100 * each["coverage"], 100 * each["accuracy"]) for each in points]
     y_ticks = ticks(min(y for _, y in shown), 100)
-    frame = Frame(0, 100, min(y_ticks[0], *(y for _, y in shown)), 100)
+    frame = Frame(0, 100, min(y_ticks[0], *(y for _, y in shown)), 100, left=TITLED)
     parts = [
         _grid(frame, range(0, 101, 20), y_ticks, "most confident images answered (%)", "accuracy (%)"),
         _line(frame, shown, "first"),
@@ -118,7 +124,7 @@ def coverage(points: Sequence[CoveragePoint], title: str, threshold: float | Non
         answered = [each for each in points if each["threshold"] >= threshold]
         if answered:
             x, y = 100 * answered[-1]["coverage"], 100 * answered[-1]["accuracy"]
-            parts.append(_ring(frame, x, y, f"{y:.1f} % of {x:.0f} %", above=False))
+            parts.append(_ring(frame, x, y, f"{y:.1f} % of {x:.0f} %", [shown]))
     return _sheet(parts, title)
 
 
@@ -164,10 +170,13 @@ def _grid(frame: Frame, x_ticks: Any, y_ticks: Any, x_title: str, y_title: str) 
     line = Markup('<path class="grid" d="M{:.1f} {:.2f}H{:.1f}"/><text x="{:.1f}" y="{:.2f}" class="end">{}</text>')
     below = Markup('<text x="{:.2f}" y="{:.1f}" class="middle">{}</text>')
     parts = [
-        line.format(frame.left, frame.y(tick), frame.right, frame.left - 6, frame.y(tick) + 4, _number(tick))
-        for tick in y_ticks
+        line.format(frame.left, frame.y(tick), frame.right, frame.left - 6, frame.y(tick) + 4, label)
+        for tick, label in zip(y_ticks, _labels(y_ticks), strict=True)
     ]
-    parts += [below.format(frame.x(tick), frame.bottom + 16, _number(tick)) for tick in x_ticks]
+    parts += [
+        below.format(frame.x(tick), frame.bottom + 16, label)
+        for tick, label in zip(x_ticks, _labels(x_ticks), strict=True)
+    ]
     parts.append(below.format((frame.left + frame.right) / 2, frame.bottom + 34, x_title))
     if y_title:
         middle = (frame.top + frame.bottom) / 2
@@ -190,18 +199,45 @@ def _dot(frame: Frame, x: float, y: float, look: str, radius: float = 3) -> Mark
     )
 
 
-def _ring(frame: Frame, x: float, y: float, text: str, above: bool = True) -> Markup:
-    """Return a ring with a text next to it that stays inside the frame."""
+def _ring(frame: Frame, x: float, y: float, text: str, lines: Sequence[Sequence[tuple[float, float]]]) -> Markup:
+    """Return a ring with a text next to it, inside the frame and where it covers least of `lines`, as (x, y) points."""
     at, high = frame.x(x), frame.y(y)
-    late = at > (frame.left + frame.right) / 2
-    label = high - 10 if above and high > frame.top + 16 else high + 19
+    wide = LETTER * len(text)
+    drawn = [spot for line in lines for spot in _along([(frame.x(a), frame.y(b)) for a, b in line])]
+    best, least = (at, high, "start"), math.inf
+    for up in (-10, 19, -24, 33, -38, 47, 4):  # from the ring to the foot of the letters
+        for anchor, aside in (("start", -4), ("end", 4), ("middle", 0), ("start", 9), ("end", -9), ("start", 30)):
+            foot, start = high + up, at + aside - {"start": 0, "middle": wide / 2, "end": wide}[anchor]
+            if foot - 11 < frame.top - 8 or foot > frame.bottom - 3 or start < frame.left or start + wide > WIDTH:
+                continue
+            covered = sum(start - 2 < a < start + wide + 2 and foot - 12 < b < foot + 3 for a, b in drawn)
+            if covered < least:
+                best, least = (at + aside, foot, anchor), covered
     return Markup(
         '<circle class="ring" cx="{:.2f}" cy="{:.2f}" r="4.5"/><text x="{:.2f}" y="{:.2f}" class="told {}">{}</text>'
-    ).format(at, high, at + (4 if late else -4), min(label, frame.bottom - 4), "end" if late else "start", text)
+    ).format(at, high, *best, text)
 
 
-def _number(value: float) -> str:
-    return f"{value:.3g}" if abs(value) < 100 else f"{value:,.0f}"
+def _along(corners: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return points along a line through `corners`, at most two units apart."""
+    points = list(corners[:1])
+    for (a, b), (c, d) in itertools.pairwise(corners):
+        steps = math.ceil(math.dist((a, b), (c, d)) / 2) or 1
+        points += [(a + (c - a) * i / steps, b + (d - b) * i / steps) for i in range(1, steps + 1)]
+    return points
+
+
+def _labels(numbers: Sequence[float]) -> list[str]:
+    """Return the labels of an axis, with as many digits as tell them apart: 99.96 and 99.98 are not both 100."""
+    for digits in range(3, 9):
+        labels = [_number(number, digits) for number in numbers]
+        if len(set(labels)) == len(labels):
+            break
+    return labels
+
+
+def _number(value: float, digits: int = 3) -> str:
+    return f"{value:.{digits}g}" if abs(value) < 100 else f"{value:,.0f}"
 
 
 def _sheet(

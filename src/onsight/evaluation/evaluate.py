@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 from collections.abc import Sequence
@@ -34,7 +35,7 @@ from onsight.evaluation.cross_validation import check_folds, predict_out_of_fold
 from onsight.evaluation.evaluation import Evaluation
 from onsight.evaluation.explain import WORST, explain_mistakes, keras_model
 from onsight.evaluation.label_errors import write_label_errors
-from onsight.evaluation.thumbnails import write_thumbnails
+from onsight.evaluation.thumbnails import SIDES, largest_side, original, write_thumbnails
 from onsight.inference.engines import Answer, Engine, EngineName, open_engine
 from onsight.inference.predict import probabilities
 from onsight.inference.test_time_augmentation import count_views, mirrors, with_views
@@ -302,7 +303,8 @@ def find_label_errors(task: Task, folds: int, show: Reporter) -> None:
         scored = read_predictions(kept)
         validation = set(run.dataset["split"]["validation"])
         tables.append((scored, ["validation" if name in validation else "train" for name in scored.names]))
-    found = write_label_errors(task.folder, tables, dataset.names, pixels.images)
+    side = min(SIDES[0], largest_side(dataset, pixels.images))
+    found = write_label_errors(task.folder, tables, dataset.names, lambda i: original(dataset, pixels.images, i, side))
     for reason in found.get("not_listed", []):
         show.note("label errors", reason)
     if found["suspects"]:
@@ -357,7 +359,15 @@ def draw(task: Task, scores: np.ndarray, metrics: Metrics) -> None:
             plot_style.save(figure, folder / f"{name}.png")
         else:
             (folder / f"{name}.png").unlink(missing_ok=True)  # of an earlier evaluation
-    write_thumbnails(folder, images, task.index, labels, scores, task.names)
+    write_thumbnails(
+        folder,
+        functools.partial(original, task.images.dataset, images),
+        largest_side(task.images.dataset, images),
+        task.index,
+        labels,
+        scores,
+        task.names,
+    )
 
 
 def explain_worst(task: Task, scores: np.ndarray, engine: EngineName, show: Reporter) -> None:

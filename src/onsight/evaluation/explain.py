@@ -119,7 +119,7 @@ def explain(
         names,
         scores,
         opened.classes,
-        heading=(f"Heat maps ({method})", "the brighter a part, the more it supports the likeliest class"),
+        heading=(f"Heat maps ({method})", "tinted: the parts that support the likeliest class most"),
         top=top,
     )
     if path is not None:

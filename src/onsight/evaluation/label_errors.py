@@ -9,7 +9,7 @@ must come from a model that was not trained on the image: a model that has memor
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,7 +68,10 @@ def count_as(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
 
 
 def write_label_errors(
-    folder: Path, tables: Sequence[tuple[Predictions, Sequence[str]]], names: Sequence[str], images: np.ndarray
+    folder: Path,
+    tables: Sequence[tuple[Predictions, Sequence[str]]],
+    names: Sequence[str],
+    draw: Callable[[int], np.ndarray],
 ) -> LabelErrors:
     """Write label_errors.json and thumbnails into an evaluation's `folder`; return the content of the file.
 
@@ -82,7 +85,7 @@ def write_label_errors(
         folder: of the evaluation.
         tables: held-out predictions, each with the part of the data set that every image is in.
         names: the names of all images of the data set.
-        images: (len(names), H, W, 3) uint8.
+        draw: returns image i of the data set, (H, W, 3) uint8.
     """
     suspects: list[Suspect] = []
     index = {name: i for i, name in enumerate(names)}
@@ -113,7 +116,7 @@ def write_label_errors(
     place.mkdir()
     for number, each in enumerate(suspects[:SHOWN], start=1):
         each["thumbnail"] = f"label_errors/{number:02}.webp"
-        write_atomic(folder / each["thumbnail"], decode.thumbnail(images[index[each["path"]]]))
+        write_atomic(folder / each["thumbnail"], decode.thumbnail(draw(index[each["path"]])))
     record: LabelErrors = {"method": METHOD, "checked": checked, "suspects": suspects}
     if reasons:
         record["not_listed"] = reasons

@@ -1,22 +1,30 @@
 """Thumbnails of an evaluation, which the cells of the report's confusion matrix show when they are opened.
 
-One JPEG holds all of them, in rows and columns: 1,547 images of CIFAR-10 take 0.75 MB (as PNG 3.4 MB; WebP takes no
-less than JPEG at equal fidelity). `thumbnails.json` describes which image is where.
+They are made from the user's files, not from the smaller images that the network sees, and show what a person would
+judge. One JPEG holds all of them, in rows and columns: 1,547 images of CIFAR-10 take 0.75 MB (as PNG 3.4 MB; WebP takes
+no less than JPEG at equal fidelity). `thumbnails.json` describes which image is where.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from onsight.core import threads
+from onsight.core.errors import ImageError
 from onsight.core.files import write_atomic, write_json
-from onsight.imaging.decode import resize
+from onsight.data.dataset import Dataset
+from onsight.data.pixel_cache import median_side
+from onsight.imaging import decode
+
+Draw = Callable[[int, int], np.ndarray]  # from an image's index and a number of pixels per side
 
 CELL = 30  # images per pair of true and predicted class, at most
 SIDES = (96, 64, 48, 32)  # pixels per side that a thumbnail may have
@@ -29,7 +37,13 @@ BYTES = 2_500_000  # the size of a file that is small enough
 
 
 def write_thumbnails(
-    folder: Path, images: np.ndarray, index: np.ndarray, labels: np.ndarray, scores: np.ndarray, names: Sequence[str]
+    folder: Path,
+    draw: Draw,
+    largest: int,
+    index: np.ndarray,
+    labels: np.ndarray,
+    scores: np.ndarray,
+    names: Sequence[str],
 ) -> None:
     """Write thumbnails.jpg and thumbnails.json into an evaluation's folder.
 
@@ -42,7 +56,8 @@ def write_thumbnails(
 
     Args:
         folder: of the evaluation.
-        images: (all, H, W, 3) uint8.
+        draw: returns image i of the data set at a number of pixels per side; called by several threads.
+        largest: pixels per side that the images have.
         index: (n,) the indices of the images that were scored.
         labels: (n,) true classes.
         scores: (n, classes) probabilities.
@@ -50,13 +65,17 @@ def write_thumbnails(
     """
     predicted, confidence = scores.argmax(axis=1), scores.max(axis=1)
     samples = np.random.default_rng(0).permutation(len(index))[:SAMPLES]
-    chosen, side = choose(labels, predicted, confidence, images.shape[1])
+    chosen, side = choose(labels, predicted, confidence, largest)
     places = np.concatenate([chosen, np.setdiff1d(samples, chosen)])
     columns = math.ceil(math.sqrt(len(places)))
     rows = math.ceil(len(places) / columns)
     sheet = np.zeros((rows, columns, side, side, 3), np.uint8)
-    for place, at in enumerate(places.tolist()):
-        sheet[divmod(place, columns)] = resize(images[index[at]], side)
+
+    def fill(place: int) -> None:
+        sheet[divmod(place, columns)] = draw(int(index[places[place]]), side)
+
+    for _ in threads.each(fill, len(places)):
+        pass
     found: dict[str, Any] = {
         "side": side,
         "columns": columns,
@@ -74,6 +93,22 @@ def write_thumbnails(
             break
     write_atomic(folder / "thumbnails.jpg", content)
     write_json(folder / "thumbnails.json", found)
+
+
+def original(dataset: Dataset, images: np.ndarray, index: int, side: int) -> np.ndarray:
+    """Return image `index` at `side` x `side` pixels from its file, or from `images` (n, H, W, 3) without a file.
+
+    `images` are what the network sees. They also serve if the file has become unreadable.
+    """
+    if dataset.images is None:
+        with contextlib.suppress(ImageError):
+            return decode.load(dataset.read(index), side)
+    return decode.resize(images[index], side)
+
+
+def largest_side(dataset: Dataset, images: np.ndarray) -> int:
+    """Return the pixels per side up to which `original` adds detail: those of the files, or of `images`."""
+    return int(images.shape[1]) if dataset.images is not None else max(int(images.shape[1]), median_side(dataset))
 
 
 def choose(labels: np.ndarray, predicted: np.ndarray, confidence: np.ndarray, largest: int) -> tuple[np.ndarray, int]:

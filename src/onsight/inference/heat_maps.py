@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from onsight.imaging import heat as colour_scale
+
 if TYPE_CHECKING:
     import keras
 
@@ -154,25 +156,21 @@ def heat_maps(
 
 
 def overlay(image: np.ndarray, heat: np.ndarray, side: int) -> np.ndarray:
-    """Return (side, side, 3) uint8: the image in grey with the heat on top, from transparent to bright yellow.
+    """Return (side, side, 3) uint8: the image in grey, tinted where the heat is high; `imaging.heat` has the colours.
 
-    The colours are those of "inferno", whose lightness rises evenly: it is readable without colour vision and in grey
-    print. Cold parts keep the grey of the image, darkened. Under the heat, the image remains visible.
+    Where the heat is low, the grey image has no tint. Under the heat, it remains visible.
 
     Args:
         image: (H, W, 3) uint8.
-        heat: (h, w) float in 0..1.
+        heat: (h, w) float, at least 0. Only the differences within the map count.
         side: pixels.
     """
-    from matplotlib import colormaps
-
-    scaled = Image.fromarray(np.asarray(heat, np.float32)).resize((side, side), Image.Resampling.BICUBIC)
-    warm = np.clip(np.asarray(scaled), 0, 1)[..., None]  # (side, side, 1)
+    scaled = Image.fromarray(colour_scale.relative(heat)).resize((side, side), Image.Resampling.BICUBIC)
+    warm = np.clip(np.asarray(scaled), 0, 1)  # (side, side)
     grey = enlarge(image, side) @ np.array([0.299, 0.587, 0.114])  # Rec. 601
-    colour = 255 * colormaps["inferno"](0.25 + 0.7 * warm[..., 0])[..., :3]
-    cover = 0.85 * warm**0.7
+    cover = colour_scale.opacity(warm)[..., None]
     shade = 0.4 + 0.6 / 255 * grey[..., None]  # keeps the image's light and dark parts visible under the heat
-    blended = 0.8 * (1 - cover) * grey[..., None] + cover * shade * colour
+    blended = (1 - cover) * grey[..., None] + cover * shade * colour_scale.colours(warm)
     return np.asarray(np.rint(blended).clip(0, 255), np.uint8)
 
 

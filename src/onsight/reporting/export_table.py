@@ -8,8 +8,8 @@ from onsight.core.records import ExportRow
 from onsight.core.text import plain
 
 HEADING = (
-    "file", "kB", "validation", "max |Δp|", "same top-1", "ms (95 %)", "all threads", "images/s", "all threads", "MB",
-    "first answer",
+    "file", "kB", "validation", "max |Δp|", "same top-1", "ms (95 %)", "ms, all threads", "images/s",
+    "images/s, all threads", "MB", "first answer",
 )  # fmt: skip
 
 

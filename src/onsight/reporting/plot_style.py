@@ -166,14 +166,10 @@ def two_lines(axes: Axes, epochs: np.ndarray, training: np.ndarray, held_out: np
     at = int(best(held_out))
     x, y = float(epochs[at]), float(held_out[at])
     axes.plot(x, y, "o", markersize=10, markerfacecolor="none", markeredgecolor=INK, markeredgewidth=1.5, clip_on=False)
-    above = not training[at] > y  # the label goes on the side without the training line
-    late = x > 0.5 * (epochs[0] + epochs[-1])
-    axes.annotate(
-        f"best {form.format(y)}", (x, y), xytext=(4 if late else -4, 11 if above else -11), textcoords="offset points",
-        ha="right" if late else "left", va="bottom" if above else "top", fontweight="bold", color=BLUE,
-        bbox={"boxstyle": "round,pad=0.12", "facecolor": "white", "edgecolor": "none", "alpha": 0.85},
-    )  # fmt: skip
-    axes.margins(y=0.22)
+    # Above the plot, where it covers no line.
+    told = f"best {form.format(y)}, in epoch {x:.0f}"
+    axes.set_title(told, loc="right", fontsize=10, fontweight="bold", color=BLUE, pad=4)
+    axes.margins(y=0.1)
 
 
 def heading_height(lines: Sequence[str]) -> float:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onsight.core.text import count, percent, percent_number, rough_duration
+from onsight.imaging import heat
 from onsight.metrics.intervals import wilson
 from onsight.reporting.plot_style import (
     BLUE,
@@ -96,7 +97,9 @@ def learning_curve(points: Sequence[Mapping[str, Any]], fit: Mapping[str, Any] |
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("Training images per class")
     axes.set_ylabel("Validation accuracy (%)")
-    axes.legend(loc="lower right", frameon=False)
+    figure.legend(
+        loc="outside lower center", ncols=3, frameon=False, handlelength=1.6, columnspacing=1.4
+    )  # below the axes, where it covers no interval
     write_heading_above(figure, [finding])
     return figure
 
@@ -107,12 +110,15 @@ def curves(history: Sequence[Mapping[str, Any]]) -> Figure:
 
     `history` has one mapping per epoch: epoch (from 1), loss, accuracy, learning_rate, seconds and, if the run has
     validation images, val_loss and val_accuracy. Values that are missing, None or not finite are left out. Rings mark
-    the best validation values. Dotted lines mark where the learning rate drops after being constant.
+    the best validation values. Dotted lines mark where the learning rate drops after being constant. The values of a
+    single epoch are drawn as bars.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
     column = functools.partial(history_column, history)
+    if len(history) == 1:
+        return _only_epoch(history)
     epochs = np.array([row["epoch"] for row in history], float)
     rate = column("learning_rate")
     panels = 3 if np.isfinite(rate).any() else 2
@@ -230,6 +236,7 @@ def predictions(
 
     `images` is (n, H, W, 3) uint8, `names` has the n true classes or is None if they are unknown, `probabilities` is
     (n, C). A true class that is not among the three replaces the third. The true class of a wrong answer is outlined.
+    The title says how many answers are right, or how many mistakes there are if none is.
     """
     from matplotlib.patches import Rectangle
 
@@ -240,7 +247,8 @@ def predictions(
     height = 0.3 + side + 0.06 + rows * line + 0.16
     guesses = [classes[int(row.argmax())] for row in probabilities]
     right = sum(map(str.__eq__, guesses, names)) if names is not None else 0
-    lines = [title or (f"{right:,} of {count(len(images), 'image')} correct" if names is not None else "Predictions")]
+    found = f"{right:,} of {count(len(images), 'image')} correct" if right else count(len(images), "mistake")
+    lines = [title or (found if names is not None and len(images) else "Predictions")]
     if names is not None and right < len(images):
         lines.append("black outline: the label")
     top = heading_height(lines)
@@ -295,6 +303,8 @@ def explanations(
 ) -> Figure:
     """Draw one row per image: the image, the image under its heat map, and the likeliest classes as bars.
 
+    A colour bar above the heat maps says which colours mean low and high influence.
+
     `images` and `overlays` have n arrays of (S, S, 3) uint8, `names` n texts, `probabilities` is (n, C). `heading` has
     two lines.
     """
@@ -304,13 +314,17 @@ def explanations(
     rows = min(top, len(classes), 4)
     left = 2 * side + 0.28
     width = WIDTH - left - 0.08
-    above = heading_height(heading)
+    above = heading_height(heading) + 0.2
     figure, axes = sheet(above + len(images) * (side + room))
     write_heading(figure, heading)
-    for i, (image, heat, row) in enumerate(zip(images, overlays, probabilities, strict=True)):
+    bar = (side + 0.42, side + 1.02)  # between its words, above the heat maps
+    axes.imshow(heat.legend(), extent=(*bar, above - 0.03, above - 0.15), aspect="auto")
+    write_text(axes, bar[0] - 0.05, above - 0.09, "low", 8, ha="right", color=GREY)
+    write_text(axes, bar[1] + 0.05, above - 0.09, "high influence", 8, color=GREY)
+    for i, (image, overlaid, row) in enumerate(zip(images, overlays, probabilities, strict=True)):
         y = above + i * (side + room) + 0.06
         _draw_image(axes, image, 0.06, y, side)
-        _draw_image(axes, heat, side + 0.12, y, side)
+        _draw_image(axes, overlaid, side + 0.12, y, side)
         write_text(axes, left, y + 0.12, fit(names[i], width, 9.5), 9.5, color=GREY)
         for k, index in enumerate(np.argsort(-row, kind="stable")[:rows]):
             y_bar = y + 0.32 + k * line
@@ -321,6 +335,36 @@ def explanations(
             middle = y_bar + (line - 0.06) / 2
             write_text(axes, left + 0.07, middle, fit(classes[index], width - 0.7, 10 * BOLD), 10, **font)
             write_text(axes, left + width - 0.07, middle, _whole_percent(share), 10, ha="right", **font)
+    return figure
+
+
+def _only_epoch(history: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draw the accuracy and the loss of a training with one epoch as bars with their values."""
+    from matplotlib.figure import Figure
+
+    column = functools.partial(history_column, history)
+    figure = Figure(figsize=(WIDTH, 2.3), layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.06, w_pad=0.12)  # type: ignore[union-attr, call-arg]
+    panels = (("accuracy", "Accuracy (%)", 100.0, "{:.1f} %"), ("loss", "Loss (cross entropy, nats)", 1.0, "{:.3g}"))
+    for axes, (key, title, scale, form) in zip(figure.subplots(1, 2), panels, strict=True):
+        values = [scale * float(column(name)[0]) for name in (f"val_{key}", key)]
+        known = [value for value in values if math.isfinite(value)]
+        axes.grid(visible=False, axis="y")
+        axes.set_xlim(0, 100 if key == "accuracy" else 1.25 * max([*known, 1e-9]))
+        axes.set_yticks([0, 1], ["validation", "training"])
+        axes.set_ylim(-0.6, 1.6)
+        axes.set_xlabel(title)
+        for place, (value, colour) in enumerate(zip(values, (BLUE, ORANGE), strict=True)):
+            if math.isfinite(value):
+                axes.barh(place, value, 0.62, color=colour)
+                inside = value > 0.6 * axes.get_xlim()[1]
+                axes.annotate(
+                    form.format(value), (value, place), xytext=(-6 if inside else 6, 0), textcoords="offset points",
+                    ha="right" if inside else "left", va="center", fontweight="bold", color="white" if inside else INK,
+                )  # fmt: skip
+    write_heading_above(
+        figure, _curves_finding(np.array([history[0]["epoch"]]), column("accuracy"), column("val_accuracy"))
+    )
     return figure
 
 

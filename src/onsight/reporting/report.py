@@ -15,6 +15,7 @@ from typing import Any
 from onsight.core.files import write_atomic
 from onsight.core.text import percent, short, times
 from onsight.display.page import TEMPLATES, fill
+from onsight.imaging import heat
 from onsight.reporting import sections
 from onsight.reporting.commands import check_command, train_command
 from onsight.reporting.verdict import next_step, sentences
@@ -57,7 +58,7 @@ def _page(run: Run) -> dict[str, Any]:
         "repeat": train_command(run, shared=True),
         "place": place(run),
         "check_command": check_command(run, shared=True),
-        "style": (TEMPLATES / "report.css").read_text("utf-8"),
+        "style": f":root {{ --heat: {heat.css_gradient()}; }}\n" + (TEMPLATES / "report.css").read_text("utf-8"),
         "script": script,
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         "made": datetime.now().astimezone().isoformat(timespec="minutes"),
@@ -72,7 +73,7 @@ def _filters() -> dict[str, Any]:
         "width": lambda share: f"{100 * min(1.0, max(0.0, float(share))):.2f}",
         "times": times,
         "name": short,
-        "plain": lambda text: short(text, 200),
+        "plain": lambda text, most=200: short(text, most),
         "number": lambda number: f"{number:,}",
         "shape": _shape,
         "time": _time,

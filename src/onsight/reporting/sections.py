@@ -66,6 +66,7 @@ def page(run: Run, history: list[dict[str, Any]], evaluations: dict[str, Metrics
         "model": model,
         "training_time": training_time(history),
         "curves": curves(history),
+        "only_epoch": only_epoch(history),
         "evaluations": shown,
         "uses": read_lines(run.folder / "test_uses.jsonl"),
         "counts": class_counts(run.dataset),
@@ -137,7 +138,8 @@ def evaluation(
 def numbers(metrics: Metrics) -> list[tuple[str, str, str]]:
     """Return (name, value, one line of explanation) for each score except the accuracy."""
     found = []
-    if top := metrics.get("top_k"):
+    top = metrics.get("top_k")
+    if top and 4 * top["k"] <= len(metrics["per_class"]):  # guessing gets a quarter right at most
         found.append((f"top-{top['k']} accuracy", percent(top["accuracy"]), f"label among the {top['k']} likeliest"))
     found.append(("macro F1", f"{metrics['macro_f1']:.3f}", "mean over the classes, all with the same weight"))
     if metrics.get("roc_auc") is not None:
@@ -159,9 +161,7 @@ def numbers(metrics: Metrics) -> list[tuple[str, str, str]]:
 
 
 def curves(history: list[dict[str, Any]]) -> list[tuple[str, Markup]] | None:
-    """Return the charts of accuracy, loss and learning rate, each with its name; None before the first epoch."""
-    if not history:
-        return None
+    """Return the charts of accuracy, loss and learning rate, each with its name; None before the second epoch."""
     epochs = [row["epoch"] for row in history]
 
     def two(key: str, best: Callable[..., Any]) -> list[dict[str, Any]]:
@@ -177,6 +177,21 @@ def curves(history: list[dict[str, Any]]) -> list[tuple[str, Markup]] | None:
         ("Learning rate", svg.curves(epochs, rate, "Learning rate of each epoch")),
     ]
     return [(name, chart) for name, chart in drawn if chart] or None
+
+
+def only_epoch(history: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
+    """Return (name, value, explanation) of each number of a training with one epoch, of which no curve is drawn."""
+    if len(history) != 1:
+        return []
+    row = history[0]
+    known = [
+        ("training accuracy", row.get("accuracy"), percent, "mean over the epoch, while the network changed"),
+        ("validation accuracy", row.get("val_accuracy"), percent, "after the epoch"),
+        ("training loss", row.get("loss"), "{:.3f}".format, "cross entropy, nats; 0 is perfect"),
+        ("validation loss", row.get("val_loss"), "{:.3f}".format, "cross entropy, nats"),
+        ("learning rate", row.get("learning_rate"), "{:.3g}".format, "at the end of the epoch"),
+    ]
+    return [(name, form(value), meaning) for name, value, form, meaning in known if value is not None]
 
 
 def training_time(history: list[dict[str, Any]]) -> str:
@@ -227,6 +242,7 @@ def confusion(metrics: Metrics, sprite: dict[str, Any] | None) -> dict[str, Any]
     """Return the confusion matrix as rows of cells (no rows for many classes), and the most confused pairs."""
     counts = np.asarray(metrics["confusion"], np.int64)  # (C, C)
     classes = [short(row["class"]) for row in metrics["per_class"]]
+    titles = [short(row["class"], 200) for row in metrics["per_class"]]
     wrong = counts - np.diag(np.diag(counts))
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     most = float((wrong / np.maximum(counts.sum(axis=1, keepdims=True), 1)).max())
@@ -246,6 +262,7 @@ def confusion(metrics: Metrics, sprite: dict[str, Any] | None) -> dict[str, Any]
             rows.append(
                 (
                     name,
+                    titles[i],
                     [
                         {
                             "n": n,
@@ -258,7 +275,14 @@ def confusion(metrics: Metrics, sprite: dict[str, Any] | None) -> dict[str, Any]
                     ],
                 )
             )
-    return {"classes": classes, "rows": rows, "pairs": pairs, "wrong": int(wrong.sum()), "first": pairs[:1]}
+    return {
+        "classes": classes,
+        "titles": titles,
+        "rows": rows,
+        "pairs": pairs,
+        "wrong": int(wrong.sum()),
+        "first": pairs[:1],
+    }
 
 
 def mistakes(folder: Path, classes: tuple[str, ...]) -> dict[str, Any] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -38,10 +38,15 @@ class HeadFit(Variables):
         self.fitted = head
         return head
 
+    def train(self, *_: Any, **__: Any) -> tuple[Any, Any]:
+        """Not available: a head takes no steps."""
+        raise NotImplementedError
+
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Return the logits (n, classes) float32 of features (n, features)."""
         layer = self.model.get_layer("logits")
-        return images @ to_numpy(layer.kernel) + to_numpy(layer.bias)
+        logits: np.ndarray = images @ to_numpy(layer.kernel) + to_numpy(layer.bias)
+        return logits
 
 
 def featured(

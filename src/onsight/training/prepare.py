@@ -36,6 +36,15 @@ from onsight.training.teacher import reference
 
 PARTS = ("train", "validation", "test")
 CLASSES_SHOWN = 10  # as many classes are listed; of more, all but the first nine are left out
+NAMED = "named data sets start from scratch unless --weights says otherwise"
+USUAL_REASONS = (NAMED, "share of the training images", "the images' own size", "the teacher's")
+ALWAYS_USUAL = ("split_seed", "backend", "precision")  # whatever the reason
+# The lines into which the usual choices are folded, by their labels.
+FOLDED = {
+    "preset": ("model", "weights", "image_size", "epochs", "batch_size", "augmentation"),
+    "training": ("optimizer", "learning_rate", "schedule", "weight_decay", "label_smoothing", "patience"),
+    "machine": ("backend", "precision", "validation", "split_seed"),
+}
 SMALLEST_PHOTO = 96  # pixels: from this median side on, ImageNet weights are the default
 
 
@@ -123,7 +132,7 @@ def choose_start(spec: TrainSpec, side: int, show: Reporter) -> tuple[Start | No
         start = find_start(IMAGENET, spec.model)
         return start, f"preset transfer: {start.text}"
     if spec.data in DATASETS:
-        return None, "named data sets start from scratch unless --weights says otherwise"
+        return None, NAMED
     given = [name for name in fields_with(Role.FROM_SCRATCH) if name in spec.model_fields_set]
     if given:
         names, were = " and ".join(given), "was" if len(given) == 1 else "were"
@@ -262,15 +271,37 @@ def class_counts(dataset: Dataset, used: np.ndarray) -> str:
 
 
 def show_choices(chosen: Chosen, images: RunImages, show: Reporter) -> None:
-    """Show the split, what is left out, and each choice that the user did not make, with its reason."""
+    """Show the split, what is left out, and the choices that the user did not make.
+
+    Choices that follow from the data are shown with their reasons. The usual ones are folded into a few lines, unless
+    the reporter is verbose.
+    """
     parts, n = images.parts, len(images.dataset)
     show.note("split", ", ".join(f"{part} {np.count_nonzero(parts == part):,}" for part in PARTS))
     if chosen.spec.keep_list:
         show.note("keep-list", f"{np.count_nonzero(parts != ''):,} of {count(n, 'image')} are used")
     if broken := len(images.pixels.broken) + len(images.dataset.unusable):
         show.note("skipped", f"{count(broken, 'unreadable image')}; dataset.json in the run names them")
+    spec, usual = chosen.spec, set() if show.verbose else usual_choices(chosen)
     for field, reason in chosen.reasons.items():
-        show.note(field, f"{getattr(chosen.spec, field)}  ({reason})")
+        if field not in usual:
+            show.note(field, f"{getattr(spec, field)}  ({reason})")
+    for label, fields in FOLDED.items():
+        told = [f"{field} {getattr(spec, field)}" for field in fields if field in usual and getattr(spec, field)]
+        if told:
+            name = f"{spec.preset}: " if label == "preset" else ""
+            hint = "  (the reasons: --verbose, or spec.json in the run)" if label == "machine" else ""
+            show.note(label, name + ", ".join(told) + hint)
+
+
+def usual_choices(chosen: Chosen) -> set[str]:
+    """Return the fields that were chosen as usual: as the preset, the teacher or any training on such data has them."""
+    folded = {field for fields in FOLDED.values() for field in fields}
+    return {
+        field
+        for field, reason in chosen.reasons.items()
+        if field in folded and (field in ALWAYS_USUAL or reason in USUAL_REASONS or reason.startswith("preset "))
+    }
 
 
 def show_findings(check: CheckSummary, data: str, show: Reporter) -> None:

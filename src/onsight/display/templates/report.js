@@ -13,6 +13,13 @@
     return made;
   }
 
+  // A name that is cut with an ellipsis if it is too long for its line.
+  const named = (name) => element("bdi", { className: "name", title: name }, ...pieces(name));
+
+  // A name or path as pieces between which its lines break, namely at spaces and after slashes.
+  const pieces = (text) =>
+    (text.match(/ |[^/ ]*\/|[^/ ]+/g) ?? []).map((each) => (each === " " ? each : element("span", { className: "whole", textContent: each })));
+
   function tile(place) {
     const picture = document.createElementNS(SVG, "svg");
     const x = (place % data.columns) * data.side;
@@ -56,8 +63,8 @@
     const [i, j] = cell.split(","); // indices, because names are cut and two cut names may be equal
     const right = i === j;
     const title = right
-      ? element("h3", {}, element("bdi", { textContent: truth }), " recognised")
-      : element("h3", {}, element("bdi", { textContent: truth }), " taken for ", element("bdi", { textContent: said }));
+      ? element("h3", {}, named(truth), " recognised")
+      : element("h3", {}, named(truth), " taken for ", named(said));
     const all = Number(n);
     const which = places.length < all ? `; the ${places.length} ${right ? "least" : "most"} confident are shown` : "";
     const told = `${all.toLocaleString("en")} ${all === 1 ? "image" : "images"}${which}`;
@@ -66,7 +73,7 @@
       const each = element("button", { type: "button", title: data.path[place] }, tile(place));
       const look = () => {
         tiles.forEach((other) => other.setAttribute("aria-pressed", String(other === each)));
-        const path = element("bdi", { textContent: data.path[place] });
+        const path = element("bdi", { title: data.path[place] }, ...pieces(data.path[place]));
         closer.replaceChildren(tile(place), element("figcaption", {}, element("b", { textContent: confidence(place) }), path));
       };
       each.addEventListener("click", look);

@@ -122,7 +122,9 @@ function show(probabilities) {
   const sure = facts.threshold === null || probabilities[order[0]] >= facts.threshold;
   document.body.classList.toggle("unsure", !sure);
   const verdict = $("verdict");
-  verdict.textContent = facts.classes[order[0]];
+  const best = document.createElement("span"); // cut with an ellipsis if it is too long
+  best.title = best.textContent = facts.classes[order[0]];
+  verdict.replaceChildren(best);
   if (!sure) {
     const mark = document.createElement("small");
     mark.textContent = "unsure";
@@ -136,7 +138,7 @@ function show(probabilities) {
   }
   order.forEach((index, place) => {
     const [name, share, bar] = bars.children[place].children;
-    name.textContent = facts.classes[index];
+    name.title = name.textContent = facts.classes[index];
     share.textContent = `${(probabilities[index] * 100).toFixed(1)} %`;
     bar.style.setProperty("--share", probabilities[index]);
   });
