@@ -21,7 +21,7 @@ from onsight.features.hdf5 import read_h5
 from onsight.features.published_weights import PATIENCE, PUBLISHED, fetch, is_file_of, keras_folder, packaged_file
 from onsight.features.torch_weights import as_keras, keras_names, read_pth
 from onsight.imaging.fit import Fit
-from onsight.models.model_file import ModelDescription, read_description, read_tensors
+from onsight.models.model_file import PROTOTYPES, ModelDescription, read_description, read_tensors
 from onsight.models.registry import layer_table
 from onsight.spec import DEFAULT_BACKBONE, DOWNLOADED_BACKBONE, IMAGENET
 
@@ -155,6 +155,7 @@ def load(model: keras.Model, weights: str) -> None:
     head = {weight.path: 4 * MAX_CLASSES * int(weight.shape[0]) for weight in model.get_layer("logits").weights}
     if path.suffix == ".safetensors":
         expected = {w.path: (tuple(w.shape), w.dtype) for w in model.weights if w.path not in head}
+        head[PROTOTYPES] = 4 * 1024 * int(model.get_layer("logits").kernel.shape[0])
         description = read_description(path.parent) if Path(weights).is_dir() else None
         if description:
             check_layers(model, description, weights)

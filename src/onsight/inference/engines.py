@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -26,6 +26,13 @@ Answer = Callable[[np.ndarray], np.ndarray]  # uint8 (n, H, W, 3), any n, to flo
 EngineName = Literal["auto", "litert", "keras"]
 
 
+class Answers(NamedTuple):
+    """What a model answers for n images."""
+
+    probabilities: np.ndarray  # (n, classes) float32
+    distances: np.ndarray | None  # (n,) float32, from the training images; None if the model knows no distance
+
+
 class Engine(Protocol):
     """Runs a model.
 
@@ -36,6 +43,8 @@ class Engine(Protocol):
         fit: how an image of another shape becomes square (`imaging.decode.resize`).
         classes: the names of the classes, in the order of the probabilities.
         threshold: if the largest probability is below it, the answer is unsure; None if the model has no threshold.
+        distance_threshold: if the distance is above it, the image is unlike the training images; None if the model
+            knows no distance.
     """
 
     name: str
@@ -44,6 +53,10 @@ class Engine(Protocol):
     fit: Fit
     classes: tuple[str, ...]
     threshold: float | None
+    distance_threshold: float | None
+
+    def answer(self, images: np.ndarray, threads: int | None = None) -> Answers:
+        """Return probabilities and, if the model knows them, distances; arguments as for `probabilities`."""
 
     def probabilities(self, images: np.ndarray, threads: int | None = None) -> np.ndarray:
         """Return (n, classes) float32 for (n, size, size, 3) uint8.
@@ -113,19 +126,25 @@ class LitertEngine:
         self.fit = description.fit
         self.classes = tuple(description.classes)
         self.threshold = description.threshold
-        self.function = LitertFunction(content, self.size, [(len(self.classes),)])
+        self.distance_threshold = description.distance_threshold
+        shapes: list[tuple[int, ...]] = [(len(self.classes),), ()]
+        self.function = LitertFunction(content, self.size, shapes if description.prototypes else shapes[:1])
+
+    def answer(self, images: np.ndarray, threads: int | None = None) -> Answers:
+        """Return the answers for (n, size, size, 3) uint8, on `threads` threads, by default one per core."""
+        found, *distances = self.function(images, threads)
+        return Answers(found, distances[0] if distances else None)
 
     def probabilities(self, images: np.ndarray, threads: int | None = None) -> np.ndarray:
         """Return (n, classes) float32 for (n, size, size, 3) uint8, on `threads` threads, by default one per core."""
-        (found,) = self.function(images, threads)
-        return found
+        return self.answer(images, threads).probabilities
 
 
 class KerasEngine:
     """Runs the Keras model, on the backend of this process."""
 
     def __init__(self, run: Run, description: ModelDescription, reason: str) -> None:
-        self.model = run.load_model()
+        self.model = run.load_model(distance=True)
         import keras  # only after load_model, which chooses the backend
 
         self.name = f"keras on {keras.config.backend()}"
@@ -134,15 +153,25 @@ class KerasEngine:
         self.fit = description.fit
         self.classes = tuple(description.classes)
         self.threshold = description.threshold
+        self.distance_threshold = description.distance_threshold
         self.batch_size = 1
 
-    def probabilities(self, images: np.ndarray, threads: int | None = None) -> np.ndarray:
-        """Return (n, classes) float32 for (n, size, size, 3) uint8. The backend ignores `threads` and uses its own."""
+    def answer(self, images: np.ndarray, threads: int | None = None) -> Answers:
+        """Return the answers for (n, size, size, 3) uint8. The backend ignores `threads` and uses its own."""
         from onsight.data.batches import answered_at_once, full_batches
 
         # The batch size only grows, up to a limit, and smaller batches are padded: each new shape is compiled.
         self.batch_size = max(self.batch_size, min(answered_at_once(self.size), len(images)))
-        parts = [np.zeros((0, len(self.classes)), np.float32)]
+        parts, distances = [np.zeros((0, len(self.classes)), np.float32)], [np.zeros(0, np.float32)]
         for batch, real in full_batches(images, np.arange(len(images)), self.batch_size):
-            parts.append(np.asarray(self.model.predict_on_batch(batch))[:real])
-        return np.concatenate(parts)
+            outputs = self.model.predict_on_batch(batch)
+            if self.distance_threshold is not None:
+                outputs, distance = outputs
+                distances.append(np.asarray(distance)[:real])
+            parts.append(np.asarray(outputs)[:real])
+        known = self.distance_threshold is not None
+        return Answers(np.concatenate(parts), np.concatenate(distances) if known else None)
+
+    def probabilities(self, images: np.ndarray, threads: int | None = None) -> np.ndarray:
+        """Return (n, classes) float32 for (n, size, size, 3) uint8. The backend ignores `threads` and uses its own."""
+        return self.answer(images, threads).probabilities

@@ -15,7 +15,7 @@ import numpy as np
 from onsight.core.errors import ExportError, ModelFileError
 from onsight.core.files import write_atomic
 from onsight.inference.engines import LitertEngine
-from onsight.inference.parity import TOLERANCE, compare, edge_images, why_not_probabilities
+from onsight.inference.parity import TOLERANCE, compare, edge_images, farthest, why_not_probabilities
 from onsight.models.litert_file import convert
 from onsight.models.model_file import load_model, read_description, write_description
 
@@ -34,17 +34,21 @@ def add_litert(folder: Path, images: np.ndarray) -> str | None:
     """
     if not find_spec("ai_edge_litert"):
         return "ai-edge-litert is not installed"
-    model = load_model(folder)
+    model = load_model(folder, distance=True)
     images = np.concatenate([images, edge_images(model.input_shape[1])])
     description = read_description(folder)
     try:
-        content = convert(model)
-        found = LitertEngine(content, description).probabilities(images)
+        content = convert(model, ("probabilities", "distance") if description.prototypes else ("probabilities",))
+        found = LitertEngine(content, description).answer(images)
     except (ExportError, ModelFileError) as error:
         return str(error)
-    if why := why_not_probabilities(found):
+    if why := why_not_probabilities(found.probabilities):
         return f"the answers of the converted model are not probabilities: {why}"
-    largest = compare(found, np.asarray(model.predict_on_batch(images))).largest
+    expected = model.predict_on_batch(images)
+    probabilities, distances = expected if description.prototypes else (expected, None)
+    largest = compare(found.probabilities, np.asarray(probabilities)).largest
+    if found.distances is not None:
+        largest = max(largest, farthest(found.distances, np.asarray(distances)))
     if not largest <= TOLERANCE:
         return f"the answers of the converted model differ from Keras' by {largest:.2g}, more than {TOLERANCE:g}"
     write_atomic(folder / FILE, content)

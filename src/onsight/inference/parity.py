@@ -28,6 +28,13 @@ def compare(found: np.ndarray, expected: np.ndarray) -> Difference:
     return Difference(float(np.abs(found.astype(np.float64) - expected).max()), float(same.mean()))
 
 
+def farthest(found: np.ndarray, expected: np.ndarray) -> float:
+    """Return the largest difference of distances, both (n,), or NaN if one is not finite or the shapes differ."""
+    if found.shape != expected.shape or not np.isfinite(found).all():
+        return float("nan")
+    return float(np.abs(found.astype(np.float64) - expected).max(initial=0.0))
+
+
 def why_not_probabilities(answers: np.ndarray) -> str | None:
     """Return why the rows of `answers`, (n, classes), are not probabilities, or None if they may be.
 

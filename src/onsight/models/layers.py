@@ -9,6 +9,8 @@ from typing import Any
 
 import keras
 
+LEAST_LENGTH = 1e-3  # of features: those of a plain grey image are almost zero, and have no direction
+
 
 @keras.saving.register_keras_serializable(package="onsight")
 class BatchNormalization(keras.layers.BatchNormalization):
@@ -135,6 +137,33 @@ def _fusing() -> bool:
     """Return whether our own gradients have been tested on this platform and backend."""
     backend: str = keras.config.backend()
     return sys.platform == "linux" and backend == "tensorflow"
+
+
+@keras.saving.register_keras_serializable(package="onsight")
+class PrototypeDistance(keras.layers.Layer):
+    """How unlike its training images an image is: 1 minus the largest cosine of its features to a prototype.
+
+    The prototypes are the centres of clusters of the training images' features (`features.prototypes`).
+    """
+
+    def __init__(self, count: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.count = count
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Create the prototypes, (features, count): each column has the length 1."""
+        self.prototypes = self.add_weight(shape=(input_shape[-1], self.count), name="prototypes", trainable=False)
+
+    def call(self, inputs: Any) -> Any:
+        """Return the distances, (batch,) from 0 to 2, of features (batch, features)."""
+        ops = keras.ops
+        length = ops.sqrt(ops.sum(inputs * inputs, axis=-1, keepdims=True))
+        cosines = ops.matmul(inputs / ops.maximum(length, LEAST_LENGTH), self.prototypes)
+        return 1.0 - ops.max(cosines, axis=-1)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments of the constructor, for `from_config`."""
+        return {**super().get_config(), "count": self.count}
 
 
 def standard(layer: keras.layers.Layer) -> type[keras.layers.Layer]:

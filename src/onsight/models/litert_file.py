@@ -39,16 +39,11 @@ def convert(model: keras.Model, outputs: Sequence[str] = ("probabilities",)) -> 
 
     folded = fold_batch_norms(model)
     with without_logs(), failures_named("LiteRT"):
-        make = from_tensorflow if keras.config.backend() == "tensorflow" else from_jax
-        return free_batch(make(folded, outputs), outputs)
+        made = from_tensorflow(folded) if keras.config.backend() == "tensorflow" else from_jax(folded, outputs)
+        return free_batch(made, outputs)
 
 
-def named(answers: Any, outputs: Sequence[str]) -> dict[str, Any]:
-    """Return what a model returns, one tensor or a list of them, by the names of the outputs."""
-    return dict(zip(outputs, answers if isinstance(answers, list | tuple) else [answers], strict=True))
-
-
-def from_tensorflow(model: keras.Model, outputs: Sequence[str]) -> bytes:
+def from_tensorflow(model: keras.Model) -> bytes:
     """Return the .tflite file that TensorFlow's converter makes.
 
     The batch size is fixed while converting and freed in the file afterwards. With an unknown batch size, a flatten
@@ -58,7 +53,7 @@ def from_tensorflow(model: keras.Model, outputs: Sequence[str]) -> bytes:
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     signature = [tf.TensorSpec((BATCH, *model.input_shape[1:]), tf.uint8, name="image")]
-    function = tf.function(lambda image: named(model(image, training=False), outputs), input_signature=signature)
+    function = tf.function(lambda image: model(image, training=False), input_signature=signature)
     # If the function still had variables, the converter would silently write a file that answers NaN.
     frozen = convert_variables_to_constants_v2(function.get_concrete_function())
     converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen], trackable_obj=tf.Module())
@@ -118,11 +113,11 @@ def free_batch(content: bytes, outputs: Sequence[str]) -> bytes:
     # TensorFlow's names count the conversions of the process, so the same model would give other bytes each time.
     for index, tensor in enumerate(graph.tensors):
         tensor.name = f"value{index}"
-    found = (
-        {text(each.name): each.tensorIndex for each in model.signatureDefs[0].outputs} if model.signatureDefs else {}
-    )
-    if len(outputs) > 1:  # the converters sort the outputs by name
-        graph.outputs = [found[name] for name in outputs]
+    if len(outputs) > 1:  # the converters reorder them; TensorFlow's calls them output_0, output_1, …
+        found = {each.name.decode(): each.tensorIndex for each in model.signatureDefs[0].outputs}
+        graph.outputs = [
+            found[name] if name in found else found[f"output_{number}"] for number, name in enumerate(outputs)
+        ]
     signature = schema.SignatureDefT(signatureKey="serving_default", inputs=[], outputs=[])
     for values, index, name in (
         (signature.inputs, graph.inputs[0], "image"),
@@ -147,11 +142,6 @@ def fix_batch(content: bytes) -> bytes:
     builder = flatbuffers.Builder(len(content))
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
-
-
-def text(name: str | bytes) -> str:
-    """Return a name of a .tflite file, which is read as bytes."""
-    return name.decode() if isinstance(name, bytes) else name
 
 
 def len_or_zero(data: Any) -> int:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -30,6 +30,14 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 JSON_LIMIT = 4 * 2**20  # bytes
+PROTOTYPES = "distance/prototypes"  # the tensor of weights.safetensors, (features, prototypes) float32
+
+
+class Likeness(NamedTuple):
+    """What tells whether an image is like the training images."""
+
+    prototypes: np.ndarray  # (features, m) float32, columns of length 1
+    threshold: float  # of the distance: images beyond it are unlike the training images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +54,8 @@ class ModelDescription:
     geometry: str = GEOMETRIES["cut"]
     temperature: float = 1.0
     threshold: float | None = None  # predictions with less confidence are unsure
+    prototypes: int = 0  # number of prototypes that images are compared with; 0: the model knows no distance
+    distance_threshold: float | None = None  # images with a greater distance are unlike the training images
     parameters: int
     layers: list[dict[str, Any]]
     weights_sha256: str
@@ -97,6 +107,8 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "temperature": (lambda value: is_number(value, 1e-9, 1000), "a number above 0, at most 1000"),
     "threshold": (lambda value: value is None or is_number(value, 0, 1), "a number from 0 to 1, or null"),
+    "prototypes": (lambda value: type(value) is int and 0 <= value <= 1024, "a whole number from 0 to 1024"),
+    "distance_threshold": (lambda value: value is None or is_number(value, 0, 2), "a number from 0 to 2, or null"),
     "parameters": (lambda value: type(value) is int and value >= 0, "a whole number, 0 or more"),
     "layers": (
         lambda value: type(value) is list and len(value) <= 10_000 and all(type(row) is dict for row in value),
@@ -116,15 +128,20 @@ def save_model(
     threshold: float | None = None,
     channels: float = 0.0,
     fit: Fit = "cut",
+    likeness: Likeness | None = None,
 ) -> None:
     """Write `model`, whose outputs are logits, into the existing `folder`.
 
     Predictions with less confidence than `threshold` are unsure. `channels` is the share of the channels that the
-    network was built without. `fit` is how its images were made square.
+    network was built without. `fit` is how its images were made square. `likeness` is what tells images that are
+    unlike the training images.
     """
     from safetensors.numpy import save
 
-    content = save({weight.path: to_numpy(weight) for weight in model.weights})
+    tensors = {weight.path: to_numpy(weight) for weight in model.weights}
+    if likeness:
+        tensors[PROTOTYPES] = likeness.prototypes
+    content = save(tensors)
     write_atomic(folder / "weights.safetensors", content)
     description = ModelDescription(
         model=model.name,
@@ -134,6 +151,8 @@ def save_model(
         classes=list(classes),
         temperature=temperature,
         threshold=threshold,
+        prototypes=likeness.prototypes.shape[1] if likeness else 0,
+        distance_threshold=likeness.threshold if likeness else None,
         parameters=model.count_params(),
         layers=layer_table(model),
         weights_sha256=hashlib.sha256(content).hexdigest(),
@@ -181,8 +200,10 @@ def read_description(folder: Path) -> ModelDescription:
     return description
 
 
-def load_model(folder: Path) -> keras.Model:
+def load_model(folder: Path, *, distance: bool = False) -> keras.Model:
     """Return the classifier in `folder`: uint8 RGB (batch, H, W, 3) to float32 probabilities (batch, classes).
+
+    With `distance`, a model with prototypes has a second output, the distance (batch,) float32 (`registry.classifier`).
 
     Raises:
         ModelFileError: something in the folder differs from what this version would have written for that network.
@@ -207,10 +228,15 @@ def load_model(folder: Path) -> keras.Model:
         )
     weights = {weight.path: weight for weight in model.weights}
     expected = {name: (tuple(weight.shape), weight.dtype) for name, weight in weights.items()}
-    for name, array in read_tensors(folder / "weights.safetensors", expected, description.weights_sha256).items():
+    if description.prototypes:
+        features = int(model.get_layer("logits").kernel.shape[0])
+        expected[PROTOTYPES] = (features, description.prototypes), "float32"
+    tensors = read_tensors(folder / "weights.safetensors", expected, description.weights_sha256)
+    prototypes = tensors.pop(PROTOTYPES, None)
+    for name, array in tensors.items():
         weights[name].assign(array)
     with dtype_policy("float32"):
-        return classifier(model, description.temperature)
+        return classifier(model, description.temperature, prototypes if distance else None)
 
 
 def read_tensors(

@@ -207,13 +207,24 @@ def _function(reference: str) -> Callable[..., Any]:
     return found
 
 
-def classifier(model: keras.Model, temperature: float = 1.0) -> keras.Model:
-    """Return `model` with temperature and softmax on top of its logits, both in float32; the weights are shared."""
+def classifier(model: keras.Model, temperature: float = 1.0, prototypes: np.ndarray | None = None) -> keras.Model:
+    """Return `model` with temperature and softmax on top of its logits, both in float32; the weights are shared.
+
+    With `prototypes`, (features, m) float32, the model has two outputs: the probabilities, and the distance of the
+    features from the nearest prototype, (batch,) float32.
+    """
     import keras
 
     logits = keras.layers.Rescaling(1 / temperature, dtype="float32", name="temperature")(model.output)
     probabilities = keras.layers.Softmax(dtype="float32", name="probabilities")(logits)
-    return keras.Model(model.input, probabilities, name=model.name)
+    if prototypes is None:
+        return keras.Model(model.input, probabilities, name=model.name)
+    from onsight.models.layers import PrototypeDistance
+
+    layer = PrototypeDistance(prototypes.shape[1], dtype="float32", name="distance")
+    outputs = [probabilities, layer(model.get_layer("logits").input)]
+    layer.prototypes.assign(prototypes)
+    return keras.Model(model.input, outputs, name=model.name)
 
 
 def layer_table(model: keras.Model) -> list[dict[str, Any]]:

@@ -144,14 +144,18 @@ class Run:
         if name not in MODELS:
             raise RunError(f"{self.folder}: {missing(name, self.record.get('model_import'))}")
 
-    def load_model(self) -> keras.Model:
-        """Return the trained classifier: uint8 RGB (batch, H, W, 3) to float32 probabilities (batch, classes)."""
+    def load_model(self, *, distance: bool = False) -> keras.Model:
+        """Return the trained classifier: uint8 RGB (batch, H, W, 3) to float32 probabilities (batch, classes).
+
+        With `distance`, a model that knows how unlike its training images an image is has a second output, (batch,)
+        float32.
+        """
         from onsight.core.backend import use_backend
         from onsight.models.model_file import load_model
 
         self.require_trained()
         use_backend()
-        return load_model(self.model_folder)
+        return load_model(self.model_folder, distance=distance)
 
     def history(self) -> list[dict[str, Any]]:
         """Return one dict per epoch: epoch (from 1), loss, accuracy, val_loss, val_accuracy, learning_rate, seconds.

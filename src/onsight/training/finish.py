@@ -13,7 +13,7 @@ from onsight.core.progress import Reporter
 from onsight.data.batches import Examples
 from onsight.inference.litert import add_litert
 from onsight.inference.parity import spread
-from onsight.models.model_file import save_model
+from onsight.models.model_file import Likeness, save_model
 from onsight.runs.run import Run
 from onsight.spec import TrainSpec
 from onsight.training.calibrate import calibrate
@@ -32,6 +32,7 @@ def write_model(
     training: Examples,
     validation: Examples,
     held_out_logits: Callable[[], tuple[np.ndarray, np.ndarray]],
+    likeness: Likeness | None,
     batch_size: int,
     show: Reporter,
 ) -> None:
@@ -45,6 +46,7 @@ def write_model(
         validation: the validation images; there may be none.
         held_out_logits: returns the logits (n, classes) of images that were not trained on, as training computed them,
             and their labels (n,).
+        likeness: what tells images that are unlike the training images, if it was learned.
         batch_size: images answered at a time.
         show: where progress goes.
     """
@@ -53,7 +55,7 @@ def write_model(
         shutil.rmtree(leftover, ignore_errors=True)
     partial.mkdir()
     temperature, threshold = calibrated(spec, model, validation, held_out_logits, batch_size, show)
-    save_model(partial, model, run.classes, temperature, threshold, spec.channels, spec.fit)
+    save_model(partial, model, run.classes, temperature, threshold, spec.channels, spec.fit, likeness)
     chosen = training.chosen[spread(len(training.chosen), COMPARED)]
     if why := add_litert(partial, training.images[chosen]):
         show.note("model.tflite", f"none: {why}. `onsight predict` uses Keras for this run")

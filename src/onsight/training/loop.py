@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,13 +30,14 @@ from onsight.metrics.scores import cross_entropy
 from onsight.models.registry import prepare_model
 from onsight.runs.run import Run
 from onsight.spec import TrainSpec
-from onsight.training.checkpoints import Checkpoint, checkpoint_folders, load_checkpoint, save_checkpoint
+from onsight.training.checkpoints import checkpoint_folders, load_checkpoint, save_checkpoint
 from onsight.training.finish import write_model
 from onsight.training.head_phase import HeadFit, featured
 from onsight.training.interruptions import cause, explained, signals
 from onsight.training.network import at_any_size, build, check_freeze, freeze, logits_of
 from onsight.training.phases import Phase, from_scratch, phase_at, plan_phases
-from onsight.training.schedules import judge_epoch, new_judge, rate_factor, restart_judge
+from onsight.training.schedules import judge_epoch, rate_factor, restart_judge
+from onsight.training.state import State, new_state, part
 from onsight.training.steps import Loss, Step, assign_variables, balanced_weights, make_optimizer, make_step
 from onsight.training.teacher import inherit_weights, open_teacher
 from onsight.training.tensorboard import EventLog
@@ -49,21 +50,6 @@ if TYPE_CHECKING:
 SHOWN_EVERY = 0.5  # seconds between two updates of the display
 LOGGED_EVERY = 2.0  # seconds between two tick lines of history.jsonl
 EARLY = 0.25  # share of the epochs that train on images of `early_size`
-
-
-class State(TypedDict):
-    """The numbers that a checkpoint stores. Together with the step's arrays they decide everything that follows."""
-
-    epoch: int  # finished epochs
-    step: int  # finished steps of the current epoch
-    loss_sum: float  # over the images seen in this epoch, as are `correct` and `seen`
-    correct: int
-    seen: int
-    seconds: float  # spent in this epoch
-    stopped: bool
-    total: int | None  # training steps in total, if a time budget sets them
-    judge: dict[str, Any]
-    history: list[dict[str, Any]]
 
 
 def fit(
@@ -456,9 +442,13 @@ class Loop:
             self.show.note("kept", f"the weights of epoch {best}, the best on validation")
         self.step.sync()
         training, validation = self.examples
+        likeness = None
+        if isinstance(self.step, HeadFit):
+            likeness = self.step.likeness(self.training, self.spec.seed)
         write_model(
-            self.run, self.spec, self.model, training, validation, self.held_out_logits, self.answered, self.show
-        )
+            self.run, self.spec, self.model, training, validation, self.held_out_logits, likeness, self.answered,
+            self.show,
+        )  # fmt: skip
 
     def held_out_logits(self) -> tuple[np.ndarray, np.ndarray]:
         """Return logits (n, classes) float64 of images that the weights were not fitted to, and their labels (n,).
@@ -474,16 +464,3 @@ class Loop:
             np.concatenate([head.logits, logits]),
             np.concatenate([self.training.labels[head.held_out], labels]),
         )
-
-
-def new_state() -> State:
-    """Return the state before the first step."""
-    return State(
-        epoch=0, step=0, loss_sum=0.0, correct=0, seen=0, seconds=0.0, stopped=False, total=None, judge=new_judge(),
-        history=[],
-    )  # fmt: skip
-
-
-def part(checkpoint: Checkpoint, prefix: str) -> dict[str, np.ndarray]:
-    """Return the arrays of a checkpoint whose names begin with `prefix`, without it."""
-    return {name.removeprefix(prefix): array for name, array in checkpoint.arrays.items() if name.startswith(prefix)}
