@@ -71,9 +71,9 @@ def test_train_evaluate_predict_report_runs(onsight, tmp_path):
     assert rows[1]["error"]
     code, out, _ = onsight("predict", run, "=red.png", "bad.png", "--format", "csv", "--top", 1)
     rows = list(csv.reader(out.splitlines()))
-    assert rows[0] == ["path", "label1", "probability1", "unsure", "error"]
+    assert rows[0] == ["path", "label1", "probability1", "unsure", "error", "reason", "distance"]
     assert rows[1][:2] == ["'=red.png", "red"]  # quoted, so that no spreadsheet runs it as a formula
-    assert rows[1][3:] == ["false", ""]
+    assert rows[1][3:] == ["false", "", "", ""]
     assert rows[2][4]
     assert onsight("predict", run, "bad.png")[0] == 2
 

@@ -108,7 +108,7 @@ def test_predictions_are_shown_with_their_images(tmp_path):
     Image.new("RGB", (50, 40), (240, 30, 30)).save("a.png")
     found = PredictionList(
         [
-            Prediction("a.png", (("red", 0.9996), (HOSTILE, 0.0004)), unsure=True),
+            Prediction("a.png", (("red", 0.9996), (HOSTILE, 0.0004)), reason="close"),
             Prediction("b.png", (), "not an image: " + HOSTILE),
             Prediction("image 3", (("blue", 0.7), ("red", 0.3))),
             Prediction("gone.png", (("blue", 0.7),)),
@@ -118,7 +118,7 @@ def test_predictions_are_shown_with_their_images(tmp_path):
     page = found._repr_html_()
     check_page(page)
     assert page.count("data:image/webp;base64,") == 2
-    assert "red 99.96 % (unsure)" in text(page)
+    assert "red 99.96 % (unsure: red or " in text(page)
     assert "unreadable: not an image" in text(page)
     one = found[0]._repr_html_()
     assert one.count("<img") == 1

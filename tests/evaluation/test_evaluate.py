@@ -1,5 +1,4 @@
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,8 +8,6 @@ import onsight
 from onsight.core.errors import DataError
 from onsight.core.progress import Reporter
 from onsight.data.load import load_dataset
-from onsight.evaluation import evaluate as evaluate_module
-from onsight.evaluation.evaluate import far_off
 from onsight.imaging import decode
 from onsight.metrics import predictions_csv
 from onsight.metrics import scores as scores_module
@@ -225,11 +222,12 @@ def test_a_threshold_is_measured_on_test_images_and_on_images_of_something_else(
     limit, far = result.metrics["threshold"], result.metrics["far_off"]
     assert limit["value"] == 0.9
     assert limit["answered"] == int((confidence >= 0.9).sum())
-    assert (far["data"], far["n"]) == ("digits", 1797)
+    assert (far["data"], far["n"], far["unlike"]) == ("digits", 300, 0)
     assert 0 <= far["unsure"] <= 1
+    assert "unlike" not in result.metrics
     sentences = result.findings
     assert sentences[0].startswith("Answers with a confidence below 0.900 are unsure. The model answers ")
-    assert "only partly caught: of 1,797 digits images" in sentences[1]
+    assert sentences[1].startswith("Of 300 images of something else (digits), ")
     with pytest.raises(onsight.OnsightError, match="it needs --robustness"):
         onsight.evaluate(copy, quick=True, reporter=QUIET)
 
@@ -251,28 +249,6 @@ def test_tta_accuracy_is_a_separate_figure_and_equals_that_of_predict(toy_run, t
     assert max(abs(each.top[0][1] - row.max()) for each, row in zip(answers, scores, strict=True)) > 1e-4
     assert result.metrics["correct"] == int((scores.argmax(axis=1) == labels).sum())
     assert any(f"for {views} times the work" in sentence for sentence in result.findings)
-
-
-def test_far_off_images_have_no_class_of_the_run(toy_run):
-    def answer(images):
-        return np.tile([0.4, 0.6], (len(images), 1))
-
-    engine = SimpleNamespace(probabilities=answer, size=32, fit="pad")
-    assert far_off(engine, tuple("0123456789"), 0.5, QUIET) == {"data": "toy", "n": 240, "unsure": 0.0}
-    assert far_off(engine, toy_run.classes, 0.7, QUIET) == {"data": "digits", "n": 1797, "unsure": 1.0}
-
-
-def test_far_off_images_fit_as_those_of_the_run(monkeypatch):
-    asked = []
-
-    def pixels(dataset, size, progress, *, fit):
-        asked.append((dataset.name, size, fit))
-        return SimpleNamespace(images=dataset.images)
-
-    monkeypatch.setattr(evaluate_module, "load_pixels", pixels)
-    engine = SimpleNamespace(probabilities=lambda images: np.ones((len(images), 1)), size=40, fit="pad")
-    far_off(engine, ("x",), 0.5, QUIET)
-    assert [(size, fit) for _, size, fit in asked] == [(40, "pad")]
 
 
 def test_a_run_of_whole_frames_is_scored_on_whole_frames(padded_run, wide_photos):

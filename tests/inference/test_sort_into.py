@@ -7,8 +7,8 @@ from onsight.inference.predict import Prediction
 from onsight.inference.sort_into import Sorter, folder_names
 
 
-def answer(path, label, unsure=False):
-    return Prediction(str(path), ((label, 0.9),), None, unsure)
+def answer(path, label, reason=None):
+    return Prediction(str(path), ((label, 0.9),), None, reason)
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def images(tmp_path):
 def test_images_are_copied_by_class(images, tmp_path):
     os.utime(images / "a/cat.jpg", (1e9, 1e9))
     given = [answer(images / "b/cat-2.jpg", "cat"), answer(images / "a/cat.jpg", "cat"),
-             answer(images / "b/cat.jpg", "cat"), answer(images / "b/dog.jpg", "a/dog", unsure=True),
+             answer(images / "b/cat.jpg", "cat"), answer(images / "b/dog.jpg", "a/dog", "close"),
              answer(images / "b/dog.jpg", "a/dog"), Prediction(str(images / "b/bad.jpg"), (), "no image")]  # fmt: skip
     sorter = Sorter(tmp_path / "out" / "deep", [str(images)])
     assert list(sorter.copied(given, ["cat", "a/dog"])) == given

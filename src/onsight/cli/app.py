@@ -150,6 +150,7 @@ def evaluate(
     robustness: Annotated[bool, Parameter(negative="")] = False,
     quick: Annotated[bool, Parameter(negative="")] = False,
     tta: Annotated[bool, Parameter(negative="", help="also score with test-time augmentation")] = False,
+    far: str | None = None,
     format: Literal["text", "json"] = "text",  # noqa: A002 - the flag's name
     quiet: Quiet = False,
 ) -> None:
@@ -167,6 +168,8 @@ def evaluate(
         also measure the accuracy under 15 corruptions at 5 severities (75 times the work)
     quick
         measure robustness on a tenth of the images
+    far
+        images of something else (a name, folder or pattern), to see how many the model takes for its own
     format
         text for people, or metrics.json
     """
@@ -186,6 +189,7 @@ def evaluate(
         robustness=robustness,
         quick=quick,
         tta=tta,
+        far=far,
         engine=engine,
         reporter=make_reporter(quiet),
     )

@@ -110,6 +110,15 @@ class FarOff(TypedDict):
     data: str
     n: int
     unsure: float
+    unlike: NotRequired[float]  # the share that is unsure because it is unlike the training images
+
+
+class Unlike(TypedDict):
+    """Which share of the scored images the model calls unlike its training images."""
+
+    threshold: float  # of the distance
+    n: int
+    unlike: float
 
 
 class Metrics(Scores):
@@ -119,6 +128,7 @@ class Metrics(Scores):
     before_temperature: Calibration
     coverage: list[CoveragePoint]
     threshold: ThresholdEffect | None
+    unlike: NotRequired[Unlike]  # of models that know a distance
     far_off: NotRequired[FarOff | None]
     tta: NotRequired[AugmentedAccuracy]
     data: str
@@ -243,6 +253,7 @@ class SpecRecord(TypedDict):
     spec: dict[str, Any]
     reasons: NotRequired[dict[str, str]]
     phases: NotRequired[list[str]]
+    warnings: NotRequired[list[str]]  # what the choices cost, and what to do about it
     environment: NotRequired[dict[str, str]]
     model_import: NotRequired[str]  # "module:function" of a custom network
     weights: NotRequired[dict[str, str]]  # of, file, sha256: the initial weights

@@ -66,8 +66,8 @@ class ShownPrediction(Protocol):
         """The likeliest classes with their probabilities."""
 
     @property
-    def unsure(self) -> bool:
-        """Whether the confidence is below the threshold of the model."""
+    def doubt(self) -> str:
+        """Why the answer is unsure, in words; an empty string if it is not."""
 
     @property
     def fit(self) -> Fit:
@@ -165,7 +165,8 @@ def predictions(found: Sequence[ShownPrediction], images: Sequence[ImageSource |
             rows.append(("", name, "", Markup("<i>unreadable: {}</i>").format(short(each.error, 200)), ""))
             continue
         (label, share), *others = each.top
-        answer = Markup("<b>{}</b> {}").format(short(label, 24), percent(share)) + (" (unsure)" if each.unsure else "")
+        doubt = f" ({short(each.doubt, 60)})" if each.doubt else ""
+        answer = Markup("<b>{}</b> {}{}").format(short(label, 24), percent(share), doubt)
         further = ", ".join(f"{short(other, 24)} {percent(p)}" for other, p in others)
         rows.append((_thumbnail(image, fit=each.fit), name, _meter(share), answer, further))
     more = len(found) - len(rows)

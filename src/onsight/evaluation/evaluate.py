@@ -6,7 +6,6 @@ import contextlib
 import functools
 import json
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -20,24 +19,23 @@ from onsight.core.records import (
     Accuracy,
     AugmentedAccuracy,
     Calibration,
-    FarOff,
     Metrics,
     Robustness,
 )
 from onsight.core.text import count
 from onsight.data.dataset import Dataset
-from onsight.data.load import load_dataset
-from onsight.data.pixel_cache import Pixels, load_pixels
+from onsight.data.pixel_cache import Pixels
 from onsight.display.reporters import make_reporter
 from onsight.evaluation import robustness as corruptions
 from onsight.evaluation import slices
 from onsight.evaluation.cross_validation import check_folds, predict_out_of_fold
 from onsight.evaluation.evaluation import Evaluation
 from onsight.evaluation.explain import WORST, explain_mistakes, keras_model
+from onsight.evaluation.far_off import far_off
 from onsight.evaluation.label_errors import write_label_errors
 from onsight.evaluation.thumbnails import SIDES, largest_side, original, write_thumbnails
-from onsight.inference.engines import Answer, Engine, EngineName, open_engine
-from onsight.inference.predict import probabilities
+from onsight.inference.engines import Answer, Answers, Engine, EngineName, open_engine
+from onsight.inference.predict import answered, probabilities
 from onsight.inference.test_time_augmentation import count_views, mirrors, with_views
 from onsight.metrics.intervals import wilson
 from onsight.metrics.predictions_csv import read_predictions, write_predictions
@@ -57,7 +55,6 @@ from onsight.runs.run import Run, open_run
 
 SAMPLES = 32  # images of samples.png
 EXAMPLES = 12  # predictions and mistakes that are drawn with their probabilities
-FAR_OFF = ("digits", "toy")  # built-in images of other things; the first whose classes the run does not know are used
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,13 +91,14 @@ def evaluate(
     robustness: bool = False,
     quick: bool = False,
     tta: bool = False,
+    far: str | Path | None = None,
     batch_size: int = 256,
     engine: EngineName = "auto",
     reporter: Reporter | None = None,
 ) -> Evaluation:
     """Score a finished run on its test images, or on other data; write predictions, metrics, plots and the report.
 
-    If the model has a threshold, metrics.json also says how many far-off images it catches.
+    If the model can be unsure, metrics.json also says how many images of something else it calls unsure.
 
     Args:
         run: the run, its folder, or `latest`.
@@ -113,6 +111,8 @@ def evaluate(
         robustness: also measure the accuracy on corrupted images, for robustness.json; takes 75 times the work.
         quick: measure robustness on a tenth of the images.
         tta: also score with test-time augmentation, three views of each image and their mirrors, as separate figures.
+        far: images of something else, to count those that the model takes for its own: a named data set, or a folder,
+            file or pattern of images; None: a built-in data set.
         batch_size: images per step; changes the speed only.
         engine: what answers: "litert" (no framework is imported), "keras", or "auto": LiteRT if it can answer.
         reporter: receives the progress.
@@ -130,8 +130,11 @@ def evaluate(
     run.require_trained()
     with reporter or make_reporter() as show:
         task = prepare(run, data, data_dir, folds, slices_file, batch_size, engine, show)
-        scores = task.answer(task.engine.probabilities, show)
-        metrics = compute_metrics(task, scores, show)
+        answers = answered(task.engine, task.images.pixels.images, task.index, batch_size, show)
+        scores = answers.probabilities
+        metrics = compute_metrics(task, answers)
+        if found := far_off(run, task.engine, far, show):
+            metrics["far_off"] = found
         if tta:
             metrics["tta"] = augmented_accuracy(task, show)
         write_scores(task, scores, metrics)
@@ -225,9 +228,9 @@ def map_classes(dataset: Dataset, run: Run) -> np.ndarray:
 # Compute -------------------------------------------------------------------------------------------------------------
 
 
-def compute_metrics(task: Task, scores: np.ndarray, show: Reporter) -> Metrics:
-    """Return the content of metrics.json, without test-time augmentation, from the probabilities (n, classes)."""
-    description, labels = task.description, task.labels
+def compute_metrics(task: Task, answers: Answers) -> Metrics:
+    """Return the content of metrics.json, without test-time augmentation and far-off images, from n answers."""
+    description, labels, scores = task.description, task.labels, answers.probabilities
     confidence, right = scores.max(axis=1), scores.argmax(axis=1) == labels
     threshold = description.threshold
     metrics = Metrics(
@@ -242,8 +245,10 @@ def compute_metrics(task: Task, scores: np.ndarray, show: Reporter) -> Metrics:
         weights_sha256=description.weights_sha256,
         evaluated_at=now(),
     )
-    if threshold is not None:
-        metrics["far_off"] = far_off(task.engine, task.run.classes, threshold, show)
+    limit = task.engine.distance_threshold
+    if answers.distances is not None and limit is not None:
+        share = float((answers.distances > limit).mean())
+        metrics["unlike"] = {"threshold": limit, "n": len(labels), "unlike": share}
     return metrics
 
 
@@ -252,21 +257,6 @@ def without_temperature(scores: np.ndarray, right: np.ndarray, temperature: floa
     before = with_temperature(scores, 1 / temperature).max(axis=1)
     bins = calibration(before, right)
     return {"ece": calibration_error(bins), "confidence": float(before.mean()), "calibration": bins}
-
-
-def far_off(engine: Engine, classes: Sequence[str], threshold: float, show: Reporter) -> FarOff | None:
-    """Return which share of images of something else the model calls unsure; None if there are no such images.
-
-    It should call all of them unsure, but it does not: a network can be confident about an image that is unlike all
-    images that it has seen.
-    """
-    for name in FAR_OFF:
-        other = load_dataset(name)
-        if set(other.classes).isdisjoint(classes):
-            images = load_pixels(other, engine.size, show.work, fit=engine.fit).images
-            confidence = engine.probabilities(images).max(axis=1)
-            return {"data": name, "n": len(other), "unsure": int((confidence < threshold).sum()) / len(other)}
-    return None
 
 
 def augmented_accuracy(task: Task, show: Reporter) -> AugmentedAccuracy:

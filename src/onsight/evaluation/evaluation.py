@@ -76,19 +76,24 @@ def augmented_sentences(metrics: Metrics) -> list[str]:
 
 
 def threshold_sentences(metrics: Metrics) -> list[str]:
-    """Return sentences about the threshold, if the model has one."""
+    """Return sentences about unsure answers, if the model can be unsure."""
+    sentences = []
     limit: ThresholdEffect | None = metrics["threshold"]
-    if not limit:
-        return []
-    sentences = [
-        f"Answers with a confidence below {limit['value']:.3f} are unsure. The model answers "
-        f"{percent(limit['coverage'])} of the images, {percent(limit['accuracy'])} of those right "
-        f"({interval(limit['accuracy_interval'] or [0.0, 1.0])})."
-    ]
-    if far := metrics.get("far_off"):
+    if limit:
         sentences.append(
-            f"Images of something else are only partly caught: of {far['n']:,} {far['data']} images, none of which the "
-            f"model can know, {percent(far['unsure'])} are called unsure."
+            f"Answers with a confidence below {limit['value']:.3f} are unsure. The model answers "
+            f"{percent(limit['coverage'])} of the images, {percent(limit['accuracy'])} of those right "
+            f"({interval(limit['accuracy_interval'] or [0.0, 1.0])})."
+        )
+    if unlike := metrics.get("unlike"):
+        sentences.append(
+            f"{percent(unlike['unlike'])} of {count(unlike['n'], 'image')} are called unlike the training images."
+        )
+    if far := metrics.get("far_off"):
+        why = f" ({percent(far['unlike'])} as unlike the training images)" if "unlike" in far else ""
+        sentences.append(
+            f"Of {count(far['n'], 'image')} of something else ({far['data']}), {percent(far['unsure'])} are called "
+            f"unsure{why}; the others get an answer."
         )
     return sentences
 

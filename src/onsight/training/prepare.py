@@ -23,12 +23,13 @@ from onsight.data.dataset import Dataset
 from onsight.data.load import DATASETS, data_folder, keeps_labels_when_mirrored, load_dataset
 from onsight.data.pixel_cache import Pixels, load_pixels, median_side
 from onsight.data.split import few_shots, membership, split
-from onsight.features.initial_weights import Start, default_start, find_start, weights_file
+from onsight.features.initial_weights import COST, NO_WEIGHTS, Start, default_start, find_start, weights_file
+from onsight.features.published_weights import PUBLISHED
 from onsight.models.custom import check_network
 from onsight.models.registry import MODELS
 from onsight.runs.images import RunImages, find_parts
 from onsight.runs.run import Run, open_run
-from onsight.spec import FROM_SCRATCH, IMAGENET, Role, TrainSpec, fields_with
+from onsight.spec import DEFAULT_BACKBONE, FROM_SCRATCH, IMAGENET, Role, TrainSpec, fields_with
 from onsight.training.network import at_any_size, build
 from onsight.training.phases import plan_phases
 from onsight.training.resolve import Resolved, resolve
@@ -65,6 +66,7 @@ class Chosen(NamedTuple):
     reasons: dict[str, str]
     start: Start | None
     teacher: Run | None
+    warnings: list[str]  # what the choices cost, and what to do about it
 
 
 def prepare(spec: TrainSpec, show: Reporter) -> Prepared:
@@ -115,7 +117,8 @@ def choose(spec: TrainSpec, dataset: Dataset, used: np.ndarray, backend: Choice,
     if teacher:
         asked = spec.model_dump(mode="json", exclude_unset=True)
         reasons |= {name: "the teacher's" for name, value in asked.items() if teacher.spec.get(name, ...) == value}
-    return Chosen(*settle(Resolved(resolved.spec, reasons), start, backend), start, teacher)
+    warnings = [COST.format(package=PUBLISHED[DEFAULT_BACKBONE].package)] if why.startswith(NO_WEIGHTS) else []
+    return Chosen(*settle(Resolved(resolved.spec, reasons), start, backend), start, teacher, warnings)
 
 
 def choose_start(spec: TrainSpec, side: int, show: Reporter) -> tuple[Start | None, str]:
@@ -233,6 +236,8 @@ def spec_record(asked: TrainSpec, chosen: Chosen, show: Reporter) -> SpecRecord:
         "phases": [str(phase) for phase in plan_phases(spec)],
         "environment": {**environment(), "precision": spec.precision},
     }
+    if chosen.warnings:
+        record["warnings"] = chosen.warnings
     if is_custom(spec):
         record["model_import"] = MODELS[spec.model].function
     if start:
@@ -282,6 +287,8 @@ def show_choices(chosen: Chosen, images: RunImages, show: Reporter) -> None:
         show.note("keep-list", f"{np.count_nonzero(parts != ''):,} of {count(n, 'image')} are used")
     if broken := len(images.pixels.broken) + len(images.dataset.unusable):
         show.note("skipped", f"{count(broken, 'unreadable image')}; dataset.json in the run names them")
+    for text in chosen.warnings:
+        show.note("warning", text)
     spec, usual = chosen.spec, set() if show.verbose else usual_choices(chosen)
     for field, reason in chosen.reasons.items():
         if field not in usual:
