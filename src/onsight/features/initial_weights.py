@@ -46,6 +46,7 @@ class Start(NamedTuple):
     frozen: int  # number of layers that fine-tuning freezes by default
     text: str  # a description for messages and the report
     fit: Fit = "cut"  # how the images of a run became square
+    head_only: bool = False  # whether only the head is trained by default: the weights are ImageNet's, as published
 
 
 def find_start(weights: str, model: str | None) -> Start:
@@ -69,7 +70,7 @@ def find_start(weights: str, model: str | None) -> Start:
                 f"There are no published ImageNet weights for {name}, only for: {', '.join(PUBLISHED)}. Choose one of "
                 "these, or start from a run of your own: --weights runs/…"
             )
-        return Start(IMAGENET, name, None, PUBLISHED[name].frozen, f"{name} as trained on ImageNet")
+        return Start(IMAGENET, name, None, PUBLISHED[name].frozen, f"{name} as trained on ImageNet", head_only=True)
     path = expanded(weights)
     if path.suffix in (".h5", ".hdf5", ".safetensors", ".pth") and path.is_file():
         names = [name for name, each in PUBLISHED.items() if is_file_of(each, path.name)]
@@ -103,7 +104,10 @@ def find_start(weights: str, model: str | None) -> Start:
         )
     frozen = round(len(description.layers) * 2 / 3)
     text = f"{description.model} as trained in {run.name}"
-    return Start(str(run.folder.resolve()), description.model, description.image_size, frozen, text, description.fit)
+    fitted = run.spec.get("freeze") == "all"  # the weights below the head are still those that the run began with
+    return Start(
+        str(run.folder.resolve()), description.model, description.image_size, frozen, text, description.fit, fitted
+    )
 
 
 def is_installed(model: str) -> bool:

@@ -152,7 +152,7 @@ def settle(resolved: Resolved, start: Start | None, backend: Choice) -> Resolved
     update: dict[str, Any] = {"backend": backend.value}
     if spec.backend is None:
         reasons["backend"] = backend.reason
-    if spec.precision is None and start and start.weights == IMAGENET:
+    if spec.precision is None and start and start.head_only:
         update["precision"], reasons["precision"] = "float32", "pretrained features lose accuracy in bfloat16"
     elif spec.precision is None:
         update["precision"], reasons["precision"] = choose_precision(backend.value)

@@ -13,7 +13,7 @@ from onsight.core.text import count
 from onsight.data.split import TEST_SHARE
 from onsight.imaging.augment import UNFLIPPED
 from onsight.models.registry import MODELS, check_size
-from onsight.spec import DEFAULT_PRESET, FROM_SCRATCH, IMAGENET, PRESETS, TrainSpec
+from onsight.spec import DEFAULT_PRESET, FROM_SCRATCH, PRESETS, TrainSpec
 
 if TYPE_CHECKING:
     from onsight.features.initial_weights import Start
@@ -173,7 +173,7 @@ def choose_transfer(choices: Choices, start: Start) -> None:
     """Choose the options that depend on the weights to start from."""
     choices.choose("weights", start.weights, start.text)
     choices.choose("model", start.model, start.text)
-    if start.weights == IMAGENET and choices.is_open("epochs"):
+    if start.head_only and choices.is_open("epochs"):
         choices.choose("freeze", "all", "only the head is trained; --epochs N also trains the last stage")
     else:
         choices.choose("freeze", start.frozen, "the layers before the last stage; --freeze all trains the head alone")
