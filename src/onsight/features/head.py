@@ -30,6 +30,13 @@ class Head(NamedTuple):
     held_out: np.ndarray  # (m,) positions of the training images that have out-of-fold logits
     logits: np.ndarray  # (m, classes) float64, out of fold
 
+    def out_of_fold(self, labels: np.ndarray) -> dict[str, float | int]:
+        """Return what history.jsonl says of the out-of-fold answers for training images with `labels` (n,)."""
+        if not len(self.held_out):
+            return {}
+        right = self.logits.argmax(axis=1) == labels[self.held_out]
+        return {"out_of_fold_accuracy": float(right.mean()), "out_of_fold_n": len(right)}
+
 
 def fit_head(
     features: np.ndarray, labels: np.ndarray, classes: int, *, seed: int = 0, weights: np.ndarray | None = None

@@ -67,6 +67,7 @@ def page(run: Run, history: list[dict[str, Any]], evaluations: dict[str, Metrics
         "training_time": training_time(history),
         "curves": curves(history),
         "only_epoch": only_epoch(history),
+        "fitted": is_fitted(history),
         "evaluations": shown,
         "uses": read_lines(run.folder / "test_uses.jsonl"),
         "counts": class_counts(run.dataset),
@@ -189,9 +190,15 @@ def only_epoch(history: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
         ("validation accuracy", row.get("val_accuracy"), percent, "after the epoch"),
         ("training loss", row.get("loss"), "{:.3f}".format, "cross entropy, nats; 0 is perfect"),
         ("validation loss", row.get("val_loss"), "{:.3f}".format, "cross entropy, nats"),
-        ("learning rate", row.get("learning_rate"), "{:.3g}".format, "at the end of the epoch"),
+        ("out-of-fold accuracy", row.get("out_of_fold_accuracy"), percent, "of training images, by heads without them"),
+        ("learning rate", row.get("learning_rate") or None, "{:.3g}".format, "at the end of the epoch"),
     ]
     return [(name, form(value), meaning) for name, value, form, meaning in known if value is not None]
+
+
+def is_fitted(history: list[dict[str, Any]]) -> bool:
+    """Return whether training only fitted a head, on features computed once."""
+    return len(history) == 1 and "out_of_fold_accuracy" in history[0]
 
 
 def training_time(history: list[dict[str, Any]]) -> str:
@@ -199,6 +206,8 @@ def training_time(history: list[dict[str, Any]]) -> str:
     seconds = sum(row.get("seconds") or 0 for row in history)
     if not seconds:
         return ""
+    if is_fitted(history):
+        return f"the head fitted in {rough_duration(seconds)}"
     speeds = sorted(row["images_per_second"] for row in history if row.get("images_per_second"))
     speed = f", {speeds[len(speeds) // 2]:,.0f} images per second" if speeds else ""
     return f"{count(len(history), 'epoch')} in {rough_duration(seconds)}{speed}"

@@ -178,6 +178,9 @@ def _over_fitting(run: Run, history: list[dict[str, Any]]) -> str:
     """Return a sentence about over-fitting: whether training accuracy exceeds validation accuracy beyond chance."""
     if not history:
         return ""
+    if out_of_fold := history[-1].get("out_of_fold_accuracy"):
+        n = count(history[-1].get("out_of_fold_n") or 0, "training image")
+        return f"Heads that had not seen them classify {percent(out_of_fold)} of {n} correctly."
     gap = _gap(run, history)
     if gap is None:
         return "No validation images were held out: over-fitting cannot be detected." if not _validated(history) else ""
@@ -224,7 +227,7 @@ def next_step(
         return "Next, train longer than the quick preset does", train(preset="balanced", epochs=None)
     if any(sentence.startswith("No better") for sentence in doubts(metrics)):
         return "Next, look for the reason in the images", check_command(run, shared=shared)
-    gap = _gap(run, history)
+    gap = None if "out_of_fold_accuracy" in (history[-1] if history else {}) else _gap(run, history)
     if gap is not None and gap[0] - gap[1] >= max(0.1, gap[2]):
         if run.spec.get("augmentation") == "none" and run.spec.get("freeze") != "all":
             return "Next, train with augmentation", train(augmentation="shift")

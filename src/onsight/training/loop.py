@@ -69,7 +69,8 @@ def fit(
     """
     with run.locked(), explained(run, spec), signals() as received:
         loop = Loop(run, spec, training, validation, show, received, callbacks)
-        show.note("compiling", "the training step, once")
+        if not loop.phase.head_only:
+            show.note("compiling", "the training step, once")
         loop.callbacks.on_train_begin()
         if spec.time_budget and not loop.state["history"] and not loop.state["step"]:
             loop.fit_into(seconds_of(spec.time_budget))
@@ -257,11 +258,9 @@ class Loop:
         """Fit the head at once, as the last epoch of its phase."""
         state, labels = self.state, self.training.labels
         head = step.fit(self.training, self.spec.seed, self.class_weights)
-        if len(head.held_out):
-            right = float((head.logits.argmax(axis=1) == labels[head.held_out]).mean())
-            self.show.note(
-                "head", f"C {head.strength:g}; {percent(right)} right out of fold, n = {len(head.held_out):,}"
-            )
+        if found := head.out_of_fold(labels):
+            right, n = percent(found["out_of_fold_accuracy"]), found["out_of_fold_n"]
+            self.show.note("head", f"C {head.strength:g}; {right} of {n:,} training images are right out of fold")
         logits = step.logits(self.training.images)
         state["loss_sum"] = len(labels) * cross_entropy(logits, labels)
         state["correct"], state["seen"] = int((logits.argmax(axis=1) == labels).sum()), len(labels)
@@ -352,6 +351,8 @@ class Loop:
             state["stopped"] |= impatient and self.phase is self.phases[-1] and row["epoch"] > self.early
             if row["epoch"] == self.early:  # epochs of larger images follow: judge them on their own
                 restart_judge(state["judge"])
+        if isinstance(self.step, HeadFit) and self.step.fitted:
+            row |= self.step.fitted.out_of_fold(self.training.labels)
         row["learning_rate"] = learning_rate
         row["images_per_second"] = state["seen"] / max(seconds, 1e-9)
         row["seconds"] = time.perf_counter() - self.started

@@ -32,17 +32,17 @@ from onsight.runs.run import Run, open_run
 from onsight.spec import DEFAULT_BACKBONE, FROM_SCRATCH, IMAGENET, Role, TrainSpec, fields_with
 from onsight.training.network import at_any_size, build
 from onsight.training.phases import plan_phases
-from onsight.training.resolve import Resolved, resolve
+from onsight.training.resolve import AT_ONCE, ONLY_HEAD, Resolved, resolve
 from onsight.training.teacher import reference
 
 PARTS = ("train", "validation", "test")
 CLASSES_SHOWN = 10  # as many classes are listed; of more, all but the first nine are left out
 NAMED = "named data sets start from scratch unless --weights says otherwise"
-USUAL_REASONS = (NAMED, "share of the training images", "the images' own size", "the teacher's")
+USUAL_REASONS = (NAMED, ONLY_HEAD, AT_ONCE, "share of the training images", "the images' own size", "the teacher's")
 ALWAYS_USUAL = ("split_seed", "backend", "precision")  # whatever the reason
 # The lines into which the usual choices are folded, by their labels.
 FOLDED = {
-    "preset": ("model", "weights", "image_size", "epochs", "batch_size", "augmentation"),
+    "preset": ("model", "weights", "image_size", "epochs", "head_epochs", "batch_size", "augmentation"),
     "training": ("optimizer", "learning_rate", "schedule", "weight_decay", "label_smoothing", "patience"),
     "machine": ("backend", "precision", "validation", "split_seed"),
 }
@@ -294,6 +294,8 @@ def show_choices(chosen: Chosen, images: RunImages, show: Reporter) -> None:
         if field not in usual:
             show.note(field, f"{getattr(spec, field)}  ({reason})")
     for label, fields in FOLDED.items():
+        if label == "training" and spec.freeze == "all":  # a head that is fitted at once has no optimizer
+            continue
         told = [f"{field} {getattr(spec, field)}" for field in fields if field in usual and getattr(spec, field)]
         if told:
             name = f"{spec.preset}: " if label == "preset" else ""

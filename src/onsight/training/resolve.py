@@ -23,6 +23,7 @@ IMAGE_SIZES = (32, 64, 96, 128, 160, 224)  # the default image size is one of th
 # Optimizer -> its usual learning rate and weight decay.
 USUAL = {"adam": (1e-3, 0.0), "adamw": (1e-3, 1e-2), "sgd": (0.05, 5e-4), "muon": (0.06, 0.0)}
 FINE_STEPS = 40  # minimum number of steps of the second phase of a transfer
+ONLY_HEAD, AT_ONCE = "only the head is trained", "the head is fitted at once"  # reasons
 SMALL_RATE = 1e-2  # learning rate of a transfer, for networks for small images (docs/decisions/transfer.md)
 PHOTO_SIZE = 224  # the image size that networks for photos are meant for
 SMALL_BATCH = 32  # a preset's batch size is not reduced below this for a small set
@@ -223,10 +224,10 @@ def choose_epochs(choices: Choices, images: int, start: Start | None) -> None:
         return
     if freeze == "none":
         return
-    choices.choose("head_epochs", 1, "the head is fitted at once")
+    choices.choose("head_epochs", 1, AT_ONCE)
     head = choices["head_epochs"]
     if freeze == "all":
-        choices.choose("epochs", max(1, head), "only the head is trained")
+        choices.choose("epochs", max(1, head), ONLY_HEAD)
     elif preset == "transfer":
         steps = max(1, images // min(images, choices["batch_size"]))
         fine = max(5, -(-FINE_STEPS // steps))
