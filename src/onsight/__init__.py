@@ -44,6 +44,10 @@ if TYPE_CHECKING:
     from onsight.exporting.export import check_export as check_export
     from onsight.exporting.export import export as export
     from onsight.imaging.corrupt import corrupt as corrupt
+    from onsight.inference.embed import Embeddings as Embeddings
+    from onsight.inference.embed import Neighbour as Neighbour
+    from onsight.inference.embed import embed as embed
+    from onsight.inference.embed import similar as similar
     from onsight.inference.predict import Prediction as Prediction
     from onsight.inference.predict import Predictor as Predictor
     from onsight.inference.predict import predict as predict
@@ -99,6 +103,10 @@ _HOMES = {
     "compare": "comparison.compare",
     "report": "reporting.report",
     "verdict": "reporting.verdict",
+    "Embeddings": "inference.embed",
+    "embed": "inference.embed",
+    "Neighbour": "inference.embed",
+    "similar": "inference.embed",
     # Predicting and shipping
     "Prediction": "inference.predict",
     "Predictor": "inference.predict",

@@ -222,3 +222,17 @@ def test_a_full_disk_outside_training(onsight, monkeypatch):
     code, _, err = onsight("runs")
     assert code == 1
     assert "The disk is full: runs" in err
+
+
+def test_embed_and_similar(onsight, toy_run, photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    query = str(next(iter(sorted((photos / "red").iterdir()))))
+    code, out, _ = onsight("embed", str(toy_run.folder), str(photos), "--out", "f.npz")
+    assert (code, out.splitlines()[-1].startswith("f.npz: 72 images, ")) == (0, True)
+    code, out, _ = onsight("similar", str(toy_run.folder), query, str(photos), "--top", "2")
+    assert code == 0
+    assert len(out.splitlines()) == 4
+    assert (tmp_path / "similar.html").is_file()
+    code, _, told = onsight("similar", str(toy_run.folder), query)
+    assert code == 2
+    assert "the folder to search" in told

@@ -260,6 +260,14 @@ def compare(
     say(f"Page: {out}")
 
 
+# These two are in a module of their own, as those above are.
+for name, text in (
+    ("embed", "Write the features of images to a file: NPZ, CSV or Parquet."),
+    ("similar", "List the images of a folder that resemble an image most, and draw them on a page."),
+):
+    app.command(f"onsight.cli.features:{name}", name=name, help=text, group=UNDERSTANDING, sort_key=next(order))
+
+
 # Shipping ------------------------------------------------------------------------------------------------------------
 
 

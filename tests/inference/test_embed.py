@@ -1,0 +1,115 @@
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import onsight
+from onsight.core.backend import to_numpy
+from onsight.core.errors import DataError, ImageError, SpecError
+from onsight.core.progress import Reporter
+from onsight.data.load import load_dataset
+from onsight.data.pixel_cache import load_pixels
+from onsight.inference.embed import check_output, write_embeddings
+from onsight.inference.similar_page import render
+
+QUIET = Reporter()
+pytestmark = pytest.mark.backend
+
+
+@pytest.fixture
+def flat(tmp_path, photos):
+    """Return a folder of images without class folders, one of them broken."""
+    folder = tmp_path / "flat"
+    folder.mkdir()
+    for path in sorted(photos.glob("*/*"))[::6]:
+        (folder / f"{path.parent.name}-{path.name}").write_bytes(path.read_bytes())
+    (folder / "broken.jpg").write_bytes(b"nothing")
+    return folder
+
+
+def test_features_are_the_inputs_of_the_head(toy_run, photos, tmp_path):
+    import keras
+
+    out = tmp_path / "f.npz"
+    found = onsight.embed(toy_run, photos, out=out, reporter=QUIET)
+    dataset = load_dataset(photos)
+    assert found.names == dataset.names
+    assert found.classes == ("blue", "green", "red")
+    np.testing.assert_array_equal(found.labels, dataset.labels)
+    images = load_pixels(dataset, 32).images
+    model = toy_run.load_model()
+    body = keras.Model(model.input, model.get_layer("logits").input)
+    np.testing.assert_allclose(found.features, to_numpy(body(images[:])), rtol=1e-3, atol=1e-4)
+    with np.load(out, allow_pickle=False) as file:
+        assert set(file) == {"names", "features", "labels", "classes"}
+        np.testing.assert_array_equal(file["features"], found.features)
+        assert tuple(file["names"].tolist()) == found.names
+
+
+def test_a_folder_without_class_folders_has_no_labels(toy_run, flat, tmp_path):
+    out = tmp_path / "f.csv"
+    found = onsight.embed(toy_run, flat, out=out, reporter=QUIET)
+    assert (len(found.names), found.skipped, found.classes) == (12, 1, ())
+    assert set(found.labels.tolist()) == {-1}
+    lines = out.read_text().splitlines()
+    assert lines[0].startswith("path,label,f0,f1,")
+    assert len(lines) == 13
+    assert len(lines[1].split(",")) == 2 + found.features.shape[1]
+    with pytest.raises(DataError, match=r"broken\.jpg cannot be read"):
+        onsight.embed(toy_run, str(flat / "broken.jpg"), reporter=QUIET)
+
+
+def test_similar_images_are_of_the_same_colour_and_never_the_image_itself(toy_run, photos):
+    query = next(iter(sorted((photos / "red").iterdir())))
+    found = onsight.similar(toy_run, [query], photos, top=5, reporter=QUIET)
+    assert len(found) == 5
+    assert f"red/{query.name}" not in {each.name for each in found}
+    values = [each.similarity for each in found]
+    assert values == sorted(values, reverse=True)
+    assert max(values) <= 1 + 1e-5
+    everything = onsight.similar(toy_run, [query, query], photos, top=1000, reporter=QUIET)
+    assert len(everything) == 71  # one query, however often it is named
+    (photos / "red" / "twin.jpg").write_bytes(query.read_bytes())
+    (twin,) = onsight.similar(toy_run, [query], photos, top=1, reporter=QUIET)
+    assert (twin.name, round(twin.similarity, 4)) == ("red/twin.jpg", 1)
+
+
+def test_the_page_escapes_names_and_asks_for_nothing(toy_run, tmp_path):
+    folder = tmp_path / "<b>photos"
+    folder.mkdir()
+    for number in range(3):
+        Image.fromarray(np.full((40, 40, 3), 60 * number, np.uint8)).save(folder / f"<script>{number}.png")
+    found = onsight.similar(toy_run, [folder / "<script>0.png"], folder, reporter=QUIET)
+    page = render(found, folder, "<i>")
+    assert "<script" not in page
+    assert "<i>" not in page
+    assert page.count("data:image/webp;base64,") == 3
+    assert not re.search(r"""(?:src|href)=["'](?!data:)""", page)
+
+
+def test_what_cannot_work_is_refused(toy_run, flat, tmp_path, monkeypatch):
+    with pytest.raises(SpecError, match="no published weights for cnn"):
+        onsight.embed("cnn", flat, reporter=QUIET)
+    with pytest.raises(onsight.RunError, match="There is no run at nothing"):
+        onsight.embed("nothing", flat, reporter=QUIET)
+    with pytest.raises(SpecError, match=r"f\.txt has no known suffix; expected one of \.npz"):
+        onsight.embed(toy_run, flat, out=tmp_path / "f.txt", reporter=QUIET)
+    monkeypatch.setattr("onsight.inference.embed.find_spec", lambda name: None)
+    with pytest.raises(SpecError, match="needs pyarrow"):
+        check_output(tmp_path / "f.parquet")
+    with pytest.raises(SpecError, match="--top 0 shows nothing"):
+        onsight.similar(toy_run, [flat], flat, top=0, reporter=QUIET)
+    with pytest.raises(ImageError, match=r"broken\.jpg cannot be read"):
+        onsight.similar(toy_run, [flat / "broken.jpg"], flat, reporter=QUIET)
+
+
+def test_a_parquet_file_has_a_row_per_image(toy_run, flat, tmp_path):
+    pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    found = onsight.embed(toy_run, flat, reporter=QUIET)
+    write_embeddings(tmp_path / "f.parquet", found)
+    table = parquet.read_table(tmp_path / "f.parquet")
+    assert table.column_names[:3] == ["path", "label", "f0"]
+    assert table.num_rows == 12
