@@ -7,6 +7,7 @@ import functools
 import json
 import os
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import cast
 
@@ -32,6 +33,7 @@ from onsight.evaluation.cross_validation import check_folds, predict_out_of_fold
 from onsight.evaluation.evaluation import Evaluation
 from onsight.evaluation.explain import WORST, explain_mistakes, keras_model
 from onsight.evaluation.far_off import far_off
+from onsight.evaluation.feature_map import write_map
 from onsight.evaluation.label_errors import write_label_errors
 from onsight.evaluation.thumbnails import SIDES, largest_side, original, write_thumbnails
 from onsight.inference.engines import Answer, Answers, Engine, EngineName, open_engine
@@ -143,6 +145,7 @@ def evaluate(
         write_slices(task, scores)
         draw(task, scores, metrics)
         explain_worst(task, scores, engine, show)
+        draw_map(task, scores, engine, show)
         report(run)
     return Evaluation(task.folder, metrics, robust)
 
@@ -373,6 +376,14 @@ def explain_worst(task: Task, scores: np.ndarray, engine: EngineName, show: Repo
         task.engine.probabilities,
         None if engine == "litert" else keras_model(task.run),
     )
+
+
+def draw_map(task: Task, scores: np.ndarray, engine: EngineName, show: Reporter) -> None:
+    """Write the map of the images, where Keras may compute their features."""
+    (task.folder / "map.json").unlink(missing_ok=True)
+    if engine != "litert" and find_spec("keras"):
+        images = task.images.pixels.images
+        write_map(task.folder, task.run, images, task.index, task.labels, scores, task.names, show)
 
 
 def mistakes(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:

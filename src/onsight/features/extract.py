@@ -1,7 +1,7 @@
 """Features: the inputs of a network's head for each image, computed once and cached on disk.
 
-They are computed in float32 by LiteRT, which takes half of TensorFlow's time, or by Keras where no .tflite file can
-be made. The cache is kept per network and image: further trainings with other seeds, classes or fewer images find the
+They are computed in float32: by LiteRT, which takes half of TensorFlow's time for photos, or by Keras for small images
+and where no .tflite file can be made. The cache is kept per network and image: further trainings with other seeds, classes or fewer images find the
 features of all images that were ever computed, and a resumed run reads exactly the same bits.
 """
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import keras
 
 
+SMALL = 64  # pixels per side, up to which converting the network takes longer than Keras takes for most folders
 BATCH = 64  # images between two reports of progress
 VERSION = 2  # raise it when a change of the code changes the features
 
@@ -49,8 +50,9 @@ class Extractor:
 
         self.body = body_of(model)
         self.compute: Extract | None = None
-        by = "litert" if find_spec("ai_edge_litert") else "keras"
-        versions = by, keras.config.backend(), keras.__version__, VERSION
+        size = model.input_shape[1]
+        self.by_litert = size > SMALL and find_spec("ai_edge_litert") is not None
+        versions = self.by_litert, keras.config.backend(), keras.__version__, VERSION
         facts = [digest(model), model.name, model.input_shape[1:], *versions]
         mixed = hashlib.sha256(repr(facts).encode())
         if MODELS[model.name].build:  # a custom network may have been edited, so the key includes its features of noise
@@ -106,7 +108,7 @@ class Extractor:
     def _compile(self) -> Extract:
         """Return the fastest function from images to features that can be had here."""
         size = self.body.input_shape[1]
-        if find_spec("ai_edge_litert"):
+        if self.by_litert:
             try:
                 function = LitertFunction(convert(self.body, ["features"]), size, [(self.width,)])
             except (ExportError, ModelFileError):

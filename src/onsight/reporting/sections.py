@@ -126,6 +126,7 @@ def evaluation(
         "numbers": numbers(metrics),
         "confusion": confusion(metrics, sprite),
         "sprite": sprite,
+        "map": feature_map(folder, sprite, run.classes) if with_images else None,
         "per_class": sorted(metrics["per_class"], key=lambda row: 2.0 if row["recall"] is None else row["recall"]),
         "mistakes": mistakes(folder, run.classes) if with_images else None,
         "suspects": suspects(folder, sprite) if with_images else None,
@@ -239,6 +240,21 @@ def thumbnails(folder: Path) -> dict[str, Any] | None:
         "samples": [(at, index["label"][at]) for at in sorted(samples, key=lambda at: (index["label"][at], at))],
         "island": island_json(island),
     }
+
+
+def feature_map(folder: Path, sprite: dict[str, Any] | None, classes: tuple[str, ...]) -> dict[str, Any] | None:
+    """Return the map of the images by their features: what the page says of it, and the JSON that its script reads."""
+    found = read_object(folder / "map.json")
+    if found is None or not found["path"]:
+        return None
+    places = (sprite or {}).get("places", {})
+    island = {
+        "classes": [short(name) for name in classes],
+        "path": [short(path, 200) for path in found["path"]],
+        "place": [places.get(path, -1) for path in found["path"]],
+        **{key: found[key] for key in ("label", "predicted", "x", "y")},
+    }
+    return {"shown": len(found["path"]), "n": found["n"], "method": found["method"], "island": island_json(island)}
 
 
 def island_json(value: Any) -> Markup:

@@ -142,6 +142,112 @@
     }
   }
 
+  const points = document.getElementById("map-points");
+  if (points) drawMap(JSON.parse(points.textContent));
+
+  // Draws the map: a dot per image, coloured by true class; a mistake has a ring.
+  function drawMap(map) {
+    const canvas = document.getElementById("map-canvas");
+    const shown = document.getElementById("map-shown");
+    const legend = document.getElementById("map-legend");
+    const context = canvas.getContext("2d");
+    const dark = matchMedia("(prefers-color-scheme: dark)");
+    const onLight = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9", "#8c564b", "#7f7f7f", "#9467bd", "#17a398"];
+    const onDark = ["#4aa8e0", "#ff8a3d", "#2fc79a", "#e59cc4", "#e0b23c", "#8fd0f5", "#c98b7d", "#b0b0b0", "#bb9be0", "#4fd0c4"];
+    const few = map.classes.length <= onLight.length;
+    const colour = (label) => (few ? (dark.matches ? onDark : onLight)[label] : `hsl(${(label * 137.5) % 360} 65% ${dark.matches ? 62 : 42}%)`);
+    const total = map.path.length;
+    const radius = total > 3000 ? 2 : total > 500 ? 3 : 5;
+    let chosen = -1; // the class that is highlighted
+    let current = -1; // the image that is shown
+    let width = 0;
+    let height = 0;
+    const margin = 12;
+    const at = (i) => [margin + map.x[i] * (width - 2 * margin), margin + (1 - map.y[i]) * (height - 2 * margin)];
+
+    function draw() {
+      const scale = window.devicePixelRatio || 1;
+      width = canvas.clientWidth;
+      height = canvas.clientHeight;
+      canvas.width = Math.round(width * scale);
+      canvas.height = Math.round(height * scale);
+      context.setTransform(scale, 0, 0, scale, 0, 0);
+      const ink = getComputedStyle(document.body).color;
+      for (const wrong of [false, true]) { // mistakes come last, so that no dot hides them
+        for (let i = 0; i < total; i += 1) {
+          if ((map.label[i] !== map.predicted[i]) !== wrong) continue;
+          const [x, y] = at(i);
+          context.globalAlpha = chosen < 0 || map.label[i] === chosen ? 0.85 : 0.12;
+          context.fillStyle = colour(map.label[i]);
+          context.beginPath();
+          context.arc(x, y, radius, 0, 2 * Math.PI);
+          context.fill();
+          if (!wrong) continue;
+          context.strokeStyle = ink;
+          context.lineWidth = 1.5;
+          context.beginPath();
+          context.arc(x, y, radius + 2, 0, 2 * Math.PI);
+          context.stroke();
+        }
+      }
+      context.globalAlpha = 1;
+      if (current < 0) return;
+      const [x, y] = at(current);
+      context.strokeStyle = ink;
+      context.lineWidth = 2.5;
+      context.beginPath();
+      context.arc(x, y, radius + 5, 0, 2 * Math.PI);
+      context.stroke();
+    }
+
+    function show(i) {
+      if (i === current) return;
+      current = i;
+      const right = map.label[i] === map.predicted[i];
+      const said = right ? ["recognised as ", named(map.classes[map.label[i]])] : [named(map.classes[map.label[i]]), " taken for ", named(map.classes[map.predicted[i]])];
+      const place = map.place[i];
+      const picture = data && place >= 0 ? [tile(place)] : [element("p", { className: "note", textContent: "The report stores no thumbnail of this image." })];
+      shown.replaceChildren(...picture, element("figcaption", {}, element("b", {}, ...said), element("bdi", { title: map.path[i] }, ...pieces(map.path[i]))));
+      draw();
+    }
+
+    function nearest(event) {
+      const box = canvas.getBoundingClientRect();
+      let best = -1;
+      let least = 24 ** 2; // pixels within which an image is hit
+      for (let i = 0; i < total; i += 1) {
+        if (chosen >= 0 && map.label[i] !== chosen) continue;
+        const [x, y] = at(i);
+        const apart = (x - event.clientX + box.left) ** 2 + (y - event.clientY + box.top) ** 2;
+        if (apart < least) [best, least] = [i, apart];
+      }
+      if (best >= 0) show(best);
+    }
+
+    canvas.addEventListener("pointermove", (event) => { if (event.pointerType === "mouse") nearest(event); });
+    canvas.addEventListener("click", nearest);
+    const dots = [];
+    const paint = () => { for (const [dot, label] of dots) dot.style.background = colour(label); };
+    const present = [...new Set(map.label)].sort((a, b) => a - b);
+    const buttons = present.map((label) => {
+      const dot = element("span", { className: "dot" });
+      dots.push([dot, label]);
+      const button = element("button", { type: "button", title: map.classes[label] }, dot, map.classes[label]);
+      button.setAttribute("aria-pressed", "false");
+      button.addEventListener("click", () => {
+        chosen = chosen === label ? -1 : label;
+        buttons.forEach((other) => other.setAttribute("aria-pressed", String(other === button && chosen >= 0)));
+        draw();
+      });
+      return button;
+    });
+    legend.replaceChildren(...buttons);
+    paint();
+    new ResizeObserver(draw).observe(canvas);
+    dark.addEventListener("change", () => { paint(); draw(); });
+    draw();
+  }
+
   for (const table of document.querySelectorAll("table.sortable")) {
     table.querySelectorAll("thead th").forEach((head, column) => {
       const button = element("button", { type: "button" }, ...head.childNodes);

@@ -1,0 +1,78 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+import onsight
+from onsight.core.progress import Reporter
+from onsight.evaluation.feature_map import project
+from onsight.metrics.predictions_csv import read_predictions
+from onsight.reporting.report import report
+
+QUIET = Reporter()
+
+
+@pytest.fixture(scope="module")
+def mapped(toy_run, tmp_path_factory):
+    """Return an evaluated copy of the toy run."""
+    folder = tmp_path_factory.mktemp("mapped") / "run"
+    shutil.copytree(toy_run.folder, folder)
+    run = onsight.open_run(folder)
+    onsight.evaluate(run, reporter=QUIET)
+    return run
+
+
+def test_the_map_has_a_place_for_each_scored_image(mapped):
+    found = json.loads((mapped.evaluation_folder() / "map.json").read_text())
+    predictions = read_predictions(mapped.evaluation_folder() / "predictions.csv")
+    assert found["n"] == len(predictions.names)
+    assert found["path"] == list(predictions.names)
+    for axis in ("x", "y"):
+        assert (min(found[axis]), max(found[axis])) == (0, 1)
+    assert found["method"].startswith("t-SNE, perplexity ")
+    before = (mapped.evaluation_folder() / "map.json").read_bytes()
+    onsight.evaluate(mapped, reporter=QUIET)
+    assert (mapped.evaluation_folder() / "map.json").read_bytes() == before
+
+
+def test_without_keras_there_is_no_map(mapped, tmp_path):
+    shutil.copytree(mapped.folder, tmp_path / "run")
+    run = onsight.open_run(tmp_path / "run")
+    onsight.evaluate(run, engine="litert", reporter=QUIET)
+    assert not (run.evaluation_folder() / "map.json").exists()
+    assert 'id="map"' not in report(run).read_text()
+
+
+def test_alike_features_are_near_and_equal_ones_break_nothing():
+    rng = np.random.default_rng(0)
+    groups = np.concatenate([rng.normal(6 * group, 1, (20, 30)) for group in range(3)]).astype(np.float32)
+    places, _ = project(groups)
+    centres = places.reshape(3, 20, 2).mean(axis=1)
+    nearest = ((places[:, None] - centres) ** 2).sum(axis=2).argmin(axis=1)
+    np.testing.assert_array_equal(nearest, np.repeat(range(3), 20))
+    assert project(np.ones((6, 4), np.float32)) == (pytest.approx(np.full((6, 2), 0.5)), "all features are equal")
+    places, _ = project(np.arange(6, dtype=np.float32)[:, None])
+    assert np.isfinite(places).all()
+
+
+def test_a_click_on_the_map_shows_the_image(mapped, browser):
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    errors = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(report(mapped).as_uri())
+    canvas = page.locator("#map-canvas")
+    canvas.scroll_into_view_if_needed()
+    found = json.loads((mapped.evaluation_folder() / "map.json").read_text())
+    box = canvas.bounding_box()
+    x = 12 + found["x"][0] * (box["width"] - 24)
+    y = 12 + (1 - found["y"][0]) * (box["height"] - 24)
+    canvas.click(position={"x": x, "y": y})
+    assert page.locator("#map-shown bdi").last.get_attribute("title") == found["path"][0]
+    assert page.locator("#map-shown svg.tile").count() == 1
+    legend = page.locator("#map-legend button")
+    assert legend.count() == len(set(found["label"]))
+    legend.first.click()
+    assert legend.first.get_attribute("aria-pressed") == "true"
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert errors == []
