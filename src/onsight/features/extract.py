@@ -1,8 +1,9 @@
 """Features: the inputs of a network's head for each image, computed once and cached on disk.
 
 They are computed in float32: by LiteRT, which takes half of TensorFlow's time for photos, or by Keras for small images
-and where no .tflite file can be made. The cache is kept per network and image: further trainings with other seeds, classes or fewer images find the
-features of all images that were ever computed, and a resumed run reads exactly the same bits.
+and where no .tflite file can be made. The cache is kept per network and image: further trainings with other seeds,
+classes or fewer images find the features of all images that were ever computed, and a resumed run reads exactly the
+same bits.
 """
 
 from __future__ import annotations
