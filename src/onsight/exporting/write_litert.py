@@ -27,7 +27,10 @@ def litert_content(model_folder: Path) -> bytes:
     from onsight.models.model_file import load_model, read_description
 
     description = read_description(model_folder)
-    return read_litert(model_folder, description) if description.litert_sha256 else convert(load_model(model_folder))
+    if description.litert_sha256:
+        return read_litert(model_folder, description)
+    outputs = ("probabilities", "distance") if description.prototypes else ("probabilities",)
+    return convert(load_model(model_folder, distance=True), outputs)
 
 
 def quantized(content: bytes, precision: Precision, images: np.ndarray) -> bytes:

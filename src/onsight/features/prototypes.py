@@ -10,7 +10,7 @@ import numpy as np
 
 from onsight.models.model_file import Likeness
 
-MOST = 64  # prototypes; as many separate far images as well as all training images do (docs/decisions/transfer.md)
+MOST = 32  # prototypes; 64 tell far images no better (docs/decisions/transfer.md)
 FOLDS = 5
 OWN = 0.95  # share of images like the training images that the threshold lets pass
 LEAST = 20  # training images; of fewer, nothing is said
