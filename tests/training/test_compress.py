@@ -225,7 +225,7 @@ def test_the_commands(toy_run, capsys):
     student = open_run(capsys.readouterr().out.strip())
     assert (pruned.spec["channels"], student.spec["model"]) == (0.5, "mlp")
     assert student.record["teacher"]["run"] == pruned.name
-    with pytest.raises(RunError, match="none can be held out"):
+    with pytest.raises(RunError, match="no image can be held out"):
         onsight.evaluate(student, folds=2, reporter=Spy())
     text = student.report.read_text("utf-8")
     assert f"It was made from the run {pruned.name}." in text

@@ -58,7 +58,6 @@ def sentences(run: Run, history: list[dict[str, Any]], metrics: Metrics | None, 
             *doubts(metrics),
             _confusions(metrics),
             _weakest(metrics),
-            _untested(metrics),
             _slices(cast(Slices | None, read_object(run.evaluation_folder(name or "") / "slices.json"))),
             _trust(metrics),
         ]
@@ -137,15 +136,6 @@ def _weakest(metrics: Metrics) -> str:
         f"Weakest class: {short(row['class'])}. {percent(row['recall'])} of its {count(row['support'], 'image')} are "
         f"recognised ({interval(row['recall_interval'] or [0.0, 1.0])})."
     )
-
-
-def _untested(metrics: Metrics) -> str:
-    """Return a sentence about the classes that the evaluated images have none of; empty if there is no such class."""
-    names = [short(row["class"]) for row in metrics["per_class"] if not row["support"]]
-    if not names:
-        return ""
-    shown = ", ".join(names[:5]) + (f" and {len(names) - 5:,} more" if len(names) > 5 else "")
-    return f"Never tested, for lack of images: {shown}. Nothing is known about {'it' if len(names) == 1 else 'them'}."
 
 
 def _slices(found: Slices | None) -> str:
