@@ -201,5 +201,6 @@ def test_heat_maps_are_drawn_on_what_the_model_sees(padded_run, wide_photos):
         assert names == ["0.png"]
         assert np.array_equal(image, decode.load(file, 32, fit))
     figure, _ = onsight.explain(padded_run, [file], engine="litert")
-    drawn = np.asarray(figure.axes[0].get_images()[0].get_array())
+    _, image, _ = figure.axes[0].get_images()  # the legend, the image, the image under its heat map
+    drawn = np.asarray(image.get_array())
     assert np.array_equal(drawn, explain.enlarge(decode.load(file, 32, "pad"), 224))

@@ -132,7 +132,7 @@ def test_no_label_is_suspected_by_a_model_that_is_often_wrong(tmp_path):
     probabilities[:21] = probabilities[:21, ::-1]
     names, images = [f"{i}.png" for i in range(100)], np.zeros((100, 8, 8, 3), np.uint8)
     weak = Predictions(names, labels, probabilities, ["cat", "dog"])
-    found = write_label_errors(tmp_path, [(weak, ["test"] * 100)], names, images)
+    found = write_label_errors(tmp_path, [(weak, ["test"] * 100)], names, images.__getitem__)
     assert found["suspects"] == []
     assert found["checked"] == 0
     reason = "not listed: the model is wrong on 21.0 % of 100 images, so most of its objections would be false"
@@ -141,7 +141,8 @@ def test_no_label_is_suspected_by_a_model_that_is_often_wrong(tmp_path):
     probabilities = probabilities.copy()
     probabilities[2:] = np.where(labels[2:, None] == np.arange(2), 0.8, 0.2)
     good = weak._replace(probabilities=probabilities)
-    found = write_label_errors(tmp_path, [(weak, ["test"] * 100), (good, ["train"] * 100)], names, images)
+    tables = [(weak, ["test"] * 100), (good, ["train"] * 100)]
+    found = write_label_errors(tmp_path, tables, names, images.__getitem__)
     assert [each["part"] for each in found["suspects"]] == ["train"] * 2
     assert found["checked"] == 100
     assert len(found["not_listed"]) == 1

@@ -78,15 +78,18 @@ def test_thumbnails_come_from_the_files_and_from_the_input_of_the_network_if_a_f
     dataset = load_dataset(str(photos))
     small = np.zeros((len(dataset), 32, 32, 3), np.uint8)
     assert thumbnails.largest_side(dataset, small) == 120
-    drawn = thumbnails.original(dataset, small, 3, 96)
+    drawn = thumbnails.original(dataset, small, "cut", 3, 96)
     assert drawn.shape == (96, 96, 3)
     assert drawn.std(axis=(0, 1)).min() > 5  # the noise of the file, which 32 px would have averaged out
+    whole = thumbnails.original(dataset, small, "pad", 3, 96)
+    assert (whole[:12] == 128).all()  # 160 x 120 in a square leaves an eighth above and below
+    assert (whole[12:84] != 128).any(axis=(1, 2)).all()
     (photos / dataset.names[3]).unlink()
-    np.testing.assert_array_equal(thumbnails.original(dataset, small, 3, 96), 0)
+    np.testing.assert_array_equal(thumbnails.original(dataset, small, "cut", 3, 96), 0)
 
 
 def test_thumbnails_of_a_named_data_set_are_its_arrays():
     dataset = load_dataset("digits")
     images = np.full((len(dataset), 32, 32, 3), 7, np.uint8)
     assert thumbnails.largest_side(dataset, images) == 32
-    np.testing.assert_array_equal(thumbnails.original(dataset, images, 0, 32), 7)
+    np.testing.assert_array_equal(thumbnails.original(dataset, images, "cut", 0, 32), 7)

@@ -1,11 +1,14 @@
+import os
+from importlib import util
+
 import keras
 import numpy as np
 import pytest
 
 import onsight
-from onsight.data.batches import Examples, feature_batches, plan_epoch, training_batches
-from onsight.features import extract as features
-from onsight.features.extract import load_features
+from onsight.core.errors import ExportError, TrainingError
+from onsight.features import extract
+from onsight.features.extract import Extractor
 from onsight.models.registry import MODELS, build_model
 
 pytestmark = pytest.mark.backend
@@ -21,43 +24,84 @@ def _new_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("ONSIGHT_CACHE", str(tmp_path / "cache"))
 
 
-def test_features_are_the_inputs_of_the_head_for_images_and_their_mirror_images(images):
+@pytest.fixture
+def without_litert(monkeypatch):
+    """Hide LiteRT, so that Keras computes the features: no network has to be converted."""
+    monkeypatch.setattr(extract, "find_spec", lambda name: None if name == "ai_edge_litert" else util.find_spec(name))
+
+
+def quiet(done, total):
+    """Ignore the progress."""
+
+
+def counted(extractor):
+    """Return a list that gets the number of images of each further computation."""
+    found = []
+    compute = extractor._compile()
+
+    def count(images):
+        found.append(len(images))
+        return compute(images)
+
+    extractor.compute = count
+    return found
+
+
+def expected(model, images):
+    body = keras.Model(model.inputs[0], model.get_layer("logits").input)
+    return np.asarray(body.predict_on_batch(images))
+
+
+@pytest.mark.parametrize("by", ["litert", "keras"])
+def test_features_are_the_inputs_of_the_head(images, by, request):
+    if by == "keras":
+        request.getfixturevalue("without_litert")
+    elif os.environ["KERAS_BACKEND"] == "jax":
+        pytest.importorskip("litert_converter")
     model = build_model("cnn_compact", 24, 3)
     chosen = np.arange(5, 140)
     reports = []
-    found = load_features(model, images, chosen, mirrored=True, progress=lambda *facts: reports.append(facts))
-    assert found.shape == (135, 2, 128)
+    extractor = Extractor(model)
+    found = extractor(images, chosen, lambda *facts: reports.append(facts))
+    assert (extractor.compute == extractor._by_keras) == (by == "keras")
+    assert (found.shape, found.dtype, extractor.width) == ((135, 128), np.float32, 128)
     assert reports == [(64, 135), (128, 135), (135, 135)]
-    body = keras.Model(model.inputs[0], model.get_layer("logits").input)
-    expected = body.predict_on_batch(images[chosen])
-    np.testing.assert_allclose(found[:, 0], expected, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(found[:, 1], body.predict_on_batch(images[chosen, :, ::-1]), rtol=1e-4, atol=1e-5)
-    assert load_features(model, images, chosen, mirrored=False, progress=print).shape == (135, 1, 128)
+    np.testing.assert_allclose(found, expected(model, images[chosen]), rtol=1e-4, atol=1e-5)
 
 
-def test_features_are_computed_once_for_the_same_weights_and_images(images, monkeypatch):
-    calls = []
-    compute = features.compute_features
-    monkeypatch.setattr(features, "compute_features", lambda *args: (calls.append(1), compute(*args)))
+@pytest.mark.usefixtures("without_litert")
+def test_features_of_each_image_are_computed_once(images):
     keras.utils.set_random_seed(0)
     model = build_model("mlp", 24, 3)
-
-    def ask(model, images, chosen):
-        load_features(model, images, chosen, mirrored=False, progress=lambda *_: None)
-        return len(calls)
-
-    assert ask(model, images, np.arange(10)) == 1
+    first = Extractor(model)
+    computed = counted(first)
+    some = first(images, np.arange(10), quiet)
+    assert computed == [10]
+    # In another process, for another head on the same layers, and in another order: all come from the cache.
     keras.utils.set_random_seed(0)
-    assert ask(build_model("mlp", 24, 7), images, np.arange(10)) == 1  # another head on the same layers
-    assert ask(model, images, np.arange(9)) == 2
+    again = Extractor(build_model("mlp", 24, 7))
+    assert again.folder == first.folder
+    again.compute = None
+    shuffled = np.array([7, 2, 9, 2])
+    again._compile = None  # nothing is computed
+    np.testing.assert_array_equal(again(images, shuffled, quiet), some[shuffled])
+    # Only new images are computed, and an image that is there twice is computed once.
     changed = images.copy()
     changed[3, 0, 0, 0] ^= 1
-    assert ask(model, changed, np.arange(10)) == 3
+    changed[20] = changed[21]
+    np.testing.assert_array_equal(first(changed, np.arange(10), quiet)[4], some[4])
+    assert computed == [10, 1]
+    first(changed, np.arange(18, 22), quiet)
+    assert computed == [10, 1, 3]
+    assert len(list(first.folder.glob("*.npz"))) == 3
     bias = model.get_layer("dense1").bias
     bias.assign(bias + 1e-3)
-    assert ask(model, images, np.arange(10)) == 4
+    other = Extractor(model)
+    assert other.folder != first.folder
+    assert not np.array_equal(other(images, np.arange(10), quiet), some)
 
 
+@pytest.mark.usefixtures("without_litert")
 def test_features_of_an_edited_custom_network_are_computed_again(images):
     def network(activation):
         def mine(image_size, num_classes):
@@ -68,7 +112,7 @@ def test_features_of_an_edited_custom_network_are_computed_again(images):
             return keras.Model(inputs, keras.layers.Dense(num_classes, dtype="float32", name="logits")(x))
 
         onsight.model("mine")(mine)
-        return load_features(build_model("mine", 24, 3), images, np.arange(9), mirrored=False, progress=print)
+        return Extractor(build_model("mine", 24, 3))(images, np.arange(9), quiet)
 
     try:
         assert network("relu").min() > 0.4
@@ -77,26 +121,60 @@ def test_features_of_an_edited_custom_network_are_computed_again(images):
         del MODELS["mine"]
 
 
-def test_an_interrupted_computation_leaves_no_file_behind(images, tmp_path):
-    def stop(*_):
-        raise KeyboardInterrupt
+@pytest.mark.usefixtures("without_litert")
+def test_an_interrupted_computation_keeps_what_it_has_computed(images):
+    def stop(done, _):
+        if done == 128:
+            raise KeyboardInterrupt
 
+    model = build_model("mlp", 24, 3)
     with pytest.raises(KeyboardInterrupt):
-        load_features(build_model("mlp", 24, 3), images, np.arange(10), mirrored=False, progress=stop)
-    assert [path.suffix for path in (tmp_path / "cache" / "features").iterdir()] == [".lock"]
+        Extractor(model)(images, np.arange(150), stop)
+    extractor = Extractor(model)
+    assert [path.suffix for path in extractor.folder.iterdir()] == [".npz"]
+    computed = counted(extractor)
+    np.testing.assert_allclose(extractor(images, np.arange(150), quiet), expected(model, images), rtol=1e-4, atol=1e-5)
+    assert computed == [22]
 
 
-def test_feature_batches_have_the_order_of_the_image_batches(images):
-    """The features here are the first pixel of each image and of its mirror image."""
-    sides = np.stack([images[:, 0, 0], images[:, 0, -1]], axis=1).astype(np.float32)  # (n, 2, 3)
-    index, labels = np.arange(20, 80), np.arange(60)
-    for epoch in (0, 1):
-        plan = plan_epoch(Examples(images, index, labels), "flip", 3, epoch)
-        mine = list(feature_batches(Examples(sides, index, labels), plan, 16, start=1))
-        assert len(mine) == 2
-        theirs = training_batches(Examples(images, index, labels), plan, 16, start=1)
-        for (found, own), (batch, expected) in zip(mine, theirs, strict=True):
-            np.testing.assert_array_equal(found, batch[:, 0, 0].astype(np.float32))
-            np.testing.assert_array_equal(own, expected)
-    plain = list(feature_batches(Examples(sides[:, :1], index, labels), plan, 16))
-    assert plain[0][0].shape == (16, 3)
+@pytest.mark.usefixtures("without_litert")
+@pytest.mark.parametrize("damage", ["cut", "empty", "other shape", "no keys"])
+def test_a_damaged_file_of_the_cache_is_computed_again(images, damage):
+    model = build_model("mlp", 24, 3)
+    extractor = Extractor(model)
+    before = extractor(images, np.arange(10), quiet)
+    (file,) = extractor.folder.glob("*.npz")
+    if damage in ("cut", "empty"):
+        file.write_bytes(file.read_bytes()[: 300 * (damage == "cut")])
+    else:
+        with file.open("wb") as handle:
+            keys = {} if damage == "no keys" else {"keys": np.zeros(10, np.uint64)}
+            np.savez(handle, features=before[:, 1:], **keys)
+    again = Extractor(model)
+    computed = counted(again)
+    np.testing.assert_array_equal(again(images, np.arange(10), quiet), before)
+    assert computed == [10]
+
+
+@pytest.mark.usefixtures("without_litert")
+def test_a_full_disk_is_named(images, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(extract, "write_atomic", full)
+    with pytest.raises(
+        TrainingError, match=r"disk of .* is full: the features of 10 images do not fit .*ONSIGHT_CACHE"
+    ):
+        Extractor(build_model("mlp", 24, 3))(images, np.arange(10), quiet)
+
+
+def test_keras_computes_the_features_of_a_network_that_cannot_be_converted(images, monkeypatch):
+    def fail(*_):
+        raise ExportError("no")
+
+    monkeypatch.setattr(extract, "convert", fail)
+    model = build_model("mlp", 24, 3)
+    extractor = Extractor(model)
+    found = extractor(images, np.arange(70), quiet)
+    assert extractor.compute == extractor._by_keras
+    np.testing.assert_allclose(found, expected(model, images[:70]), rtol=1e-4, atol=1e-5)

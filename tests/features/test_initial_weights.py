@@ -3,9 +3,8 @@
 import hashlib
 import json
 import shutil
-import threading
+import sys
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import keras
@@ -13,11 +12,12 @@ import numpy as np
 import pytest
 
 from onsight.core.backend import to_numpy
-from onsight.core.errors import DownloadError, ModelFileError, SpecError
-from onsight.features.initial_weights import PUBLISHED, check_hash, check_layers, default_start, fetch, find_start, load
+from onsight.core.errors import ModelFileError, SpecError
+from onsight.features import published_weights
+from onsight.features.initial_weights import check_layers, default_start, find_start, is_installed, load
+from onsight.features.published_weights import PUBLISHED
 from onsight.models.model_file import read_description
 from onsight.models.registry import MODELS, build_model
-from onsight.training import initial_weights
 from published import FAMILIES, publish
 
 
@@ -30,31 +30,17 @@ def original():
 @pytest.fixture
 def keras_home(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-    monkeypatch.setenv("ONSIGHT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(published_weights, "HOME", "http://127.0.0.1:9")  # no server listens there
+    (tmp_path / "keras" / "models").mkdir(parents=True)
     return tmp_path / "keras" / "models"
 
 
 @pytest.fixture
-def server(monkeypatch):
-    """Serve `content`, and record the paths of the requests in `asked`."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *args):
-            pass
-
-        def do_GET(self):
-            self.server.asked.append(self.path)
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(self.server.content)))
-            self.end_headers()
-            self.wfile.write(self.server.content)
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as serving:
-        serving.asked, serving.content = [], b""
-        threading.Thread(target=serving.serve_forever, daemon=True).start()
-        monkeypatch.setattr(initial_weights, "HOME", f"http://127.0.0.1:{serving.server_port}")
-        yield serving
-        serving.shutdown()
+def without_package(monkeypatch):
+    """Name a package for the default network that is not installed."""
+    entry = PUBLISHED["efficientnet_lite0"]._replace(package="no-such-package")
+    monkeypatch.setitem(PUBLISHED, "efficientnet_lite0", entry)
+    return entry
 
 
 def same_features(model, original):
@@ -62,36 +48,6 @@ def same_features(model, original):
     features = keras.Model(model.inputs[0], model.get_layer("logits").input).predict_on_batch(images)
     expected = original.predict_on_batch(images.astype("float32"))
     np.testing.assert_allclose(features, expected, atol=1e-5 * np.abs(expected).max())
-
-
-def test_published_files_and_hashes_are_those_of_keras_applications():
-    from keras.src.applications import (
-        convnext,
-        efficientnet_v2,
-        inception_v3,
-        mobilenet_v2,
-        mobilenet_v3,
-        resnet,
-    )
-
-    assert set(PUBLISHED) == {name for name, entry in MODELS.items() if entry.function.startswith("pretrained:")}
-    url = {name: f"{initial_weights.HOME}/{each.file(224)}" for name, each in PUBLISHED.items()}
-    assert url["mobilenetv2"] == (
-        mobilenet_v2.BASE_WEIGHT_PATH + "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
-    )
-    for size in ("small", "large"):
-        kind = f"{size}_224_1.0_float"
-        assert url[f"mobilenetv3_{size}"] == f"{mobilenet_v3.BASE_WEIGHT_PATH}weights_mobilenet_v3_{kind}_no_top_v2.h5"
-        assert PUBLISHED[f"mobilenetv3_{size}"].hash == mobilenet_v3.WEIGHTS_HASHES[kind][1]
-    for size in ("b0", "b1", "b2", "b3"):
-        assert url[f"efficientnetv2_{size}"] == f"{efficientnet_v2.BASE_WEIGHTS_PATH}efficientnetv2-{size}_notop.h5"
-        assert PUBLISHED[f"efficientnetv2_{size}"].hash == efficientnet_v2.WEIGHTS_HASHES[size][1]
-    assert url["resnet50v2"] == f"{resnet.BASE_WEIGHTS_PATH}resnet50v2_weights_tf_dim_ordering_tf_kernels_notop.h5"
-    assert PUBLISHED["resnet50v2"].hash == resnet.WEIGHTS_HASHES["resnet50v2"][1]
-    assert url["inceptionv3"] == inception_v3.WEIGHTS_PATH_NO_TOP
-    assert PUBLISHED["inceptionv3"].hash in Path(inception_v3.__file__).read_text()
-    assert url["convnext_tiny"] == f"{convnext.BASE_WEIGHTS_PATH}convnext_tiny_notop.h5"
-    assert PUBLISHED["convnext_tiny"].hash == convnext.WEIGHTS_HASHES["convnext_tiny"][1]
 
 
 STAGES = {
@@ -148,64 +104,67 @@ def test_a_file_of_another_network_is_refused(original, tmp_path):
         load(build_model("mobilenetv2", 32, 2), str(path))
 
 
-def test_imagenet_weights_are_downloaded_once_and_checked(original, keras_home, server, tmp_path, monkeypatch):
-    content = publish(tmp_path / "any.h5", original).read_bytes()
-    server.content = content
-    entry = PUBLISHED["mobilenetv3_small"]._replace(hash=hashlib.md5(content).hexdigest())
-    monkeypatch.setitem(PUBLISHED, "mobilenetv3_small", entry)
-    reports = []
-    path = fetch("mobilenetv3_small", 32, lambda *facts: reports.append(facts))
-    assert path == keras_home / "weights_mobilenet_v3_small_224_1.0_float_no_top_v2.h5"
-    assert reports[-1] == (f"downloading {path.name}", len(content), len(content))
-    assert set(server.asked) == {"/mobilenet_v3/weights_mobilenet_v3_small_224_1.0_float_no_top_v2.h5"}
-    asked = len(server.asked)
-    fetch("mobilenetv3_small", 224)
-    assert len(server.asked) == asked
-    model = build_model("mobilenetv3_small", 32, 2)
-    load(model, "imagenet")
-    same_features(model, original)
-    path.write_bytes(content[:-1] + b"x")
-    with pytest.raises(ModelFileError, match=r"has the MD5 .* was expected: it is damaged, or a different file"):
-        load(model, "imagenet")
-    path.unlink()
-    server.content = b"something else"
-    with pytest.raises(DownloadError, match=r"sent a file with another checksum: expected MD5"):
-        fetch("mobilenetv3_small", 32)
-    assert not path.exists()
-
-
-def test_without_a_published_hash_the_hash_of_the_first_use_counts(keras_home, server):
-    server.content = b"weights"
-    path = fetch("mobilenetv2", 96)
-    assert path.name == "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_96_no_top.h5"
-    assert PUBLISHED["mobilenetv2"].file(100).endswith("1.0_224_no_top.h5")  # there is none for that size
-    fetch("mobilenetv2", 96)
-    path.write_bytes(b"others")
-    with pytest.raises(ModelFileError, match="has the SHA-256"):
-        check_hash(path, "")
-
-
-def test_the_error_without_network_says_which_file_to_put_where(keras_home, monkeypatch):
-    monkeypatch.setattr(initial_weights, "HOME", "http://127.0.0.1:9")  # no server listens there
-    with pytest.raises(DownloadError) as error:
-        fetch("efficientnetv2_b0", 224)
-    assert (
-        f"Put efficientnetv2-b0_notop.h5 (from http://127.0.0.1:9/efficientnet_v2/efficientnetv2-b0_notop.h5) into "
-        f"{keras_home} (or set KERAS_HOME)" in str(error.value)
-    )
+def test_photos_start_from_the_weights_of_the_package_if_it_is_installed(keras_home, tmp_path, monkeypatch):
+    (tmp_path / "site" / "some_weights-1.0.dist-info").mkdir(parents=True)
+    (tmp_path / "site" / "some_weights-1.0.dist-info" / "METADATA").write_text("Name: some-weights\nVersion: 1.0\n")
+    (tmp_path / "site" / "file.pth").write_bytes(b"it")
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "site"), *sys.path])
+    entry = PUBLISHED["efficientnet_lite0"]._replace(place="file.pth", package="some-weights")
+    monkeypatch.setitem(PUBLISHED, "efficientnet_lite0", entry)
+    (keras_home / "efficientnetv2-b0_notop.h5").write_bytes(b"it")  # is there, too, but comes second
     start, why = default_start(224)
-    assert start is None
-    assert why.startswith("from scratch: Could not reach 127.0.0.1")
+    assert (start.model, start.weights, start.frozen) == ("efficientnet_lite0", "imagenet", 96)
+    assert "the ImageNet weights of efficientnet_lite0 are those of the package some-weights" in why
+    assert find_start("imagenet", None) == start
 
 
-def test_photos_start_from_imagenet_weights_if_the_file_is_there(keras_home, monkeypatch):
-    keras_home.mkdir(parents=True)
+def test_without_the_package_photos_start_from_weights_in_keras_folder(keras_home, without_package, monkeypatch):
+    assert not is_installed("efficientnet_lite0")
+    assert not is_installed("efficientnetv2_b0")
     (keras_home / "efficientnetv2-b0_notop.h5").write_bytes(b"it")
     entry = PUBLISHED["efficientnetv2_b0"]._replace(hash=hashlib.md5(b"it").hexdigest())
     monkeypatch.setitem(PUBLISHED, "efficientnetv2_b0", entry)
+    assert is_installed("efficientnetv2_b0")
     start, why = default_start(224)
     assert (start.model, start.weights, start.frozen) == ("efficientnetv2_b0", "imagenet", 149)
-    assert f"are in {keras_home}" in why
+    assert f"the ImageNet weights of efficientnetv2_b0 are in {keras_home}" in why
+    assert find_start("imagenet", None) == start
+
+
+def test_without_package_and_file_the_weights_are_downloaded(keras_home, without_package, monkeypatch):
+    asked = []
+
+    def download(url, target, **options):
+        asked.append((url, options["timeout"], options["attempts"]))
+        target.write_bytes(b"it")
+
+    monkeypatch.setattr(published_weights, "download", download)
+    entry = PUBLISHED["efficientnetv2_b0"]._replace(hash=hashlib.md5(b"it").hexdigest())
+    monkeypatch.setitem(PUBLISHED, "efficientnetv2_b0", entry)
+    start, why = default_start(224)
+    assert start.model == "efficientnetv2_b0"
+    assert f"were fetched into {keras_home}" in why
+    place = "http://127.0.0.1:9/efficientnet_v2/efficientnetv2-b0_notop.h5"
+    assert asked == [(place, 3, 1)]  # nobody asked for this download, so it must not take long
+
+
+def test_without_package_file_and_connection_photos_are_trained_from_scratch(keras_home, without_package):
+    start, why = default_start(224)
+    assert start is None
+    reason = (
+        "from scratch: the package no-such-package is not installed, and for efficientnetv2_b0: Could not reach 127"
+    )
+    assert why.startswith(reason)
+    (keras_home / "efficientnetv2-b0_notop.h5").write_bytes(b"damaged")
+    start, why = default_start(224)
+    assert start is None
+    assert "has the MD5" in why
+
+
+def test_a_copy_of_the_packages_file_in_keras_folder_serves_as_the_default(keras_home, without_package):
+    (keras_home / Path(without_package.place).name).write_bytes(b"it")
+    assert is_installed("efficientnet_lite0")
+    assert default_start(224)[0].model == "efficientnet_lite0"
 
 
 def test_all_weights_of_a_run_except_its_head_are_taken(toy_run):
@@ -249,7 +208,9 @@ def test_a_run_with_invalid_layers_is_refused(toy_run, tmp_path):
 def test_what_the_option_weights_accepts_and_refuses(toy_run, tmp_path):
     with pytest.raises(SpecError, match="is a cnn, but --model is mlp"):
         find_start(str(toy_run.folder), "mlp")
-    with pytest.raises(SpecError, match="Keras publishes no ImageNet weights for cnn"):
+    with pytest.raises(
+        SpecError, match="There are no published ImageNet weights for cnn, only for: efficientnet_lite0"
+    ):
         find_start("imagenet", "cnn")
     with pytest.raises(SpecError, match="expected imagenet, a finished run"):
         find_start("imagnet", None)
@@ -258,6 +219,12 @@ def test_what_the_option_weights_accepts_and_refuses(toy_run, tmp_path):
         find_start(str(tmp_path / "mine.h5"), None)
     with pytest.raises(SpecError, match=r"cannot be used for cnn: \.h5 files are only read"):
         find_start(str(tmp_path / "mine.h5"), "cnn")
+    with pytest.raises(SpecError, match=r"cannot be used for efficientnet_lite0: \.h5 .*: mobilenetv2, "):
+        find_start(str(tmp_path / "mine.h5"), "efficientnet_lite0")
+    (tmp_path / "mine.pth").write_bytes(b"")
+    with pytest.raises(SpecError, match=r"cannot be used for mobilenetv2: \.pth .*: efficientnet_lite0, [\w, ]*2\.$"):
+        find_start(str(tmp_path / "mine.pth"), "mobilenetv2")
+    assert find_start(str(tmp_path / "mine.pth"), "efficientnet_lite2").frozen == 132
     (tmp_path / "mine.bin").write_bytes(b"")
     with pytest.raises(SpecError, match=r"mine\.bin cannot be read: expected a run, a Keras \.h5"):
         find_start(str(tmp_path / "mine.bin"), None)
@@ -269,6 +236,7 @@ def test_what_the_option_weights_accepts_and_refuses(toy_run, tmp_path):
         ("efficientnetv2-b2.h5", "efficientnetv2_b2"),
         ("mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_160_no_top.h5", "mobilenetv2"),
         ("weights_mobilenet_v3_large_224_1.0_float.h5", "mobilenetv3_large"),
+        ("efficientnet-lite1-77cc7160.pth", "efficientnet_lite1"),
     ):
         (tmp_path / name).write_bytes(b"")
         assert find_start(str(tmp_path / name), None).model == model

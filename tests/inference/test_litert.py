@@ -89,13 +89,13 @@ def test_a_file_with_other_answers_is_not_kept(folder, monkeypatch):
 def test_a_file_without_softmax_is_not_kept(folder, monkeypatch):
     """Its likeliest classes are right, and its answers are close to those of a model with low confidence."""
     model = build_model("cnn", 32, 3)
-    monkeypatch.setattr(litert, "convert", lambda *_: convert(model))
+    monkeypatch.setattr(litert, "convert", lambda _, outputs: convert(model, outputs))
     assert "are not probabilities" in add_litert(folder, edge_images(32))
     assert not (folder / "model.tflite").exists()
 
 
 def test_a_failing_converter_does_not_fail_the_training(folder, monkeypatch):
-    def fail(model):
+    def fail(*_):
         raise RuntimeError("out of\nluck")
 
     monkeypatch.setattr(litert_file, "from_tensorflow", fail)

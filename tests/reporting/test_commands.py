@@ -86,7 +86,8 @@ def test_the_report_names_no_folder_of_the_users_machine(onsight, photos, tmp_pa
     page = (folder / "report.html").read_text()
     recipe = page.index('id="recipe"')  # the table of settings has the folder of the images
     assert str(tmp_path) not in page[:recipe]
-    assert f"<code>onsight evaluate {folder.name} --robustness</code>" in page
+    suggested = [re.sub("<.*?>", "", each) for each in re.findall("<code>(onsight .*?)</code>", page[:recipe])]
+    assert suggested == [f"onsight evaluate {folder.name} --robustness", "onsight check photos"]
 
 
 def test_errors_name_commands_that_can_be_pasted(onsight, tmp_path, monkeypatch, capsys):

@@ -434,7 +434,9 @@ def test_facts_about_cifar10_are_shown_for_official_data_only(make):
 def test_the_verdict_names_classes_that_were_never_tested(make):
     labels = np.repeat([0, 1], 200)
     sentences = verdict(make(result=(labels, np.eye(3)[labels] * 0.9 + 0.1 / 3)))
-    assert "Never tested, because no test image shows them: ship." in sentences
+    assert [sentence for sentence in sentences if "ship" in sentence] == [
+        "Never tested, because no test image shows them: ship."
+    ]
     labels = np.arange(600) % 3
     sentences = verdict(make(result=(labels, np.eye(3)[labels] * 0.9 + 0.1 / 3)))
     assert not any("Never tested" in sentence for sentence in sentences)

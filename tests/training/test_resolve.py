@@ -12,7 +12,7 @@ def resolved(images=50_000, given=("train", "test"), side=32, flips=True, **fiel
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_resolves_to_a_complete_spec(preset):
-    start = Start("imagenet", "efficientnetv2_b0", None, 149, "its weights") if preset == "transfer" else None
+    start = Start("imagenet", "efficientnet_lite0", None, 96, "its weights") if preset == "transfer" else None
     options = {"images": 50_000, "given": ("train", "test"), "side": 32, "flips": True, "start": start}
     spec, reasons = resolve(TrainSpec(preset=preset), **options)
     optional = {*fields_with(Role.OPTIONAL), "backend", "precision"}  # `prepare.settle` chooses the last two
@@ -20,7 +20,11 @@ def test_every_preset_resolves_to_a_complete_spec(preset):
         optional -= {"freeze", "head_epochs"}
     for field, value in spec.model_dump(exclude=optional).items():
         assert value is not None, field
-    assert PRESETS[preset][1].items() <= spec.model_dump().items()
+    kept = PRESETS[preset][1]
+    if start:  # the features of all layers but the head are computed once, so images are not augmented
+        assert (spec.freeze, spec.augmentation) == ("all", "none")
+        kept = {field: value for field, value in kept.items() if field != "augmentation"}
+    assert kept.items() <= spec.model_dump().items()
     assert set(PRESETS[preset][1]) <= set(reasons)
 
 
@@ -134,12 +138,26 @@ def resolved_from(start=START, images=200, **fields):
 def test_initial_weights_decide_network_image_size_and_recipe():
     spec, reasons = resolved_from()
     assert (spec.preset, spec.weights, spec.model, spec.image_size) == ("transfer", "/runs/a", "cnn_compact", 48)
-    assert (spec.freeze, spec.head_epochs, spec.epochs, spec.optimizer) == (17, 30, 38, "adamw")  # 5 steps per epoch
-    assert "150 steps with 180 training images" in reasons["head_epochs"]
+    assert (spec.freeze, spec.head_epochs, spec.epochs, spec.optimizer) == (17, 1, 9, "adamw")  # 40 steps, 5 per epoch
+    assert reasons["head_epochs"] == "the head is fitted at once"
+    assert reasons["epochs"] == "1 for the head, 8 for the layers below it"
+    assert spec.augmentation == PRESETS["transfer"][1]["augmentation"]
     assert "cnn_compact as trained in a" in reasons["preset"]
     assert (spec.learning_rate, reasons["learning_rate"]) == (1e-2, "cnn_compact is a small network")
     large = Start("imagenet", "efficientnetv2_b0", None, 149, "its weights")
     assert resolved_from(large).spec.learning_rate == 3e-3
+
+
+def test_of_imagenet_weights_only_the_head_is_trained_unless_the_user_asks_for_epochs():
+    start = Start("imagenet", "efficientnet_lite0", None, 96, "its weights")
+    spec, reasons = resolved_from(start)
+    assert (spec.freeze, spec.epochs, spec.head_epochs, spec.augmentation) == ("all", 1, 1, "none")
+    assert "--epochs N also trains the last stage" in reasons["freeze"]
+    assert "features are computed once for each image" in reasons["augmentation"]
+    spec, _ = resolved_from(start, epochs=6)
+    assert (spec.freeze, spec.epochs, spec.head_epochs, spec.augmentation) == (96, 6, 1, "flip_nudge")
+    spec, _ = resolved_from(start, freeze=50)
+    assert (spec.freeze, spec.epochs, spec.head_epochs) == (50, 9, 1)
 
 
 def test_initial_weights_decide_the_fit_unless_the_user_does():
@@ -154,14 +172,14 @@ def test_initial_weights_decide_the_fit_unless_the_user_does():
 
 def test_freezing_all_or_no_layers_and_choosing_the_epochs():
     spec, _ = resolved_from(freeze="all")
-    assert (spec.epochs, spec.head_epochs) == (30, 30)
+    assert (spec.epochs, spec.head_epochs) == (1, 1)
     assert resolved_from(freeze="none", optimizer="adam").spec.learning_rate == 3e-4  # not Adam's usual rate
     assert resolved_from(freeze="none", preset="quick").spec.learning_rate == 3e-4
     spec, reasons = resolved_from(freeze="none", epochs=4)
     assert (spec.epochs, spec.head_epochs, spec.learning_rate) == (4, 0, 3e-4)
     assert "pretrained" in reasons["learning_rate"]
     spec, _ = resolved_from(epochs=10)
-    assert (spec.epochs, spec.head_epochs) == (10, 8)
+    assert (spec.epochs, spec.head_epochs) == (10, 1)
     spec, _ = resolved_from(epochs=10, head_epochs=3, freeze=5)
     assert (spec.epochs, spec.head_epochs, spec.freeze) == (10, 3, 5)
     assert resolved_from(epochs=1)[0].head_epochs == 1  # a new head has to learn first
@@ -171,12 +189,14 @@ def test_freezing_all_or_no_layers_and_choosing_the_epochs():
 
 def test_with_shots_only_these_images_count():
     spec, _ = resolved_from(shots=8, images=10_000)
-    assert spec.head_epochs == 150  # one step per epoch with 32 images
+    assert spec.epochs == 1 + 40  # one step per epoch with 32 images
 
 
 def test_options_of_a_transfer_are_refused_where_they_cannot_work():
     with pytest.raises(SpecError, match="augmentation=robust changes the images in every epoch, but --freeze all"):
         resolved_from(freeze="all", augmentation="robust")
+    with pytest.raises(SpecError, match="epochs=2 trains layers below the head, but --freeze all trains none of them"):
+        resolved_from(freeze="all", epochs=2)
     with pytest.raises(SpecError, match="freeze needs pretrained weights"):
         resolved_from(None, freeze="all")
     with pytest.raises(SpecError, match="needs pretrained weights, but --weights is none"):

@@ -11,7 +11,7 @@ from onsight.data.batches import Examples, plan_epoch, shrink, training_batches
 from onsight.imaging.augment import draw, move
 from onsight.models.registry import build_model
 from onsight.training.network import at_any_size
-from onsight.training.steps import Loss, _moved, _shrunk, balanced_weights, make_head_step, make_optimizer, make_step
+from onsight.training.steps import Loss, _moved, _shrunk, balanced_weights, make_optimizer, make_step
 
 pytestmark = pytest.mark.backend
 BACKEND = os.environ["KERAS_BACKEND"]
@@ -111,32 +111,6 @@ def test_dropout_and_penalties_are_part_of_the_step():
     assert len(losses) == 3
     before = np.linalg.norm(to_numpy(step.model.get_layer("conv1a").kernel))
     assert before > 0
-
-
-def test_a_head_step_trains_only_the_head_and_continues_bit_for_bit():
-    import keras
-
-    model = build_model("cnn", 22, 3)
-    before = {weight.path: to_numpy(weight) for weight in model.weights}
-    features = RNG.standard_normal((16, model.get_layer("logits").kernel.shape[0])).astype(np.float32)
-    step = make_head_step(model, make_optimizer("adamw", 1e-2, 1e-2), Loss())
-    losses = [float(step.train(features, LABELS, 1e-2)[0]) for _ in range(20)]
-    assert losses[-1] < losses[0] / 2
-    arrays = step.arrays()
-    changed = {path for path, old in before.items() if not np.array_equal(old, to_numpy(by_path(model, path)))}
-    assert changed == {"logits/kernel", "logits/bias"}
-    answers = keras.Sequential([model.get_layer("logits")])(features)
-    np.testing.assert_allclose(step.logits(features), np.asarray(answers), atol=1e-5)
-    # Features of images and their mirror images have a second axis; the first ones count.
-    np.testing.assert_array_equal(step.logits(features[:, None]), step.logits(features))
-    further = [float(step.train(features, LABELS, 1e-2)[0]) for _ in range(3)]
-    other = make_head_step(build_model("cnn", 22, 3), make_optimizer("adamw", 1e-2, 1e-2), Loss())
-    other.restore(arrays)
-    assert [float(other.train(features, LABELS, 1e-2)[0]) for _ in range(3)] == further
-
-
-def by_path(model, path):
-    return next(weight for weight in model.weights if weight.path == path)
 
 
 @pytest.fixture

@@ -191,7 +191,7 @@ def test_a_transfer_that_ended_with_the_head_continues_with_the_last_layers(phot
     state["judge"]["factor"] = 0.01  # as after two plateaus
     save_checkpoint(run.checkpoints, arrays, state)
     run = onsight.resume(run, epochs=3, reporter=QUIET)
-    assert [row["epoch"] for row in run.history()] == [1, 2, 3]
+    assert [row["epoch"] for row in run.history()] == [2, 3]  # fitting the head is the last epoch of its phase
     assert len(run.record["phases"]) == 2
     assert run.history()[-1]["learning_rate"] == pytest.approx(0.1 * run.spec["learning_rate"])  # its full rate
 
@@ -271,7 +271,8 @@ def test_the_report_names_the_run_whose_weights_training_started_from(photos, to
     assert run.classes == ("blue", "green", "red")
     assert run.record["weights"]["file"] == "weights.safetensors"
     page = (run.folder / "report.html").read_text()
-    assert "the head, on features computed once, epochs 1 to 2" in page
+    assert "the head, by logistic regression on features computed once" in page
+    assert "with frozen batch norms, epochs 2 to 3, learning rate up to " in page
     assert f"cnn as trained in {toy_run.name}" in re.sub("<.*?>", "", page)
 
 

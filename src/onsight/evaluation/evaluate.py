@@ -297,7 +297,8 @@ def find_label_errors(task: Task, folds: int, show: Reporter) -> None:
         validation = set(run.dataset["split"]["validation"])
         tables.append((scored, ["validation" if name in validation else "train" for name in scored.names]))
     side = min(SIDES[0], largest_side(dataset, pixels.images))
-    found = write_label_errors(task.folder, tables, dataset.names, lambda i: original(dataset, pixels.images, i, side))
+    drawn = functools.partial(original, dataset, pixels.images, task.engine.fit, side=side)
+    found = write_label_errors(task.folder, tables, dataset.names, drawn)
     for reason in found.get("not_listed", []):
         show.note("label errors", reason)
     if found["suspects"]:
@@ -354,7 +355,7 @@ def draw(task: Task, scores: np.ndarray, metrics: Metrics) -> None:
             (folder / f"{name}.png").unlink(missing_ok=True)  # of an earlier evaluation
     write_thumbnails(
         folder,
-        functools.partial(original, task.images.dataset, images),
+        functools.partial(original, task.images.dataset, images, task.engine.fit),
         largest_side(task.images.dataset, images),
         task.index,
         labels,

@@ -23,6 +23,7 @@ from onsight.core.files import write_atomic, write_json
 from onsight.data.dataset import Dataset
 from onsight.data.pixel_cache import median_side
 from onsight.imaging import decode
+from onsight.imaging.fit import Fit
 
 Draw = Callable[[int, int], np.ndarray]  # from an image's index and a number of pixels per side
 
@@ -95,14 +96,15 @@ def write_thumbnails(
     write_json(folder / "thumbnails.json", found)
 
 
-def original(dataset: Dataset, images: np.ndarray, index: int, side: int) -> np.ndarray:
+def original(dataset: Dataset, images: np.ndarray, fit: Fit, index: int, side: int) -> np.ndarray:
     """Return image `index` at `side` x `side` pixels from its file, or from `images` (n, H, W, 3) without a file.
 
-    `images` are what the network sees. They also serve if the file has become unreadable.
+    `images` are what the network sees, and `fit` is how they became square. They also serve if the file has become
+    unreadable.
     """
     if dataset.images is None:
         with contextlib.suppress(ImageError):
-            return decode.load(dataset.read(index), side)
+            return decode.load(dataset.read(index), side, fit)
     return decode.resize(images[index], side)
 
 

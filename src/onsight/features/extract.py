@@ -14,6 +14,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -139,11 +140,11 @@ def read_chunks(folder: Path, width: int) -> tuple[np.ndarray, np.ndarray]:
     keys, rows = [np.zeros(0, np.uint64)], [np.zeros((0, width), np.float32)]
     for path in sorted(folder.glob("*.npz")):
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 found: tuple[Any, Any] = file["keys"], file["features"]
             if found[1].shape != (len(found[0]), width):
                 raise ValueError("the shapes do not fit")
-        except (OSError, ValueError, KeyError, EOFError):
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile):
             path.unlink(missing_ok=True)
             continue
         keys.append(found[0])

@@ -9,6 +9,7 @@ strides: the first convolution's strides are not those of its shape.
 from __future__ import annotations
 
 import io
+import math
 import pickle
 import re
 import struct
@@ -102,7 +103,8 @@ def read_storage(file: io.BytesIO, dtype: str, count: int) -> np.ndarray:
 def array_of(name: str, view: View, storage: np.ndarray) -> np.ndarray:
     """Return the tensor of a view as an array of its own, after checking that it lies within its storage."""
     last = view.offset + sum((side - 1) * stride for side, stride in zip(view.shape, view.strides, strict=True))
-    if view.offset < 0 or min((*view.shape, 1)) < 1 or min((*view.strides, 0)) < 0 or last >= len(storage):
+    below = view.offset < 0 or min((*view.shape, 1)) < 1 or min((*view.strides, 0)) < 0
+    if below or last >= len(storage) or math.prod(view.shape) > len(storage):  # strides of 0 could repeat it endlessly
         raise Refused(f"'{name}' does not lie within its storage")
     strides = [stride * storage.itemsize for stride in view.strides]
     return np.lib.stride_tricks.as_strided(storage[view.offset :], view.shape, strides, writeable=False).copy()

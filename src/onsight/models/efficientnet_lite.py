@@ -2,7 +2,7 @@
 Networks") without squeeze-and-excitation and with ReLU6, so that it computes well in integers.
 
 The scaling is that of TensorFlow's reference code for EfficientNet-Lite, and so are batch norm and preprocessing:
-`training.torch_weights` reads ImageNet weights that were converted from its checkpoints.
+`features.torch_weights` reads ImageNet weights that were converted from its checkpoints.
 """
 
 from __future__ import annotations

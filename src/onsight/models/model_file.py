@@ -66,6 +66,11 @@ class ModelDescription:
         for name, (fits, expected) in RULES.items():
             if not fits(getattr(self, name)):
                 raise ValueError(f"{name}: expected {expected}, not {str(getattr(self, name))[:80]!r}")
+        if (self.prototypes > 0) != (self.distance_threshold is not None):
+            raise ValueError(
+                f"prototypes is {self.prototypes} and distance_threshold is {self.distance_threshold}, but a model has "
+                "both or neither"
+            )
 
     @property
     def fit(self) -> Fit:

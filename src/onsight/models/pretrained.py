@@ -1,7 +1,7 @@
 """The networks of `keras.applications` whose ImageNet weights Keras publishes, each as one flat network from uint8.
 
 The preprocessing of each family is part of its network. Nothing is downloaded here: a network is built with new
-weights, and `training.initial_weights.load` sets the published ones. Batch norm is that of `onsight.models.layers`, so
+weights, and `features.initial_weights.load` sets the published ones. Batch norm is that of `onsight.models.layers`, so
 a network can also be trained from scratch.
 """
 
