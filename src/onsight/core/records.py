@@ -377,18 +377,9 @@ class Judgement(TypedDict):
     hurt_most: NotRequired[list[ClassDrop]]
 
 
-class DistanceJudgement(TypedDict):
-    """How the distances of an exported file compare with Keras'."""
-
-    max_distance_difference: float
-    unlike_agreement: float  # share of real and validation images with the same decision
-
-
 class ExportRow(Judgement):
     """One exported file."""
 
-    max_distance_difference: NotRequired[float]  # as in `DistanceJudgement`, of files with distances
-    unlike_agreement: NotRequired[float]
 
     file: str
     format: str

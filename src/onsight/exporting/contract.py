@@ -31,7 +31,6 @@ def make_contract(description: ModelDescription, folder: Path, table: list[Expor
             "geometry": description.geometry,
         },
         "output": {"name": "probabilities", "dtype": "float32", "shape": ["batch", len(description.classes)]},
-        **distance_output(description),
         "inside": ["normalisation", "temperature", "softmax"],
         "temperature": description.temperature,
         "threshold": description.threshold,
@@ -40,26 +39,10 @@ def make_contract(description: ModelDescription, folder: Path, table: list[Expor
                 "format": row["format"],
                 "precision": row["precision"],
                 "max_difference": row["max_difference"],
-                **({"distance": True} if "unlike_agreement" in row else {}),
                 "sha256": checksums(folder / row["file"]),
             }
             for row in table
         },
-    }
-
-
-def distance_output(description: ModelDescription) -> dict[str, Any]:
-    """Return the entry of contract.json about the second output; empty for a model that knows no distance."""
-    if not description.prototypes:
-        return {}
-    return {
-        "distance": {
-            "name": "distance",
-            "dtype": "float32",
-            "shape": ["batch"],
-            "threshold": description.distance_threshold,
-            "meaning": "above the threshold, the image is unlike the training images",
-        }
     }
 
 
@@ -102,11 +85,6 @@ def readme(run: Run, description: ModelDescription, table: list[ExportRow]) -> s
     ]
     if description.threshold is not None:
         parts.append(f"If the largest probability is below {description.threshold:g}, treat the answer as unsure.\n")
-    if description.distance_threshold is not None:
-        parts.append(
-            "Some files have a second output, `distance`, float32 `(batch,)`: how unlike the training images an image "
-            f"is. Above {description.distance_threshold:.4g}, treat the answer as unsure, whatever its probabilities.\n"
-        )
     for row in table:
         format_ = FORMATS[row["format"]]
         needs = " ".join(sorted(set(format_.reads.values())))
@@ -115,26 +93,25 @@ def readme(run: Run, description: ModelDescription, table: list[ExportRow]) -> s
         parts += [
             f"## {row['file']}\n",
             f"{format_.description}; {row['precision']}, {row['bytes']:,} bytes. Needs: {needs}.\n",
-            f"```python\n{example(row['format'], opened, within, distance='unlike_agreement' in row)}```\n",
+            f"```python\n{example(row['format'], opened, within)}```\n",
         ]
     return "\n".join(parts)
 
 
-def example(name: str, opened: str, within: float, *, distance: bool = False) -> str:
+def example(name: str, opened: str, within: float) -> str:
     """Return a script that opens an exported file, runs it on the test vectors and compares the answers with Keras'.
 
     Args:
         name: the format, a key of `FORMATS`.
         opened: the path to open, relative to `export/`.
         within: the largest allowed difference of a probability.
-        distance: whether the file has a second output.
     """
     reader = (READERS / f"read_{name}.py").read_text("utf-8")
     return (
         reader.replace("from collections.abc", "import json\nfrom collections.abc", 1)
         + f'\n\nanswer = open_model("{opened}")\n'
         'images = np.load("vectors/pictures.npy")\n'
-        f"{'found, distance' if distance else 'found'} = answer(images)\n"
+        "found = answer(images)\n"
         'with open("labels.json", encoding="utf-8") as file:\n'
         "    labels = json.load(file)\n"
         "print(labels[found[0].argmax()], found[0].max())\n"

@@ -29,10 +29,10 @@ from onsight.core.text import count
 from onsight.display.reporters import make_reporter
 from onsight.exporting.contract import checksums, make_contract, read_contract, readme, size_of
 from onsight.exporting.formats import FORMATS, READERS, check_formats, file_name, write
-from onsight.exporting.judge import MAX_DROP, Precision, Questions, judge, judge_distances
+from onsight.exporting.judge import MAX_DROP, Precision, Questions, judge
 from onsight.inference.engines import open_engine
 from onsight.inference.parity import TOLERANCE, compare, edge_images, spread, why_not_probabilities
-from onsight.inference.predict import answered
+from onsight.inference.predict import probabilities
 from onsight.models.model_file import read_description
 from onsight.reporting.export_table import Exports
 from onsight.reporting.report import report
@@ -106,19 +106,11 @@ def ask_keras(run: Run, show: Reporter) -> Questions:
     show.note("comparing", f"with {keras.name} in float32 on {count(len(asked), 'image')}")
     if len(test):
         run.log_test_use("export: compared the answers of files with Keras', read no label", scored=False)
-    expected = answered(keras, asked, np.arange(len(asked)), 256)
+    expected = probabilities(keras.probabilities, asked, np.arange(len(asked)), 256)
     start = len(real) + len(edges)
     calibration = pixels.images[train[spread(len(train), CALIBRATION)]]
     within = slice(start, start + len(validation))
-    return Questions(
-        images=asked,
-        expected=expected.probabilities,
-        validation=within,
-        labels=images.dataset.labels[validation],
-        calibration=calibration,
-        distances=expected.distances,
-        limit=keras.distance_threshold,
-    )
+    return Questions(asked, expected, within, images.dataset.labels[validation], calibration)
 
 
 def make(
@@ -136,10 +128,10 @@ def make(
         images = Path(scratch) / "pictures.npy"
         np.save(images, questions.images)
         single = run_reader(name, path, images, Path(scratch), threads=1)
-        answers, distances = read_answers(Path(scratch))
+        answers = {size: np.load(Path(scratch) / f"answers-{size}.npy", allow_pickle=False) for size in BATCHES}
         parallel = run_reader(name, path, images, None, threads=os.cpu_count() or 1)
     row = judge(path.name, precision, answers, questions, max_drop, run.classes)
-    made: ExportRow = {
+    return {
         "file": path.name,
         "format": name,
         "precision": precision,
@@ -156,21 +148,6 @@ def make(
         "first_answer_seconds": single["first_answer_seconds"],
         "made": now(),
     }
-    if distances:
-        of_distances = judge_distances(path.name, precision, distances, questions)
-        made["max_distance_difference"] = of_distances["max_distance_difference"]
-        made["unlike_agreement"] = of_distances["unlike_agreement"]
-    return made
-
-
-def read_answers(folder: Path) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:
-    """Return the probabilities and, if the file has them, the distances that readers/run.py wrote, by batch size."""
-
-    def by_size(name: str) -> dict[int, np.ndarray]:
-        paths = {size: folder / f"{name}-{size}.npy" for size in BATCHES}
-        return {size: np.load(path, allow_pickle=False) for size, path in paths.items() if path.exists()}
-
-    return by_size("answers"), by_size("distances")
 
 
 def run_reader(name: str, path: Path, images: Path, answers: Path | None, threads: int) -> dict[str, Any]:
@@ -229,8 +206,6 @@ def complete(run: Run, folder: Path, rows: list[ExportRow], questions: Questions
     (folder / "vectors").mkdir()
     np.save(folder / "vectors" / "pictures.npy", questions.images[vectors])
     np.save(folder / "vectors" / "probabilities.npy", questions.expected[vectors])
-    if questions.distances is not None:
-        np.save(folder / "vectors" / "distances.npy", questions.distances[vectors])
     write_json(folder / "labels.json", list(description.classes))
     write_json(folder / "table.json", {"files": table})
     write_json(folder / "contract.json", make_contract(description, folder, table))
@@ -280,7 +255,7 @@ def check_file(path: Path, entry: dict[str, Any], vectors: Path) -> float:
     """
     with tempfile.TemporaryDirectory() as scratch:
         run_reader(entry["format"], path, vectors / "pictures.npy", Path(scratch), threads=1)
-        answers = [*read_answers(Path(scratch))[0].values()]
+        answers = [np.load(Path(scratch) / f"answers-{size}.npy", allow_pickle=False) for size in BATCHES]
     for rows in answers:
         if why := why_not_probabilities(rows):
             raise ParityError(f"The answers of {path.name} are not probabilities: {why}.")

@@ -8,13 +8,12 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from onsight.core.errors import ParityError
-from onsight.core.records import DistanceJudgement, Judgement
+from onsight.core.records import Judgement
 from onsight.core.text import count
-from onsight.inference.parity import TOLERANCE, compare, farthest, why_not_probabilities
+from onsight.inference.parity import TOLERANCE, compare, why_not_probabilities
 from onsight.metrics.intervals import paired
 
 AGREEMENT = 0.999  # for float16: the share of images with the same likeliest class
-SAME_DECISION = 0.95  # share of images for which a file must decide as Keras whether they are unlike
 MAX_DROP = 0.5  # for int8: points of validation accuracy that may be lost
 
 Precision = Literal["float32", "float16", "int8"]
@@ -28,8 +27,6 @@ class Questions(NamedTuple):
     validation: slice
     labels: np.ndarray  # of the validation images; those of the test images are never read
     calibration: np.ndarray  # (m, H, W, 3) uint8 training images
-    distances: np.ndarray | None = None  # (n,) float32: Keras' distances, if the model knows them
-    limit: float | None = None  # the distance above which an image is unlike the training images
 
 
 def judge(
@@ -85,42 +82,6 @@ def judge(
     if precision == "int8":
         add_drop(name, judgement, right, before, questions.labels, max_drop, classes)
     return judgement
-
-
-def judge_distances(
-    name: str, precision: Precision, distances: dict[int, np.ndarray], questions: Questions
-) -> DistanceJudgement:
-    """Return how the distances of an exported file compare with Keras'.
-
-    Args:
-        name: of the file, for messages.
-        precision: decides how much the distances may differ.
-        distances: {batch size: distances of the first images}; those of the largest batch size are of all images.
-        questions: the images and Keras' distances.
-
-    Raises:
-        ParityError: float32 distances differ by more than rounding, or those of another precision decide differently
-            for more than 5 % of the real and validation images whether an image is unlike the training images.
-    """
-    expected, limit = questions.distances, questions.limit
-    assert expected is not None
-    assert limit is not None
-    apart = {size: farthest(found, expected[: len(found)]) for size, found in distances.items()}
-    found = distances[max(distances)]
-    stop = questions.validation.stop
-    agreement = float(((found > limit) == (expected > limit))[:stop].mean())
-    largest = max(apart.values())
-    if not np.isfinite(largest) or (precision == "float32" and largest > TOLERANCE):
-        raise ParityError(
-            f"{name} is not written: its distances differ from Keras' by {largest:.2g}; float32 may differ by "
-            f"{TOLERANCE:g}."
-        )
-    if agreement < SAME_DECISION:
-        raise ParityError(
-            f"{name} is not written: whether an image is unlike the training images, it decides as Keras for "
-            f"{agreement:.1%} of {count(stop, 'image')} only; {SAME_DECISION:.0%} are needed."
-        )
-    return {"max_distance_difference": largest, "unlike_agreement": agreement}
 
 
 def require_probabilities(name: str, answers: dict[int, np.ndarray], expected: np.ndarray) -> None:

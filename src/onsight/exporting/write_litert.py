@@ -11,8 +11,6 @@ from onsight.core.files import write_atomic
 from onsight.core.silence import without_python_output
 from onsight.exporting.judge import Precision
 
-LENGTH = ("SUM", "SQRT", "MAXIMUM", "DIV", "SUB")  # operations of the distance, whose 256 steps would be too coarse
-
 
 def write_litert(model_folder: Path, path: Path, precision: Precision, images: np.ndarray) -> None:
     """Write a .tflite file: the run's own in float32, or a quantized one."""
@@ -29,17 +27,13 @@ def litert_content(model_folder: Path) -> bytes:
     from onsight.models.model_file import load_model, read_description
 
     description = read_description(model_folder)
-    if description.litert_sha256:
-        return read_litert(model_folder, description)
-    outputs = ("probabilities", "distance") if description.prototypes else ("probabilities",)
-    return convert(load_model(model_folder, distance=True), outputs)
+    return read_litert(model_folder, description) if description.litert_sha256 else convert(load_model(model_folder))
 
 
 def quantized(content: bytes, precision: Precision, images: np.ndarray) -> bytes:
     """Return a float32 .tflite file with float16 weights, or with int8 weights and activations except for softmax.
 
     Softmax stays in float32. In int8 it would have only 256 different probabilities, none of them between 0 and 0.4 %.
-    So do the length of the features, which would be 0 for some images, and the last step of the distance.
     """
     from ai_edge_quantizer import qtyping, quantizer, recipe
 
@@ -47,8 +41,7 @@ def quantized(content: bytes, precision: Precision, images: np.ndarray) -> bytes
     with without_python_output():
         if precision == "int8":
             made.load_quantization_recipe(recipe.static_wi8_ai8())
-            for name in ("SOFTMAX", "OUTPUT", *(LENGTH if outputs_of(content) > 1 else ())):
-                operation = qtyping.TFLOperationName[name]
+            for operation in (qtyping.TFLOperationName.SOFTMAX, qtyping.TFLOperationName.OUTPUT):
                 made.update_quantization_recipe(regex=".*", operation_name=operation, algorithm_key="no_quantize")
             result = made.quantize(value_ranges(made, images))
         else:
@@ -66,13 +59,6 @@ def quantized(content: bytes, precision: Precision, images: np.ndarray) -> bytes
             )
             result = made.quantize()
     return bytes(result.quantized_model)
-
-
-def outputs_of(content: bytes) -> int:
-    """Return the number of outputs of a .tflite file."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    return len(schema.ModelT.InitFromPackedBuf(content, 0).subgraphs[0].outputs)
 
 
 def value_ranges(quantizer: Any, images: np.ndarray) -> dict[str, Any]:

@@ -18,9 +18,6 @@ def write_openvino(model_folder: Path, path: Path, precision: Precision, images:
     import openvino
 
     made = to_openvino(litert_content(model_folder))
-    if len(made.outputs) > 1:  # OpenVINO files have the probabilities only
-        (scores,) = (each.node for each in made.outputs if len(each.partial_shape) == 2)
-        made = openvino.Model([scores], made.get_parameters(), made.friendly_name)
     made.inputs[0].get_tensor().set_names({"image"})
     made.outputs[0].get_tensor().set_names({"probabilities"})
     path.mkdir()

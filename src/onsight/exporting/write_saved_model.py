@@ -27,17 +27,9 @@ def write_saved_model(model_folder: Path, path: Path, precision: Precision, imag
 
 
 def tensorflow_function(model: keras.Model) -> tuple[Any, list[Any]]:
-    """Return a tf.function of the model, whose input and outputs are named, and its signature.
-
-    The second output of a model that has two is the distance.
-    """
+    """Return a tf.function of the model, whose input and output are named, and its signature."""
     import tensorflow as tf
 
     signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8, name="image")]
-    names = ("probabilities", "distance")[: len(model.outputs)]
-
-    def answer(image: Any) -> dict[str, Any]:
-        found = model(image, training=False)
-        return dict(zip(names, found if isinstance(found, list) else [found], strict=True))
-
-    return tf.function(answer, input_signature=signature), signature
+    function = tf.function(lambda image: {"probabilities": model(image, training=False)}, input_signature=signature)
+    return function, signature

@@ -111,34 +111,23 @@ let compiled;
 async function answer(picture) {
   const image = new Tensor(picture, [1, SIZE, SIZE, 3]);
   const outputs = await compiled.run([image]);
-  const found = [];
-  for (const output of outputs) found.push(Float32Array.from(await output.data()));
+  const probabilities = Float32Array.from(await outputs[0].data());
   image.delete();
   for (const output of outputs) output.delete();
-  found.sort((a, b) => b.length - a.length); // the probabilities of at least two classes, then the distance
-  return { probabilities: found[0], distance: found.length > 1 ? found[1][0] : null };
+  return probabilities;
 }
 
-// Return why the answer is unsure, or null.
-function doubt(probabilities, order, distance) {
-  if (distance !== null && facts.distance_threshold !== null && distance > facts.distance_threshold) {
-    return "unsure: unlike anything it was trained on";
-  }
-  if (facts.threshold === null || probabilities[order[0]] >= facts.threshold) return null;
-  return `unsure: ${facts.classes[order[0]]} or ${facts.classes[order[1]]}`;
-}
-
-function show({ probabilities, distance }) {
+function show(probabilities) {
   const order = Array.from(probabilities.keys()).sort((a, b) => probabilities[b] - probabilities[a]).slice(0, SHOWN);
-  const unsure = doubt(probabilities, order, distance);
-  document.body.classList.toggle("unsure", unsure !== null);
+  const sure = facts.threshold === null || probabilities[order[0]] >= facts.threshold;
+  document.body.classList.toggle("unsure", !sure);
   const verdict = $("verdict");
   const best = document.createElement("span"); // cut with an ellipsis if it is too long
   best.title = best.textContent = facts.classes[order[0]];
   verdict.replaceChildren(best);
-  if (unsure) {
+  if (!sure) {
     const mark = document.createElement("small");
-    mark.textContent = unsure;
+    mark.textContent = "unsure";
     verdict.append(mark);
   }
   const bars = $("bars");

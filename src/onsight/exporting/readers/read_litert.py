@@ -6,20 +6,16 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 
-def open_model(path: str, threads: int | None = None) -> Callable[[np.ndarray], np.ndarray | list[np.ndarray]]:
-    """Return a function from (n, H, W, 3) uint8 images to (n, classes) float32 probabilities.
-
-    If the file has a second output, the function returns [probabilities, distance], the distance (n,) float32.
-    """
+def open_model(path: str, threads: int | None = None) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function from (n, H, W, 3) uint8 images to (n, classes) float32 probabilities."""
     interpreter = Interpreter(str(path), num_threads=threads)
-    inputs = interpreter.get_input_details()
-    outputs = sorted(interpreter.get_output_details(), key=lambda output: -len(output["shape"]))
-    if len(inputs) != 1 or [len(output["shape"]) for output in outputs] not in ([2], [2, 1]):
-        raise ValueError(f"expected one input, and probabilities with or without a distance, found {outputs}")
-    image = inputs[0]["index"]
+    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    if (len(inputs), len(outputs)) != (1, 1):
+        raise ValueError(f"expected one input and one output, found {len(inputs)} and {len(outputs)}")
+    image, probabilities = inputs[0]["index"], outputs[0]["index"]
     batch = 0
 
-    def answer(images: np.ndarray) -> np.ndarray | list[np.ndarray]:
+    def answer(images: np.ndarray) -> np.ndarray:
         nonlocal batch
         if batch != len(images):
             batch = len(images)
@@ -27,7 +23,6 @@ def open_model(path: str, threads: int | None = None) -> Callable[[np.ndarray], 
             interpreter.allocate_tensors()
         interpreter.set_tensor(image, images)
         interpreter.invoke()
-        found = [np.array(interpreter.get_tensor(output["index"])) for output in outputs]
-        return found if len(found) > 1 else found[0]
+        return np.array(interpreter.get_tensor(probabilities))
 
     return answer

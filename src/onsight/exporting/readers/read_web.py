@@ -9,11 +9,8 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 
-def open_model(path: str, threads: int | None = None) -> Callable[[np.ndarray], np.ndarray | list[np.ndarray]]:
-    """Return a function from (n, H, W, 3) uint8 images to (n, classes) float32 probabilities.
-
-    If the model has a second output, the function returns [probabilities, distance], the distance (n,) float32.
-    """
+def open_model(path: str, threads: int | None = None) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function from (n, H, W, 3) uint8 images to (n, classes) float32 probabilities."""
     with open(path, encoding="utf-8") as file:
         found = re.search(r'<script type="text/plain" id="model">([A-Za-z0-9+/=]+)</script>', file.read())
     if not found:
@@ -21,10 +18,10 @@ def open_model(path: str, threads: int | None = None) -> Callable[[np.ndarray], 
     content = gzip.decompress(base64.b64decode(found[1]))
     interpreter = Interpreter(model_content=content, num_threads=threads)
     image = interpreter.get_input_details()[0]["index"]
-    outputs = sorted(interpreter.get_output_details(), key=lambda output: -len(output["shape"]))
+    probabilities = interpreter.get_output_details()[0]["index"]
     batch = 0
 
-    def answer(images: np.ndarray) -> np.ndarray | list[np.ndarray]:
+    def answer(images: np.ndarray) -> np.ndarray:
         nonlocal batch
         if batch != len(images):
             batch = len(images)
@@ -32,7 +29,6 @@ def open_model(path: str, threads: int | None = None) -> Callable[[np.ndarray], 
             interpreter.allocate_tensors()
         interpreter.set_tensor(image, images)
         interpreter.invoke()
-        found = [np.array(interpreter.get_tensor(output["index"])) for output in outputs]
-        return found if len(found) > 1 else found[0]
+        return np.array(interpreter.get_tensor(probabilities))
 
     return answer

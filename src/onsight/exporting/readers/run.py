@@ -3,8 +3,7 @@
     python run.py READER FILE IMAGES.npy FOLDER THREADS BATCHES
 
 THREADS is the number of threads, 0 for the default. BATCHES are batch sizes, such as 1,7,32. For each size N,
-FOLDER/answers-N.npy is written, and distances-N.npy if the file has distances; with "-" as FOLDER, nothing is.
-Standard output gets one line of JSON.
+FOLDER/answers-N.npy is written; with "-" as FOLDER, nothing is. Standard output gets one line of JSON.
 """
 
 import json
@@ -49,9 +48,7 @@ def main() -> None:
         # The last batch may be smaller: every size must work. Only the largest batch size runs on all images.
         count = len(images) if size == max(batches) else min(len(images), 32 * size)
         answers = [answer(np.ascontiguousarray(images[i : min(i + size, count)])) for i in range(0, count, size)]
-        outputs = zip(*answers, strict=True) if isinstance(answers[0], list) else [answers]
-        for name, parts in zip(("answers", "distances"), outputs, strict=False):
-            np.save(os.path.join(folder, f"{name}-{size}.npy"), np.concatenate(parts))
+        np.save(os.path.join(folder, f"answers-{size}.npy"), np.concatenate(answers))
     sys.stdout.write(json.dumps(found) + "\n")
 
 
