@@ -92,6 +92,34 @@ def toy_run(tmp_path_factory, toy_spec):
 
 
 @pytest.fixture(scope="session")
+def knowing_run(tmp_path_factory, toy_run):
+    """Return a copy of the toy run whose model also knows the distance. Tests only read it."""
+    import shutil
+
+    import keras
+
+    from onsight.features.prototypes import learn_likeness
+    from onsight.inference.litert import add_litert
+    from onsight.models.model_file import read_description, save_model
+    from onsight.runs.images import open_images
+    from onsight.runs.run import Run
+
+    folder = tmp_path_factory.mktemp("knowing") / "run"
+    shutil.copytree(toy_run.folder, folder)
+    run = Run(folder)
+    images = open_images(run, ("train",), lambda *_, **__: None)
+    pixels = images.pixels.images[images.readable("train")]
+    model, description = run.load_model(), read_description(run.model_folder)
+    logits = model.get_layer("logits")
+    likeness = learn_likeness(keras.Model(model.input, logits.input).predict(pixels, verbose=0))
+    (run.model_folder / "model.tflite").unlink()
+    network = keras.Model(model.input, logits.output, name=description.model)
+    save_model(run.model_folder, network, run.classes, description.temperature, 0.5, likeness=likeness)
+    assert add_litert(run.model_folder, pixels[:8]) is None
+    return run
+
+
+@pytest.fixture(scope="session")
 def wide_photos(tmp_path_factory):
     """Return a folder of 90 images of 96 x 32 px in three classes. The colour is the class: the left third has it."""
     import numpy as np

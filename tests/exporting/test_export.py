@@ -268,6 +268,58 @@ def test_the_contract_and_the_readme_describe_whole_frames(padded_run, exported,
     assert sum((image[:8] == 128).all() for image in vectors) >= 9  # real images are padded above
 
 
+@pytest.fixture(scope="module")
+def exported_distance(knowing_run):
+    """The run that knows the distance, with files of every format and an int8 file. Tests only read it."""
+    export(knowing_run, ["litert", "onnx", "openvino", "keras", "saved_model"], reporter=Reporter())
+    export(knowing_run, ["litert"], precision="int8", max_drop=100, reporter=Reporter())
+    return knowing_run
+
+
+@pytest.mark.backend
+def test_the_distance_is_the_second_output_of_some_formats(exported_distance):
+    folder = exported_distance.folder / "export"
+    contract = json.loads((folder / "contract.json").read_text())
+    threshold = json.loads((exported_distance.model_folder / "model.json").read_text())["distance_threshold"]
+    assert contract["output"]["name"] == "probabilities"
+    described = {"name": "distance", "dtype": "float32", "shape": ["batch"], "threshold": threshold}
+    assert {key: value for key, value in contract["distance"].items() if key != "meaning"} == described
+    assert {name for name, entry in contract["files"].items() if entry["distance"]} == {
+        "model.tflite", "model.onnx", "model-int8.tflite"
+    }  # fmt: skip
+    table = {row["file"]: row for row in json.loads((folder / "table.json").read_text())["files"]}
+    for name in ("model.tflite", "model.onnx"):
+        assert table[name]["max_distance_difference"] <= 1e-5
+    assert table["model-int8.tflite"]["unlike_agreement"] >= 0.95
+    assert "max_distance_difference" not in table["openvino"]
+    for name in ("model.tflite", "model-int8.tflite", "model.onnx", "openvino"):
+        run_readme(exported_distance, name)
+    assert "is unlike the training images: treat" in (folder / "README.md").read_text()
+    assert dict(check_export(exported_distance, Reporter()))["model.tflite"] <= 1e-5
+
+
+def test_a_model_without_prototypes_has_no_trace_of_a_distance(exported):
+    folder = exported.folder / "export"
+    assert "distance" not in (folder / "contract.json").read_text() + (folder / "table.json").read_text()
+    assert "distances.npy" not in (folder / "README.md").read_text()
+    assert not (folder / "vectors" / "distances.npy").exists()
+
+
+@pytest.mark.backend
+def test_int8_keeps_the_distance_in_float_and_zero_points_once(exported_distance):
+    from ai_edge_litert import schema_py_generated as schema
+
+    from onsight.exporting.write_litert import distance_values
+
+    content = (exported_distance.model_folder / "model.tflite").read_bytes()
+    assert distance_values(content)[-1] == "distance"
+    quantized = (exported_distance.folder / "export" / "model-int8.tflite").read_bytes()
+    graph = schema.ModelT.InitFromPackedBuf(quantized, 0).subgraphs[0]
+    last = next(each for each in graph.operators if set(each.outputs) & set(graph.outputs[1:]))
+    kinds = {graph.tensors[index].type for index in last.inputs}
+    assert schema.TensorType.INT8 not in kinds
+
+
 def test_each_column_of_the_table_has_a_name_of_its_own():
     from onsight.reporting.export_table import HEADING
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from onsight.core.errors import ParityError
-from onsight.exporting.judge import Questions, judge
+from onsight.exporting.judge import Questions, judge, judge_distances
 
 CLASSES = ("a", "b", "c")
 
@@ -97,3 +97,26 @@ def test_int8_is_judged_by_validation_accuracy():
     none = questions(labelled=False)
     with pytest.raises(ParityError, match="the run has none"):
         judge("model", "int8", answers(none), none, 0.5, CLASSES)
+
+
+def test_distances_are_judged_by_value_or_by_decision():
+    far = np.linspace(0, 1, 2000, dtype=np.float32)[np.random.default_rng(0).permutation(2000)]
+    asked = questions()._replace(distances=far, distance_threshold=0.95)
+
+    def judged(precision, found):
+        row = {}
+        judge_distances("model", precision, row, {1: found[:32], 7: found[:224], 32: found}, asked)
+        return row
+
+    assert judged("float32", far) == {"max_distance_difference": 0, "unlike_agreement": 1}
+    with pytest.raises(ParityError, match=r"distances differ from Keras' by 0\.001"):
+        judged("float32", far + np.float32(1e-3))
+    assert judged("int8", far + np.float32(1e-3))["unlike_agreement"] > 0.99
+    with pytest.raises(ParityError, match=r"unlike the training images; int8 must reach 95%"):
+        judged("int8", far + np.float32(0.1))
+    with pytest.raises(ParityError, match=r"and it finds 0 of them; int8 must find 50%"):
+        judged("int8", np.minimum(far, np.float32(0.95)))  # agrees on 95 %
+    with pytest.raises(ParityError, match="float16 must reach 99%"):
+        judged("float16", far + np.float32(0.02))
+    with pytest.raises(ParityError, match="not finite"):
+        judged("int8", far * np.float32(np.nan))

@@ -32,7 +32,8 @@ def litert():
 def write_page(run, path, **facts):
     description = read_description(run.model_folder)
     known = {"name": run.name, "model": description.model, "size": description.image_size, "fit": description.fit,
-             "grey": 128, "classes": description.classes, "threshold": None, "precision": "float32"}  # fmt: skip
+             "grey": 128, "classes": description.classes, "threshold": None,
+             "distance_threshold": description.distance_threshold, "precision": "float32"}  # fmt: skip
     path.write_text(write_web.page(known | facts, fix_batch((run.model_folder / "model.tflite").read_bytes())), "utf-8")
     return path
 
@@ -76,7 +77,7 @@ ASK = """async ([text, width, height]) => {
     const rgba = new Uint8ClampedArray(width * height * 4).fill(255);
     for (let i = 0; i < width * height; i++) for (let c = 0; c < 3; c++) rgba[4 * i + c] = rgb[3 * i + c];
     const prepared = onsight.prepare(rgba, width, height);
-    return [Array.from(prepared), Array.from(await onsight.answer(prepared))];
+    return [Array.from(prepared), Array.from((await onsight.answer(prepared)).probabilities)];
 }"""
 
 
@@ -259,9 +260,30 @@ def test_hostile_names_stay_text_and_an_unsure_answer_is_marked(litert, browser,
         page.wait_for_selector("#bars li")
         shown = [page.locator("#bars li span").nth(i).text_content() for i in (0, 2, 4)]
         assert sorted(shown) == sorted(HOSTILE)
-        assert page.inner_text("#verdict small") == "unsure"
+        assert page.inner_text("#verdict small") == "unsure:"
+        top = [page.locator("#bars li span").nth(i).text_content() for i in (0, 2)]
+        assert page.locator("#verdict span").text_content() == " or ".join(top)
         assert page.evaluate("window.hacked") is None
         assert page.locator("#bars img, #verdict img").count() == 0
+
+
+def test_an_image_unlike_the_training_images_is_unsure(litert, browser, knowing_run, tmp_path):
+    threshold = read_description(knowing_run.model_folder).distance_threshold
+    engine = LitertEngine(
+        (knowing_run.model_folder / "model.tflite").read_bytes(), read_description(knowing_run.model_folder)
+    )
+    images = edge_images(32)
+    distances = engine.answer(images).distances
+    assert distances.max() > threshold
+    Image.fromarray(images[distances.argmax()]).save(tmp_path / "far.png")
+    for far, said in ((threshold, "unsure:\nunlike anything it was trained on"), (2.0, None)):
+        path = write_page(knowing_run, tmp_path / "model.html", distance_threshold=far, threshold=1.1 if said else 0.0)
+        for page in opened(browser, path):
+            page.set_input_files("#file", str(tmp_path / "far.png"))
+            page.wait_for_selector("#bars li")
+            shown = page.locator("#verdict span").text_content()
+            assert shown == "unlike anything it was trained on" if said else shown in knowing_run.classes
+            assert page.locator("#verdict small").count() == (1 if said else 0)
 
 
 def test_export_writes_the_page_and_check_reads_it(litert, toy_run, tmp_path):

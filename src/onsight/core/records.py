@@ -375,6 +375,8 @@ class Judgement(TypedDict):
     drop: NotRequired[float]  # of int8 only: validation accuracy lost
     drop_interval: NotRequired[list[float]]
     hurt_most: NotRequired[list[ClassDrop]]
+    max_distance_difference: NotRequired[float]  # of files with the output `distance` only; on the same images
+    unlike_agreement: NotRequired[float]  # share of all images that both or neither find unlike the training images
 
 
 class ExportRow(Judgement):

@@ -31,6 +31,7 @@ def make_contract(description: ModelDescription, folder: Path, table: list[Expor
             "geometry": description.geometry,
         },
         "output": {"name": "probabilities", "dtype": "float32", "shape": ["batch", len(description.classes)]},
+        **distance_output(description),
         "inside": ["normalisation", "temperature", "softmax"],
         "temperature": description.temperature,
         "threshold": description.threshold,
@@ -39,11 +40,40 @@ def make_contract(description: ModelDescription, folder: Path, table: list[Expor
                 "format": row["format"],
                 "precision": row["precision"],
                 "max_difference": row["max_difference"],
+                **file_distance(description, row),
                 "sha256": checksums(folder / row["file"]),
             }
             for row in table
         },
     }
+
+
+def distance_output(description: ModelDescription) -> dict[str, Any]:
+    """Return the entry of contract.json about the output `distance`; empty if the model has none."""
+    if not description.prototypes:
+        return {}
+    meaning = (
+        "1 minus the largest cosine of the image's features to a prototype of the training images: above the "
+        "threshold, the image is unlike the training images"
+    )
+    return {
+        "distance": {
+            "name": "distance",
+            "dtype": "float32",
+            "shape": ["batch"],
+            "threshold": description.distance_threshold,
+            "meaning": meaning,
+        }
+    }
+
+
+def file_distance(description: ModelDescription, row: ExportRow) -> dict[str, Any]:
+    """Return whether a file has the output `distance`, and how far from Keras' it is; empty if the model has none."""
+    if not description.prototypes:
+        return {}
+    if "max_distance_difference" not in row:
+        return {"distance": False}
+    return {"distance": True, "max_distance_difference": row["max_distance_difference"]}
 
 
 def read_contract(folder: Path) -> dict[str, Any] | None:
@@ -85,6 +115,14 @@ def readme(run: Run, description: ModelDescription, table: list[ExportRow]) -> s
     ]
     if description.threshold is not None:
         parts.append(f"If the largest probability is below {description.threshold:g}, treat the answer as unsure.\n")
+    if description.prototypes:
+        parts.append(
+            "The output `distance`, float32 `(batch,)`, says how unlike its training images an image is. If the "
+            f"distance is above {description.distance_threshold:.4g}, the image is unlike the training images: treat "
+            "the answer as unsure, whatever the probabilities are.\n"
+        )
+        if without := [f"`{row['file']}`" for row in table if "max_distance_difference" not in row]:
+            parts.append(f"Without this output: {', '.join(without)}.\n")
     for row in table:
         format_ = FORMATS[row["format"]]
         needs = " ".join(sorted(set(format_.reads.values())))
@@ -93,30 +131,45 @@ def readme(run: Run, description: ModelDescription, table: list[ExportRow]) -> s
         parts += [
             f"## {row['file']}\n",
             f"{format_.description}; {row['precision']}, {row['bytes']:,} bytes. Needs: {needs}.\n",
-            f"```python\n{example(row['format'], opened, within)}```\n",
+            f"```python\n{example(row['format'], opened, within, distance_check(description, row))}```\n",
         ]
     return "\n".join(parts)
 
 
-def example(name: str, opened: str, within: float) -> str:
+def distance_check(description: ModelDescription, row: ExportRow) -> str:
+    """Return the lines of the example that use the output `distance`; empty if the file has none."""
+    if "max_distance_difference" not in row:
+        return ""
+    within = TOLERANCE if row["precision"] == "float32" else 2 * row["max_distance_difference"]
+    return (
+        f"if distances[0] > {description.distance_threshold!r}:\n"
+        '    print("unlike the training images")\n'
+        'assert np.abs(distances - np.load("vectors/distances.npy")).max() <= '
+        f"{within:.3g}\n"
+    )
+
+
+def example(name: str, opened: str, within: float, distance: str = "") -> str:
     """Return a script that opens an exported file, runs it on the test vectors and compares the answers with Keras'.
 
     Args:
         name: the format, a key of `FORMATS`.
         opened: the path to open, relative to `export/`.
         within: the largest allowed difference of a probability.
+        distance: the lines that use the distances, for a file that has them.
     """
     reader = (READERS / f"read_{name}.py").read_text("utf-8")
     return (
         reader.replace("from collections.abc", "import json\nfrom collections.abc", 1)
         + f'\n\nanswer = open_model("{opened}")\n'
         'images = np.load("vectors/pictures.npy")\n'
-        "found = answer(images)\n"
+        f"{'found, distances' if distance else 'found'} = answer(images)\n"
         'with open("labels.json", encoding="utf-8") as file:\n'
         "    labels = json.load(file)\n"
         "print(labels[found[0].argmax()], found[0].max())\n"
         'expected = np.load("vectors/probabilities.npy")\n'
         f"assert np.abs(found - expected).max() <= {within:.3g}\n"
+        f"{distance}"
     )
 
 

@@ -29,10 +29,9 @@ from onsight.core.text import count
 from onsight.display.reporters import make_reporter
 from onsight.exporting.contract import checksums, make_contract, read_contract, readme, size_of
 from onsight.exporting.formats import FORMATS, READERS, check_formats, file_name, write
-from onsight.exporting.judge import MAX_DROP, Precision, Questions, judge
+from onsight.exporting.judge import MAX_DROP, Precision, Questions, judge, judge_distances
 from onsight.inference.engines import open_engine
-from onsight.inference.parity import TOLERANCE, compare, edge_images, spread, why_not_probabilities
-from onsight.inference.predict import probabilities
+from onsight.inference.parity import TOLERANCE, compare, edge_images, farthest, spread, why_not_probabilities
 from onsight.models.model_file import read_description
 from onsight.reporting.export_table import Exports
 from onsight.reporting.report import report
@@ -106,11 +105,12 @@ def ask_keras(run: Run, show: Reporter) -> Questions:
     show.note("comparing", f"with {keras.name} in float32 on {count(len(asked), 'image')}")
     if len(test):
         run.log_test_use("export: compared the answers of files with Keras', read no label", scored=False)
-    expected = probabilities(keras.probabilities, asked, np.arange(len(asked)), 256)
+    expected, distances = keras.answer(asked)
     start = len(real) + len(edges)
     calibration = pixels.images[train[spread(len(train), CALIBRATION)]]
     within = slice(start, start + len(validation))
-    return Questions(asked, expected, within, images.dataset.labels[validation], calibration)
+    labels = images.dataset.labels[validation]
+    return Questions(asked, expected, within, labels, calibration, distances, keras.distance_threshold)
 
 
 def make(
@@ -128,9 +128,11 @@ def make(
         images = Path(scratch) / "pictures.npy"
         np.save(images, questions.images)
         single = run_reader(name, path, images, Path(scratch), threads=1)
-        answers = {size: np.load(Path(scratch) / f"answers-{size}.npy", allow_pickle=False) for size in BATCHES}
+        answers, distances = read_answers(Path(scratch))
         parallel = run_reader(name, path, images, None, threads=os.cpu_count() or 1)
     row = judge(path.name, precision, answers, questions, max_drop, run.classes)
+    if distances:
+        judge_distances(path.name, precision, row, distances, questions)
     return {
         "file": path.name,
         "format": name,
@@ -183,6 +185,18 @@ def run_reader(name: str, path: Path, images: Path, answers: Path | None, thread
     return found | {"first_answer_seconds": found.pop("first_answer_at") - started}
 
 
+def read_answers(folder: Path) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:
+    """Return what readers/run.py wrote: {batch size: probabilities} and {batch size: distances}.
+
+    The latter is empty if the file has no such output.
+    """
+    found: list[dict[int, np.ndarray]] = []
+    for kind in ("answers", "distances"):
+        paths = {size: folder / f"{kind}-{size}.npy" for size in BATCHES}
+        found.append({size: np.load(path, allow_pickle=False) for size, path in paths.items() if path.exists()})
+    return found[0], found[1]
+
+
 def complete(run: Run, folder: Path, rows: list[ExportRow], questions: Questions) -> list[ExportRow]:
     """Copy files of earlier exports that are still valid into `folder`, write the other files, and return the table.
 
@@ -206,6 +220,8 @@ def complete(run: Run, folder: Path, rows: list[ExportRow], questions: Questions
     (folder / "vectors").mkdir()
     np.save(folder / "vectors" / "pictures.npy", questions.images[vectors])
     np.save(folder / "vectors" / "probabilities.npy", questions.expected[vectors])
+    if questions.distances is not None:
+        np.save(folder / "vectors" / "distances.npy", questions.distances[vectors])
     write_json(folder / "labels.json", list(description.classes))
     write_json(folder / "table.json", {"files": table})
     write_json(folder / "contract.json", make_contract(description, folder, table))
@@ -255,18 +271,27 @@ def check_file(path: Path, entry: dict[str, Any], vectors: Path) -> float:
     """
     with tempfile.TemporaryDirectory() as scratch:
         run_reader(entry["format"], path, vectors / "pictures.npy", Path(scratch), threads=1)
-        answers = [np.load(Path(scratch) / f"answers-{size}.npy", allow_pickle=False) for size in BATCHES]
-    for rows in answers:
+        answers, distances = read_answers(Path(scratch))
+    for rows in answers.values():
         if why := why_not_probabilities(rows):
             raise ParityError(f"The answers of {path.name} are not probabilities: {why}.")
     expected = np.load(vectors / "probabilities.npy", allow_pickle=False)
-    largest = max(compare(rows, expected[: len(rows)]).largest for rows in answers)
+    largest = max(compare(rows, expected[: len(rows)]).largest for rows in answers.values())
     # Quantized kernels round differently on each processor: allow twice the difference measured during export.
     allowed = TOLERANCE if entry["precision"] == "float32" else 2 * float(entry["max_difference"])
     if not largest <= allowed:
         raise ParityError(
             f"{path.name} differs from its test vectors by {largest:.2g}; at most {allowed:.2g} is allowed."
         )
+    if distances:
+        away = np.load(vectors / "distances.npy", allow_pickle=False)
+        apart = max(farthest(rows, away[: len(rows)]) for rows in distances.values())
+        allowed = TOLERANCE if entry["precision"] == "float32" else 2 * float(entry["max_distance_difference"])
+        if not apart <= allowed:
+            raise ParityError(
+                f"The distances of {path.name} differ from its test vectors by {apart:.2g}; at most {allowed:.2g} is "
+                "allowed."
+            )
     return largest
 
 

@@ -10,10 +10,12 @@ import numpy as np
 from onsight.core.errors import ParityError
 from onsight.core.records import Judgement
 from onsight.core.text import count
-from onsight.inference.parity import TOLERANCE, compare, why_not_probabilities
+from onsight.inference.parity import TOLERANCE, compare, farthest, why_not_probabilities
 from onsight.metrics.intervals import paired
 
 AGREEMENT = 0.999  # for float16: the share of images with the same likeliest class
+UNLIKE_AGREEMENT = {"float16": 0.99, "int8": 0.95}  # share of images that both or neither find unlike
+UNLIKE_FOUND = 0.5  # share of the images that Keras finds unlike which the file must find unlike, too
 MAX_DROP = 0.5  # for int8: points of validation accuracy that may be lost
 
 Precision = Literal["float32", "float16", "int8"]
@@ -27,6 +29,8 @@ class Questions(NamedTuple):
     validation: slice
     labels: np.ndarray  # of the validation images; those of the test images are never read
     calibration: np.ndarray  # (m, H, W, 3) uint8 training images
+    distances: np.ndarray | None = None  # (n,) float32; None if the model knows no distance
+    distance_threshold: float | None = None  # images with a greater distance are unlike the training images
 
 
 def judge(
@@ -82,6 +86,60 @@ def judge(
     if precision == "int8":
         add_drop(name, judgement, right, before, questions.labels, max_drop, classes)
     return judgement
+
+
+def judge_distances(
+    name: str, precision: Precision, judgement: Judgement, distances: dict[int, np.ndarray], questions: Questions
+) -> None:
+    """Add to `judgement` how the distances of an exported file compare with Keras'.
+
+    The decision counts: whether the distance is above the threshold. Most images are like the training images, so a
+    file that finds no image unlike would agree on most of them. Therefore a file must also find unlike half of the
+    images that Keras finds unlike.
+
+    Args:
+        name: of the file, for messages.
+        precision: decides how much the distances may differ.
+        judgement: gets max_distance_difference and unlike_agreement.
+        distances: {batch size: distances of the first images}; those of the largest batch size are of all images.
+        questions: the images and Keras' distances, which the model knows.
+
+    Raises:
+        ParityError: the distances differ from Keras' by more than the precision allows.
+    """
+    expected, threshold, stop = questions.distances, questions.distance_threshold, questions.validation.stop
+    if expected is None or threshold is None:
+        raise ParityError(f"{name} is not written: it has the output distance, which the model does not have.")
+    found = distances[max(distances)]
+    largest = max(farthest(rows[:stop], expected[: min(len(rows), stop)]) for rows in distances.values())
+    apart = max(farthest(rows, found[: len(rows)]) for rows in distances.values())
+    if not np.isfinite([largest, apart]).all() or found.shape != expected.shape or found.dtype != np.float32:
+        raise ParityError(
+            f"{name} is not written: its distances are {found.dtype} of shape {found.shape}, or not finite; expected "
+            f"float32 of shape {expected.shape}."
+        )
+    far, said = expected > threshold, found > threshold
+    judgement["max_distance_difference"] = largest
+    judgement["unlike_agreement"] = agreement = float((far == said).mean())
+    if precision == "float32":
+        if largest > TOLERANCE:
+            raise ParityError(
+                f"{name} is not written: its distances differ from Keras' by {largest:.2g}; float32 may differ by "
+                f"{TOLERANCE:g}."
+            )
+        return
+    if apart > TOLERANCE:
+        raise ParityError(f"{name} is not written: its distances differ by {apart:.2g} between batch sizes.")
+    if agreement < UNLIKE_AGREEMENT[precision]:
+        raise ParityError(
+            f"{name} is not written: it agrees with Keras for {agreement:.2%} of {count(len(found), 'image')} on "
+            f"whether they are unlike the training images; {precision} must reach {UNLIKE_AGREEMENT[precision]:.0%}."
+        )
+    if (far & said).sum() < UNLIKE_FOUND * far.sum():
+        raise ParityError(
+            f"{name} is not written: Keras finds {count(int(far.sum()), 'image')} unlike the training images, and it "
+            f"finds {int((far & said).sum()):,} of them; {precision} must find {UNLIKE_FOUND:.0%}."
+        )
 
 
 def require_probabilities(name: str, answers: dict[int, np.ndarray], expected: np.ndarray) -> None:

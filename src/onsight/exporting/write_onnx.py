@@ -17,7 +17,7 @@ def write_onnx(model_folder: Path, path: Path, precision: Precision, images: np.
     from onsight.models.fold_batch_norm import fold_batch_norms
     from onsight.models.model_file import load_model
 
-    write_atomic(path, to_onnx(*tensorflow_function(fold_batch_norms(load_model(model_folder)))))
+    write_atomic(path, to_onnx(*tensorflow_function(fold_batch_norms(load_model(model_folder, distance=True)))))
 
 
 def to_onnx(function: Any, signature: list[Any]) -> bytes:

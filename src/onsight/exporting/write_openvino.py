@@ -18,6 +18,9 @@ def write_openvino(model_folder: Path, path: Path, precision: Precision, images:
     import openvino
 
     made = to_openvino(litert_content(model_folder))
+    for result in made.get_results():
+        if result.output(0).get_partial_shape().rank.get_length() == 1:  # distances; here are probabilities only
+            made.remove_result(result)
     made.inputs[0].get_tensor().set_names({"image"})
     made.outputs[0].get_tensor().set_names({"probabilities"})
     path.mkdir()

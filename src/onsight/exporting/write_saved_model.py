@@ -27,9 +27,16 @@ def write_saved_model(model_folder: Path, path: Path, precision: Precision, imag
 
 
 def tensorflow_function(model: keras.Model) -> tuple[Any, list[Any]]:
-    """Return a tf.function of the model, whose input and output are named, and its signature."""
+    """Return a tf.function of the model, whose input and outputs are named, and its signature.
+
+    The outputs are `probabilities` and, if the model has two, `distance`.
+    """
     import tensorflow as tf
 
     signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8, name="image")]
-    function = tf.function(lambda image: {"probabilities": model(image, training=False)}, input_signature=signature)
-    return function, signature
+
+    def answer(image: Any) -> dict[str, Any]:
+        found = model(image, training=False)
+        return dict(zip(("probabilities", "distance"), found if len(model.outputs) > 1 else [found], strict=False))
+
+    return tf.function(answer, input_signature=signature), signature

@@ -56,6 +56,7 @@ def write_web(model_folder: Path, path: Path, precision: Precision, images: np.n
         "grey": GREY,
         "classes": description.classes,
         "threshold": description.threshold,
+        "distance_threshold": description.distance_threshold,
         "precision": precision,
     }
     write_atomic(path, page(facts, fix_batch(content)))

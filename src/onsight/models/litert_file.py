@@ -137,11 +137,23 @@ def fix_batch(content: bytes) -> bytes:
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.ModelT.InitFromPackedBuf(content, 0)
+    bring_buffers(model, content)
     for tensor in model.subgraphs[0].tensors:
         tensor.shapeSignature = None
     builder = flatbuffers.Builder(len(content))
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
+
+
+def bring_buffers(model: Any, content: bytes) -> None:
+    """Bring buffers that lie behind the flatbuffer in a .tflite file into its parsed `model`.
+
+    The quantizer writes constants there. Their positions are wrong as soon as the flatbuffer has another length.
+    """
+    for buffer in model.buffers:
+        if buffer.offset > 1:  # 0 and 1 mean that the buffer lies in the flatbuffer
+            buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
+            buffer.offset = buffer.size = 0
 
 
 def len_or_zero(data: Any) -> int:

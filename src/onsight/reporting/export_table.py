@@ -21,8 +21,9 @@ class Exports(list[ExportRow]):
         return [HEADING, *table_rows(self)]
 
     def sentences(self) -> list[str]:
-        """Return for each int8 file how much validation accuracy it costs, and which classes lose most."""
-        return [drop_sentence(row) for row in self if "drop" in row]
+        """Return what int8 files cost, and how well quantized files know the images unlike the training images."""
+        drops = [drop_sentence(row) for row in self if "drop" in row]
+        return drops + [unlike_sentence(row) for row in self if "unlike_agreement" in row and is_quantized(row)]
 
     def _repr_html_(self) -> str:
         from onsight.display import notebook
@@ -49,6 +50,20 @@ def table_row(row: ExportRow) -> tuple[str, ...]:
         f"{row['images_per_second_all']:,.0f}",
         "–" if row["peak_mb"] is None else f"{row['peak_mb']:,.0f}",
         f"{row['first_answer_seconds']:.2f} s",
+    )
+
+
+def is_quantized(row: ExportRow) -> bool:
+    """Return whether a file has another precision than float32, so that its distances may differ from Keras'."""
+    return row["precision"] != "float32"
+
+
+def unlike_sentence(row: ExportRow) -> str:
+    """Return for how many images a file and Keras agree on whether they are unlike the training images."""
+    return (
+        f"{row['file']}: whether an image is unlike the training images is answered as by Keras for "
+        f"{row['unlike_agreement']:.2%} of {row['compared']:,} images; the distances differ by at most "
+        f"{row['max_distance_difference']:.2g}."
     )
 
 

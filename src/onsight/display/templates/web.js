@@ -111,24 +111,32 @@ let compiled;
 async function answer(picture) {
   const image = new Tensor(picture, [1, SIZE, SIZE, 3]);
   const outputs = await compiled.run([image]);
-  const probabilities = Float32Array.from(await outputs[0].data());
+  const dimensions = (output) => output.type.layout.dimensions.length;
+  let probabilities, distance = null; // known by their shapes: (1, classes) and (1,)
+  for (const output of outputs) {
+    const values = Float32Array.from(await output.data());
+    if (dimensions(output) === 2) probabilities = values;
+    else distance = values[0];
+  }
   image.delete();
   for (const output of outputs) output.delete();
-  return probabilities;
+  return { probabilities, distance };
 }
 
-function show(probabilities) {
+function show({ probabilities, distance }) {
   const order = Array.from(probabilities.keys()).sort((a, b) => probabilities[b] - probabilities[a]).slice(0, SHOWN);
-  const sure = facts.threshold === null || probabilities[order[0]] >= facts.threshold;
+  const unlike = distance !== null && facts.distance_threshold !== null && distance > facts.distance_threshold;
+  const sure = !unlike && (facts.threshold === null || probabilities[order[0]] >= facts.threshold);
   document.body.classList.toggle("unsure", !sure);
   const verdict = $("verdict");
   const best = document.createElement("span"); // cut with an ellipsis if it is too long
-  best.title = best.textContent = facts.classes[order[0]];
+  const either = order.slice(0, 2).map((index) => facts.classes[index]).join(" or ");
+  best.title = best.textContent = unlike ? "unlike anything it was trained on" : sure ? facts.classes[order[0]] : either;
   verdict.replaceChildren(best);
   if (!sure) {
     const mark = document.createElement("small");
-    mark.textContent = "unsure";
-    verdict.append(mark);
+    mark.textContent = "unsure:";
+    verdict.prepend(mark);
   }
   const bars = $("bars");
   while (bars.children.length < order.length) {
@@ -212,9 +220,9 @@ async function watch(mine) {
     await new Promise(video.requestVideoFrameCallback ? (done) => video.requestVideoFrameCallback(done) : requestAnimationFrame);
     if (stream !== mine) return;
     const started = performance.now();
-    const probabilities = await answer(look(video, video.videoWidth, video.videoHeight));
+    const answered = await answer(look(video, video.videoWidth, video.videoHeight));
     if (stream !== mine) return;
-    show(probabilities);
+    show(answered);
     times.push(performance.now());
     while (times[0] < times.at(-1) - 2000) times.shift();
     const rate = times.length > 1 ? ((times.length - 1) * 1000) / (times.at(-1) - times[0]) : 0;

@@ -6,16 +6,24 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 
-def open_model(path: str, threads: int | None = None) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a function from (n, H, W, 3) uint8 images to (n, classes) float32 probabilities."""
+def open_model(
+    path: str, threads: int | None = None
+) -> Callable[[np.ndarray], np.ndarray | tuple[np.ndarray, np.ndarray]]:
+    """Return a function from (n, H, W, 3) uint8 images to (n, classes) float32 probabilities.
+
+    For a file that also has the output `distance`, the function returns (probabilities, distances), with (n,) float32
+    distances.
+    """
     interpreter = Interpreter(str(path), num_threads=threads)
-    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
-    if (len(inputs), len(outputs)) != (1, 1):
-        raise ValueError(f"expected one input and one output, found {len(inputs)} and {len(outputs)}")
-    image, probabilities = inputs[0]["index"], outputs[0]["index"]
+    inputs, details = interpreter.get_input_details(), interpreter.get_output_details()
+    details.sort(key=lambda each: -len(each["shape"]))  # (n, classes) probabilities, then (n,) distances, if any
+    dimensions = [len(each["shape"]) for each in details]
+    if len(inputs) != 1 or dimensions not in ([2], [2, 1]):
+        raise ValueError(f"expected one input, and outputs of 2 or 2 and 1 dimensions; found {dimensions}")
+    image, outputs = inputs[0]["index"], [each["index"] for each in details]
     batch = 0
 
-    def answer(images: np.ndarray) -> np.ndarray:
+    def answer(images: np.ndarray) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         nonlocal batch
         if batch != len(images):
             batch = len(images)
@@ -23,6 +31,7 @@ def open_model(path: str, threads: int | None = None) -> Callable[[np.ndarray], 
             interpreter.allocate_tensors()
         interpreter.set_tensor(image, images)
         interpreter.invoke()
-        return np.array(interpreter.get_tensor(probabilities))
+        found = [np.array(interpreter.get_tensor(output)) for output in outputs]
+        return (found[0], found[1]) if len(found) > 1 else found[0]
 
     return answer

@@ -3,7 +3,8 @@
     python run.py READER FILE IMAGES.npy FOLDER THREADS BATCHES
 
 THREADS is the number of threads, 0 for the default. BATCHES are batch sizes, such as 1,7,32. For each size N,
-FOLDER/answers-N.npy is written; with "-" as FOLDER, nothing is. Standard output gets one line of JSON.
+FOLDER/answers-N.npy is written, and FOLDER/distances-N.npy if the model has the output `distance`; with "-" as FOLDER,
+nothing is. Standard output gets one line of JSON.
 """
 
 import json
@@ -48,6 +49,10 @@ def main() -> None:
         # The last batch may be smaller: every size must work. Only the largest batch size runs on all images.
         count = len(images) if size == max(batches) else min(len(images), 32 * size)
         answers = [answer(np.ascontiguousarray(images[i : min(i + size, count)])) for i in range(0, count, size)]
+        if isinstance(answers[0], tuple):  # probabilities and distances
+            distances = np.concatenate([each[1] for each in answers])
+            np.save(os.path.join(folder, f"distances-{size}.npy"), distances)
+            answers = [each[0] for each in answers]
         np.save(os.path.join(folder, f"answers-{size}.npy"), np.concatenate(answers))
     sys.stdout.write(json.dumps(found) + "\n")
 
