@@ -220,6 +220,7 @@ class CheckRecord(TypedDict):
     findings: list[Finding]
     data: NotRequired[str]
     kept: NotRequired[int]
+    features: NotRequired[str]  # the network whose features were compared, and at which image size; absent if none was
 
 
 class CheckSummary(TypedDict):

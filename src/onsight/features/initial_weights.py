@@ -28,6 +28,8 @@ from onsight.spec import DEFAULT_BACKBONE, DOWNLOADED_BACKBONE, IMAGENET
 if TYPE_CHECKING:
     import keras
 
+SMALLEST_PHOTO = 96  # pixels: from this median side on, ImageNet weights are the default
+
 
 class Start(NamedTuple):
     """The source of a training's initial weights, described without importing Keras."""
