@@ -151,7 +151,7 @@ def _one_scene(dataset: Dataset, facts: Facts, chosen: NDArray[np.int64], alike:
         yield finding(
             "one scene", "note", len(items),
             f"{count(len(items), 'pair')} of images may show the same scene or object{leaking}.",
-            "Look at them, the most similar first. Images of one scene belong into one part: otherwise metrics reward "
+            "Look at them, the most certain first. Images of one scene belong into one part: otherwise metrics reward "
             "memorising. A keep-list leaves them in.",
             items[:LISTED],
         )  # fmt: skip

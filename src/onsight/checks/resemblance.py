@@ -11,10 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from onsight.checks.likeness import POSSIBLE, judge
-
-NEIGHBOURS = 20  # of each image, whose cosines show how alike the images of the set are
-LEAST = 0.9  # least cosine of two images of one scene
+LEAST = 0.6  # least cosine of two images of one scene
+RATIO = 0.7  # most distance (1 - cosine) of two images of one scene, as a share of that of the next most similar image
 CHUNK = 1024  # images compared with all others at a time
 NEAREST = 0.25  # share of a class that the resemblance of an image to its class is averaged over
 FEWEST = 20  # images of a class in which an image can be odd
@@ -23,7 +21,7 @@ FLAT = 0.01  # least standard deviation, so that rounding errors are not odd
 
 
 class Alike(NamedTuple):
-    """Pairs of images that may show one scene, the most similar first."""
+    """Pairs of images that may show one scene, those that stand out most first."""
 
     first: NDArray[np.int64]
     second: NDArray[np.int64]
@@ -37,26 +35,30 @@ def directions(features: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def alike_pairs(towards: NDArray[np.float32]) -> Alike:
-    """Return the pairs of n images, given their `directions`, that stand out from the other pairs of the set."""
+    """Return the pairs of n images, given their `directions`, that are far more similar than to any other image.
+
+    Each must be the other's most similar image, and the next one must be clearly farther away (the ratio test of D. G.
+    Lowe, "Distinctive Image Features from Scale-Invariant Keypoints", 2004). In a set of images that are all alike,
+    the next one is as near. Of three images of one scene, none may be found.
+    """
     number = len(towards)
-    near = min(NEIGHBOURS, number - 1)
-    if near < 1:
-        return Alike(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
-    keys, cosines = [], []
-    for start in range(0, number, CHUNK):
+    nearest, next_one = np.zeros(number, np.int64), np.full(number, -1.0, np.float32)
+    cosine = np.full(number, -1.0, np.float32)
+    for start in range(0, number if number > 1 else 0, CHUNK):
         found = towards[start : start + CHUNK] @ towards.T
         rows = np.arange(len(found))
         found[rows, start + rows] = -2  # no image is its own neighbour
-        others = np.argpartition(-found, near - 1, axis=1)[:, :near]
-        mine = np.repeat(start + rows, near)
-        keys.append(np.minimum(mine, others.ravel()) * number + np.maximum(mine, others.ravel()))
-        cosines.append(np.take_along_axis(found, others, axis=1).ravel())
-    key, once = np.unique(np.concatenate(keys), return_index=True)
-    cosine = np.minimum(np.concatenate(cosines)[once], 1).astype(np.float32)
-    doubt, _ = judge(key // number, key % number, cosine, number, LEAST)
-    kept = np.flatnonzero(doubt <= POSSIBLE)
-    kept = kept[np.argsort(-cosine[kept], kind="stable")]
-    return Alike(key[kept] // number, key[kept] % number, cosine[kept])
+        best = found.argmax(axis=1)
+        nearest[start + rows], cosine[start + rows] = best, found[rows, best]
+        found[rows, best] = -1
+        next_one[start + rows] = found.max(axis=1)
+    ratio = (1 - cosine) / np.maximum(1 - next_one, 1e-6)
+    ratio = np.maximum(ratio, ratio[nearest])
+    first = np.flatnonzero(
+        (nearest[nearest] == np.arange(number)) & (np.arange(number) < nearest) & (cosine >= LEAST) & (ratio <= RATIO)
+    )
+    first = first[np.argsort(ratio[first], kind="stable")]
+    return Alike(first, nearest[first], np.minimum(cosine[first], 1))
 
 
 def oddness(towards: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float64]:
