@@ -1,4 +1,4 @@
 """`check`: finds what is wrong with a data set before training, and writes the keep-list of images worth training on.
 
-May import `runs` and the packages below it. Does not import Keras.
+May import `features` and the packages below it. Only `checks.meaning` imports Keras, in a function.
 """

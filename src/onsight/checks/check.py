@@ -22,6 +22,7 @@ from onsight.checks.classes import emptied, missing, parts_of, too_small, uneven
 from onsight.checks.copy_findings import copy_findings
 from onsight.checks.findings import finding
 from onsight.checks.keep_list import keep, write_keep_list
+from onsight.checks.meaning import compare_by_meaning
 from onsight.checks.measures import Facts, known_facts, load_facts, measure
 from onsight.core.files import check_target, make_folder, now, write_atomic, write_json
 from onsight.core.progress import Reporter
@@ -83,6 +84,7 @@ def check(
     out: Path | None = None,
     keep_list: Path | None = None,
     reading: Reading = AUTOMATIC,
+    features: bool | None = None,
     reporter: Reporter | None = None,
 ) -> Check:
     """Find what is wrong with a data set; write check.json and check.html.
@@ -93,6 +95,8 @@ def check(
         out: the folder to write to; by default checks/<name of the data set>.
         keep_list: the file to write the names of the images worth keeping to (see `keep`); None writes none.
         reading: how the images become a data set, as for training: the layout, the classes, the columns of a CSV.
+        features: whether to look for wrong labels, images of one scene, and odd images by the features of a pretrained
+            network; None: if the images are photos and its weights and Keras are installed (`checks.meaning`).
         reporter: shows the progress.
 
     Raises:
@@ -109,11 +113,15 @@ def check(
         facts = measure(dataset, pixels, show.work)
         kept = keep(dataset, facts)
         findings = [*find(dataset, facts), *too_small(dataset, pixels)]
+        by_meaning, source = compare_by_meaning(dataset, facts, features, show)
+        findings += by_meaning
         if keep_list is not None:
             findings += emptied(dataset, pixels, kept)
         findings.sort(key=lambda each: SEVERITIES.index(each["severity"]))
         record = describe(dataset, findings)
         record["data"], record["kept"] = str(data), int(kept.sum())
+        if source:
+            record["features"] = source
         write_json(folder / "check.json", record)
         show.note("drawing", "check.html")
         write_atomic(folder / "check.html", page.render(record, dataset, pixels))
@@ -125,7 +133,7 @@ def check(
 def describe(dataset: Dataset, findings: list[Finding]) -> CheckRecord:
     """Return the content of check.json: facts about the data, counts, and the findings with at most 1,000 items each.
 
-    `check` adds `data` and `kept`.
+    `check` adds `data`, `kept` and `features`.
     """
     totals = summary(findings, True)["counts"]
     table = {

@@ -25,6 +25,7 @@ def check(
     out: Path | None = None,
     keep_list: Path | None = None,
     strict: Annotated[bool, Parameter(negative="")] = False,
+    features: bool | None = None,
     layout: Layout | None = None,
     classes: str = "",
     exclude: str = "",
@@ -34,7 +35,7 @@ def check(
     format: Literal["text", "json"] = "text",  # noqa: A002 - the flag's name
     quiet: Quiet = False,
 ) -> None:
-    """Find what is wrong with images before training: unreadable, duplicated, leaking, or with two labels.
+    """Find what is wrong with images before training: unreadable, duplicated, leaking, or with wrong labels.
 
     Parameters
     ----------
@@ -46,6 +47,9 @@ def check(
         write the names of the images worth keeping to this file, for train --keep-list
     strict
         exit with code 1 if there are errors
+    features
+        look for wrong labels, images of one scene and odd images with a pretrained network (default: if the images are
+        photos and the network's package is installed)
     layout
         what the top folders are, if both is possible: parts (train, test), or classes
     classes
@@ -61,7 +65,9 @@ def check(
     """
     reading = Reading(layout, names_in(classes), names_in(exclude), path_column, label_column)
     show = make_reporter(quiet)
-    found = checks.check(data, data_dir=data_dir, out=out, keep_list=keep_list, reading=reading, reporter=show)
+    found = checks.check(
+        data, data_dir=data_dir, out=out, keep_list=keep_list, reading=reading, features=features, reporter=show
+    )
     if format == "json":
         say(json.dumps(found.record, ensure_ascii=False))
     else:

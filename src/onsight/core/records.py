@@ -230,6 +230,7 @@ class CheckRecord(TypedDict):
     findings: list[Finding]
     data: NotRequired[str]
     kept: NotRequired[int]
+    features: NotRequired[str]  # the network whose features were compared, and at which image size; absent if none was
 
 
 class CheckSummary(TypedDict):
@@ -381,7 +382,6 @@ class Judgement(TypedDict):
 
 class ExportRow(Judgement):
     """One exported file."""
-
 
     file: str
     format: str

@@ -28,6 +28,8 @@ from onsight.spec import DEFAULT_BACKBONE, DOWNLOADED_BACKBONE, IMAGENET
 if TYPE_CHECKING:
     import keras
 
+SMALLEST_PHOTO = 96  # pixels: from this median side on, ImageNet weights are the default
+
 
 NO_WEIGHTS = "from scratch, because no pretrained weights are here: "  # how the reason begins if none can be had
 COST = (

@@ -37,6 +37,7 @@ def group(module: str, sizes: tuple[int, int, int], descriptions: dict[str, str]
     return {name: Entry(f"{module}:{name}", text, *sizes, **more) for name, text in descriptions.items()}
 
 
+IMAGE_SIZES = (32, 64, 96, 128, 160, 224)  # the default image size is one of these
 SMALL, PHOTOS = (16, 1024, 96), (32, 1024, 224)
 MODELS: dict[str, Entry] = {
     **group("mlp", (8, 128, 32), {"mlp": "two dense layers: the ANN baseline, about 50 % on CIFAR-10"}),
@@ -151,6 +152,11 @@ def check_size(name: str, image_size: int) -> None:
             f"{name} takes images of {smallest} to {largest} px, but image_size is {image_size}. "
             "Choose another --image-size or another model."
         )
+
+
+def fitting_size(name: str, side: int) -> int:
+    """Return the largest of `IMAGE_SIZES` that exceeds neither the images' `side` nor the network's default size."""
+    return max((size for size in IMAGE_SIZES if size <= min(side, MODELS[name].default_size)), default=IMAGE_SIZES[0])
 
 
 def usual_size(name: str) -> int:

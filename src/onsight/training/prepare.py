@@ -23,7 +23,15 @@ from onsight.data.dataset import Dataset
 from onsight.data.load import DATASETS, data_folder, keeps_labels_when_mirrored, load_dataset
 from onsight.data.pixel_cache import Pixels, load_pixels, median_side
 from onsight.data.split import few_shots, membership, split
-from onsight.features.initial_weights import COST, NO_WEIGHTS, Start, default_start, find_start, weights_file
+from onsight.features.initial_weights import (
+    COST,
+    NO_WEIGHTS,
+    SMALLEST_PHOTO,
+    Start,
+    default_start,
+    find_start,
+    weights_file,
+)
 from onsight.features.published_weights import PUBLISHED
 from onsight.models.custom import check_network
 from onsight.models.registry import MODELS
@@ -46,7 +54,6 @@ FOLDED = {
     "training": ("optimizer", "learning_rate", "schedule", "weight_decay", "label_smoothing", "patience"),
     "machine": ("backend", "precision", "validation", "split_seed"),
 }
-SMALLEST_PHOTO = 96  # pixels: from this median side on, ImageNet weights are the default
 
 
 class Prepared(NamedTuple):

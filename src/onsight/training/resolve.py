@@ -12,14 +12,13 @@ from onsight.core.errors import SpecError
 from onsight.core.text import count
 from onsight.data.split import TEST_SHARE
 from onsight.imaging.augment import UNFLIPPED
-from onsight.models.registry import MODELS, check_size
+from onsight.models.registry import IMAGE_SIZES, MODELS, check_size, fitting_size
 from onsight.spec import DEFAULT_PRESET, FROM_SCRATCH, PRESETS, TrainSpec
 
 if TYPE_CHECKING:
     from onsight.features.initial_weights import Start
 
 
-IMAGE_SIZES = (32, 64, 96, 128, 160, 224)  # the default image size is one of these
 # Optimizer -> its usual learning rate and weight decay.
 USUAL = {"adam": (1e-3, 0.0), "adamw": (1e-3, 1e-2), "sgd": (0.05, 5e-4), "muon": (0.06, 0.0)}
 FINE_STEPS = 40  # minimum number of steps of the second phase of a transfer
@@ -238,7 +237,7 @@ def choose_image_size(choices: Choices, side: int, start: Start | None) -> None:
     """Choose the largest of `IMAGE_SIZES` that exceeds neither the images nor the network's default size."""
     model = choices["model"]
     default_size = MODELS[model].default_size
-    size = max((size for size in IMAGE_SIZES if size <= min(side, default_size)), default=IMAGE_SIZES[0])
+    size = fitting_size(model, side)
     if start and start.image_size:
         choices.choose("image_size", start.image_size, "the image size of the run whose weights training starts from")
     elif side < IMAGE_SIZES[0]:
