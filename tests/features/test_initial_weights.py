@@ -151,9 +151,8 @@ def test_without_package_and_file_the_weights_are_downloaded(keras_home, without
 def test_without_package_file_and_connection_photos_are_trained_from_scratch(keras_home, without_package):
     start, why = default_start(224)
     assert start is None
-    reason = (
-        "from scratch: the package no-such-package is not installed, and for efficientnetv2_b0: Could not reach 127"
-    )
+    reason = "from scratch, because no pretrained weights are here: the package no-such-package is not installed, and for "
+        "efficientnetv2_b0: Could not reach 127"
     assert why.startswith(reason)
     (keras_home / "efficientnetv2-b0_notop.h5").write_bytes(b"damaged")
     start, why = default_start(224)

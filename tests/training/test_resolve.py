@@ -12,7 +12,11 @@ def resolved(images=50_000, given=("train", "test"), side=32, flips=True, **fiel
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_resolves_to_a_complete_spec(preset):
-    start = Start("imagenet", "efficientnet_lite0", None, 96, "its weights") if preset == "transfer" else None
+    start = (
+        Start("imagenet", "efficientnet_lite0", None, 96, "its weights", head_only=True)
+        if preset == "transfer"
+        else None
+    )
     options = {"images": 50_000, "given": ("train", "test"), "side": 32, "flips": True, "start": start}
     spec, reasons = resolve(TrainSpec(preset=preset), **options)
     optional = {*fields_with(Role.OPTIONAL), "backend", "precision"}  # `prepare.settle` chooses the last two
@@ -149,7 +153,7 @@ def test_initial_weights_decide_network_image_size_and_recipe():
 
 
 def test_of_imagenet_weights_only_the_head_is_trained_unless_the_user_asks_for_epochs():
-    start = Start("imagenet", "efficientnet_lite0", None, 96, "its weights")
+    start = Start("imagenet", "efficientnet_lite0", None, 96, "its weights", head_only=True)
     spec, reasons = resolved_from(start)
     assert (spec.freeze, spec.epochs, spec.head_epochs, spec.augmentation) == ("all", 1, 1, "none")
     assert "--epochs N also trains the last stage" in reasons["freeze"]

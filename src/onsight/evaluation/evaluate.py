@@ -50,6 +50,7 @@ from onsight.metrics.scores import (
     with_temperature,
 )
 from onsight.models.model_file import ModelDescription, read_description
+from onsight.models.registry import MODELS
 from onsight.reporting import plot_style, plots
 from onsight.reporting.report import report
 from onsight.runs.images import RunImages, find_parts, load_images
@@ -382,7 +383,7 @@ def explain_worst(task: Task, scores: np.ndarray, engine: EngineName, show: Repo
 def draw_map(task: Task, scores: np.ndarray, engine: EngineName, show: Reporter) -> None:
     """Write the map of the images, where Keras may compute their features."""
     (task.folder / "map.json").unlink(missing_ok=True)
-    if engine != "litert" and find_spec("keras"):
+    if engine != "litert" and find_spec("keras") and task.run.spec["model"] in MODELS:
         images = task.images.pixels.images
         write_map(task.folder, task.run, images, task.index, task.labels, scores, task.names, show)
 
