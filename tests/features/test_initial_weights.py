@@ -14,7 +14,7 @@ import pytest
 from onsight.core.backend import to_numpy
 from onsight.core.errors import ModelFileError, SpecError
 from onsight.features import published_weights
-from onsight.features.initial_weights import check_layers, default_start, find_start, is_installed, load
+from onsight.features.initial_weights import NO_WEIGHTS, check_layers, default_start, find_start, is_installed, load
 from onsight.features.published_weights import PUBLISHED
 from onsight.models.model_file import read_description
 from onsight.models.registry import MODELS, build_model
@@ -151,9 +151,9 @@ def test_without_package_and_file_the_weights_are_downloaded(keras_home, without
 def test_without_package_file_and_connection_photos_are_trained_from_scratch(keras_home, without_package):
     start, why = default_start(224)
     assert start is None
-    reason = "from scratch, because no pretrained weights are here: the package no-such-package is not installed, and for "
-        "efficientnetv2_b0: Could not reach 127"
-    assert why.startswith(reason)
+    assert why.startswith(
+        f"{NO_WEIGHTS}the package no-such-package is not installed, and for efficientnetv2_b0: Could not"
+    )
     (keras_home / "efficientnetv2-b0_notop.h5").write_bytes(b"damaged")
     start, why = default_start(224)
     assert start is None

@@ -475,7 +475,7 @@ def test_a_transfer_trains_the_head_then_the_last_layers_but_no_batch_norm(trans
     assert 0 < max(rates[1:]) <= 0.001
     (fitted,) = [note for note in spy.notes if note.startswith("head ")]
     trained = len(run.dataset["split"]["train"])
-    assert re.fullmatch(rf"head +C [\d.]+; [\d.]+ % right out of fold, n = {trained}", fitted)
+    assert re.fullmatch(rf"head +C [\d.]+; [\d.]+ % of {trained} training images are right out of fold", fitted)
 
 
 @pytest.mark.parametrize(("freeze", "touched"), [("all", {"logits"}), ("none", {"conv1a", "dense", "logits"})])
