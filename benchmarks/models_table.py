@@ -204,8 +204,8 @@ def page(rows: list[dict[str, Any]]) -> str:
         lines += [f"- {data}; {machine}" for data, machine in used]
         lines += ["", *against_papers(rows)]
     if any(each["size"] == PHOTO_SIZE and not each["run"] for each in rows):
-        lines += ["", "The pretrained networks were not trained on CIFAR-10. The weights of `efficientnet_lite0` come with"]
-        lines += ["the install; [docs/decisions/transfer.md](decisions/transfer.md) has its accuracy on photos."]
+        lines += ["", "The pretrained networks were not trained on CIFAR-10. The weights of `efficientnet_lite0` come"]
+        lines += ["with the install; [docs/decisions/transfer.md](decisions/transfer.md) has its accuracy on photos."]
     return "\n".join(lines) + "\n" + OWN
 
 
