@@ -122,6 +122,7 @@ def test_a_training_is_stopped_by_a_closed_terminal_and_by_three_ctrl_c(tmp_path
         process.send_signal(number)
         time.sleep(0.01)
     err = process.stderr.read()
+    process.stderr.close()
     assert process.wait() == code
     assert "Traceback" not in err
     assert all(words in err for words in said)
