@@ -1,12 +1,15 @@
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 import onsight
+from onsight.core.errors import SpecError
 from onsight.core.progress import Reporter
-from onsight.evaluation.feature_map import project
+from onsight.evaluation.feature_map import project, write_map
 from onsight.metrics.predictions_csv import read_predictions
 from onsight.reporting.report import report
 
@@ -36,12 +39,54 @@ def test_the_map_has_a_place_for_each_scored_image(mapped):
     assert (mapped.evaluation_folder() / "map.json").read_bytes() == before
 
 
-def test_without_keras_there_is_no_map(mapped, tmp_path):
+def test_litert_gives_the_map_without_keras(mapped):
+    """In a process of its own, because other tests have imported Keras."""
+    if not (mapped.model_folder / "model.tflite").exists():
+        pytest.skip("this backend has no converter here")
+    path = mapped.evaluation_folder() / "map.json"
+    before = json.loads(path.read_text())
+    path.unlink()
+    code = f"""
+import sys, onsight
+onsight.evaluate({str(mapped.folder)!r}, engine="litert", reporter=onsight.Reporter())
+print([name for name in ("keras", "tensorflow", "jax") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[-2] == "[]"
+    assert json.loads(path.read_text())["path"] == before["path"]
+
+
+def test_where_nothing_gives_the_features_there_is_no_map(mapped, tmp_path, monkeypatch):
     shutil.copytree(mapped.folder, tmp_path / "run")
     run = onsight.open_run(tmp_path / "run")
-    onsight.evaluate(run, engine="litert", reporter=QUIET)
+
+    def refuse(*_, **__):
+        raise SpecError("no Keras here")
+
+    monkeypatch.setattr("onsight.evaluation.evaluate.network_of", refuse)
+    notes = []
+    show = Reporter()
+    show.note = lambda label, text: notes.append((label, text))
+    onsight.evaluate(run, reporter=show)
+    assert ("no map", "no Keras here") in notes
     assert not (run.evaluation_folder() / "map.json").exists()
     assert 'id="map"' not in report(run).read_text()
+
+
+@pytest.mark.parametrize("n", [2, 3, 4])
+def test_three_images_make_a_map_and_two_a_note(n, tmp_path):
+    class Network:
+        @staticmethod
+        def extract(images, chosen, progress):
+            return np.random.default_rng(0).random((len(chosen), 8)).astype(np.float32)
+
+    notes = []
+    show = Reporter()
+    show.note = lambda label, text: notes.append(f"{label}: {text}")
+    names = [f"{i}.jpg" for i in range(n)]
+    write_map(tmp_path, Network, None, np.arange(n), np.zeros(n, int), np.eye(n)[:, :2], names, show)
+    assert (tmp_path / "map.json").exists() == (n > 2)
+    assert ("no map: 2 images, fewer than 3" in notes) == (n == 2)
 
 
 def test_alike_features_are_near_and_equal_ones_break_nothing():

@@ -8,7 +8,8 @@ import pytest
 import onsight
 from onsight.core.errors import ExportError, TrainingError
 from onsight.features import extract
-from onsight.features.extract import Extractor
+from onsight.features.extract import Extractor, LitertExtractor
+from onsight.models.litert_file import below_head
 from onsight.models.registry import MODELS, build_model
 
 pytestmark = pytest.mark.backend
@@ -179,3 +180,28 @@ def test_keras_computes_the_features_of_a_network_that_cannot_be_converted(image
     found = extractor(images, np.arange(70), quiet)
     assert extractor.compute == extractor._by_keras
     np.testing.assert_allclose(found, expected(model, images[:70]), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("made", ["toy_run", "knowing_run"])
+def test_the_tflite_file_of_a_run_gives_the_inputs_of_its_head(made, request):
+    """Also where the features have two uses: for the head and for the distance."""
+    run = request.getfixturevalue(made)
+    if not (run.model_folder / "model.tflite").exists():
+        pytest.skip("this backend has no converter here")
+    images = np.random.default_rng(0).integers(0, 256, (100, 32, 32, 3), np.uint8)
+    found = LitertExtractor((run.model_folder / "model.tflite").read_bytes(), 32, len(run.classes))
+    features = found(images, np.arange(100), quiet)
+    assert features.shape == (100, found.width)
+    np.testing.assert_allclose(features, expected(run.load_model(), images), rtol=1e-3, atol=1e-4)
+    again = LitertExtractor((run.model_folder / "model.tflite").read_bytes(), 32, len(run.classes))
+    computed = counted(again)
+    np.testing.assert_array_equal(again(images, np.arange(100), quiet), features)
+    assert computed == []
+
+
+def test_a_tflite_file_with_another_head_is_refused(toy_run):
+    path = toy_run.model_folder / "model.tflite"
+    if not path.exists():
+        pytest.skip("this backend has no converter here")
+    with pytest.raises(ExportError, match="no dense layer from features to classes"):
+        below_head(path.read_bytes(), len(toy_run.classes) + 1)

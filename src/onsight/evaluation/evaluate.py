@@ -7,13 +7,12 @@ import functools
 import json
 import os
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 
-from onsight.core.errors import DataError, SpecError
+from onsight.core.errors import DataError, ModelFileError, RunError, SpecError
 from onsight.core.files import expanded, now, write_json
 from onsight.core.progress import Reporter
 from onsight.core.records import (
@@ -36,6 +35,7 @@ from onsight.evaluation.far_off import far_off
 from onsight.evaluation.feature_map import write_map
 from onsight.evaluation.label_errors import write_label_errors
 from onsight.evaluation.thumbnails import SIDES, largest_side, original, write_thumbnails
+from onsight.inference.embed import network_of
 from onsight.inference.engines import Answer, Answers, Engine, EngineName, open_engine
 from onsight.inference.predict import answered, probabilities
 from onsight.inference.test_time_augmentation import count_views, mirrors, with_views
@@ -50,7 +50,6 @@ from onsight.metrics.scores import (
     with_temperature,
 )
 from onsight.models.model_file import ModelDescription, read_description
-from onsight.models.registry import MODELS
 from onsight.reporting import plot_style, plots
 from onsight.reporting.report import report
 from onsight.runs.images import RunImages, find_parts, load_images
@@ -381,11 +380,15 @@ def explain_worst(task: Task, scores: np.ndarray, engine: EngineName, show: Repo
 
 
 def draw_map(task: Task, scores: np.ndarray, engine: EngineName, show: Reporter) -> None:
-    """Write the map of the images, where Keras may compute their features."""
+    """Write the map of the images. With `engine` "litert", no framework is imported for it."""
     (task.folder / "map.json").unlink(missing_ok=True)
-    if engine != "litert" and find_spec("keras") and task.run.spec["model"] in MODELS:
-        images = task.images.pixels.images
-        write_map(task.folder, task.run, images, task.index, task.labels, scores, task.names, show)
+    try:
+        network = network_of(task.run, by_keras=engine != "litert")
+    except (SpecError, RunError, ModelFileError) as error:  # an evaluation does not fail for want of a map
+        show.note("no map", str(error))
+        return
+    images = task.images.pixels.images
+    write_map(task.folder, network, images, task.index, task.labels, scores, task.names, show)
 
 
 def mistakes(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:

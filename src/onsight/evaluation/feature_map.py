@@ -13,18 +13,18 @@ import numpy as np
 
 from onsight.core.files import write_json
 from onsight.core.progress import Reporter
-from onsight.inference.embed import open_network
+from onsight.core.text import count
+from onsight.inference.embed import Network
 from onsight.inference.parity import spread
-from onsight.runs.run import Run
 
 MOST = 2000  # images on the map; t-SNE takes about 10 s for as many
-LEAST = 5  # images, below which a map shows nothing
+LEAST = 3  # images, below which a map shows nothing
 COMPONENTS = 50  # principal components that t-SNE works on
 
 
 def write_map(
     folder: Path,
-    run: Run,
+    network: Network,
     images: np.ndarray,
     index: np.ndarray,
     labels: np.ndarray,
@@ -39,7 +39,7 @@ def write_map(
 
     Args:
         folder: of the evaluation.
-        run: the run, whose network gives the features.
+        network: gives the features.
         images: (all, H, W, 3) uint8, as the network sees them.
         index: (n,) the indices of the scored images.
         labels: (n,) true classes.
@@ -48,10 +48,10 @@ def write_map(
         show: receives the progress.
     """
     if len(index) < LEAST:
+        show.note("no map", f"{count(len(index), 'image')}, fewer than {LEAST}")
         return
     chosen = spread(len(index), MOST)
-    extract = open_network(run, Reporter()).extract
-    features = extract(images, index[chosen], lambda done, of: show.work("computing features", done, of))
+    features = network.extract(images, index[chosen], lambda done, of: show.work("computing features", done, of))
     show.note("drawing", f"the map of {len(chosen):,} images")
     places, method = project(features)
     found: dict[str, Any] = {

@@ -4,6 +4,8 @@ They are computed in float32: by LiteRT, which takes half of TensorFlow's time f
 and where no .tflite file can be made. The cache is kept per network and image: further trainings with other seeds,
 classes or fewer images find the features of all images that were ever computed, and a resumed run reads exactly the
 same bits.
+
+A finished run has a model.tflite, which gives the features without Keras (`LitertExtractor`).
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from onsight.core.text import count
 from onsight.data.batches import full_batches
 from onsight.data.pixel_cache import hash_rows
 from onsight.features.initial_weights import digest
-from onsight.models.litert_file import convert
+from onsight.models.litert_file import below_head, convert
 from onsight.models.litert_function import LitertFunction
 from onsight.models.registry import MODELS
 
@@ -39,28 +41,22 @@ VERSION = 2  # raise it when a change of the code changes the features
 Extract = Callable[[np.ndarray], np.ndarray]  # (n, H, W, 3) uint8 to (n, features) float32
 
 
-class Extractor:
+class CachedFeatures:
     """Computes the features of images by one network, and remembers them.
 
     Attributes:
         folder: the cache folder of this network and image size.
+        width: the number of features.
+        compute: computes features; None before the first ones that are not in the cache.
     """
 
-    def __init__(self, model: keras.Model) -> None:
-        """Take a float32 network with a layer `logits`; the features are the inputs of this layer."""
-        import keras
+    folder: Path
+    width: int
+    compute: Extract | None = None
 
-        self.body = body_of(model)
-        self.compute: Extract | None = None
-        size = model.input_shape[1]
-        self.by_litert = size > SMALL and find_spec("ai_edge_litert") is not None
-        versions = self.by_litert, keras.config.backend(), keras.__version__, VERSION
-        facts = [digest(model), model.name, model.input_shape[1:], *versions]
-        mixed = hashlib.sha256(repr(facts).encode())
-        if MODELS[model.name].build:  # a custom network may have been edited, so the key includes its features of noise
-            noise = np.random.default_rng(0).integers(0, 256, (2, *model.input_shape[1:]), np.uint8)
-            mixed.update(np.asarray(self.body.predict_on_batch(noise), np.float32).tobytes())
-        self.folder = cache_folder() / "features" / mixed.hexdigest()[:32]
+    def _compile(self) -> Extract:
+        """Return the function from images to features."""
+        raise NotImplementedError
 
     def __call__(self, images: np.ndarray, chosen: np.ndarray, progress: Callable[[int, int], None]) -> np.ndarray:
         """Return the features of the chosen images, (n, features) float32.
@@ -85,11 +81,6 @@ class Extractor:
         order = np.argsort(known, kind="stable")
         return np.asarray(rows[order[np.searchsorted(known, keys, sorter=order)]])
 
-    @property
-    def width(self) -> int:
-        """The number of features."""
-        return int(self.body.output_shape[-1])
-
     def _compute(
         self, images: np.ndarray, chosen: np.ndarray, keys: np.ndarray, progress: Callable[[int, int], None]
     ) -> np.ndarray:
@@ -107,6 +98,26 @@ class Extractor:
             write_chunk(self.folder, keys[:done], features[:done])
         return features
 
+
+class Extractor(CachedFeatures):
+    """The features of a Keras model."""
+
+    def __init__(self, model: keras.Model) -> None:
+        """Take a float32 network with a layer `logits`; the features are the inputs of this layer."""
+        import keras
+
+        self.body = body_of(model)
+        self.width = int(self.body.output_shape[-1])
+        size = model.input_shape[1]
+        self.by_litert = size > SMALL and find_spec("ai_edge_litert") is not None
+        versions = self.by_litert, keras.config.backend(), keras.__version__, VERSION
+        facts = [digest(model), model.name, model.input_shape[1:], *versions]
+        mixed = hashlib.sha256(repr(facts).encode())
+        if MODELS[model.name].build:  # a custom network may have been edited, so the key includes its features of noise
+            noise = np.random.default_rng(0).integers(0, 256, (2, *model.input_shape[1:]), np.uint8)
+            mixed.update(np.asarray(self.body.predict_on_batch(noise), np.float32).tobytes())
+        self.folder = cache_folder() / "features" / mixed.hexdigest()[:32]
+
     def _compile(self) -> Extract:
         """Return the fastest function from images to features that can be had here."""
         size = self.body.input_shape[1]
@@ -123,6 +134,25 @@ class Extractor:
         """Return the features of at most `BATCH` images, computed by Keras in batches of one shape."""
         ((batch, real),) = full_batches(images, np.arange(len(images)), BATCH)
         return np.asarray(self.body.predict_on_batch(batch), np.float32)[:real]
+
+
+class LitertExtractor(CachedFeatures):
+    """The features of a classifier in a .tflite file. No framework is imported."""
+
+    def __init__(self, content: bytes, size: int, classes: int) -> None:
+        """Take the bytes of a run's model.tflite, its image size and its number of classes.
+
+        Raises:
+            ExportError: the head is not found in the file.
+            ModelFileError: LiteRT cannot run the file.
+        """
+        cut, self.width = below_head(content, classes)
+        self.function = LitertFunction(cut, size, [(self.width,)])
+        facts = hashlib.sha256(content).hexdigest(), VERSION
+        self.folder = cache_folder() / "features" / hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
+
+    def _compile(self) -> Extract:
+        return lambda images: self.function(images)[0]
 
 
 def body_of(model: keras.Model) -> keras.Model:

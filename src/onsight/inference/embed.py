@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Iterable, Sequence
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from onsight.core.errors import DataError, ImageError, SpecError
+from onsight.core.errors import DataError, ExportError, ImageError, SpecError
 from onsight.core.files import check_target, write_atomic, write_lines
 from onsight.core.progress import Reporter
 from onsight.core.text import count
@@ -22,13 +23,15 @@ from onsight.data.folder import read_file
 from onsight.data.load import DATASETS, load_dataset
 from onsight.data.pixel_cache import load_pixels
 from onsight.display.reporters import make_reporter
-from onsight.features.extract import Extractor
+from onsight.features.extract import CachedFeatures, Extractor, LitertExtractor
 from onsight.features.initial_weights import load
 from onsight.features.prototypes import unit
 from onsight.features.published_weights import PUBLISHED
 from onsight.imaging import decode
 from onsight.imaging.fit import Fit
+from onsight.inference.engines import read_litert
 from onsight.inference.predict import expand
+from onsight.models.model_file import read_description
 from onsight.models.registry import MODELS, build_model
 from onsight.runs.run import Run, open_run
 from onsight.spec import IMAGENET
@@ -61,7 +64,7 @@ class Embeddings:
 class Network(NamedTuple):
     """What computes features, and how it sees images."""
 
-    extract: Extractor
+    extract: CachedFeatures
     size: int  # pixels per side
     fit: Fit
 
@@ -149,14 +152,33 @@ def open_network(source: str | Path | Run, show: Reporter) -> Network:
         show.note("features", f"of {source}, trained on ImageNet, at {size} px")
         return Network(Extractor(model), size, "cut")
     run = open_run(source)
+    found = network_of(run)
+    show.note("features", f"of {run.name}, at {found.size} px")
+    return found
+
+
+def network_of(run: Run, *, by_keras: bool = True) -> Network:
+    """Return the network of a finished run: by its model.tflite, which needs no framework, or by Keras.
+
+    Raises:
+        RunError: the run is not finished, or its network is a custom one that has not been registered in this process.
+        SpecError: model.tflite cannot give the features, and Keras is not installed or is not to be used (`by_keras`).
+        ModelFileError: a file of the model is damaged.
+    """
+    run.require_trained()
+    description = read_description(run.model_folder)
+    size, fit = description.image_size, description.fit
+    if description.litert_sha256 and find_spec("ai_edge_litert"):
+        content = read_litert(run.model_folder, description)
+        with contextlib.suppress(ExportError):
+            return Network(LitertExtractor(content, size, len(description.classes)), size, fit)
+    if not by_keras:
+        raise SpecError(f"LiteRT cannot give the features of {run.name}: use --engine auto.")
     run.require_network()
     answering = run.load_model()
     import keras  # only after load_model, which chooses the backend
 
     model = keras.Model(answering.input, answering.get_layer("logits").output, name=answering.name)
-    size = int(model.input_shape[1])
-    show.note("features", f"of {run.name}, at {size} px")
-    fit: Fit = "pad" if run.spec.get("fit") == "pad" else "cut"
     return Network(Extractor(model), size, fit)
 
 

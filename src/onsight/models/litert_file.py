@@ -131,6 +131,42 @@ def free_batch(content: bytes, outputs: Sequence[str]) -> bytes:
     return bytes(builder.Output())
 
 
+def below_head(content: bytes, classes: int) -> tuple[bytes, int]:
+    """Return the .tflite file of a classifier cut off below its head, and the number of features that it then returns.
+
+    The head is the last dense layer before the first output. Its inputs become the only output.
+
+    Raises:
+        ExportError: there is no such layer, or it does not take one vector per image.
+    """
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    graph = model.subgraphs[0]
+    makers = {int(index): place for place, each in enumerate(graph.operators) for index in each.outputs}
+    value, head = int(graph.outputs[0]), None
+    while head is None and value in makers:
+        operator = graph.operators[makers[value]]
+        computed = [int(index) for index in operator.inputs if int(index) in makers]
+        if len(computed) != 1:  # temperature and softmax have one input that is no constant
+            break
+        value = computed[0]
+        if model.operatorCodes[operator.opcodeIndex].builtinCode == schema.BuiltinOperator.FULLY_CONNECTED:
+            head = operator
+    width = int(graph.tensors[value].shape[-1])
+    kernel = [] if head is None else [int(side) for side in graph.tensors[head.inputs[1]].shape]
+    if kernel != [classes, width] or len(graph.tensors[value].shape) != 2:
+        raise ExportError("The .tflite file has no dense layer from features to classes where one was expected.")
+    graph.operators = graph.operators[: makers[value] + 1]
+    graph.outputs = [value]
+    name = graph.tensors[value].name
+    model.signatureDefs[0].outputs = [schema.TensorMapT(name=name, tensorIndex=value)]
+    builder = flatbuffers.Builder(len(content))
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output()), width
+
+
 def fix_batch(content: bytes) -> bytes:
     """Return a .tflite file of any batch size changed to take a single image, because LiteRT.js takes nothing else."""
     import flatbuffers
