@@ -1,4 +1,5 @@
 import re
+import zipfile
 
 import numpy as np
 import pytest
@@ -73,6 +74,57 @@ def test_similar_images_are_of_the_same_colour_and_never_the_image_itself(toy_ru
     (photos / "red" / "twin.jpg").write_bytes(query.read_bytes())
     (twin,) = onsight.similar(toy_run, [query], photos, top=1, reporter=QUIET)
     assert (twin.name, round(twin.similarity, 4)) == ("red/twin.jpg", 1)
+
+
+def test_every_readable_image_counts_also_beside_class_folders_and_in_a_zip(toy_run, photos, tmp_path):
+    (photos / "loose.jpg").write_bytes((photos / "red" / "0.jpg").read_bytes())
+    found = onsight.embed(toy_run, photos, reporter=QUIET)
+    assert len(found.names) == 73
+    assert found.labels[found.names.index("loose.jpg")] == -1
+    with zipfile.ZipFile(tmp_path / "flat.zip", "w") as file:
+        for number in range(3):
+            file.write(photos / "red" / f"{number}.jpg", f"{number}.jpg")
+    notes = []
+    show = Reporter()
+    show.note = lambda label, text: notes.append(text)
+    found = onsight.embed(toy_run, tmp_path / "flat.zip", reporter=show)
+    assert found.names == ("0.jpg", "1.jpg", "2.jpg")
+    assert found.labels.tolist() == [-1, -1, -1]
+    assert [text for text in notes if text.startswith("no image has a label: The zip 'flat' holds its images directly")]
+
+
+def test_the_image_itself_is_left_out_also_in_a_folder_of_one_folder(toy_run, photos, tmp_path):
+    (tmp_path / "outer").mkdir()
+    photos.rename(tmp_path / "outer" / "photos")
+    query = tmp_path / "outer" / "photos" / "red" / "0.jpg"
+    found = onsight.similar(toy_run, [query], tmp_path / "outer", top=1000, reporter=QUIET)
+    assert len(found) == 71
+    assert "photos/red/0.jpg" not in {each.name for each in found}
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "named"])
+def test_the_page_shows_each_image(kind, toy_run, photos, tmp_path):
+    query, data = photos / "red" / "0.jpg", {"folder": photos, "zip": tmp_path / "photos.zip", "named": "toy"}[kind]
+    if kind == "zip":
+        with zipfile.ZipFile(data, "w") as file:
+            for path in sorted(photos.glob("*/*")):
+                file.write(path, path.relative_to(photos))
+    found = onsight.similar(toy_run, [query], data, top=5, reporter=QUIET)
+    page = render(found, data, "toy")
+    assert page.count("data:image/webp;base64,") == 6
+    assert 'class="none"' not in page
+
+
+def test_the_page_fits_a_phone(toy_run, photos, browser, tmp_path):
+    query = photos / "red" / "0.jpg"
+    query = query.rename(photos / "red" / ("long-" * 40 + ".jpg"))
+    (tmp_path / "page.html").write_text(
+        render(onsight.similar(toy_run, [query], photos, reporter=QUIET), photos, "toy")
+    )
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.goto((tmp_path / "page.html").as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert page.locator("figure img").count() == 12
 
 
 def test_the_page_escapes_names_and_asks_for_nothing(toy_run, tmp_path):

@@ -160,7 +160,7 @@ def to_dataset(
     where = f"The {kind} '{name}'"
     rows = sorted(found.rows)
     for row in rows:
-        if not row.name.isascii() and not _is_unicode(row.name):
+        if not row.name.isascii() and not is_unicode(row.name):
             raise DataError(f"{where}: the file name {row.name!a} is not valid UTF-8: rename it")
     # One spelling of é: macOS writes it as two characters, and one class must not count as two.
     labels_found = {row.label for row in rows} | {*found.empty.values()}
@@ -222,7 +222,8 @@ def _check_complete(
             )
 
 
-def _is_unicode(name: str) -> bool:
+def is_unicode(name: str) -> bool:
+    """Return whether a file name is valid UTF-8, so that a report can hold it."""
     try:
         name.encode()
     except UnicodeEncodeError:

@@ -13,6 +13,7 @@ import struct
 import unicodedata
 import zipfile
 import zlib
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -52,8 +53,22 @@ def read_zip(path: Path, complete: bool = True, reading: Reading = AUTOMATIC) ->
     members, folders = _list(path)
     prefix = needless_levels(folders, reading.layout)
     members, folders = below(prefix, members), {*below(prefix, dict.fromkeys(folders))}
-    stamps = {name: f"{member.size} {member.crc}" for name, member in members.items()}
+    stamps = _stamps(members)
     return arrange("zip", path.stem, stamps, folders, partial(read_member, path, members), complete, reading)
+
+
+def find_images(path: Path) -> tuple[dict[str, str], set[str], Callable[[str], bytes]]:
+    """Return {path: stamp} of the images in a zip, the paths of all folders in it, and what reads an image.
+
+    Raises:
+        DataError: The zip holds something that no honest zip of images holds.
+    """
+    members, folders = _list(path)
+    return _stamps(members), folders, partial(read_member, path, members)
+
+
+def _stamps(members: dict[str, Member]) -> dict[str, str]:
+    return {name: f"{member.size} {member.crc}" for name, member in members.items()}
 
 
 def read_member(path: Path, members: dict[str, Member], name: str) -> bytes:

@@ -15,13 +15,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from onsight.core.errors import DataError, ExportError, ImageError, SpecError
-from onsight.core.files import check_target, write_atomic, write_lines
+from onsight.core.files import check_target, expanded, write_atomic, write_lines
 from onsight.core.progress import Reporter
 from onsight.core.text import count
 from onsight.data.dataset import Dataset
 from onsight.data.folder import read_file
-from onsight.data.load import DATASETS, load_dataset
+from onsight.data.load import DATASETS
 from onsight.data.pixel_cache import load_pixels
+from onsight.data.unlabelled import load_every_image
 from onsight.display.reporters import make_reporter
 from onsight.features.extract import CachedFeatures, Extractor, LitertExtractor
 from onsight.features.initial_weights import load
@@ -84,7 +85,7 @@ def embed(
 
     Args:
         source: a finished run, or the name of a network with published weights, such as efficientnet_lite0.
-        data: a named data set, or a folder, zip or CSV of images. A folder needs no class folders.
+        data: a named data set, or a folder, zip or CSV of images. Class folders are not needed.
         out: an .npz, .csv or .parquet file.
         reporter: receives the progress.
 
@@ -131,7 +132,8 @@ def similar(
 
 def is_same(query: str, name: str, data: str | Path) -> bool:
     """Return whether an image of a data set is the file `query`."""
-    path = Path(data) / name if Path(data).is_dir() else Path(name)
+    path = expanded(data)
+    path = path / name if path.is_dir() else Path(name)
     return path.exists() and os.path.realpath(path) == os.path.realpath(query)
 
 
@@ -183,15 +185,13 @@ def network_of(run: Run, *, by_keras: bool = True) -> Network:
 
 
 def listed(data: str | Path, show: Reporter) -> Dataset:
-    """Return a data set; a folder, file or pattern without class folders is one without labels."""
-    path = Path(data)
-    if str(data) in DATASETS or path.suffix.lower() in (".zip", ".csv"):
-        return load_dataset(data, None, show.work, complete=False)
-    if path.is_dir():
-        try:
-            return load_dataset(data, None, show.work, complete=False)
-        except DataError:  # images directly in the folder, or a single class
-            pass
+    """Return all images of a data set, labelled or not; a file or pattern is a data set too."""
+    path = expanded(data)
+    if str(data) in DATASETS or path.is_dir() or (path.suffix.lower() in (".zip", ".csv") and path.exists()):
+        found = load_every_image(data, show.work)
+        for note in found.notes:
+            show.note("data", note)
+        return found
     return files_of([os.fspath(data)])
 
 
@@ -266,10 +266,11 @@ def write_embeddings(path: Path, found: Embeddings) -> None:
     write_atomic(path, content.getvalue())
 
 
-def picture(name: str, data: str | Path, side: int = 96) -> bytes | None:
-    """Return a WebP thumbnail of an image of a data set of files, or None if it cannot be read."""
-    path = Path(data) / name if Path(data).is_dir() and not Path(name).exists() else Path(name)
+def picture(dataset: Dataset, name: str, side: int = 192) -> bytes | None:
+    """Return a WebP thumbnail of an image, or None if it cannot be read. Pages show it at half its side."""
+    index = dataset.names.index(name)
     try:
-        return decode.thumbnail(decode.load(path, 2 * side), 2 * side)
-    except ImageError:
+        source = dataset.images[index] if dataset.images is not None else dataset.read(index)
+        return decode.thumbnail(decode.load(source, side), side)
+    except ImageError:  # the file has changed since its features were computed
         return None

@@ -7,23 +7,26 @@ from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
+from onsight.core.progress import Reporter
 from onsight.core.text import short
+from onsight.data.dataset import Dataset
 from onsight.display.page import fill
-from onsight.inference.embed import Neighbour, picture
+from onsight.inference.embed import Neighbour, files_of, listed, picture
 
 
 def render(found: Sequence[Neighbour], data: str | Path, network: str) -> str:
     """Return the page of neighbours, which are in the order of their queries."""
+    dataset, queries = listed(data, Reporter()), files_of(each.query for each in found)
 
-    def shown(name: str, folder: str | Path) -> str:
-        content = picture(name, folder)
+    def shown(name: str, among: Dataset) -> str:
+        content = picture(among, name)
         return "" if content is None else "data:image/webp;base64," + base64.b64encode(content).decode()
 
     groups = [
         {
             "name": query,
-            "image": shown(query, ""),
-            "neighbours": [(each.name, shown(each.name, data), f"{each.similarity:.3f}") for each in rows],
+            "image": shown(query, queries),
+            "neighbours": [(each.name, shown(each.name, dataset), f"{each.similarity:.3f}") for each in rows],
         }
         for query, rows in groupby(found, key=lambda each: each.query)
     ]
