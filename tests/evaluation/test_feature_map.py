@@ -119,8 +119,64 @@ def test_a_click_on_the_map_shows_the_image(mapped, browser):
     assert page.locator("#map-shown bdi").last.get_attribute("title") == found["path"][alone]
     assert page.locator("#map-shown svg.tile").count() == 1
     legend = page.locator("#map-legend button")
-    assert legend.count() == len(set(found["label"]))
+    wrong = sum(label != said for label, said in zip(found["label"], found["predicted"], strict=True))
+    assert legend.count() == len(set(found["label"])) + (wrong > 0)
     legend.first.click()
     assert legend.first.get_attribute("aria-pressed") == "true"
     assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert errors == []
+
+
+def drawing(page):
+    """Return the pixels of the canvas as text."""
+    return page.evaluate("document.getElementById('map-canvas').toDataURL()")
+
+
+@pytest.fixture
+def crowded(mapped, tmp_path):
+    """Return the report of a run whose map has 12 images of class 0 and one mistake of class 1, from left to right."""
+    shutil.copytree(mapped.folder, tmp_path / "run")
+    run = onsight.open_run(tmp_path / "run")
+    path = run.evaluation_folder() / "map.json"
+    n = 13
+    found = {"method": "t-SNE", "n": n, "path": [f"<b>{i}.jpg" for i in range(n)], "label": [0] * 12 + [1],
+             "predicted": [0] * n, "x": [i / (n - 1) for i in range(n)], "y": [0.5] * n}  # fmt: skip
+    path.write_text(json.dumps(found))
+    return report(run).as_uri()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_legend_singles_out_a_class_while_the_pointer_is_on_it(crowded, browser, scheme):
+    page = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme=scheme)
+    page.goto(crowded)
+    page.locator("#map").scroll_into_view_if_needed()
+    legend = page.locator("#map-legend button")
+    assert legend.all_inner_texts()[-1] == "mistakes (1)"
+    plain = drawing(page)
+    legend.first.hover()
+    first = drawing(page)
+    legend.last.hover()
+    assert len({plain, first, drawing(page)}) == 3
+    page.locator("#map h2").hover()
+    assert drawing(page) == plain
+
+
+def test_arrow_keys_move_from_image_to_image_and_only_among_those_that_are_chosen(crowded, browser):
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    errors = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(crowded)
+    title = lambda: page.locator("#map-shown bdi").last.get_attribute("title")  # noqa: E731
+    canvas = page.locator("#map-canvas")
+    canvas.focus()
+    page.keyboard.press("ArrowRight")
+    assert title() == "<b>7.jpg"
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    assert title() == "<b>5.jpg"
+    page.locator("#map-legend button").last.click()
+    canvas.focus()
+    page.keyboard.press("ArrowRight")
+    assert title() == "<b>12.jpg"
+    assert "taken for" in page.locator("#map-shown b").inner_text()
     assert errors == []

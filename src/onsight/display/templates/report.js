@@ -155,10 +155,15 @@
     const onLight = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9", "#8c564b", "#7f7f7f", "#9467bd", "#17a398"];
     const onDark = ["#4aa8e0", "#ff8a3d", "#2fc79a", "#e59cc4", "#e0b23c", "#8fd0f5", "#c98b7d", "#b0b0b0", "#bb9be0", "#4fd0c4"];
     const few = map.classes.length <= onLight.length;
-    const colour = (label) => (few ? (dark.matches ? onDark : onLight)[label] : `hsl(${(label * 137.5) % 360} 65% ${dark.matches ? 62 : 42}%)`);
+    // Of many classes, neighbours in the legend differ in lightness too; to single out a class, the legend is pointed at.
+    const hue = (label) => `hsl(${(label * 137.5) % 360} 70% ${(dark.matches ? [60, 78, 45] : [40, 58, 26])[label % 3]}%)`;
+    const colour = (label) => (few ? (dark.matches ? onDark : onLight)[label] : hue(label));
     const total = map.path.length;
     const radius = total > 3000 ? 2 : total > 500 ? 3 : 5;
-    let chosen = -1; // the class that is highlighted
+    let chosen = null; // which images stay lit, as a function of the index; null for all
+    let pointed = null; // the same while the pointer is on a button of the legend
+    const lit = (i) => (pointed ?? chosen ?? (() => true))(i);
+    const isWrong = (i) => map.label[i] !== map.predicted[i];
     let current = -1; // the image that is shown
     let width = 0;
     let height = 0;
@@ -175,9 +180,9 @@
       const ink = getComputedStyle(document.body).color;
       for (const wrong of [false, true]) { // mistakes come last, so that no dot hides them
         for (let i = 0; i < total; i += 1) {
-          if ((map.label[i] !== map.predicted[i]) !== wrong) continue;
+          if (isWrong(i) !== wrong) continue;
           const [x, y] = at(i);
-          context.globalAlpha = chosen < 0 || map.label[i] === chosen ? 0.85 : 0.12;
+          context.globalAlpha = lit(i) ? 0.85 : 0.12;
           context.fillStyle = colour(map.label[i]);
           context.beginPath();
           context.arc(x, y, radius, 0, 2 * Math.PI);
@@ -203,8 +208,7 @@
     function show(i) {
       if (i === current) return;
       current = i;
-      const right = map.label[i] === map.predicted[i];
-      const said = right ? ["recognised as ", named(map.classes[map.label[i]])] : [named(map.classes[map.label[i]]), " taken for ", named(map.classes[map.predicted[i]])];
+      const said = !isWrong(i) ? ["recognised as ", named(map.classes[map.label[i]])] : [named(map.classes[map.label[i]]), " taken for ", named(map.classes[map.predicted[i]])];
       const place = map.place[i];
       const picture = data && place >= 0 ? [tile(place)] : [element("p", { className: "note", textContent: "The report stores no thumbnail of this image." })];
       shown.replaceChildren(...picture, element("figcaption", {}, element("b", {}, ...said), element("bdi", { title: map.path[i] }, ...pieces(map.path[i]))));
@@ -216,7 +220,7 @@
       let best = -1;
       let least = 24 ** 2; // pixels within which an image is hit
       for (let i = 0; i < total; i += 1) {
-        if (chosen >= 0 && map.label[i] !== chosen) continue;
+        if (!lit(i)) continue;
         const [x, y] = at(i);
         const apart = (x - event.clientX + box.left) ** 2 + (y - event.clientY + box.top) ** 2;
         if (apart < least) [best, least] = [i, apart];
@@ -226,21 +230,47 @@
 
     canvas.addEventListener("pointermove", (event) => { if (event.pointerType === "mouse") nearest(event); });
     canvas.addEventListener("click", nearest);
+    canvas.tabIndex = 0;
+    canvas.addEventListener("keydown", (event) => {
+      const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+      if (!way) return;
+      event.preventDefault();
+      const [x, y] = current < 0 ? [width / 2, height / 2] : at(current);
+      let best = -1;
+      let least = Infinity;
+      for (let i = 0; i < total; i += 1) {
+        const [dx, dy] = [at(i)[0] - x, at(i)[1] - y];
+        const along = dx * way[0] + dy * way[1];
+        const apart = along + 2 * Math.abs(dx * way[1] + dy * way[0]);
+        if (lit(i) && i !== current && along > 0 && apart < least) [best, least] = [i, apart];
+      }
+      if (best >= 0) show(best);
+    });
     const dots = [];
     const paint = () => { for (const [dot, label] of dots) dot.style.background = colour(label); };
     const present = [...new Set(map.label)].sort((a, b) => a - b);
-    const buttons = present.map((label) => {
-      const dot = element("span", { className: "dot" });
-      dots.push([dot, label]);
-      const button = element("button", { type: "button", title: map.classes[label] }, dot, map.classes[label]);
+    const buttons = [];
+    function choice(test, title, ...content) {
+      const button = element("button", { type: "button", title }, ...content);
       button.setAttribute("aria-pressed", "false");
       button.addEventListener("click", () => {
-        chosen = chosen === label ? -1 : label;
-        buttons.forEach((other) => other.setAttribute("aria-pressed", String(other === button && chosen >= 0)));
+        chosen = chosen === test ? null : test;
+        pointed = null;
+        buttons.forEach((other) => other.setAttribute("aria-pressed", String(other === button && chosen !== null)));
         draw();
       });
-      return button;
-    });
+      const point = (value) => () => { pointed = value; draw(); };
+      button.addEventListener("pointerenter", (event) => { if (event.pointerType === "mouse") point(test)(); });
+      button.addEventListener("pointerleave", point(null));
+      buttons.push(button);
+    }
+    for (const label of present) {
+      const dot = element("span", { className: "dot" });
+      dots.push([dot, label]);
+      choice((i) => map.label[i] === label, map.classes[label], dot, map.classes[label]);
+    }
+    const wrong = map.label.filter((_, i) => isWrong(i)).length;
+    if (wrong) choice(isWrong, "", element("span", { className: "dot ring" }), `mistakes (${wrong.toLocaleString("en")})`);
     legend.replaceChildren(...buttons);
     paint();
     new ResizeObserver(draw).observe(canvas);
