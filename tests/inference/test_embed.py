@@ -115,6 +115,14 @@ def test_the_page_shows_each_image(kind, toy_run, photos, tmp_path):
     assert 'class="none"' not in page
 
 
+def test_the_page_names_the_file_before_its_folder_because_long_paths_are_cut(toy_run, photos):
+    query = photos / "red" / "0.jpg"
+    assert len(str(query)) > 40  # the heading would end before the file's name
+    page = render(onsight.similar(toy_run, [query], photos, top=1, reporter=QUIET), photos, "toy")
+    assert f'<h2 title="{query}"><bdi>0.jpg</bdi></h2>' in page
+    assert re.search(r"<bdi>\d+\.jpg</bdi><bdi>red</bdi></figcaption>", page)
+
+
 def test_the_page_fits_a_phone(toy_run, photos, browser, tmp_path):
     query = photos / "red" / "0.jpg"
     query = query.rename(photos / "red" / ("long-" * 40 + ".jpg"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from itertools import groupby
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from onsight.core.progress import Reporter
 from onsight.core.text import short
@@ -30,4 +30,9 @@ def render(found: Sequence[Neighbour], data: str | Path, network: str) -> str:
         }
         for query, rows in groupby(found, key=lambda each: each.query)
     ]
-    return fill("similar.html.j2", {"name": short}, groups=groups, data=str(data), network=network)
+    filters = {
+        "name": short,
+        "file": lambda path: PurePath(path).name,
+        "folder": lambda path: PurePath(path).parent.name,
+    }
+    return fill("similar.html.j2", filters, groups=groups, data=str(data), network=network)
