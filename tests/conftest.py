@@ -191,3 +191,23 @@ def browser():
         opened = started.chromium.launch(executable_path=str(chromium), args=options)
         yield opened
         opened.close()
+
+
+@pytest.fixture
+def onsight(monkeypatch, capsys):
+    """Return a function that runs the command line and returns (exit code, standard output, standard error)."""
+    import sys
+
+    from onsight.__main__ import main
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["onsight", *map(str, words)])
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call

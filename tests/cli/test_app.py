@@ -8,27 +8,9 @@ import sys
 import pytest
 from PIL import Image
 
-from onsight.__main__ import main
 from onsight.data.load import load_dataset
 from onsight.models.registry import MODELS
 from onsight.spec import PRESETS, TrainSpec
-
-
-@pytest.fixture
-def onsight(monkeypatch, capsys):
-    """Return a function that runs the command line and returns (exit code, standard output, standard error)."""
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["onsight", *map(str, words)])
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
 
 
 @pytest.mark.backend

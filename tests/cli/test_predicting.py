@@ -2,31 +2,19 @@
 
 import csv
 import os
-import sys
+from functools import partial
 
 import pytest
 from PIL import Image
 
-from onsight.__main__ import main
 from onsight.data.load import load_dataset
 
 
 @pytest.fixture
-def predict(monkeypatch, capsys, toy_run):
+def predict(monkeypatch, onsight, toy_run):
     """Return a function that runs `onsight predict` and returns (exit code, standard output, standard error)."""
     monkeypatch.setenv("ONSIGHT_RUNS", str(toy_run.folder.parent))
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["onsight", "predict", *map(str, words)])
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
+    return partial(onsight, "predict")
 
 
 @pytest.fixture

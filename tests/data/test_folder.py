@@ -13,14 +13,7 @@ from onsight.core.errors import DataError, ImageError
 from onsight.data import folder as folder_module
 from onsight.data.folder import read_folder
 from onsight.data.load import load_dataset
-
-
-def make(root, *paths):
-    """Create files that contain their own path, so that a test notices if the wrong one is read."""
-    for path in paths:
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_bytes(str(path).encode())
-    return root
+from trees import make
 
 
 @pytest.fixture

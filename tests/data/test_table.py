@@ -9,16 +9,9 @@ from onsight.data.load import load_dataset
 from onsight.data.pixel_cache import load_pixels
 from onsight.data.reading import Reading
 from onsight.data.table import read_csv
+from trees import make
 
 FLAT = ("cat/1.jpg", "cat/2.JPEG", "dog/1.png")
-
-
-def make(root, *paths):
-    """Create files that contain their own path, so that a test notices if the wrong one is read."""
-    for path in paths:
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_bytes(str(path).encode())
-    return root
 
 
 @pytest.fixture

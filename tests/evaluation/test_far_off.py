@@ -1,4 +1,6 @@
 import json
+import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,11 +12,9 @@ from onsight.core.errors import DataError
 from onsight.core.progress import Reporter
 from onsight.evaluation import far_off as far_off_module
 from onsight.evaluation.far_off import far_off
-from onsight.features.prototypes import learn_likeness
 from onsight.inference.engines import Answers, open_engine
-from onsight.inference.litert import add_litert
 from onsight.inference.parity import edge_images
-from onsight.models.model_file import load_model, read_description, save_model
+from onsight.models.model_file import read_description, write_description
 
 QUIET = Reporter()
 
@@ -59,36 +59,21 @@ def test_a_model_that_is_never_unsure_has_no_far_off_images():
 def test_images_become_square_as_those_of_the_run(monkeypatch):
     asked = []
 
-    def pixels(dataset, size, progress, *, fit):
+    def resize(image, size, fit):
         asked.append((size, fit))
-        return SimpleNamespace(images=dataset.images)
+        return image
 
-    monkeypatch.setattr(far_off_module, "load_pixels", pixels)
+    monkeypatch.setattr(far_off_module, "resize", resize)
     far_off(run("x"), engine(0.5), None, QUIET)
-    assert asked == [(32, "pad")]
+    assert asked == [(32, "pad")] * 300
 
 
 @pytest.fixture(scope="module")
-def wary_run(toy_run, tmp_path_factory):
-    """Return a copy of the toy run whose model knows the distance from its training images."""
-    import shutil
-
-    import keras
-
-    folder = tmp_path_factory.mktemp("wary") / "run"
-    shutil.copytree(toy_run.folder, folder)
-    model = load_model(folder / "model")
-    network = keras.Model(model.input, model.get_layer("logits").output, name="cnn")
-    body = keras.Model(model.input, model.get_layer("logits").input)
-    images = onsight.load_dataset("toy").images
-    from onsight.imaging.decode import resize
-
-    training = np.stack([resize(image, 32) for image in images])
-    before = read_description(folder / "model")
-    likeness = learn_likeness(np.asarray(body.predict_on_batch(training)))
-    save_model(folder / "model", network, tuple(before.classes), before.temperature, likeness=likeness)
-    assert add_litert(folder / "model", edge_images(32)) is None
-    return onsight.open_run(folder)
+def wary_run(knowing_run, tmp_path_factory):
+    """Return a copy of a run whose model knows the distance from its training images, and has no other threshold."""
+    run = onsight.open_run(shutil.copytree(knowing_run.folder, tmp_path_factory.mktemp("wary") / "run"))
+    write_description(run.model_folder, replace(read_description(run.model_folder), threshold=None))
+    return run
 
 
 def test_both_engines_know_the_same_distance(wary_run):

@@ -7,7 +7,8 @@ import pytest
 from onsight.core.backend import to_numpy
 from onsight.features.initial_weights import find_start, load
 from onsight.features.prototypes import FOLDS, LEAST, MOST, OWN, SHORTEST, distance, learn_likeness, unit
-from onsight.models.layers import LEAST_LENGTH, PrototypeDistance
+from onsight.models.layers import SHORTEST as LEAST_LENGTH
+from onsight.models.layers import PrototypeDistance
 from onsight.models.model_file import Likeness, load_model, read_description, save_model
 from onsight.models.registry import build_model
 

@@ -1,6 +1,6 @@
 import numpy as np
 
-from onsight.inference.parity import compare, edge_images, spread, why_not_probabilities
+from onsight.inference.parity import compare, edge_images, why_not_probabilities
 
 
 def test_compare_returns_the_largest_difference_and_the_agreement():
@@ -40,9 +40,3 @@ def test_edge_images_hold_the_extremes_of_every_channel():
         assert images.min(axis=(0, 1, 2)).tolist() == [0, 0, 0]
         assert images.max(axis=(0, 1, 2)).tolist() == [255, 255, 255]
     assert len(np.unique(edge_images(8).reshape(12, -1), axis=0)) == 12
-
-
-def test_spread_returns_distinct_indices_and_at_most_as_many_as_exist():
-    assert spread(10, 3).tolist() == [0, 4, 9]
-    assert spread(3, 10).tolist() == [0, 1, 2]
-    assert spread(0, 10).tolist() == []

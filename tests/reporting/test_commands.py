@@ -18,17 +18,11 @@ TINY = "--model mlp --epochs 1 --optimizer adam --learning-rate 0.002"
 
 
 @pytest.fixture
-def onsight(monkeypatch, capsys):
+def onsight(onsight):
     """Return a function that runs a command line, checks that it succeeds, and returns all that it prints."""
 
     def call(line):
-        monkeypatch.setattr(sys, "argv", shlex.split(line))
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        out, err = capsys.readouterr()
+        code, out, err = onsight(*shlex.split(line)[1:])
         assert code == 0, f"{line}\n{err}"
         return out + err
 

@@ -26,7 +26,7 @@ from onsight.data.pixel_cache import load_pixels, median_side
 from onsight.features.initial_weights import SMALLEST_PHOTO, is_installed
 from onsight.features.published_weights import PUBLISHED
 from onsight.models.registry import fitting_size
-from onsight.spec import DEFAULT_BACKBONE, IMAGENET
+from onsight.spec import DEFAULT_BACKBONE
 
 MOST = 20_000  # images that are compared without being asked: so many take minutes
 MEASURED = "7 to 9 in 10"  # of the labels called wrong were planted: docs/decisions/data.md
@@ -87,17 +87,10 @@ def why_not_unasked(dataset: Dataset) -> str:
 
 def compute(dataset: Dataset, size: int, chosen: NDArray[np.int64], show: Reporter) -> NDArray[np.float32]:
     """Return the features of the chosen images, as the default training computes them."""
-    from onsight.core.backend import dtype_policy, use_backend
-    from onsight.features.extract import Extractor
-    from onsight.features.initial_weights import load
-    from onsight.models.registry import build_model
+    from onsight.features.extract import published_extractor
 
     pixels = load_pixels(dataset, size, show.work, pass_over_all=True)
-    use_backend()
-    with dtype_policy("float32"):
-        model = build_model(DEFAULT_BACKBONE, size, len(dataset.classes))
-    load(model, IMAGENET)
-    extract = Extractor(model)
+    extract = published_extractor(DEFAULT_BACKBONE, size)
     return np.asarray(extract(pixels.images, chosen, lambda done, total: show.work("features", done, total)))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 
 from PIL import Image
@@ -11,7 +10,7 @@ from onsight.core.errors import ImageError
 from onsight.core.records import CheckRecord, Item
 from onsight.data.dataset import Dataset
 from onsight.data.pixel_cache import Pixels
-from onsight.display.page import fill
+from onsight.display.page import data_uri, fill
 from onsight.imaging import decode
 
 SHOWN = 24  # most items shown of a finding
@@ -87,4 +86,4 @@ def thumbnail(dataset: Dataset, pixels: Pixels, index: int) -> str:
         return ""
     content = io.BytesIO()
     Image.fromarray(image).save(content, "JPEG", quality=85, subsampling=0)
-    return "data:image/jpeg;base64," + base64.b64encode(content.getvalue()).decode()
+    return data_uri("image/jpeg", content.getvalue())

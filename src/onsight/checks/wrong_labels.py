@@ -1,4 +1,4 @@
-"""Labels that are probably wrong, before any training: a mixture model of the labels, given features. NumPy only.
+"""Labels that are probably wrong, before any training: a mixture model of the labels, given features.
 
 1. A ridge regression of the labels on the features, with exact leave-one-out answers: the answer for an image is that
    of a fit without it, which follows from the fit with all images and the image's leverage (R. D. Cook, "Detection of
@@ -19,6 +19,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from onsight.checks.resemblance import directions
+from onsight.core.spread import spread
 
 PENALTIES = (30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)  # of the ridge regression
 SCALES = tuple(np.geomspace(1, 40, 13).tolist())  # of its answers, as logits
@@ -63,13 +66,16 @@ def judge_labels(features: NDArray[np.float32], labels: NDArray[np.int64]) -> Ju
         features: (n, features).
         labels: (n,) integers; a class with fewer than 10 images is not judged.
     """
+    from scipy.special import softmax
+
     present, classes = np.unique(labels, return_inverse=True)
     sizes = np.bincount(classes)
     judged = sizes[classes] >= FEWEST
     if np.count_nonzero(sizes >= FEWEST) < 2:
         return Judged(np.zeros(len(labels)), labels.copy(), 0.0)
     regression = decompose(features, classes)
-    rows = spread(np.flatnonzero(judged), max(len(present), NUMBERS // len(present)))
+    rows = np.flatnonzero(judged)
+    rows = rows[spread(len(rows), max(len(present), NUMBERS // len(present)))]
     grid = np.stack([
         np.log(likelihood(own_share(answers, classes[rows], scale), len(present))).sum(axis=1)
         for answers in (regression.leave_one_out(penalty)[rows] for penalty in PENALTIES) for scale in SCALES
@@ -86,7 +92,7 @@ def judge_labels(features: NDArray[np.float32], labels: NDArray[np.int64]) -> Ju
                 own = own_share(answers, classes, scale)
                 right = (1 - np.array(RATES)[:, np.newaxis]) * own
                 wrong += of_rates @ (1 - right / likelihood(own, len(present)))
-                probabilities += of_rates.sum() * softmax(answers * scale)
+                probabilities += of_rates.sum() * softmax(answers * scale, axis=1)
     probabilities[np.arange(len(labels)), classes] = -1
     share = float(weights.sum(axis=(0, 1)) @ RATES)
     return Judged(np.where(judged, wrong, 0.0), present[probabilities.argmax(axis=1)], share)
@@ -95,10 +101,9 @@ def judge_labels(features: NDArray[np.float32], labels: NDArray[np.int64]) -> Ju
 def decompose(features: NDArray[np.float32], classes: NDArray[np.int64]) -> Regression:
     """Return the ridge regression of the `classes` (n,) on the features (n, features), for any penalty.
 
-    The features are divided by their lengths, which are larger for busy images. Those of a plain image are almost zero.
+    The features are divided by their lengths, which are larger for busy images.
     """
-    lengths = np.linalg.norm(features, axis=1, keepdims=True)
-    scaled = features / np.maximum(lengths, 1e-3 * float(np.median(lengths)) + 1e-12)
+    scaled = directions(features)
     scaled -= scaled.mean(axis=0)
     scaled /= float(scaled.std(axis=0).mean()) + 1e-12
     wide = len(scaled) <= scaled.shape[1]
@@ -116,18 +121,7 @@ def own_share(answers: NDArray[np.float32], classes: NDArray[np.int64], scale: f
     return np.asarray(np.exp(own) / np.exp(shifted).sum(axis=1), np.float64)
 
 
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the probabilities (n, classes) of logits."""
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
-
-
 def likelihood(own: Floats, number: int) -> Floats:
     """Return (rates, n) the likelihoods of labels whose classes have the probabilities `own` (n,)."""
     rates = np.array(RATES)[:, np.newaxis]
     return (1 - rates) * own + rates * (1 - own) / (number - 1) + 1e-9
-
-
-def spread(index: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-    """Return at most `most` of some positions, evenly spread."""
-    return index if len(index) <= most else index[np.linspace(0, len(index) - 1, most).astype(np.int64)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import math
 from collections.abc import Sequence
@@ -27,7 +26,7 @@ from onsight.comparison.matching import Answers
 from onsight.core.errors import ImageError, OnsightError
 from onsight.core.text import chance, percent, plain, points, rough_duration
 from onsight.data.load import load_dataset
-from onsight.display.page import fill
+from onsight.display.page import data_uri, fill
 from onsight.imaging import decode
 from onsight.runs.images import recorded_reading
 from onsight.runs.run import Run, place
@@ -64,7 +63,7 @@ def render(found: Comparison, runs: Sequence[Run], answers: Answers, sides: list
         accuracies=axis([(row["low"], row["high"]) for row in found.runs], 0.0, 1.0),
         differences=axis([(min(0.0, pair["low"]), max(0.0, pair["high"])) for pair in found.pairs], -1.0, 1.0),
         disagreements=chosen,
-        images={name: "data:image/webp;base64," + base64.b64encode(data).decode() for name, data in images.items()},
+        images={name: data_uri("image/webp", data) for name, data in images.items()},
         missing=missing,
         folded=VISIBLE_ROWS,
         command=" ".join(["onsight compare", *(place(run) for run in runs), *(["--common"] if common else [])]),

@@ -23,6 +23,7 @@ from onsight.core.files import (
     temporary_sibling,
     write_atomic,
 )
+from onsight.core.spread import spread
 from onsight.core.text import quoted
 from onsight.core.threads import each
 from onsight.data.dataset import check_broken
@@ -184,7 +185,7 @@ def median_side(dataset: Dataset, sample: int = 64, *, fit: Fit = "cut") -> int:
     if dataset.images is not None:
         return int(side(dataset.images.shape[1:3]))
     sides = []
-    for index in np.unique(np.linspace(0, len(dataset) - 1, sample).astype(int)).tolist():
+    for index in spread(len(dataset), sample).tolist():
         try:
             sides.append(side(decode.header(dataset.read(index))[:2]))
         except ImageError:

@@ -7,7 +7,6 @@ which cannot follow the colours of the page. Their colours are readable on both 
 
 from __future__ import annotations
 
-import base64
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from onsight.core.errors import ImageError
 from onsight.core.records import CheckRecord, DatasetRecord, Item, Metrics
 from onsight.core.text import count, duration, epoch_line, interval, note_line, percent, plain, short
 from onsight.display import svg
+from onsight.display.page import data_uri
 from onsight.imaging import decode
 from onsight.imaging.decode import ImageSource
 from onsight.imaging.fit import Fit
@@ -306,10 +306,8 @@ def training_curves(history: Sequence[Mapping[str, Any]]) -> Markup:
             {"name": "validation", "values": [row.get(f"val_{key}") for row in history], "look": "first", "best": best},
         ]
         chart = svg.curves(epochs, series, title, percents=key == "accuracy")
-        source = base64.b64encode(svg.as_file(chart, CHART).encode()).decode()
-        drawn += Markup('<img width="300" height="210" alt="{}" src="data:image/svg+xml;base64,{}">').format(
-            title, source
-        )
+        source = data_uri("image/svg+xml", svg.as_file(chart, CHART).encode())
+        drawn += Markup('<img width="300" height="210" alt="{}" src="{}">').format(title, source)
     legend = Markup('Accuracy (%) and loss: <span style="color:{}">━ validation</span>, {} training').format(
         ACCENT, "┅"
     )
@@ -362,5 +360,4 @@ def _thumbnail(image: ImageSource | None, side: int = THUMBNAIL, fit: Fit = "cut
         content = decode.thumbnail(image, side, fit)
     except (ImageError, OSError):
         return Markup("")
-    source = base64.b64encode(content).decode()
-    return Markup('<img width="{0}" height="{0}" alt="" src="data:image/webp;base64,{1}">').format(side, source)
+    return Markup('<img width="{0}" height="{0}" alt="" src="{1}">').format(side, data_uri("image/webp", content))

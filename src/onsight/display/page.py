@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +32,11 @@ def fill(name: str, filters: dict[str, Callable[..., Any]], /, **values: Any) ->
     )
     environment.filters |= {"whole": whole_words, **filters}
     return environment.get_template(name).render(values)
+
+
+def data_uri(kind: str, content: bytes) -> str:
+    """Return the content of a file as a URI that a page can embed; `kind` is its media type."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def whole_words(text: str) -> Markup:

@@ -9,10 +9,10 @@ import numpy as np
 from onsight.core.errors import DataError
 from onsight.core.progress import Reporter
 from onsight.core.records import FarOff
+from onsight.core.spread import spread
 from onsight.data.load import DATASETS, load_dataset
-from onsight.data.pixel_cache import load_pixels
+from onsight.imaging.decode import resize
 from onsight.inference.engines import Engine, doubts
-from onsight.inference.parity import spread
 from onsight.inference.predict import Predictor
 from onsight.runs.run import Run
 
@@ -49,7 +49,8 @@ def far_off(run: Run, engine: Engine, far: str | Path | None, show: Reporter) ->
         other = load_dataset(name)
         if set(other.classes).isdisjoint(run.classes):
             chosen = spread(len(other), MOST)
-            images = load_pixels(other, engine.size, show.work, fit=engine.fit).images[chosen]
+            assert other.images is not None  # named data sets are arrays
+            images = np.stack([resize(other.images[at], engine.size, engine.fit) for at in chosen.tolist()])
             return described(name, *doubts(engine.answer(images), engine))
     if far is None:
         return None

@@ -13,9 +13,9 @@ import numpy as np
 
 from onsight.core.files import write_json
 from onsight.core.progress import Reporter
+from onsight.core.spread import spread
 from onsight.core.text import count
 from onsight.inference.embed import Network
-from onsight.inference.parity import spread
 
 MOST = 2000  # images on the map; t-SNE takes about 10 s for as many
 LEAST = 3  # images, below which a map shows nothing

@@ -25,13 +25,14 @@ from onsight.core.errors import ExportError, ParityError, RunError, SpecError
 from onsight.core.files import argument, now, sync_folder, temporary_sibling, write_atomic, write_json
 from onsight.core.progress import Reporter
 from onsight.core.records import ExportRow
+from onsight.core.spread import spread
 from onsight.core.text import count
 from onsight.display.reporters import make_reporter
 from onsight.exporting.contract import checksums, make_contract, read_contract, readme, size_of
 from onsight.exporting.formats import FORMATS, READERS, check_formats, file_name, write
 from onsight.exporting.judge import MAX_DROP, Precision, Questions, judge, judge_distances
 from onsight.inference.engines import open_engine
-from onsight.inference.parity import TOLERANCE, compare, edge_images, farthest, spread, why_not_probabilities
+from onsight.inference.parity import TOLERANCE, compare, edge_images, farthest, why_not_probabilities
 from onsight.models.model_file import read_description
 from onsight.reporting.export_table import Exports
 from onsight.reporting.report import report

@@ -76,9 +76,9 @@ def quantized(content: bytes, precision: Precision, images: np.ndarray) -> bytes
 
 def distance_values(content: bytes) -> list[str]:
     """Return the names of the values in a .tflite file on which the output `distance` depends, but no other output."""
-    from ai_edge_litert import schema_py_generated as schema
+    from onsight.models.litert_file import parse
 
-    graph = schema.ModelT.InitFromPackedBuf(content, 0).subgraphs[0]
+    graph = parse(content).subgraphs[0]
     names = [tensor.name.decode() for tensor in graph.tensors]
 
     def needed(output: int) -> set[int]:
@@ -100,9 +100,8 @@ def shared_zero_points(content: bytes) -> bytes:
     twelfth of `efficientnet_lite0`.
     """
     import flatbuffers
-    from ai_edge_litert import schema_py_generated as schema
 
-    from onsight.models.litert_file import bring_buffers
+    from onsight.models.litert_file import pack, parse
 
     class Builder(flatbuffers.Builder):  # type: ignore[misc]
         known: dict[bytes, int]
@@ -114,12 +113,9 @@ def shared_zero_points(content: bytes) -> bytes:
                 self.known[x.tobytes()] = super().CreateNumpyVector(x)
             return self.known[x.tobytes()]
 
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
-    bring_buffers(model, content)
     builder = Builder(len(content))
     builder.known = {}
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+    return pack(parse(content), builder)
 
 
 def value_ranges(quantizer: Any, images: np.ndarray) -> dict[str, Any]:

@@ -20,15 +20,17 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from onsight.core.backend import dtype_policy, use_backend
 from onsight.core.errors import ExportError, ModelFileError, TrainingError
 from onsight.core.files import cache_folder, is_disk_full, write_atomic
 from onsight.core.text import count
 from onsight.data.batches import full_batches
 from onsight.data.pixel_cache import hash_rows
-from onsight.features.initial_weights import digest
+from onsight.features.initial_weights import digest, load
 from onsight.models.litert_file import below_head, convert
 from onsight.models.litert_function import LitertFunction
-from onsight.models.registry import MODELS
+from onsight.models.registry import MODELS, build_model
+from onsight.spec import IMAGENET
 
 if TYPE_CHECKING:
     import keras
@@ -134,6 +136,20 @@ class Extractor(CachedFeatures):
         """Return the features of at most `BATCH` images, computed by Keras in batches of one shape."""
         ((batch, real),) = full_batches(images, np.arange(len(images)), BATCH)
         return np.asarray(self.body.predict_on_batch(batch), np.float32)[:real]
+
+
+def published_extractor(name: str, size: int) -> Extractor:
+    """Return what computes the features of a network with its published ImageNet weights, at an image size.
+
+    Raises:
+        DownloadError: the weights are not on this machine and cannot be downloaded.
+        ModelFileError: their file is damaged.
+    """
+    use_backend()
+    with dtype_policy("float32"):
+        model = build_model(name, size, 2)  # two classes: the head is not used
+    load(model, IMAGENET)
+    return Extractor(model)
 
 
 class LitertExtractor(CachedFeatures):

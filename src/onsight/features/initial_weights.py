@@ -15,13 +15,13 @@ import numpy as np
 
 from onsight.core.errors import DownloadError, ModelFileError, OnsightError, SpecError
 from onsight.core.files import expanded
-from onsight.core.limits import MAX_CLASSES
+from onsight.core.limits import MAX_CLASSES, MAX_PROTOTYPES
 from onsight.core.progress import Progress
 from onsight.features.hdf5 import read_h5
 from onsight.features.published_weights import PATIENCE, PUBLISHED, fetch, is_file_of, keras_folder, packaged_file
 from onsight.features.torch_weights import as_keras, keras_names, read_pth
 from onsight.imaging.fit import Fit
-from onsight.models.model_file import PROTOTYPES, ModelDescription, read_description, read_tensors
+from onsight.models.model_file import PROTOTYPES, ModelDescription, read_description, read_tensors, require_table
 from onsight.models.registry import layer_table
 from onsight.spec import DEFAULT_BACKBONE, DOWNLOADED_BACKBONE, IMAGENET
 
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     import keras
 
 SMALLEST_PHOTO = 96  # pixels: from this median side on, ImageNet weights are the default
-
-
 NO_WEIGHTS = "from scratch, because no pretrained weights are here: "  # how the reason begins if none can be had
 COST = (
     "These photos are learned from scratch, because no pretrained weights are on this machine. With few images that "
@@ -169,7 +167,7 @@ def load(model: keras.Model, weights: str) -> None:
     head = {weight.path: 4 * MAX_CLASSES * int(weight.shape[0]) for weight in model.get_layer("logits").weights}
     if path.suffix == ".safetensors":
         expected = {w.path: (tuple(w.shape), w.dtype) for w in model.weights if w.path not in head}
-        head[PROTOTYPES] = 4 * 1024 * int(model.get_layer("logits").kernel.shape[0])
+        head[PROTOTYPES] = 4 * MAX_PROTOTYPES * int(model.get_layer("logits").kernel.shape[0])
         description = read_description(path.parent) if Path(weights).is_dir() else None
         if description:
             check_layers(model, description, weights)
@@ -191,12 +189,7 @@ def load_pth(model: keras.Model, path: Path) -> None:
     ours = {weight.path: weight for weight in model.weights if not weight.path.startswith("logits/")}
     theirs = {ours_name: as_keras(name, arrays[name]) for name, ours_name in keras_names(list(arrays)).items()}
     found, expected = ({name: tuple(each.shape) for name, each in side.items()} for side in (theirs, ours))
-    if found != expected:
-        name = next(iter(dict(found.items() ^ expected.items())))
-        raise ModelFileError(
-            f"{path} does not hold the weights of {model.name}: '{name}' is {found.get(name, 'absent')} in the file "
-            f"and {expected.get(name, 'absent')} in the network."
-        )
+    require_table(path, found, expected, f"the weights of {model.name}")
     for name, weight in ours.items():
         weight.assign(theirs[name])
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from onsight.core.limits import SHORTEST
 from onsight.models.model_file import Likeness
 
 MOST = 32  # prototypes; 64 tell far images no better (docs/decisions/transfer.md)
@@ -15,7 +16,6 @@ FOLDS = 5
 OWN = 0.95  # share of images like the training images that the threshold lets pass
 LEAST = 20  # training images; of fewer, nothing is said
 LOOKED_AT = 20_000  # most training images that are clustered
-SHORTEST = 1e-3  # length of features, as in models.layers
 
 
 def learn_likeness(features: np.ndarray, seed: int = 0) -> Likeness | None:

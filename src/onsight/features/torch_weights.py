@@ -8,6 +8,7 @@ strides: the first convolution's strides are not those of its shape.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 import pickle
@@ -20,7 +21,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from onsight.core.errors import ModelFileError
-from onsight.core.files import sha256
 
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 LARGEST = 2**26  # bytes of a file; Lite2's has 24.7 MB
@@ -55,7 +55,7 @@ def read_pth(path: Path, expected_sha256: str) -> dict[str, np.ndarray]:
         content = path.read_bytes()
     except OSError as error:
         raise ModelFileError(f"{path} cannot be read: {error.strerror}.") from None
-    found = sha256(path)
+    found = hashlib.sha256(content).hexdigest()
     if found != expected_sha256:
         raise ModelFileError(
             f"{path} has the SHA-256 {found}, but {expected_sha256} was expected: it is damaged, or a different file. "

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,8 +25,7 @@ from onsight.data.load import DATASETS
 from onsight.data.pixel_cache import load_pixels
 from onsight.data.unlabelled import load_every_image
 from onsight.display.reporters import make_reporter
-from onsight.features.extract import CachedFeatures, Extractor, LitertExtractor
-from onsight.features.initial_weights import load
+from onsight.features.extract import CachedFeatures, Extractor, LitertExtractor, published_extractor
 from onsight.features.prototypes import unit
 from onsight.features.published_weights import PUBLISHED
 from onsight.imaging import decode
@@ -33,9 +33,8 @@ from onsight.imaging.fit import Fit
 from onsight.inference.engines import read_litert
 from onsight.inference.predict import expand
 from onsight.models.model_file import read_description
-from onsight.models.registry import MODELS, build_model
+from onsight.models.registry import MODELS
 from onsight.runs.run import Run, open_run
-from onsight.spec import IMAGENET
 
 WRITERS = (".npz", ".csv", ".parquet")  # suffixes that `write_embeddings` knows
 
@@ -139,20 +138,15 @@ def is_same(query: str, name: str, data: str | Path) -> bool:
 
 def open_network(source: str | Path | Run, show: Reporter) -> Network:
     """Return the network of a run, or a published network, ready to compute features."""
-    from onsight.core.backend import dtype_policy, use_backend
-
     if isinstance(source, str) and source in MODELS and not Path(source).exists():
         if source not in PUBLISHED:
             raise SpecError(
                 f"There are no published weights for {source}. Give a run, or one of: {', '.join(PUBLISHED)}."
             )
-        use_backend()
         size = MODELS[source].default_size
-        with dtype_policy("float32"):
-            model = build_model(source, size, 2)
-        load(model, IMAGENET)
+        extract = published_extractor(source, size)
         show.note("features", f"of {source}, trained on ImageNet, at {size} px")
-        return Network(Extractor(model), size, "cut")
+        return Network(extract, size, "cut")
     run = open_run(source)
     found = network_of(run)
     show.note("features", f"of {run.name}, at {found.size} px")
@@ -254,7 +248,7 @@ def write_embeddings(path: Path, found: Embeddings) -> None:
             ",".join([csv_cell(name), csv_cell(text), *(f"{value:.7g}" for value in row)])
             for name, text, row in zip(found.names, label, found.features.tolist(), strict=True)
         )
-        write_lines(path, (line for part in ([head], rows) for line in part))
+        write_lines(path, chain([head], rows))
         return
     import pyarrow as arrow
     from pyarrow import parquet

@@ -62,8 +62,3 @@ def edge_images(size: int) -> np.ndarray:
     images += [np.repeat(plane[:, :, None], 3, axis=2) for plane in (ramp, ramp.T, check)]
     images.append(rng.integers(0, 256, (size, size, 3), dtype=np.uint8))
     return np.stack(images)
-
-
-def spread(count: int, sample: int) -> np.ndarray:
-    """Return at most `sample` distinct indices below `count`, evenly spaced."""
-    return np.unique(np.linspace(0, count - 1, min(sample, count)).astype(np.int64)) if count else np.arange(0)

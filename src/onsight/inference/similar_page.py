@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path, PurePath
@@ -10,7 +9,7 @@ from pathlib import Path, PurePath
 from onsight.core.progress import Reporter
 from onsight.core.text import short
 from onsight.data.dataset import Dataset
-from onsight.display.page import fill
+from onsight.display.page import data_uri, fill
 from onsight.inference.embed import Neighbour, files_of, listed, picture
 
 
@@ -20,7 +19,7 @@ def render(found: Sequence[Neighbour], data: str | Path, network: str) -> str:
 
     def shown(name: str, among: Dataset) -> str:
         content = picture(among, name)
-        return "" if content is None else "data:image/webp;base64," + base64.b64encode(content).decode()
+        return "" if content is None else data_uri("image/webp", content)
 
     groups = [
         {

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-LEAST_LENGTH = 1e-3  # of features: those of a plain grey image are almost zero, and have no direction
+from onsight.core.limits import SHORTEST
 
 
 @keras.saving.register_keras_serializable(package="onsight")
@@ -158,7 +158,7 @@ class PrototypeDistance(keras.layers.Layer):
         """Return the distances, (batch,) from 0 to 2, of features (batch, features)."""
         ops = keras.ops
         length = ops.sqrt(ops.sum(inputs * inputs, axis=-1, keepdims=True))
-        cosines = ops.matmul(inputs / ops.maximum(length, LEAST_LENGTH), self.prototypes)
+        cosines = ops.matmul(inputs / ops.maximum(length, SHORTEST), self.prototypes)
         return 1.0 - ops.max(cosines, axis=-1)
 
     def get_config(self) -> dict[str, Any]:

@@ -93,10 +93,9 @@ def free_batch(content: bytes, outputs: Sequence[str]) -> bytes:
 
     The shapes of all values follow from the shape of the input, except that a reshape has its own shape as a constant.
     """
-    import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    model = parse(content)
     graph = model.subgraphs[0]
     for tensor in graph.tensors:
         if len(tensor.shape) and tensor.shape[0] == BATCH and not len_or_zero(model.buffers[tensor.buffer].data):
@@ -126,9 +125,7 @@ def free_batch(content: bytes, outputs: Sequence[str]) -> bytes:
         graph.tensors[index].name = name
         values.append(schema.TensorMapT(name=name, tensorIndex=index))
     model.signatureDefs = [signature]
-    builder = flatbuffers.Builder(len(content))
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+    return pack(model)
 
 
 def below_head(content: bytes, classes: int) -> tuple[bytes, int]:
@@ -139,10 +136,9 @@ def below_head(content: bytes, classes: int) -> tuple[bytes, int]:
     Raises:
         ExportError: there is no such layer, or it does not take one vector per image.
     """
-    import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    model = parse(content)
     graph = model.subgraphs[0]
     makers = {int(index): place for place, each in enumerate(graph.operators) for index in each.outputs}
     value, head = int(graph.outputs[0]), None
@@ -162,34 +158,40 @@ def below_head(content: bytes, classes: int) -> tuple[bytes, int]:
     graph.outputs = [value]
     name = graph.tensors[value].name
     model.signatureDefs[0].outputs = [schema.TensorMapT(name=name, tensorIndex=value)]
-    builder = flatbuffers.Builder(len(content))
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output()), width
+    return pack(model), width
 
 
 def fix_batch(content: bytes) -> bytes:
     """Return a .tflite file of any batch size changed to take a single image, because LiteRT.js takes nothing else."""
-    import flatbuffers
+    model = parse(content)
+    for tensor in model.subgraphs[0].tensors:
+        tensor.shapeSignature = None
+    return pack(model)
+
+
+def parse(content: bytes) -> Any:
+    """Return a .tflite file as an object that can be changed.
+
+    The quantizer writes constants behind the flatbuffer. They are brought into the object, because their positions are
+    wrong as soon as the flatbuffer has another length.
+    """
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.ModelT.InitFromPackedBuf(content, 0)
-    bring_buffers(model, content)
-    for tensor in model.subgraphs[0].tensors:
-        tensor.shapeSignature = None
-    builder = flatbuffers.Builder(len(content))
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
-
-
-def bring_buffers(model: Any, content: bytes) -> None:
-    """Bring buffers that lie behind the flatbuffer in a .tflite file into its parsed `model`.
-
-    The quantizer writes constants there. Their positions are wrong as soon as the flatbuffer has another length.
-    """
     for buffer in model.buffers:
         if buffer.offset > 1:  # 0 and 1 mean that the buffer lies in the flatbuffer
             buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
             buffer.offset = buffer.size = 0
+    return model
+
+
+def pack(model: Any, builder: Any = None) -> bytes:
+    """Return the bytes of what `parse` returned; `builder` is a flatbuffers.Builder, by default a new one."""
+    import flatbuffers
+
+    builder = builder or flatbuffers.Builder()
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
 
 
 def len_or_zero(data: Any) -> int:

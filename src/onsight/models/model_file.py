@@ -19,7 +19,7 @@ import numpy as np
 from onsight.core.backend import dtype_policy, to_numpy
 from onsight.core.errors import ModelFileError, OnsightError
 from onsight.core.files import write_atomic, write_json
-from onsight.core.limits import LARGEST_SIZE, MAX_CLASS_NAME, MAX_CLASSES, SMALLEST_SIZE
+from onsight.core.limits import LARGEST_SIZE, MAX_CLASS_NAME, MAX_CLASSES, MAX_PROTOTYPES, SMALLEST_SIZE
 from onsight.imaging.fit import GEOMETRIES, Fit
 from onsight.models.custom import NAME, missing
 from onsight.models.registry import MODELS, build_model, classifier, layer_table
@@ -112,7 +112,10 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "temperature": (lambda value: is_number(value, 1e-9, 1000), "a number above 0, at most 1000"),
     "threshold": (lambda value: value is None or is_number(value, 0, 1), "a number from 0 to 1, or null"),
-    "prototypes": (lambda value: type(value) is int and 0 <= value <= 1024, "a whole number from 0 to 1024"),
+    "prototypes": (
+        lambda value: type(value) is int and 0 <= value <= MAX_PROTOTYPES,
+        f"a whole number from 0 to {MAX_PROTOTYPES}",
+    ),
     "distance_threshold": (lambda value: value is None or is_number(value, 0, 2), "a number from 0 to 2, or null"),
     "parameters": (lambda value: type(value) is int and value >= 0, "a whole number, 0 or more"),
     "layers": (
@@ -283,13 +286,25 @@ def read_tensors(
     except (SafetensorError, ValueError, KeyError) as error:
         raise ModelFileError(f"{path} is not a safetensors file: {error}.") from None
     found = {name: (array.shape, str(array.dtype)) for name, array in tensors.items()}
-    if found != expected:
-        name = next(iter(dict(found.items() ^ expected.items())))
-        raise ModelFileError(
-            f"{path} does not hold this network's weights: '{name}' is {found.get(name, 'absent')} in the file and "
-            f"{expected.get(name, 'absent')} in the network."
-        )
+    require_table(path, found, expected, "this network's weights")
     for name, array in tensors.items():
         if not np.isfinite(array).all():
             raise ModelFileError(f"{path}: '{name}' holds NaN or infinity, so the model cannot be used.")
     return tensors
+
+
+def require_table(path: Path, found: dict[str, Any], expected: dict[str, Any], what: str) -> None:
+    """Raise ModelFileError, which names an array that differs, unless a file's table equals the network's.
+
+    Args:
+        path: the file.
+        found: {name: shape, or shape and dtype} of its arrays.
+        expected: the same of the network.
+        what: whose weights they should be, for the message.
+    """
+    if found != expected:
+        name = next(iter(dict(found.items() ^ expected.items())))
+        raise ModelFileError(
+            f"{path} does not hold {what}: '{name}' is {found.get(name, 'absent')} in the file and "
+            f"{expected.get(name, 'absent')} in the network."
+        )

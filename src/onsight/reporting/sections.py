@@ -5,7 +5,6 @@ A section is None if its file does not exist. A damaged file raises RunError, wi
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
 import math
@@ -32,6 +31,7 @@ from onsight.core.records import (
 )
 from onsight.core.text import count, note_line, percent, percent_number, plain, rough_duration, short
 from onsight.display import svg
+from onsight.display.page import data_uri
 from onsight.metrics.predictions_csv import read_predictions
 from onsight.metrics.scores import calibration, calibration_error, coverage_curve, with_temperature
 from onsight.reporting.export_table import HEADING, table_rows
@@ -345,7 +345,7 @@ def image(path: Path) -> str | None:
         content = path.read_bytes()
         for start, kind in FORMATS.items():  # a run may come from a stranger, with any content in its files
             if content.startswith(start):
-                return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+                return data_uri(f"image/{kind}", content)
     return None
 
 

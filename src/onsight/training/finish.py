@@ -10,9 +10,9 @@ import numpy as np
 
 from onsight.core.files import sync_folder
 from onsight.core.progress import Reporter
+from onsight.core.spread import spread
 from onsight.data.batches import Examples
 from onsight.inference.litert import add_litert
-from onsight.inference.parity import spread
 from onsight.models.model_file import Likeness, save_model
 from onsight.runs.run import Run
 from onsight.spec import TrainSpec
