@@ -1,10 +1,10 @@
 """Measure the benefit of pretrained weights: the figures for benchmarks/README.md, as JSON lines.
 
-    python benchmarks/transfer.py source five_to_five hymenoptera caching --data FOLDER --out FOLDER
+    python benchmarks/transfer.py source five_to_five hymenoptera --data FOLDER --out FOLDER --run RUN
 
 The --data folder holds `cifar10-folders/` (from benchmarks/make_jpeg_copy.py) and `hymenoptera/`. Each part can be run
-alone, but `five_to_five` and `caching` need the results of `source`, and `hymenoptera` needs a run on CIFAR-10 (--run).
-Nothing is downloaded.
+alone, but `five_to_five` needs the results of `source`, and `hymenoptera` needs a run on CIFAR-10 (--run). Nothing is
+downloaded.
 """
 
 import argparse
@@ -127,32 +127,9 @@ def hymenoptera(args) -> None:
                            "interval": interval, "cpu_seconds": seconds})  # fmt: skip
 
 
-def caching(args) -> None:
-    """Train the head alone for the same number of epochs, in turn on cached features and through the frozen network."""
-    folder = args.out / "caching"
-    link(args.data / "cifar10-folders" / "train", folder, TARGET, 100, 400)
-    backbone = Path((args.out / "source.txt").read_text())
-    layers = len(json.loads((backbone / "model" / "model.json").read_text())["layers"])
-    usual = {"data": str(folder), "weights": str(backbone), "epochs": 30, "split_seed": 0, "augmentation": "flip"}
-    rows = {"cached": [], "end_to_end": []}
-    for seed in range(3):
-        shutil.rmtree(Path(os.environ["ONSIGHT_CACHE"]) / "features", ignore_errors=True)
-        for name, recipe in (
-            ("cached", {"freeze": "all", "learning_rate": 3e-3}),
-            # The second phase uses a tenth of this learning rate.
-            ("end_to_end", {"freeze": layers - 1, "head_epochs": 0, "learning_rate": 3e-2}),
-        ):
-            run, seconds = train(args.out, **usual, **recipe, seed=seed)
-            rows[name].append(seconds)
-            log(args.out, {"what": f"frozen {name}", "seed": seed, "cpu_seconds": seconds,
-                           "validation": 100 * run.history()[-1]["val_accuracy"]})  # fmt: skip
-    ratios = [slow / fast for slow, fast in zip(rows["end_to_end"], rows["cached"], strict=True)]
-    log(args.out, {"what": "end_to_end / cached", "ratios": ratios, "median": float(np.median(ratios))})
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="+", choices=["source", "five_to_five", "hymenoptera", "caching"])
+    parser.add_argument("parts", nargs="+", choices=["source", "five_to_five", "hymenoptera"])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--run", type=Path, help="a finished run on CIFAR-10, for hymenoptera")
