@@ -59,8 +59,7 @@ def far_off(run: Run, engine: Engine, far: str | Path | None, show: Reporter) ->
 
 def of_files(run: Run, engine: Engine, far: str) -> FarOff:
     """Return the answers for images in files."""
-    predictor = Predictor(run, engine="litert" if engine.name == "litert" else "keras")
-    found = [each for each in predictor.stream([far], top=1) if each.error is None]
+    found = [each for each in Predictor(run, engine=engine).stream([far], top=1) if each.error is None]
     if not found:
         raise DataError(f"--far {far}: none of its images could be read.")
     close, unlike = (np.array([each.reason == reason for each in found]) for reason in ("close", "far"))

@@ -132,13 +132,20 @@ def predict(
 
 
 class Predictor:
-    """The model of a run, loaded once for many images."""
+    """The model of a run, loaded once for many images.
+
+    Args:
+        run: the run, its folder, or `latest`.
+        batch_size: images per step; changes the speed only.
+        engine: what answers, or its name.
+        tta: test-time augmentation.
+    """
 
     def __init__(
-        self, run: str | Path | Run, batch_size: int = 256, engine: EngineName = "auto", tta: bool = False
+        self, run: str | Path | Run, batch_size: int = 256, engine: EngineName | Engine = "auto", tta: bool = False
     ) -> None:
         self.run = open_run(run)
-        self.engine = open_engine(self.run, engine)
+        self.engine = open_engine(self.run, engine) if isinstance(engine, str) else engine
         # One thread, because `answers` has one per core already.
         self.answer: Callable[[np.ndarray], Answers] = partial(self.engine.answer, threads=1)
         if tta:
@@ -164,12 +171,10 @@ class Predictor:
 
     def _with_views(self, flips: bool) -> Callable[[np.ndarray], Answers]:
         """Return a function that answers from several views; the distance is that of the unchanged image."""
-        engine = self.engine
-        probabilities = with_views(partial(engine.probabilities, threads=1), flips)
 
         def answer(images: np.ndarray) -> Answers:
-            known = engine.distance_threshold is not None
-            return Answers(probabilities(images), engine.answer(images, threads=1).distances if known else None)
+            probabilities, distances = apart(partial(self.engine.answer, threads=1))
+            return Answers(with_views(probabilities, flips)(images), distances[0])
 
         return answer
 
@@ -219,16 +224,22 @@ def answered(
     engine: Engine, images: np.ndarray, index: np.ndarray, batch_size: int, show: Reporter | None = None
 ) -> Answers:
     """Return the answers for those of the images (all, H, W, 3) uint8 in `index`."""
-    distances: list[np.ndarray] = []
+    answer, distances = apart(engine.answer)
+    scores = probabilities(answer, images, index, batch_size, show)
+    known = [each for each in distances if each is not None]
+    return Answers(scores, np.concatenate(known) if known else None)
 
-    def answer(batch: np.ndarray) -> np.ndarray:
-        found = engine.answer(batch)
-        if found.distances is not None:
-            distances.append(found.distances)
+
+def apart(answer: Callable[[np.ndarray], Answers]) -> tuple[Answer, list[np.ndarray | None]]:
+    """Return a function that answers with probabilities alone, and the list to which it adds the distances."""
+    distances: list[np.ndarray | None] = []
+
+    def probabilities(images: np.ndarray) -> np.ndarray:
+        found = answer(images)
+        distances.append(found.distances)
         return found.probabilities
 
-    scores = probabilities(answer, images, index, batch_size, show)
-    return Answers(scores, np.concatenate(distances) if distances else None)
+    return probabilities, distances
 
 
 def probabilities(

@@ -24,7 +24,7 @@ def with_views(answer: Answer, flips: bool = True) -> Answer:
     logits. The mean of log probabilities differs from that only by a constant, which softmax removes.
 
     Args:
-        answer: maps uint8 images (n, H, W, 3) to probabilities (n, classes).
+        answer: maps uint8 images (n, H, W, 3) to probabilities (n, classes). The unchanged images are its first ones.
         flips: whether a mirrored image keeps its label.
     """
 
