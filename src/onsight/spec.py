@@ -155,8 +155,9 @@ class TrainSpec(BaseModel):
     )
     model: Later[str] = option("the network (`onsight models`)", Role.PRUNED_WITH, Role.STUDENTS, Role.FROM_SCRATCH)
     image_size: Later[int] = option(
-        "the size to which images are scaled, in pixels per side", Role.TEACHERS, ge=SMALLEST_SIZE, le=LARGEST_SIZE
-    )
+        "the size to which images are scaled, in pixels per side", Role.PRUNED_WITH, Role.STUDENTS,
+        ge=SMALLEST_SIZE, le=LARGEST_SIZE,
+    )  # fmt: skip
     fit: Fit = option(
         "how images become square: cut to the centre square, or pad: the whole image on grey",
         Role.TEACHERS, default="cut",

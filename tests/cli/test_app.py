@@ -120,15 +120,15 @@ def test_help_names_every_setting(onsight):
 
 def test_the_help_of_distill_names_the_settings_that_it_takes(onsight, toy_run):
     _, out, _ = onsight("distill", "--help")
-    for flag in ("--model", "--epochs", "--optimizer", "--seed", "--min-precision", "--verbose"):
+    for flag in ("--model", "--epochs", "--optimizer", "--image-size", "--seed", "--min-precision", "--verbose"):
         assert f"{flag} " in out, flag
-    refused = ("shots", "image-size", "validation", "split-seed", "allow-tiny", "keep-list", "data-dir", "weights",
+    refused = ("shots", "validation", "split-seed", "allow-tiny", "keep-list", "data-dir", "weights",
                "freeze", "head-epochs", "early-size")  # fmt: skip
     for name in refused:
         assert f"--{name} " not in out, name
-    code, _, err = onsight("distill", toy_run.folder, "--image-size", 64, "--quiet")  # refused with the reason
+    code, _, err = onsight("distill", toy_run.folder, "--shots", 3, "--quiet")  # refused with the reason
     assert code == 2
-    assert "A student takes image_size from its teacher" in err
+    assert "A student takes shots from its teacher" in err
 
 
 @pytest.mark.parametrize(

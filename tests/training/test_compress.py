@@ -18,6 +18,8 @@ from onsight.runs.run import open_run
 from onsight.spec import TrainSpec
 from onsight.training import loop
 from onsight.training.compress import distill, prune
+from onsight.training.resolve import resolve
+from onsight.training.teacher import Teacher, known_answers
 from onsight.training.train import resume
 from onsight.training.zero_weights import zero_share
 
@@ -118,6 +120,45 @@ def test_a_student_learns_from_its_teacher(toy_run):
     assert sha256(again.model_folder / "weights.safetensors") == sha256(run.model_folder / "weights.safetensors")
 
 
+def test_a_student_of_another_image_size_learns_from_answers_that_are_known_beforehand(toy_run):
+    def make(reporter):
+        spec = TrainSpec(model="cnn_compact", image_size=16, epochs=3, batch_size=16, augmentation="flip_shift")
+        return distill(toy_run, spec, reporter=reporter)
+
+    spy = Spy()
+    run = make(spy)
+    assert run.spec["image_size"] == 16
+    assert run.dataset["split"] == toy_run.dataset["split"]
+    before, after = json.loads((run.folder / "teacher.json").read_text())["runs"]
+    assert (before["image_size"], after["image_size"]) == (32, 16)
+    assert note_line("image size", "32 px before, 16 px after") in spy.notes
+    assert "--image-size 16" in train_command(run)
+    again = stopped_and_resumed(make)
+    assert sha256(again.model_folder / "weights.safetensors") == sha256(run.model_folder / "weights.safetensors")
+
+
+def test_the_known_answers_are_those_for_the_images_and_for_their_mirror_images():
+    images = np.arange(5 * 2 * 3 * 3, dtype=np.uint8).reshape(5, 2, 3, 3)
+    teacher = Teacher(None, lambda batch: batch[:, 0, 0, :2] / np.float32(255), images)
+    chosen, done = np.array([4, 0, 2]), []
+    known = known_answers(teacher, chosen, True, lambda *state: done.append(state))
+    assert np.array_equal(
+        known, np.stack([images[chosen][:, 0, 0, :2], images[chosen][:, 0, -1, :2]]) / np.float32(255)
+    )
+    assert done == [(3, 3)]
+    assert np.array_equal(known_answers(teacher, chosen, False, lambda *_: None), known[:1])
+
+
+@pytest.mark.parametrize(("model", "size", "why"), [
+    ("micro", 96, "the teacher's is 224 px, and micro is meant for up to 96 px"),
+    ("mobilenetv2", 224, "the teacher's"),
+])  # fmt: skip
+def test_a_student_has_its_teachers_image_size_up_to_that_of_its_network(tmp_path, model, size, why):
+    spec = TrainSpec(model=model, teacher=tmp_path)
+    found = resolve(spec, images=100, given={"train", "test"}, side=224, flips=True)
+    assert (found.spec.image_size, found.reasons["image_size"]) == (size, why)
+
+
 def test_the_teachers_answers_weigh_more_than_the_labels(toy_run, monkeypatch):
     """The student of a teacher that always answers blue does the same, whatever the labels are."""
     from onsight.training import teacher as teacher_module
@@ -128,6 +169,7 @@ def test_the_teachers_answers_weigh_more_than_the_labels(toy_run, monkeypatch):
     real = teacher_module.open_engine
 
     class Blue:
+        size = 32
         probabilities = staticmethod(blue)
 
     monkeypatch.setattr(teacher_module, "open_engine", lambda run: Blue if run.name == toy_run.name else real(run))
@@ -145,8 +187,8 @@ def test_requests_that_cannot_work_are_refused(toy_run, toy_spec, tmp_path):
     ):
         with pytest.raises(SpecError, match=message):
             prune(toy_run, reporter=Spy(), **options)
-    with pytest.raises(SpecError, match="takes image_size, shots, validation from its teacher"):
-        distill(toy_run, TrainSpec(validation=0.5, image_size=64, shots=3), reporter=Spy())
+    with pytest.raises(SpecError, match="takes shots, validation from its teacher"):
+        distill(toy_run, TrainSpec(validation=0.5, shots=3), reporter=Spy())
     with pytest.raises(SpecError, match="epochs=0"):
         prune(toy_run, sparsity=0.5, epochs=0, reporter=Spy())
 

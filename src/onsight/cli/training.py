@@ -116,7 +116,7 @@ def distill(
     teacher
         the folder of a run, or runs/latest
     spec
-        the training options; data, split and image size are the teacher's
+        the training options; data and split are the teacher's
     """
     from onsight.training.compress import distill as distill_run
 

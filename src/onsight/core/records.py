@@ -297,6 +297,7 @@ class ModelFacts(TypedDict):
 
     run: str
     model: str
+    image_size: NotRequired[int]  # older runs lack it
     parameters: int
     zeros: float
     file: str

@@ -9,7 +9,10 @@ from onsight.core.text import chance, percent, points
 def teacher_notes(found: TeacherRecord) -> list[tuple[str, str]]:
     """Return pairs of a label and a text, one per fact: sizes, speed and accuracy of the teacher and the student."""
     before, after = found["runs"]
-    notes = [
+    notes = []
+    if before.get("image_size") != after.get("image_size"):
+        notes.append(("image size", f"{before['image_size']} px before, {after['image_size']} px after"))
+    notes += [
         ("parameters", f"{before['parameters']:,} before, {after['parameters']:,} after"),
         (
             after["file"],

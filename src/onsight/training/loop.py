@@ -25,7 +25,7 @@ from onsight.data.batches import (
     training_batches,
 )
 from onsight.features.initial_weights import load
-from onsight.inference.engines import Answer
+from onsight.imaging.augment import mirrors
 from onsight.metrics.scores import cross_entropy
 from onsight.models.registry import prepare_model
 from onsight.runs.run import Run
@@ -39,7 +39,7 @@ from onsight.training.phases import Phase, from_scratch, phase_at, plan_phases
 from onsight.training.schedules import judge_epoch, rate_factor, restart_judge
 from onsight.training.state import State, new_state, part
 from onsight.training.steps import Loss, Step, assign_variables, balanced_weights, make_optimizer, make_step
-from onsight.training.teacher import inherit_weights, open_teacher
+from onsight.training.teacher import Teacher, inherit_weights, known_answers
 from onsight.training.tensorboard import EventLog
 from onsight.training.time_budget import steps_in
 from onsight.training.zero_weights import UPDATES, Masks
@@ -59,6 +59,7 @@ def fit(
     validation: Examples,
     show: Reporter,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    teacher: Teacher | None = None,
 ) -> None:
     """Train from the newest checkpoint of the run, or from the start, and write `model/` last.
 
@@ -68,7 +69,7 @@ def fit(
         Interrupted: Ctrl-C, SIGTERM or SIGHUP was received; the state has been saved.
     """
     with run.locked(), explained(run, spec), signals() as received:
-        loop = Loop(run, spec, training, validation, show, received, callbacks)
+        loop = Loop(run, spec, training, validation, show, received, callbacks, teacher)
         if not loop.phase.head_only:
             show.note("compiling", "the training step, once")
         loop.callbacks.on_train_begin()
@@ -100,6 +101,7 @@ class Loop:
         show: Reporter,
         received: list[int],
         callbacks: Sequence[keras.callbacks.Callback],
+        teacher: Teacher | None,
     ) -> None:
         import keras
 
@@ -116,7 +118,8 @@ class Loop:
         check_freeze(spec, len(self.model.layers))
         self.phases = plan_phases(spec)
         self.early = round(spec.epochs * EARLY) if spec.early_size else 0  # epochs of smaller images
-        self.teacher = open_teacher(run, spec.teacher) if spec.teacher else None
+        self.teacher = teacher
+        self.known: np.ndarray | None = None  # the teacher's answers, if it has another image size
         self.masks = Masks(self.model, spec.sparsity)
         self.callbacks = keras.callbacks.CallbackList(list(callbacks), model=self.model)
         self.state = new_state()
@@ -137,7 +140,7 @@ class Loop:
         if not from_scratch(self.spec):
             load(self.model, self.spec.weights)
         elif self.teacher and (self.spec.sparsity or self.spec.channels):
-            inherit_weights(self.model, self.teacher[0])
+            inherit_weights(self.model, self.teacher.run)
         else:
             order = np.random.default_rng([self.spec.seed, 3]).permutation(training.chosen)
             prepare_model(self.model, training.images, order)
@@ -161,16 +164,20 @@ class Loop:
         self.step = make_step(network, optimizer, Loss(spec.label_smoothing, self.class_weights))
 
     def feed(self) -> None:
-        """Set what the phase trains and validates on: images, or features of them."""
+        """Set what the phase trains and validates on: images, or features of them, and the teacher's answers."""
         self.training, self.validation = self.examples
+        if self.teacher and self.teacher.images.shape[1] != self.spec.image_size:
+            report = partial(self.report, "asking the teacher")
+            self.known = known_answers(self.teacher, self.training.chosen, mirrors(self.spec.augmentation), report)
         if self.phase.head_only:
-
-            def report(done: int, count: int) -> None:
-                self.show.work("computing features", done, count)
-                if self.received:
-                    self.interrupt()
-
+            report = partial(self.report, "computing features")
             self.training, self.validation = featured(self.model, self.spec, self.examples, report)
+
+    def report(self, work: str, done: int, count: int) -> None:
+        """Show the progress of work before the first step, and stop if a signal was received."""
+        self.show.work(work, done, count)
+        if self.received:
+            self.interrupt()
 
     def restore(self) -> None:
         """Go back to the newest valid checkpoint, and drop later epochs from history.jsonl."""
@@ -274,18 +281,23 @@ class Loop:
 
     def outcomes(self, plan: Plan, rates: np.ndarray, start: int) -> Iterator[tuple[Any, Any]]:
         """Train on the batches of an epoch from step `start` on; yield the loss and the number of hits of each."""
-        trained = partial(self.learn, self.teacher[1]) if self.teacher else self.step.epoch
+        trained = partial(self.learn, self.teacher) if self.teacher else self.step.epoch
         return trained(self.training, plan, rates, self.batch_size, start)
 
     def learn(
-        self, answer: Answer, examples: Examples, plan: Plan, rates: np.ndarray, batch_size: int, start: int
+        self, teacher: Teacher, examples: Examples, plan: Plan, rates: np.ndarray, batch_size: int, start: int
     ) -> Iterator[tuple[Any, Any]]:
         """Do what `Step.epoch` does, with a teacher's answers for each batch, and with masks if weights are pruned."""
         batches = ahead(training_batches(examples, plan, batch_size, start))
         for step, (images, labels) in enumerate(batches, start=start):
             if self.spec.sparsity:
                 self.prune(step)
-            yield self.step.train(images, labels, rates[step], answer(images), self.masks.placed)
+            if self.known is None:
+                taught = teacher.answer(images)
+            else:
+                chosen = plan.order[step * batch_size : (step + 1) * batch_size]
+                taught = self.known[plan.draws.mirrored[chosen].astype(int), chosen]
+            yield self.step.train(images, labels, rates[step], taught, self.masks.placed)
 
     def learning_rate(self, step: int) -> float:
         """Return the learning rate of a step of this epoch."""

@@ -106,7 +106,11 @@ def prepare(spec: TrainSpec, show: Reporter) -> Prepared:
 
 def choose(spec: TrainSpec, dataset: Dataset, used: np.ndarray, backend: Choice, show: Reporter) -> Chosen:
     """Return the spec with every choice made, and why. `used` (n,) bool marks the images of the keep-list."""
-    side = median_side(dataset, fit=spec.fit) if spec.image_size is None else spec.image_size
+    teacher = open_run(spec.teacher) if spec.teacher else None
+    if spec.image_size is not None:
+        side = spec.image_size
+    else:
+        side = teacher.spec["image_size"] if teacher else median_side(dataset, fit=spec.fit)
     start, why = choose_start(spec, side, show)
     resolved = resolve(
         spec,
@@ -117,7 +121,6 @@ def choose(spec: TrainSpec, dataset: Dataset, used: np.ndarray, backend: Choice,
         classes=len(dataset.classes),
         start=start,
     )
-    teacher = open_run(spec.teacher) if spec.teacher else None
     reasons = dict(resolved.reasons)
     if "weights" in reasons:
         reasons["weights"] = why

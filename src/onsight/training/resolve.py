@@ -76,7 +76,7 @@ def resolve(
         spec: what the user asked for.
         images: the number of images that the data set does not reserve for its own test or validation part.
         given: the parts that the data set gives: train, validation, test.
-        side: the median shorter side of the images, in pixels.
+        side: the median shorter side of the images, in pixels; with a teacher, its image size.
         flips: whether a mirrored image keeps its label (a digit does not).
         classes: the number of classes; only used with `shots`.
         start: the weights to start from, as `initial_weights.find_start` returns them; None: new weights.
@@ -234,11 +234,19 @@ def choose_epochs(choices: Choices, images: int, start: Start | None) -> None:
 
 
 def choose_image_size(choices: Choices, side: int, start: Start | None) -> None:
-    """Choose the largest of `IMAGE_SIZES` that exceeds neither the images nor the network's default size."""
+    """Choose the largest of `IMAGE_SIZES` that exceeds neither the images nor the network's default size.
+
+    A student has its teacher's image size, up to the default size of its own network.
+    """
     model = choices["model"]
     default_size = MODELS[model].default_size
     size = fitting_size(model, side)
-    if start and start.image_size:
+    if choices.asked.teacher and side <= default_size:
+        choices.choose("image_size", side, "the teacher's")
+    elif choices.asked.teacher:
+        reason = f"the teacher's is {side} px, and {model} is meant for up to {default_size} px"
+        choices.choose("image_size", default_size, reason)
+    elif start and start.image_size:
         choices.choose("image_size", start.image_size, "the image size of the run whose weights training starts from")
     elif side < IMAGE_SIZES[0]:
         choices.choose("image_size", size, f"the images are enlarged from {side} px")

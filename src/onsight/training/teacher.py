@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -14,17 +13,28 @@ from onsight.core.errors import RunError
 from onsight.core.files import write_json
 from onsight.core.progress import Reporter
 from onsight.core.records import ModelFacts, TeacherRecord, TeacherReference
-from onsight.data.batches import Examples
+from onsight.data.batches import Examples, answered_at_once
+from onsight.data.pixel_cache import load_pixels
 from onsight.inference.engines import Answer, open_engine
 from onsight.inference.predict import probabilities
 from onsight.metrics.intervals import paired
 from onsight.models.model_file import read_description
 from onsight.reporting.teacher_notes import teacher_notes
+from onsight.runs.images import RunImages
 from onsight.runs.run import Run, open_run
+from onsight.spec import TrainSpec
 from onsight.training.zero_weights import zero_share
 
 if TYPE_CHECKING:
     import keras
+
+
+class Teacher(NamedTuple):
+    """A finished run from whose answers another run learns."""
+
+    run: Run
+    answer: Answer  # LiteRT if it can: it takes a third of the time of Keras, and answers the same on every backend
+    images: np.ndarray  # (all, size, size, 3) uint8: the images of the data set at the teacher's image size
 
 
 def reference(run: Run) -> TeacherReference:
@@ -37,22 +47,53 @@ def reference(run: Run) -> TeacherReference:
     }
 
 
-def open_teacher(run: Run, folder: Path) -> tuple[Run, Answer]:
-    """Return the teacher of `run`, whose folder is `folder`, and a function that returns its answers.
-
-    LiteRT answers if it can: it takes a third of the time of Keras, and answers the same on every backend.
+def open_teacher(run: Run, spec: TrainSpec, images: RunImages, show: Reporter) -> Teacher | None:
+    """Return the teacher of a run with this spec and these images, or None if it has none.
 
     Raises:
         RunError: the teacher is gone, or has other weights than when the training began.
     """
-    teacher = open_run(folder)
+    if spec.teacher is None:
+        return None
+    teacher = open_run(spec.teacher)
     teacher.require_trained()
     if reference(teacher)["weights_sha256"] != run.record["teacher"]["weights_sha256"]:
         raise RunError(
             f"{teacher.folder} has other weights than when {run.name} began to learn from it. Start a new run: onsight "
             "distill or onsight prune."
         )
-    return teacher, open_engine(teacher).probabilities
+    engine = open_engine(teacher)
+    pixels = images.pixels
+    if engine.size != spec.image_size:
+        pixels = load_pixels(images.dataset, engine.size, show.work, fit=engine.fit)
+    return Teacher(teacher, engine.probabilities, pixels.images)
+
+
+def known_answers(
+    teacher: Teacher, chosen: np.ndarray, mirrored: bool, progress: Callable[[int, int], None]
+) -> np.ndarray:
+    """Return a teacher's answers for images as they are and, if `mirrored`, for their mirror images.
+
+    A student of another image size learns from these. The other changes of augmentation are not made for the teacher:
+    it would have to answer for every image in every epoch, which takes longer than the training of a small student.
+
+    Args:
+        teacher: the teacher.
+        chosen: (n,) the indices of the images.
+        mirrored: whether mirror images are answered, too.
+        progress: receives the number of answers so far, and of all.
+
+    Returns:
+        (1 or 2, n, classes) float32: the answers for the images as they are, and for their mirror images.
+    """
+    views = (1, -1) if mirrored else (1,)  # the step between the columns of an image
+    at_once = answered_at_once(teacher.images.shape[1])
+    found: list[np.ndarray] = []
+    for start in range(0, len(chosen), at_once):
+        images = teacher.images[chosen[start : start + at_once]]
+        found.append(np.stack([teacher.answer(images[:, :, ::view]) for view in views]))
+        progress(start + len(images), len(chosen))
+    return np.concatenate(found, axis=1)
 
 
 def inherit_weights(model: keras.Model, teacher: Run) -> None:
@@ -65,26 +106,27 @@ def inherit_weights(model: keras.Model, teacher: Run) -> None:
     inherit(model, keras.Model(answering.input, answering.get_layer("logits").output))
 
 
-def compare_with_teacher(run: Run, folder: Path, validation: Examples, show: Reporter) -> None:
+def compare_with_teacher(run: Run, teacher: Teacher, validation: Examples, show: Reporter) -> None:
     """Compare a finished run with its teacher, write teacher.json into the run, and show the result.
 
     Args:
         run: the student.
-        folder: of the teacher.
+        teacher: its teacher.
         validation: the validation images; there may be none.
         show: receives the result.
     """
     images, chosen, labels = validation
-    runs = [open_run(folder), run]
-    answers = [open_engine(each).probabilities for each in runs]
-    found: TeacherRecord = {"runs": [facts(each) for each in runs]}
-    for side, milliseconds in zip(found["runs"], latencies(answers, images[:1]), strict=True):
+    sides = [(teacher.answer, teacher.images), (open_engine(run).probabilities, images)]
+    found: TeacherRecord = {"runs": [facts(each) for each in (teacher.run, run)]}
+    for side, milliseconds in zip(
+        found["runs"], latencies([(answer, seen[:1]) for answer, seen in sides]), strict=True
+    ):
         side["latency_ms"] = milliseconds
     if len(chosen):
-        teacher, own = (probabilities(answer, images, chosen, 256).argmax(axis=1) == labels for answer in answers)
-        for side, right in zip(found["runs"], (teacher, own), strict=True):
+        before, after = (probabilities(answer, seen, chosen, 256).argmax(axis=1) == labels for answer, seen in sides)
+        for side, right in zip(found["runs"], (before, after), strict=True):
             side["validation_accuracy"] = float(right.mean())
-        apart = paired(int((teacher & ~own).sum()), int((own & ~teacher).sum()), len(labels))
+        apart = paired(int((before & ~after).sum()), int((after & ~before).sum()), len(labels))
         found["validation_n"], found["difference"] = len(labels), apart._asdict()
     write_json(run.folder / "teacher.json", found)
     for label, text in teacher_notes(found):
@@ -102,6 +144,7 @@ def facts(run: Run) -> ModelFacts:
     return {
         "run": run.name,
         "model": description.model,
+        "image_size": description.image_size,
         "parameters": description.parameters,
         "zeros": zero_share([array for name, array in weights.items() if name.endswith("kernel")]),
         "file": path.name,
@@ -110,11 +153,11 @@ def facts(run: Run) -> ModelFacts:
     }
 
 
-def latencies(answers: Sequence[Callable[[np.ndarray], np.ndarray]], image: np.ndarray) -> list[float]:
-    """Return the CPU time in milliseconds that each takes for one image: medians of 20, measured in turn."""
-    spent: list[list[float]] = [[] for _ in answers]
+def latencies(sides: Sequence[tuple[Callable[[np.ndarray], np.ndarray], np.ndarray]]) -> list[float]:
+    """Return the CPU time in milliseconds that each takes for its image: medians of 20, measured in turn."""
+    spent: list[list[float]] = [[] for _ in sides]
     for _ in range(20):
-        for answer, times in zip(answers, spent, strict=True):
+        for (answer, image), times in zip(sides, spent, strict=True):
             answer(image)
             started = time.process_time()
             for _ in range(5):

@@ -26,7 +26,7 @@ from onsight.spec import FROM_SCRATCH, IMAGENET, TrainSpec
 from onsight.training.checkpoints import checkpoint_folders, load_checkpoint
 from onsight.training.loop import fit
 from onsight.training.prepare import Prepared, prepare
-from onsight.training.teacher import compare_with_teacher
+from onsight.training.teacher import compare_with_teacher, open_teacher
 
 if TYPE_CHECKING:
     import keras
@@ -102,9 +102,10 @@ def fit_and_report(
 ) -> Run:
     """Train `run` from where it is, then draw its curves and write its first report."""
     training, validation = images.examples("train"), images.examples("validation")
-    fit(run, spec, training, validation, show, callbacks)
-    if spec.teacher:
-        compare_with_teacher(run, spec.teacher, validation, show)
+    teacher = open_teacher(run, spec, images, show)
+    fit(run, spec, training, validation, show, callbacks, teacher)
+    if teacher:
+        compare_with_teacher(run, teacher, validation, show)
     plot_style.save(plots.curves(run.history()), run.folder / "curves.png")
     report(run)
     return run
