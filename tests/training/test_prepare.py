@@ -9,7 +9,7 @@ from PIL import Image
 
 import onsight
 from onsight.comparison.page import find_images
-from onsight.core.errors import DataError
+from onsight.core.errors import DataError, DownloadError
 from onsight.core.progress import Reporter
 from onsight.runs.images import load_images, open_images, recorded_reading
 from onsight.runs.run import Run
@@ -162,11 +162,15 @@ def test_a_distilled_run_reads_the_data_like_its_teacher(photos):
 
 
 def test_photos_without_pretrained_weights_are_trained_with_a_warning(photos, monkeypatch):
-    from onsight.features.initial_weights import NO_WEIGHTS
+    from onsight.features import initial_weights
     from onsight.reporting.verdict import verdict
     from onsight.training import prepare
 
-    monkeypatch.setattr(prepare, "default_start", lambda size, progress: (None, f"{NO_WEIGHTS}nothing is installed"))
+    def fetch(*_, **__):
+        raise DownloadError("unreachable")
+
+    monkeypatch.setattr(initial_weights, "is_installed", lambda model: False)
+    monkeypatch.setattr(initial_weights, "fetch", fetch)
     monkeypatch.setattr(prepare, "SMALLEST_PHOTO", 8)
     show = Spy()
     data = {"data": str(photos), "epochs": 1, "batch_size": 8, "image_size": 24}

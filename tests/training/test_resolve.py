@@ -147,9 +147,11 @@ def test_initial_weights_decide_network_image_size_and_recipe():
     assert reasons["epochs"] == "1 for the head, 8 for the layers below it"
     assert spec.augmentation == PRESETS["transfer"][1]["augmentation"]
     assert "cnn_compact as trained in a" in reasons["preset"]
-    assert (spec.learning_rate, reasons["learning_rate"]) == (1e-2, "cnn_compact is a small network")
+    assert (spec.learning_rate, reasons["learning_rate"]) == (1e-3, "cnn_compact is a small network")
     large = Start("imagenet", "efficientnetv2_b0", None, 149, "its weights")
-    assert resolved_from(large).spec.learning_rate == 3e-3
+    assert resolved_from(large).spec.learning_rate == 3e-5
+    assert resolved_from(large, preset="quick").spec.learning_rate == 3e-5
+    assert resolved_from(large, optimizer="sgd").spec.learning_rate == 0.005
 
 
 def test_of_imagenet_weights_only_the_head_is_trained_unless_the_user_asks_for_epochs():

@@ -193,7 +193,7 @@ def test_a_transfer_that_ended_with_the_head_continues_with_the_last_layers(phot
     run = onsight.resume(run, epochs=3, reporter=QUIET)
     assert [row["epoch"] for row in run.history()] == [2, 3]  # fitting the head is the last epoch of its phase
     assert len(run.record["phases"]) == 2
-    assert run.history()[-1]["learning_rate"] == pytest.approx(0.1 * run.spec["learning_rate"])  # its full rate
+    assert run.history()[-1]["learning_rate"] == pytest.approx(run.spec["learning_rate"])
 
 
 def test_ctrl_c_keeps_finished_seeds_and_shows_how_to_continue(photos):
@@ -239,17 +239,20 @@ def test_shots_limit_the_training_images_but_not_the_other_parts(photos):
 
 
 def test_photos_start_from_imagenet_unless_the_user_chooses_otherwise(photos, monkeypatch):
-    from onsight.features.initial_weights import Start
+    from onsight.features.initial_weights import Origin, Start
     from onsight.training import prepare
 
-    start = Start("imagenet", "efficientnetv2_b0", None, 149, "text")
-    monkeypatch.setattr(prepare, "default_start", lambda size, progress: (start, "they are here"))
+    def default_start(size, progress, asked):
+        return Origin(Start("imagenet", asked or "efficientnetv2_b0", None, 149, "text"), "they are here")
+
+    monkeypatch.setattr(prepare, "default_start", default_start)
 
     def chosen(side=200, **fields):
         return prepare.choose_start(onsight.TrainSpec(**{"data": str(photos), **fields}), side, QUIET)
 
-    assert chosen() == (start, "they are here")
-    assert chosen(epochs=3, seed=1) == (start, "they are here")
+    assert chosen() == default_start(200, None, None)
+    assert chosen(epochs=3, seed=1) == chosen()
+    assert chosen(model="efficientnet_lite1").start.model == "efficientnet_lite1"
     for fields, why in (
         ({"weights": "none"}, "asked for"),
         ({"data": "cifar10"}, "named data sets start from scratch"),
@@ -259,7 +262,7 @@ def test_photos_start_from_imagenet_unless_the_user_chooses_otherwise(photos, mo
         ({"side": 40}, "the median side of these images is 40 px"),
         ({"side": 64, "image_size": 64}, "image_size is 64"),
     ):
-        found, reason = chosen(**fields)
+        found, reason, _ = chosen(**fields)
         assert found is None
         assert why in reason
 

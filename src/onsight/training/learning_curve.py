@@ -195,8 +195,9 @@ def interval(accuracies: Sequence[float], n: int) -> tuple[float, float]:
 def fit_power(points: Sequence[CurvePoint]) -> PowerFit | None:
     """Return a and b of error = a * shots ** -b, and the gain from doubling the images with its 95 % interval.
 
-    Least squares in logarithms. The interval is a bootstrap: seeds are drawn with replacement, and the validation
-    images as a binomial. None if fewer than three sizes were trained.
+    Least squares in logarithms. The interval is a bootstrap: seeds are drawn with replacement, and each accuracy from
+    what n validation images leave open (Jeffreys: a beta distribution, which is wide even if all of a few images are
+    right). None if fewer than three sizes were trained.
     """
     if len(points) < 3:
         return None
@@ -215,8 +216,8 @@ def fit_power(points: Sequence[CurvePoint]) -> PowerFit | None:
     rng = np.random.default_rng(0)
     gains = []
     for _ in range(DRAWS):
-        drawn = [np.mean(rng.choice(point["accuracies"], len(point["accuracies"]))) for point in points]
-        gains.append(gain(*fitted(rng.binomial(n, np.clip(drawn, 0, 1)) / n)))
+        right = [n * np.mean(rng.choice(point["accuracies"], len(point["accuracies"]))) for point in points]
+        gains.append(gain(*fitted(rng.beta(np.add(right, 0.5), np.subtract(n + 0.5, right)))))
     low, high = np.percentile(gains, [2.5, 97.5])
     return {"a": a, "b": b, "gain": gain(a, b), "gain_interval": [float(low), float(high)]}
 
@@ -236,6 +237,10 @@ def verdict(points: Sequence[CurvePoint], fit: PowerFit | None) -> CurveVerdict:
             "headline": f"The last step brought {100 * step:+.1f} points; too few sizes for a forecast",
             "text": f"{facts}. A forecast needs three sizes or more: give more --sizes.",
         }
+    if last["n"] * WORTH < 1:
+        headline = f"{count(last['n'], 'validation image')} are too few to say whether more images would help"
+        text = f"{headline}: one of them is {100 / last['n']:.1f} points. {facts}. A larger --validation says more."
+        return {"pays": None, "headline": headline, "text": text}
     low, high = fit["gain_interval"]
     ahead = (
         f"If the errors keep falling as they did, twice the images bring {100 * fit['gain']:+.1f} points "

@@ -25,8 +25,10 @@ from onsight.data.batches import (
     training_batches,
 )
 from onsight.features.initial_weights import load
+from onsight.features.prototypes import learn_likeness
 from onsight.imaging.augment import mirrors
 from onsight.metrics.scores import cross_entropy
+from onsight.models.model_file import Likeness
 from onsight.models.registry import prepare_model
 from onsight.runs.run import Run
 from onsight.spec import TrainSpec
@@ -181,6 +183,13 @@ class Loop:
 
     def restore(self) -> None:
         """Go back to the newest valid checkpoint, and drop later epochs from history.jsonl."""
+        recorded, planned = self.run.record.get("phases"), plan_phases(TrainSpec(**self.run.spec))
+        version = self.run.record["environment"]["onsight"]
+        if recorded and recorded != [str(phase) for phase in planned]:
+            raise RunError(
+                f"{self.run.folder} was trained in phases that this version trains differently: {'; '.join(recorded)}. "
+                f"Continue with Onsight {version}, which made it, or train again from the start."
+            )
         checkpoint = load_checkpoint(self.run.checkpoints)
         self.state = State(**checkpoint.state)  # type: ignore[typeddict-item]  # as `checkpoint` saved it
         self.best = part(checkpoint, "best.")
@@ -189,13 +198,11 @@ class Loop:
         try:
             assign_variables(self.model, "model", checkpoint.arrays)  # first: features are computed from these weights
             self.enter(phase_at(self.phases, self.state["epoch"]))
-            before = phase_at(plan_phases(TrainSpec(**self.run.spec)), self.state["epoch"])
-            if before.head_only == self.phase.head_only:
+            if phase_at(planned, self.state["epoch"]).head_only == self.phase.head_only:
                 self.step.restore(checkpoint.arrays)
             else:  # the new number of epochs puts this epoch into a phase of other layers
                 restart_judge(self.state["judge"])
         except (KeyError, ValueError) as error:
-            version = self.run.record["environment"]["onsight"]
             raise RunError(
                 f"{checkpoint.folder} does not fit this version's {self.spec.model} ({error}). Continue with Onsight "
                 f"{version}, which made it, or train again from the start."
@@ -455,13 +462,20 @@ class Loop:
             self.show.note("kept", f"the weights of epoch {best}, the best on validation")
         self.step.sync()
         training, validation = self.examples
-        likeness = None
-        if isinstance(self.step, HeadFit):
-            likeness = self.step.likeness(self.training, self.spec.seed)
         write_model(
-            self.run, self.spec, self.model, training, validation, self.held_out_logits, likeness, self.answered,
+            self.run, self.spec, self.model, training, validation, self.held_out_logits, self.likeness(), self.answered,
             self.show,
         )  # fmt: skip
+
+    def likeness(self) -> Likeness | None:
+        """Return what tells images that are unlike the training images; None for a training from scratch."""
+        if from_scratch(self.spec):
+            return None
+        features = self.training
+        if not self.phase.head_only:
+            report = partial(self.report, "computing features")
+            (features,) = featured(self.model, self.spec, self.examples[:1], report)
+        return learn_likeness(features.images[features.chosen], self.spec.seed)
 
     def held_out_logits(self) -> tuple[np.ndarray, np.ndarray]:
         """Return logits (n, classes) float64 of images that the weights were not fitted to, and their labels (n,).

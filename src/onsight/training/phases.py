@@ -2,8 +2,8 @@
 
 A training from scratch has one phase. A training from given weights begins with the head: all other layers are frozen,
 so their features of each image are computed only once, and the head is fitted to them at once (`features.head`). Then
-the last layers may be trained, too, at a tenth of the learning rate. All batch norms stay frozen, because their
-statistics come from many more images than most folders have.
+the last layers may be trained, too. All batch norms stay frozen, because their statistics come from many more images
+than most folders have.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from onsight.spec import FROM_SCRATCH
-
-FINE = 0.1  # the learning rate of the second phase, as a share of the first phase's
 
 
 class Phase(NamedTuple):
@@ -58,7 +56,7 @@ def plan_phases(spec: Any) -> list[Phase]:
         return [head]
     frozen = int(spec.freeze)
     name = f"the layers from number {frozen} on, with frozen batch norms"
-    fine = Phase(name, head.stop, epochs, rate * FINE, frozen=frozen)
+    fine = Phase(name, head.stop, epochs, rate, frozen=frozen)
     return [head, fine] if head.stop else [fine]
 
 

@@ -24,9 +24,8 @@ from onsight.data.load import DATASETS, data_folder, keeps_labels_when_mirrored,
 from onsight.data.pixel_cache import Pixels, load_pixels, median_side
 from onsight.data.split import few_shots, membership, split
 from onsight.features.initial_weights import (
-    COST,
-    NO_WEIGHTS,
     SMALLEST_PHOTO,
+    Origin,
     Start,
     default_start,
     find_start,
@@ -37,7 +36,7 @@ from onsight.models.custom import check_network
 from onsight.models.registry import MODELS
 from onsight.runs.images import RunImages, find_parts
 from onsight.runs.run import Run, open_run
-from onsight.spec import DEFAULT_BACKBONE, FROM_SCRATCH, IMAGENET, Role, TrainSpec, fields_with
+from onsight.spec import FROM_SCRATCH, IMAGENET, Role, TrainSpec, fields_with
 from onsight.training.network import at_any_size, build
 from onsight.training.phases import plan_phases
 from onsight.training.resolve import AT_ONCE, ONLY_HEAD, Resolved, resolve
@@ -111,7 +110,7 @@ def choose(spec: TrainSpec, dataset: Dataset, used: np.ndarray, backend: Choice,
         side = spec.image_size
     else:
         side = teacher.spec["image_size"] if teacher else median_side(dataset, fit=spec.fit)
-    start, why = choose_start(spec, side, show)
+    start, why, warning = choose_start(spec, side, show)
     resolved = resolve(
         spec,
         images=int(np.count_nonzero(used & np.isin(dataset.parts, ("", "train")))),
@@ -127,33 +126,38 @@ def choose(spec: TrainSpec, dataset: Dataset, used: np.ndarray, backend: Choice,
     if teacher:
         asked = spec.model_dump(mode="json", exclude_unset=True)
         reasons |= {name: "the teacher's" for name, value in asked.items() if teacher.spec.get(name, ...) == value}
-    warnings = [COST.format(package=PUBLISHED[DEFAULT_BACKBONE].package)] if why.startswith(NO_WEIGHTS) else []
+    warnings = [warning] if warning else []
     return Chosen(*settle(Resolved(resolved.spec, reasons), start, backend), start, teacher, warnings)
 
 
-def choose_start(spec: TrainSpec, side: int, show: Reporter) -> tuple[Start | None, str]:
-    """Return the weights to start from, None for new ones, and the reason.
+def choose_start(spec: TrainSpec, side: int, show: Reporter) -> Origin:
+    """Return the weights to start from, or None for new ones, and the reason.
 
-    By default, photos start from the ImageNet weights of the default network, as long as these can be had without
-    waiting. `side` is the median shorter side of the images in pixels, or the image size that was asked for.
+    By default, photos start from the ImageNet weights of the network that the user named, if it has any, else from
+    those of the default network, as long as these can be had without waiting. `side` is the median shorter side of the
+    images in pixels, or the image size that was asked for.
     """
     if spec.weights not in (None, FROM_SCRATCH):
-        return find_start(spec.weights, spec.model), "asked for"
+        return Origin(find_start(spec.weights, spec.model), "asked for")
     if spec.weights == FROM_SCRATCH:
-        return None, "asked for"
+        return Origin(None, "asked for")
     if spec.preset == "transfer":
         start = find_start(IMAGENET, spec.model)
-        return start, f"preset transfer: {start.text}"
+        return Origin(start, f"preset transfer: {start.text}")
     if spec.data in DATASETS:
-        return None, NAMED
+        return Origin(None, NAMED)
     given = [name for name in fields_with(Role.FROM_SCRATCH) if name in spec.model_fields_set]
+    if spec.model in PUBLISHED:
+        given.remove("model")
     if given:
         names, were = " and ".join(given), "was" if len(given) == 1 else "were"
-        return None, f"from scratch, because {names} {were} chosen; --weights imagenet starts from pretrained weights"
+        why = f"from scratch, because {names} {were} chosen; --weights imagenet starts from pretrained weights"
+        return Origin(None, why)
     if side < SMALLEST_PHOTO:
         found = f"the median side of these images is {side} px" if spec.image_size is None else f"image_size is {side}"
-        return None, f"from scratch: ImageNet weights are for photos of {SMALLEST_PHOTO} px or more, and {found}"
-    return default_start(side, show.work)
+        why = f"from scratch: ImageNet weights are for photos of {SMALLEST_PHOTO} px or more, and {found}"
+        return Origin(None, why)
+    return default_start(side, show.work, spec.model)
 
 
 def settle(resolved: Resolved, start: Start | None, backend: Choice) -> Resolved:

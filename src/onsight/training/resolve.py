@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 USUAL = {"adam": (1e-3, 0.0), "adamw": (1e-3, 1e-2), "sgd": (0.05, 5e-4), "muon": (0.06, 0.0)}
 FINE_STEPS = 40  # minimum number of steps of the second phase of a transfer
 ONLY_HEAD, AT_ONCE = "only the head is trained", "the head is fitted at once"  # reasons
-SMALL_RATE = 1e-2  # learning rate of a transfer, for networks for small images (docs/decisions/transfer.md)
+SMALL_RATE = 1e-3  # learning rate of a transfer, for networks for small images (docs/decisions/transfer.md)
 PHOTO_SIZE = 224  # the image size that networks for photos are meant for
 SMALL_BATCH = 32  # a preset's batch size is not reduced below this for a small set
 SMALL_SET = 10_000  # a preset's epochs are meant for this many training images or more
@@ -177,13 +177,15 @@ def choose_transfer(choices: Choices, start: Start) -> None:
         choices.choose("freeze", "all", "only the head is trained; --epochs N also trains the last stage")
     else:
         choices.choose("freeze", start.frozen, "the layers before the last stage; --freeze all trains the head alone")
-    if choices["preset"] == "transfer" and MODELS[start.model].default_size < PHOTO_SIZE:
-        choices.choose("learning_rate", SMALL_RATE, f"{start.model} is a small network")
-    if choices["freeze"] == "all":
-        choices.choose("augmentation", "none", "features are computed once for each image")
     if choices["freeze"] == "none":
         choices.choose("head_epochs", 0, "no layer is frozen")
         choices.choose("learning_rate", 3e-4, "usual for training all layers of a pretrained network")
+    elif MODELS[start.model].default_size < PHOTO_SIZE:
+        choices.choose("learning_rate", SMALL_RATE, f"{start.model} is a small network")
+    else:
+        choices.choose("learning_rate", PRESETS["transfer"][1]["learning_rate"], "preset transfer")
+    if choices["freeze"] == "all":
+        choices.choose("augmentation", "none", "features are computed once for each image")
 
 
 def choose_batch_size(choices: Choices, images: int) -> None:
@@ -206,9 +208,10 @@ def choose_optimizer(choices: Choices, usual: str, start: Start | None) -> None:
     optimizer = choices["optimizer"]
     if optimizer != usual:
         learning_rate, weight_decay = USUAL[optimizer]
-        # `choose_transfer` has already chosen the rate of a transfer in which no layer is frozen.
-        if not (start and choices["freeze"] == "none" and optimizer in ("adam", "adamw")):
+        if start is None:
             choices.choose("learning_rate", learning_rate, f"usual for {optimizer}")
+        elif optimizer == "sgd":  # adam takes the rate that `choose_transfer` chose for adamw
+            choices.choose("learning_rate", learning_rate / 10, "a tenth of what is usual for sgd from scratch")
         choices.choose("weight_decay", weight_decay, f"usual for {optimizer}")
 
 
@@ -231,6 +234,8 @@ def choose_epochs(choices: Choices, images: int, start: Start | None) -> None:
         steps = max(1, images // min(images, choices["batch_size"]))
         fine = max(5, -(-FINE_STEPS // steps))
         choices.choose("epochs", head + fine, f"{head} for the head, {fine} for the layers below it")
+        kept = "the epoch with the lowest validation loss is kept, which may be that of the head"
+        choices.choose("patience", max(1, choices["epochs"] - head), kept)
 
 
 def choose_image_size(choices: Choices, side: int, start: Start | None) -> None:
