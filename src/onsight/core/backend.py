@@ -120,7 +120,8 @@ def set_environment(backend: str) -> None:
     # TensorFlow starts every process with notes and warnings about the processor. Errors stay visible.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # By default TensorFlow uses oneDNN convolutions only with AVX-512. With AVX2 they make a training step 1.5x faster.
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    # With JAX, Keras and litert-converter load TensorFlow only to convert models, and it would announce oneDNN.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1" if backend == "tensorflow" else "0")
     # Later processes reuse what JAX has compiled, keyed by program and machine. Building a network took 7 s instead of
     # 17 to 24 s, and its first step 1.7 s instead of 8 to 14 s (cnn_compact, two cores; most of it is compilation).
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder() / "jax"))
