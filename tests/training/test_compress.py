@@ -11,6 +11,7 @@ from onsight.core.errors import DataError, Interrupted, RunError, SpecError
 from onsight.core.files import sha256, write_json
 from onsight.core.progress import Reporter
 from onsight.core.text import note_line
+from onsight.data.batches import Examples, plan_epoch
 from onsight.inference.engines import open_engine
 from onsight.models.model_file import load_model, read_description
 from onsight.reporting.commands import train_command
@@ -19,7 +20,7 @@ from onsight.spec import TrainSpec
 from onsight.training import loop
 from onsight.training.compress import distill, prune
 from onsight.training.resolve import resolve
-from onsight.training.teacher import Teacher, known_answers
+from onsight.training.teacher import Teacher
 from onsight.training.train import resume
 from onsight.training.zero_weights import zero_share
 
@@ -137,16 +138,21 @@ def test_a_student_of_another_image_size_learns_from_answers_that_are_known_befo
     assert sha256(again.model_folder / "weights.safetensors") == sha256(run.model_folder / "weights.safetensors")
 
 
-def test_the_known_answers_are_those_for_the_images_and_for_their_mirror_images():
+def test_a_teacher_of_another_image_size_answers_for_the_images_and_for_their_mirror_images():
     images = np.arange(5 * 2 * 3 * 3, dtype=np.uint8).reshape(5, 2, 3, 3)
-    teacher = Teacher(None, lambda batch: batch[:, 0, 0, :2] / np.float32(255), images)
-    chosen, done = np.array([4, 0, 2]), []
-    known = known_answers(teacher, chosen, True, lambda *state: done.append(state))
-    assert np.array_equal(
-        known, np.stack([images[chosen][:, 0, 0, :2], images[chosen][:, 0, -1, :2]]) / np.float32(255)
-    )
+    training = Examples(np.zeros((5, 1, 1, 3), np.uint8), np.array([4, 0, 2]), np.zeros(3, int))
+    teacher, done = Teacher(None, lambda batch: batch[:, 0, 0, :2] / np.float32(255), images), []
+    teacher.prepare(training, "flip_shift", lambda *state: done.append(state))
     assert done == [(3, 3)]
-    assert np.array_equal(known_answers(teacher, chosen, False, lambda *_: None), known[:1])
+    plan = plan_epoch(training, "flip_shift", 1, 0)
+    assert len(set(plan.draws.mirrored.tolist())) == 2
+    for start, size in ((0, 2), (2, 1)):
+        taught = teacher.taught(training.images[:size], plan, start)
+        for row, place in zip(taught, plan.order[start : start + size], strict=True):
+            column = -1 if plan.draws.mirrored[place] else 0
+            assert np.array_equal(row, images[training.chosen[place]][0, column, :2] / np.float32(255))
+    teacher.prepare(training, "shift", lambda *_: None)
+    assert len(teacher.known) == 1
 
 
 @pytest.mark.parametrize(("model", "size", "why"), [

@@ -11,8 +11,11 @@ from onsight.core.backend import to_numpy
 from onsight.data.batches import Examples
 from onsight.features.extract import Extractor
 from onsight.features.head import Head, fit_head
+from onsight.features.prototypes import learn_likeness
+from onsight.models.model_file import Likeness
 from onsight.spec import TrainSpec
 from onsight.training.network import in_float32
+from onsight.training.phases import from_scratch
 from onsight.training.steps import Variables
 
 if TYPE_CHECKING:
@@ -61,3 +64,25 @@ def featured(
         return Examples(extract(part.images, part.chosen, progress), np.arange(len(part.labels)), part.labels)
 
     return tuple(features(part) for part in parts)
+
+
+def likeness_of(
+    model: keras.Model,
+    spec: TrainSpec,
+    training: Examples,
+    features: Examples | None,
+    progress: Callable[[int, int], None],
+) -> Likeness | None:
+    """Return what tells images that are unlike the training images; None for a training from scratch.
+
+    Args:
+        model: the network with its final weights.
+        spec: its choices.
+        training: the training images.
+        features: their features, if they are known.
+        progress: that of `Extractor`.
+    """
+    if from_scratch(spec):
+        return None
+    found = features or featured(model, spec, (training,), progress)[0]
+    return learn_likeness(found.images[found.chosen], spec.seed)

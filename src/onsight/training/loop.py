@@ -25,23 +25,20 @@ from onsight.data.batches import (
     training_batches,
 )
 from onsight.features.initial_weights import load
-from onsight.features.prototypes import learn_likeness
-from onsight.imaging.augment import mirrors
 from onsight.metrics.scores import cross_entropy
-from onsight.models.model_file import Likeness
 from onsight.models.registry import prepare_model
 from onsight.runs.run import Run
 from onsight.spec import TrainSpec
 from onsight.training.checkpoints import checkpoint_folders, load_checkpoint, save_checkpoint
 from onsight.training.finish import write_model
-from onsight.training.head_phase import HeadFit, featured
+from onsight.training.head_phase import HeadFit, featured, likeness_of
 from onsight.training.interruptions import cause, explained, signals
 from onsight.training.network import at_any_size, build, check_freeze, freeze, logits_of
 from onsight.training.phases import Phase, from_scratch, phase_at, plan_phases
 from onsight.training.schedules import judge_epoch, rate_factor, restart_judge
 from onsight.training.state import State, new_state, part
 from onsight.training.steps import Loss, Step, assign_variables, balanced_weights, make_optimizer, make_step
-from onsight.training.teacher import Teacher, inherit_weights, known_answers
+from onsight.training.teacher import Teacher, inherit_weights
 from onsight.training.tensorboard import EventLog
 from onsight.training.time_budget import steps_in
 from onsight.training.zero_weights import UPDATES, Masks
@@ -121,7 +118,6 @@ class Loop:
         self.phases = plan_phases(spec)
         self.early = round(spec.epochs * EARLY) if spec.early_size else 0  # epochs of smaller images
         self.teacher = teacher
-        self.known: np.ndarray | None = None  # the teacher's answers, if it has another image size
         self.masks = Masks(self.model, spec.sparsity)
         self.callbacks = keras.callbacks.CallbackList(list(callbacks), model=self.model)
         self.state = new_state()
@@ -168,9 +164,8 @@ class Loop:
     def feed(self) -> None:
         """Set what the phase trains and validates on: images, or features of them, and the teacher's answers."""
         self.training, self.validation = self.examples
-        if self.teacher and self.teacher.images.shape[1] != self.spec.image_size:
-            report = partial(self.report, "asking the teacher")
-            self.known = known_answers(self.teacher, self.training.chosen, mirrors(self.spec.augmentation), report)
+        if self.teacher:
+            self.teacher.prepare(self.training, self.spec.augmentation, partial(self.report, "asking the teacher"))
         if self.phase.head_only:
             report = partial(self.report, "computing features")
             self.training, self.validation = featured(self.model, self.spec, self.examples, report)
@@ -183,13 +178,6 @@ class Loop:
 
     def restore(self) -> None:
         """Go back to the newest valid checkpoint, and drop later epochs from history.jsonl."""
-        recorded, planned = self.run.record.get("phases"), plan_phases(TrainSpec(**self.run.spec))
-        version = self.run.record["environment"]["onsight"]
-        if recorded and recorded != [str(phase) for phase in planned]:
-            raise RunError(
-                f"{self.run.folder} was trained in phases that this version trains differently: {'; '.join(recorded)}. "
-                f"Continue with Onsight {version}, which made it, or train again from the start."
-            )
         checkpoint = load_checkpoint(self.run.checkpoints)
         self.state = State(**checkpoint.state)  # type: ignore[typeddict-item]  # as `checkpoint` saved it
         self.best = part(checkpoint, "best.")
@@ -198,11 +186,13 @@ class Loop:
         try:
             assign_variables(self.model, "model", checkpoint.arrays)  # first: features are computed from these weights
             self.enter(phase_at(self.phases, self.state["epoch"]))
-            if phase_at(planned, self.state["epoch"]).head_only == self.phase.head_only:
+            before = phase_at(plan_phases(TrainSpec(**self.run.spec)), self.state["epoch"])
+            if before.head_only == self.phase.head_only:
                 self.step.restore(checkpoint.arrays)
             else:  # the new number of epochs puts this epoch into a phase of other layers
                 restart_judge(self.state["judge"])
         except (KeyError, ValueError) as error:
+            version = self.run.record["environment"]["onsight"]
             raise RunError(
                 f"{checkpoint.folder} does not fit this version's {self.spec.model} ({error}). Continue with Onsight "
                 f"{version}, which made it, or train again from the start."
@@ -299,11 +289,7 @@ class Loop:
         for step, (images, labels) in enumerate(batches, start=start):
             if self.spec.sparsity:
                 self.prune(step)
-            if self.known is None:
-                taught = teacher.answer(images)
-            else:
-                chosen = plan.order[step * batch_size : (step + 1) * batch_size]
-                taught = self.known[plan.draws.mirrored[chosen].astype(int), chosen]
+            taught = teacher.taught(images, plan, step * batch_size)
             yield self.step.train(images, labels, rates[step], taught, self.masks.placed)
 
     def learning_rate(self, step: int) -> float:
@@ -462,20 +448,11 @@ class Loop:
             self.show.note("kept", f"the weights of epoch {best}, the best on validation")
         self.step.sync()
         training, validation = self.examples
-        write_model(
-            self.run, self.spec, self.model, training, validation, self.held_out_logits, self.likeness(), self.answered,
-            self.show,
-        )  # fmt: skip
-
-    def likeness(self) -> Likeness | None:
-        """Return what tells images that are unlike the training images; None for a training from scratch."""
-        if from_scratch(self.spec):
-            return None
-        features = self.training
-        if not self.phase.head_only:
-            report = partial(self.report, "computing features")
-            (features,) = featured(self.model, self.spec, self.examples[:1], report)
-        return learn_likeness(features.images[features.chosen], self.spec.seed)
+        features = self.training if self.phase.head_only else None
+        report = partial(self.report, "computing features")
+        likeness = likeness_of(self.model, self.spec, training, features, report)
+        judged = training, validation, self.held_out_logits
+        write_model(self.run, self.spec, self.model, *judged, likeness, self.answered, self.show)
 
     def held_out_logits(self) -> tuple[np.ndarray, np.ndarray]:
         """Return logits (n, classes) float64 of images that the weights were not fitted to, and their labels (n,).

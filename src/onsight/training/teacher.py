@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,8 +14,9 @@ from onsight.core.errors import RunError
 from onsight.core.files import write_json
 from onsight.core.progress import Reporter
 from onsight.core.records import ModelFacts, TeacherRecord, TeacherReference
-from onsight.data.batches import Examples, answered_at_once
+from onsight.data.batches import Examples, Plan, answered_at_once
 from onsight.data.pixel_cache import load_pixels
+from onsight.imaging.augment import mirrors
 from onsight.inference.engines import Answer, open_engine
 from onsight.inference.predict import probabilities
 from onsight.metrics.intervals import paired
@@ -29,12 +31,46 @@ if TYPE_CHECKING:
     import keras
 
 
-class Teacher(NamedTuple):
-    """A finished run from whose answers another run learns."""
+@dataclass
+class Teacher:
+    """A finished run from whose answers another run learns.
+
+    It answers for each augmented batch. If its image size is not that of the student, it answers beforehand, for the
+    images as they are and for their mirror images. The other changes of augmentation are not made for it: it would have
+    to answer for every image in every epoch, which takes longer than the training of a small student.
+    """
 
     run: Run
     answer: Answer  # LiteRT if it can: it takes a third of the time of Keras, and answers the same on every backend
     images: np.ndarray  # (all, size, size, 3) uint8: the images of the data set at the teacher's image size
+    known: np.ndarray | None = None  # (1 or 2, n, classes) float32: of the images, and of their mirror images
+
+    def prepare(self, training: Examples, augmentation: str, progress: Callable[[int, int], None]) -> None:
+        """Answer for the training images if the student sees them at another size.
+
+        Args:
+            training: the training images at the student's size.
+            augmentation: what decides whether mirror images are needed, too.
+            progress: called with the number of images done and of all. If it raises an exception, the work ends.
+        """
+        if self.images.shape[1] == training.images.shape[1]:
+            return
+        views = (1, -1) if mirrors(augmentation) else (1,)  # the step between the columns of an image
+        at_once, count = answered_at_once(self.images.shape[1]), len(training.chosen)
+        found: list[np.ndarray] = []
+        for start in range(0, count, at_once):
+            images = self.images[training.chosen[start : start + at_once]]
+            found.append(np.stack([self.answer(images[:, :, ::view]) for view in views]))
+            progress(start + len(images), count)
+        self.known = np.concatenate(found, axis=1)
+
+    def taught(self, images: np.ndarray, plan: Plan, start: int) -> np.ndarray:
+        """Return the answers (batch, classes) float32 for an augmented batch, which begins at `start` of the plan."""
+        if self.known is None:
+            return self.answer(images)
+        chosen = plan.order[start : start + len(images)]
+        answers: np.ndarray = self.known[plan.draws.mirrored[chosen].astype(int), chosen]
+        return answers
 
 
 def reference(run: Run) -> TeacherReference:
@@ -67,33 +103,6 @@ def open_teacher(run: Run, spec: TrainSpec, images: RunImages, show: Reporter) -
     if engine.size != spec.image_size:
         pixels = load_pixels(images.dataset, engine.size, show.work, fit=engine.fit)
     return Teacher(teacher, engine.probabilities, pixels.images)
-
-
-def known_answers(
-    teacher: Teacher, chosen: np.ndarray, mirrored: bool, progress: Callable[[int, int], None]
-) -> np.ndarray:
-    """Return a teacher's answers for images as they are and, if `mirrored`, for their mirror images.
-
-    A student of another image size learns from these. The other changes of augmentation are not made for the teacher:
-    it would have to answer for every image in every epoch, which takes longer than the training of a small student.
-
-    Args:
-        teacher: the teacher.
-        chosen: (n,) the indices of the images.
-        mirrored: whether mirror images are answered, too.
-        progress: receives the number of answers so far, and of all.
-
-    Returns:
-        (1 or 2, n, classes) float32: the answers for the images as they are, and for their mirror images.
-    """
-    views = (1, -1) if mirrored else (1,)  # the step between the columns of an image
-    at_once = answered_at_once(teacher.images.shape[1])
-    found: list[np.ndarray] = []
-    for start in range(0, len(chosen), at_once):
-        images = teacher.images[chosen[start : start + at_once]]
-        found.append(np.stack([teacher.answer(images[:, :, ::view]) for view in views]))
-        progress(start + len(images), len(chosen))
-    return np.concatenate(found, axis=1)
 
 
 def inherit_weights(model: keras.Model, teacher: Run) -> None:

@@ -25,6 +25,7 @@ from onsight.runs.run import Run, open_run
 from onsight.spec import FROM_SCRATCH, IMAGENET, TrainSpec
 from onsight.training.checkpoints import checkpoint_folders, load_checkpoint
 from onsight.training.loop import fit
+from onsight.training.phases import plan_phases
 from onsight.training.prepare import Prepared, prepare
 from onsight.training.teacher import compare_with_teacher, open_teacher
 
@@ -146,8 +147,14 @@ def spec_to_resume(run: Run, epochs: int | None) -> TrainSpec:
     """Return the spec that `run` continues with, for `epochs` epochs in total if that is given.
 
     Raises:
-        RunError: nothing is left to train.
+        RunError: nothing is left to train, or another version trains the run in other phases.
     """
+    recorded, planned = run.record.get("phases"), [str(phase) for phase in plan_phases(TrainSpec(**run.spec))]
+    if recorded and recorded != planned:
+        raise RunError(
+            f"{run.folder} was trained in phases that this version trains differently: {'; '.join(recorded)}. Continue "
+            f"with Onsight {run.record['environment']['onsight']}, which made it, or train again from the start."
+        )
     state = load_checkpoint(run.checkpoints).state
     done, stopped = state["epoch"], state["stopped"]
     # The epochs replace a time budget.
