@@ -185,3 +185,14 @@ def test_augment_does_not_change_the_callers_images(images):
     assert np.array_equal(images, before)
     assert np.array_equal(changed[0], images[0])
     assert not np.array_equal(changed, images)
+
+
+def test_draws_are_scaled_to_another_image_size():
+    draws = unchanged(2)._replace(
+        shifts=np.array([[4, -3], [0, 1]], np.int16), holes=np.array([[-1, -1], [0, 31]], np.int16)
+    )
+    scaled = draws.scaled(224 / 32)
+    assert scaled.shifts.tolist() == [[28, -21], [0, 7]]
+    assert scaled.holes.tolist() == [[-1, -1], [3, 220]]  # the centre of a pixel stays where it is
+    assert draws.scaled(1).holes.tolist() == draws.holes.tolist()
+    assert scaled.shifts.dtype == np.int16

@@ -60,6 +60,14 @@ class Draws(NamedTuple):
         """Return the draws of the chosen images."""
         return Draws(*(each[chosen] for each in self))
 
+    def scaled(self, factor: float) -> Draws:
+        """Return the same changes for images whose sides are `factor` times as long."""
+        import numpy as np
+
+        shifts = np.rint(self.shifts * factor).astype(np.int16)
+        holes = np.where(self.holes < 0, self.holes, np.rint((self.holes + 0.5) * factor - 0.5)).astype(np.int16)
+        return self._replace(shifts=shifts, holes=holes)
+
 
 def mirrors(augmentation: str) -> bool:
     """Return whether `augmentation` mirrors images."""

@@ -23,8 +23,8 @@ GENTLER = 0.5  # the learning rate of a pruned run as a share of its teacher's
 def distill(teacher: str | Path | Run, spec: TrainSpec | None = None, *, reporter: Reporter | None = None) -> Run:
     """Train a network on the images of a finished run, their labels and, above all, the answers of that run.
 
-    The teacher answers for the same augmented images that the student sees. If its image size is another one, it
-    answers once for each image and its mirror image. The loss is `steps.Loss`.
+    The teacher answers for the same augmented images that the student sees, each at its own image size. The loss is
+    `steps.Loss`.
 
     Args:
         teacher: a finished run.

@@ -162,10 +162,8 @@ class Loop:
         self.step = make_step(network, optimizer, Loss(spec.label_smoothing, self.class_weights))
 
     def feed(self) -> None:
-        """Set what the phase trains and validates on: images, or features of them, and the teacher's answers."""
+        """Set what the phase trains and validates on: images, or features of them."""
         self.training, self.validation = self.examples
-        if self.teacher:
-            self.teacher.prepare(self.training, self.spec.augmentation, partial(self.report, "asking the teacher"))
         if self.phase.head_only:
             report = partial(self.report, "computing features")
             self.training, self.validation = featured(self.model, self.spec, self.examples, report)
@@ -289,7 +287,7 @@ class Loop:
         for step, (images, labels) in enumerate(batches, start=start):
             if self.spec.sparsity:
                 self.prune(step)
-            taught = teacher.taught(images, plan, step * batch_size)
+            taught = teacher.taught(images, examples, plan, step * batch_size)
             yield self.step.train(images, labels, rates[step], taught, self.masks.placed)
 
     def learning_rate(self, step: int) -> float:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -14,9 +13,9 @@ from onsight.core.errors import RunError
 from onsight.core.files import write_json
 from onsight.core.progress import Reporter
 from onsight.core.records import ModelFacts, TeacherRecord, TeacherReference
-from onsight.data.batches import Examples, Plan, answered_at_once
+from onsight.data.batches import Examples, Plan
 from onsight.data.pixel_cache import load_pixels
-from onsight.imaging.augment import mirrors
+from onsight.imaging.augment import augment
 from onsight.inference.engines import Answer, open_engine
 from onsight.inference.predict import probabilities
 from onsight.metrics.intervals import paired
@@ -31,46 +30,30 @@ if TYPE_CHECKING:
     import keras
 
 
-@dataclass
-class Teacher:
-    """A finished run from whose answers another run learns.
-
-    It answers for each augmented batch. If its image size is not that of the student, it answers beforehand, for the
-    images as they are and for their mirror images. The other changes of augmentation are not made for it: it would have
-    to answer for every image in every epoch, which takes longer than the training of a small student.
-    """
+class Teacher(NamedTuple):
+    """A finished run from whose answers another run learns."""
 
     run: Run
     answer: Answer  # LiteRT if it can: it takes a third of the time of Keras, and answers the same on every backend
     images: np.ndarray  # (all, size, size, 3) uint8: the images of the data set at the teacher's image size
-    known: np.ndarray | None = None  # (1 or 2, n, classes) float32: of the images, and of their mirror images
 
-    def prepare(self, training: Examples, augmentation: str, progress: Callable[[int, int], None]) -> None:
-        """Answer for the training images if the student sees them at another size.
+    def taught(self, seen: np.ndarray, training: Examples, plan: Plan, start: int) -> np.ndarray:
+        """Return the answers (batch, classes) float32 for an augmented batch.
+
+        A student of another image size sees the same changes of the same images as its teacher, each at its own size.
 
         Args:
-            training: the training images at the student's size.
-            augmentation: what decides whether mirror images are needed, too.
-            progress: called with the number of images done and of all. If it raises an exception, the work ends.
+            seen: (batch, H, W, 3) uint8: the batch as the student sees it.
+            training: the training images.
+            plan: the plan of the epoch.
+            start: the place of the first image of the batch in the order of the plan.
         """
-        if self.images.shape[1] == training.images.shape[1]:
-            return
-        views = (1, -1) if mirrors(augmentation) else (1,)  # the step between the columns of an image
-        at_once, count = answered_at_once(self.images.shape[1]), len(training.chosen)
-        found: list[np.ndarray] = []
-        for start in range(0, count, at_once):
-            images = self.images[training.chosen[start : start + at_once]]
-            found.append(np.stack([self.answer(images[:, :, ::view]) for view in views]))
-            progress(start + len(images), count)
-        self.known = np.concatenate(found, axis=1)
-
-    def taught(self, images: np.ndarray, plan: Plan, start: int) -> np.ndarray:
-        """Return the answers (batch, classes) float32 for an augmented batch, which begins at `start` of the plan."""
-        if self.known is None:
-            return self.answer(images)
-        chosen = plan.order[start : start + len(images)]
-        answers: np.ndarray = self.known[plan.draws.mirrored[chosen].astype(int), chosen]
-        return answers
+        size, own = training.images.shape[1], self.images.shape[1]
+        if own == size:
+            return self.answer(seen)
+        chosen = plan.order[start : start + len(seen)]
+        images = self.images[training.chosen[chosen]]
+        return self.answer(augment(images, plan.draws.of(chosen).scaled(own / size)))
 
 
 def reference(run: Run) -> TeacherReference:
