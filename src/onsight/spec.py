@@ -164,7 +164,7 @@ class TrainSpec(BaseModel):
     )  # fmt: skip
     early_size: int | None = option(
         "a smaller image size for the first quarter of the epochs, to save time",
-        Role.PRUNED_WITH, Role.STUDENTS, Role.NO_STUDENTS, Role.FROM_SCRATCH, Role.OPTIONAL,
+        Role.STUDENTS, Role.NO_STUDENTS, Role.FROM_SCRATCH, Role.OPTIONAL,
         ge=SMALLEST_SIZE, le=LARGEST_SIZE,
     )  # fmt: skip
     epochs: Later[int] = option("passes over the training images", Role.STUDENTS, Role.RESUMABLE, ge=1, le=100_000)

@@ -206,12 +206,19 @@ def test_a_transfer_can_be_pruned(toy_run, tmp_path, monkeypatch):
     from onsight.training.resolve import resolve
 
     teacher = open_run(shutil.copytree(toy_run.folder, tmp_path / "teacher-0001"))
-    teacher.update_spec(preset="transfer", weights="imagenet", freeze=3, head_epochs=5)
+    teacher.update_spec(preset="transfer", weights="imagenet", freeze=3, head_epochs=5, early_size=16)
     monkeypatch.setattr(compress, "train", lambda spec, reporter: spec)
     spec = prune(teacher, sparsity=0.5, reporter=Spy())
-    assert choose_start(spec, 224, Spy())[0] is None
+    assert (spec.epochs, spec.learning_rate) == (teacher.spec["epochs"], teacher.spec["learning_rate"] / 2)
+    assert choose_start(spec, 224, Spy()).start is None
+    assert spec.early_size is None  # a pruned network trains at one image size
     found = resolve(spec, images=100, given={"train", "test"}, side=32, flips=True).spec
     assert (found.optimizer, found.augmentation, found.seed) == ("adam", toy_run.spec["augmentation"], 1)
+    teacher.update_spec(freeze="all")
+    for given in ({}, {"epochs": 3}, {"learning_rate": 0.1}):
+        with pytest.raises(SpecError, match=r"only fitted a head.*--epochs 10 --learning-rate 3e-4"):
+            prune(teacher, sparsity=0.5, reporter=Spy(), **given)
+    assert prune(teacher, sparsity=0.5, epochs=3, learning_rate=0.1, reporter=Spy()).epochs == 3
 
 
 def test_a_student_has_the_shots_of_its_teacher(toy_spec):
