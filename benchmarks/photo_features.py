@@ -123,20 +123,27 @@ def network_limit(files: list[Path]) -> Callable[[], float]:
     content = convert(published_extractor(MODEL, SIZE).body, ["features"])
     images = np.stack([decode.load(path.read_bytes(), SIZE) for path in files[:64]])
 
-    def work(count: int) -> None:
+    def worker() -> Callable[[int], None]:
         interpreter = Interpreter(model_content=content, num_threads=1)
         interpreter.allocate_tensors()
         index = interpreter.get_input_details()[0]["index"]
-        for number in range(count):
-            interpreter.set_tensor(index, images[number % len(images)][None])
-            interpreter.invoke()
+
+        def work(count: int) -> None:
+            for number in range(count):
+                interpreter.set_tensor(index, images[number % len(images)][None])
+                interpreter.invoke()
+
+        work(2)
+        return work
+
+    workers = [worker() for _ in range(os.cpu_count() or 1)]
 
     def measure() -> float:
-        cores = os.cpu_count() or 1
-        with ThreadPoolExecutor(cores) as threads:
+        count = SAMPLE // len(workers)
+        with ThreadPoolExecutor(len(workers)) as threads:
             started = time.perf_counter()
-            list(threads.map(work, [SAMPLE // cores] * cores))
-            return SAMPLE // cores * cores / (time.perf_counter() - started)
+            list(threads.map(lambda work: work(count), workers))
+            return count * len(workers) / (time.perf_counter() - started)
 
     return measure
 

@@ -56,6 +56,7 @@ def expected(model, images):
 @pytest.mark.parametrize("by", ["litert", "keras"])
 def test_features_are_the_inputs_of_the_head(images, by, request, monkeypatch):
     monkeypatch.setattr(extract, "SMALL", 0)  # otherwise Keras computes those of small images
+    monkeypatch.setattr(extract, "PART", 70)
     if by == "keras":
         request.getfixturevalue("without_litert")
     elif os.environ["KERAS_BACKEND"] == "jax":
@@ -67,7 +68,7 @@ def test_features_are_the_inputs_of_the_head(images, by, request, monkeypatch):
     found = extractor(images, chosen, lambda *facts: reports.append(facts))
     assert (extractor.compute == extractor._by_keras) == (by == "keras")
     assert (found.shape, found.dtype, extractor.width) == ((135, 128), np.float32, 128)
-    assert reports == [(64, 135), (128, 135), (135, 135)]
+    assert reports == [(70, 135), (135, 135)]
     np.testing.assert_allclose(found, expected(model, images[chosen]), rtol=1e-4, atol=1e-5)
 
 
@@ -124,7 +125,9 @@ def test_features_of_an_edited_custom_network_are_computed_again(images):
 
 
 @pytest.mark.usefixtures("without_litert")
-def test_an_interrupted_computation_keeps_what_it_has_computed(images):
+def test_an_interrupted_computation_keeps_what_it_has_computed(images, monkeypatch):
+    monkeypatch.setattr(extract, "PART", 64)
+
     def stop(done, _):
         if done == 128:
             raise KeyboardInterrupt

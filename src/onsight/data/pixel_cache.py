@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
 
 READER_VERSION = 2  # increase it when imaging/decode.py returns other pixels, so that old caches are not used
+HASHED = 64  # images per task
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,9 +174,16 @@ def content_hash(data: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest())
 
 
-def hash_rows(images: np.ndarray) -> np.ndarray:
-    """Return (n,) uint64: the `content_hash` of each image of an array."""
-    return np.fromiter((content_hash(row.data) for row in np.ascontiguousarray(images)), np.uint64, len(images))
+def hash_rows(images: np.ndarray, chosen: np.ndarray | None = None) -> np.ndarray:
+    """Return (n,) uint64: the `content_hash` of each image of an array (all, H, W, 3), or of the chosen ones."""
+    chosen = np.arange(len(images)) if chosen is None else chosen
+
+    def part(start: int) -> list[int]:
+        return [content_hash(row.data) for row in np.ascontiguousarray(images[chosen[start : start + HASHED]])]
+
+    starts = range(0, len(chosen), HASHED)
+    with ThreadPoolExecutor(os.cpu_count()) as threads:  # hashlib releases the GIL
+        return np.fromiter(itertools.chain.from_iterable(threads.map(part, starts)), np.uint64, len(chosen))
 
 
 def median_side(dataset: Dataset, sample: int = 64, *, fit: Fit = "cut") -> int:

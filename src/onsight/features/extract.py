@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 
 
 SMALL = 64  # pixels per side, up to which converting the network takes longer than Keras takes for most folders
-BATCH = 64  # images between two reports of progress
+PART = 256  # images between two reports of progress; after each part, threads wait for each other
+BATCH = 64  # images that Keras takes at a time
 VERSION = 2  # raise it when a change of the code changes the features
 
 Extract = Callable[[np.ndarray], np.ndarray]  # (n, H, W, 3) uint8 to (n, features) float32
@@ -72,7 +73,7 @@ class CachedFeatures:
         Raises:
             TrainingError: the disk that holds the cache is full.
         """
-        keys = np.concatenate([hash_rows(images[chosen[at : at + 256]]) for at in range(0, len(chosen), 256)])
+        keys = hash_rows(images, chosen)
         known, rows = read_chunks(self.folder, self.width)
         _, first = np.unique(keys, return_index=True)
         missing = first[~np.isin(keys[first], known)]
@@ -92,9 +93,9 @@ class CachedFeatures:
         done = 0
         try:
             while done < len(chosen):
-                part = slice(done, done + BATCH)
+                part = slice(done, done + PART)
                 features[part] = self.compute(np.ascontiguousarray(images[chosen[part]]))
-                done = min(done + BATCH, len(chosen))
+                done = min(done + PART, len(chosen))
                 progress(done, len(chosen))
         finally:
             write_chunk(self.folder, keys[:done], features[:done])
@@ -133,9 +134,10 @@ class Extractor(CachedFeatures):
         return self._by_keras
 
     def _by_keras(self, images: np.ndarray) -> np.ndarray:
-        """Return the features of at most `BATCH` images, computed by Keras in batches of one shape."""
-        ((batch, real),) = full_batches(images, np.arange(len(images)), BATCH)
-        return np.asarray(self.body.predict_on_batch(batch), np.float32)[:real]
+        """Return the features of images, computed by Keras in batches of one shape."""
+        batches = full_batches(images, np.arange(len(images)), BATCH)
+        found = [np.asarray(self.body.predict_on_batch(batch), np.float32)[:real] for batch, real in batches]
+        return np.concatenate(found)
 
 
 def published_extractor(name: str, size: int) -> Extractor:

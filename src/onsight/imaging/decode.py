@@ -37,7 +37,7 @@ from onsight.imaging.containers import (
     jpeg_header,
     open_jpeg,
 )
-from onsight.imaging.fit import Fit, place
+from onsight.imaging.fit import Fit, Place, place
 
 # What `load` accepts: a path, the bytes of a file, a Pillow image, or a uint8 array (H, W), (H, W, 1), (H, W, 3) RGB or
 # (H, W, 4) RGBA.
@@ -74,6 +74,11 @@ def decode(data: bytes, at_least: int | None = None) -> np.ndarray:
         ImageError: the bytes are not a complete image of a known format, or the image is too large; the message says
             which.
     """
+    return _array(_decoded(data, at_least))
+
+
+def _decoded(data: bytes, at_least: int | None) -> Image.Image:
+    """Return what `decode` returns, as a Pillow image."""
     kind = file_format(data)
     try:
         image, orientation = open_jpeg(data, at_least) if kind == "JPEG" else OPENERS[kind](data)
@@ -134,10 +139,28 @@ def resize(image: np.ndarray, size: int, fit: Fit = "cut") -> np.ndarray:
     # Crop before scaling: scaled to 224, an image of 1 x 5,000 would be 1,120,000 pixels long.
     taken = image[at.top : at.top + at.height, at.left : at.left + at.width]
     if (at.height, at.width) != (at.to_height, at.to_width):
-        scaled = Image.fromarray(taken)
-        if at.height != at.width:  # the columns in a call of their own: Pillow may begin with the rows of a tall image
-            scaled = scaled.resize((at.to_width, at.height), Image.Resampling.BILINEAR)
-        taken = np.asarray(scaled.resize((at.to_width, at.to_height), Image.Resampling.BILINEAR))
+        taken = _array(_scaled(Image.fromarray(taken), at))
+    return _on_square(taken, at, size)
+
+
+def _fitted(image: Image.Image, size: int, fit: Fit) -> np.ndarray:
+    """Return what `resize` returns for a Pillow image, which need not become an array before it is scaled."""
+    if image.size == (size, size):
+        return _array(image)
+    at = place(image.height, image.width, size, fit)
+    taken = image.crop((at.left, at.top, at.left + at.width, at.top + at.height))
+    return _on_square(_array(_scaled(taken, at)), at, size)
+
+
+def _scaled(taken: Image.Image, at: Place) -> Image.Image:
+    """Return the rows and columns that are scaled, scaled."""
+    if at.height != at.width:  # the columns in a call of their own: Pillow may begin with the rows of a tall image
+        taken = taken.resize((at.to_width, at.height), Image.Resampling.BILINEAR)
+    return taken.resize((at.to_width, at.to_height), Image.Resampling.BILINEAR)
+
+
+def _on_square(taken: np.ndarray, at: Place, size: int) -> np.ndarray:
+    """Return a scaled image in its place on a grey square, or the image itself if it fills the square."""
     if (at.to_height, at.to_width) == (size, size):
         return taken
     square = np.full((size, size, 3), GREY, np.uint8)
@@ -161,18 +184,14 @@ def load(source: ImageSource, size: int, fit: Fit = "cut") -> np.ndarray:
         ImageError: `source` is not an image; the message says what it is and what was expected.
     """
     if isinstance(source, np.ndarray):
-        image = _from_array(source)
-    elif isinstance(source, Image.Image):
-        image = _from_pillow(source)
-    elif isinstance(source, bytes):
-        image = decode(source, at_least=size)
-    elif isinstance(source, str | os.PathLike):
-        image = decode(_read(source), at_least=size)
-    else:
-        raise ImageError(
-            f"A {type(source).__name__} is not an image; expected a path, bytes, a Pillow image or an array."
-        )
-    return resize(image, size, fit)
+        return resize(_from_array(source), size, fit)
+    if isinstance(source, Image.Image):
+        return _fitted(_from_pillow(source), size, fit)
+    if isinstance(source, bytes):
+        return _fitted(_decoded(source, size), size, fit)
+    if isinstance(source, str | os.PathLike):
+        return _fitted(_decoded(_read(source), size), size, fit)
+    raise ImageError(f"A {type(source).__name__} is not an image; expected a path, bytes, a Pillow image or an array.")
 
 
 def thumbnail(image: np.ndarray, size: int = 96, fit: Fit = "cut") -> bytes:
@@ -213,11 +232,11 @@ def _from_array(array: np.ndarray) -> np.ndarray:
         array = array[:, :, 0]
     if array.size == 0 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):
         raise ImageError(f"The array has the shape {array.shape}; expected (H, W), (H, W, 1), (H, W, 3) or (H, W, 4).")
-    return array if array.ndim == 3 and array.shape[2] == 3 else _rgb(Image.fromarray(array), 1)
+    return array if array.ndim == 3 and array.shape[2] == 3 else _array(_rgb(Image.fromarray(array), 1))
 
 
-def _from_pillow(image: Image.Image) -> np.ndarray:
-    """Return a Pillow image as (H, W, 3) uint8, turned upright by its EXIF data."""
+def _from_pillow(image: Image.Image) -> Image.Image:
+    """Return a user's Pillow image as RGB, turned upright by its EXIF data."""
     check_size(*image.size, MAX_JPEG_PIXELS)
     try:
         image.load()
@@ -229,8 +248,13 @@ def _from_pillow(image: Image.Image) -> np.ndarray:
         raise ImageError(f"The Pillow image cannot be read: its file is damaged or closed. {SAVE_AGAIN}.") from error
 
 
-def _rgb(image: Image.Image, orientation: int) -> np.ndarray:
-    """Return a loaded image of any mode as (H, W, 3) uint8, turned upright."""
+def _array(image: Image.Image) -> np.ndarray:
+    """Return an RGB image as (H, W, 3) uint8, read-only."""
+    return np.frombuffer(image.tobytes(), np.uint8).reshape(image.height, image.width, 3)
+
+
+def _rgb(image: Image.Image, orientation: int) -> Image.Image:
+    """Return a loaded image of any mode as RGB, turned upright."""
     if image.mode.startswith("I") or image.mode == "F":
         image = _grey(image)
     if image.mode != "RGB" or "transparency" in image.info:
@@ -244,7 +268,7 @@ def _rgb(image: Image.Image, orientation: int) -> np.ndarray:
             image = image.convert("RGB")
     if orientation in _TURNS:
         image = image.transpose(_TURNS[orientation])
-    return np.frombuffer(image.tobytes(), np.uint8).reshape(image.height, image.width, 3)
+    return image
 
 
 def _grey(image: Image.Image) -> Image.Image:
