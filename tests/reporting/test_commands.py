@@ -11,7 +11,7 @@ from PIL import Image
 from onsight.__main__ import main
 from onsight.core.files import argument, from_here
 from onsight.data.load import load_dataset
-from onsight.reporting.commands import train_command
+from onsight.reporting.commands import check_command, train_command
 from onsight.runs.run import Run
 
 TINY = "--model mlp --epochs 1 --optimizer adam --learning-rate 0.002"
@@ -69,6 +69,14 @@ def test_printed_commands_of_own_images_can_be_pasted_elsewhere(onsight, photos,
     monkeypatch.chdir(tmp_path)
     (check,) = [line for line in commands(printed) if line.startswith("onsight check")]
     assert check == "onsight check photos"
+    onsight(check)
+
+
+def test_the_advised_check_reads_the_data_as_the_training_did(onsight, photos, tmp_path):
+    printed = onsight(f"onsight train photos {TINY} --layout classes --exclude green")
+    (check,) = [line for line in commands(printed) if line.startswith("onsight check")]
+    assert check == "onsight check photos --layout classes --exclude green"
+    assert check_command(Run(next((tmp_path / "runs").iterdir()))) == check
     onsight(check)
 
 

@@ -25,26 +25,27 @@ def test_the_temperature_is_the_best_fit_and_is_reported():
     assert temperature == fit_temperature(logits, labels) > 1  # the network was overconfident
     assert threshold is None
     assert len(notes) == 1
-    assert notes[0].startswith(f"temperature      {temperature:.4g}  (calibration error on validation ")
+    said = f"temperature      {temperature:.4g}  (calibration error on {len(labels)} held-out images "
+    assert notes[0].startswith(said)
 
 
 def test_the_temperature_is_one_if_all_answers_are_right():
     logits, notes = 5 * np.eye(3)[[0, 1, 2, 2]], []
     assert calibrate(logits, np.array([0, 1, 2, 2]), None, appending(notes)) == (1, None)
-    assert notes == ["temperature      1  (no mistake on 4 validation images to fit it on)"]
+    assert notes == ["temperature      1  (no mistake on 4 held-out images to fit it on)"]
 
 
 def test_the_temperature_is_one_if_all_answers_are_wrong():
     logits, notes = 5 * np.eye(3)[[1, 2, 0, 0]], []
     assert calibrate(logits, np.array([0, 1, 2, 2]), None, appending(notes)) == (1, None)
-    assert notes == ["temperature      1  (no right answer on 4 validation images to fit it on)"]
+    assert notes == ["temperature      1  (no right answer on 4 held-out images to fit it on)"]
 
 
 def test_the_temperature_is_one_on_too_few_validation_images():
     """One of two right used to give a temperature of 20, the end of the search."""
     logits, notes = 5 * np.eye(3)[[0, 2]], []
     assert calibrate(logits, np.array([0, 1]), None, appending(notes)) == (1, None)
-    assert notes == ["temperature      1  (2 validation images are too few to fit it on: it takes 100)"]
+    assert notes == ["temperature      1  (2 held-out images are too few to fit it on: it takes 100)"]
     logits, labels = answers(LEAST, sure=9)
     assert calibrate(logits[1:], labels[1:], None, appending([]))[0] == 1
     assert calibrate(logits, labels, None, appending([]))[0] > 1
@@ -58,7 +59,8 @@ def test_the_threshold_reaches_the_minimum_precision():
     facts = at_threshold(probabilities.max(axis=1), logits.argmax(axis=1) == labels, threshold)
     assert facts["accuracy_interval"][0] >= 0.9
     assert 0 < facts["coverage"] < 1
-    assert notes[1].startswith(f"threshold        {threshold:.4f}  (on validation {100 * facts['coverage']:.1f} %")
+    said = f"(on {len(labels)} held-out images, {100 * facts['coverage']:.1f} %"
+    assert notes[1].startswith(f"threshold        {threshold:.4f}  {said}")
 
 
 @pytest.mark.parametrize("count", [4, 30])

@@ -8,7 +8,7 @@ from typing import Any
 
 from onsight.core.files import from_here
 from onsight.core.text import plain
-from onsight.data.reading import listed
+from onsight.data.reading import Reading, listed
 from onsight.runs.run import Run
 from onsight.spec import Role, fields_with
 
@@ -40,9 +40,15 @@ def train_command(run: Run, *, shared: bool = False, **changes: Any) -> str:
 
 
 def check_command(run: Run, *, shared: bool = False) -> str:
-    """Return the command that checks the data of a run; `shared` as in `train_command`."""
-    asked = run.record.get("asked", {}).get("data")
-    return command_for({"data": asked if shared and asked else _found(run, "data")}, "check")
+    """Return the command that checks the data of a run, read as the run read it; `shared` as in `train_command`."""
+    asked = run.record.get("asked", {})
+    data = asked["data"] if shared and "data" in asked else _found(run, "data")
+    return check_command_for({**asked, "data": data})
+
+
+def check_command_for(asked: dict[str, Any]) -> str:
+    """Return the command that checks the data of the settings `asked`, read as they say."""
+    return command_for({name: asked[name] for name in ("data", *Reading._fields) if name in asked}, "check")
 
 
 def teacher_place(run: Run, *, shared: bool = False) -> str:
@@ -63,7 +69,8 @@ def _found(run: Run, key: str) -> Any:
 
 def command_for(asked: dict[str, Any], verb: str = "train") -> str:
     """Return the command for the settings `asked`: `data` and any other fields of a spec. None leaves one out."""
-    words = ["onsight", verb, str(asked["data"])]
+    data = str(asked["data"])
+    words = ["onsight", verb, f".{os.sep}{data}" if data.startswith("-") else data]
     for key, value in asked.items():
         if key == "data":
             continue

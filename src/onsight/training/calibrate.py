@@ -9,7 +9,7 @@ import numpy as np
 from onsight.core.text import count, percent
 from onsight.metrics.scores import at_threshold, calibration, calibration_error, choose_threshold, fit_temperature
 
-LEAST = 100  # validation images that a temperature is fitted on, at least; docs/decisions/evaluation.md has the figures
+LEAST = 100  # images that a temperature is fitted on, at least; docs/decisions/evaluation.md has the figures
 
 
 def calibrate(
@@ -17,10 +17,11 @@ def calibrate(
 ) -> tuple[float, float | None]:
     """Return the temperature of a network and its threshold, which is None if none was asked for or none exists.
 
-    The temperature stays 1 if the validation images cannot show a better one (see `not_fitted`).
+    The temperature stays 1 if the held-out images cannot show a better one (see `not_fitted`).
 
     Args:
-        logits: (n, classes) float64 of the validation images, n at least 1.
+        logits: (n, classes) float64 of held-out images: the validation images and, if only a head was fitted, the
+            training images out of fold; n at least 1.
         labels: (n,) integers.
         min_precision: the share of right answers wanted among those at or above the threshold; None: no threshold.
         note: receives a label and a text on each choice and its effect.
@@ -28,6 +29,7 @@ def calibrate(
     from scipy.special import softmax
 
     right = logits.argmax(axis=1) == labels
+    images = count(len(right), "held-out image")
     temperature, reason = 1.0, not_fitted(right)
     if not reason:
         temperature = fit_temperature(logits, labels)
@@ -35,7 +37,7 @@ def calibrate(
             100 * calibration_error(calibration(softmax(logits / each, axis=1).max(axis=1), right))
             for each in (1, temperature)
         )
-        reason = f"calibration error on validation {before:.1f} points before, {after:.1f} after"
+        reason = f"calibration error on {images} {before:.1f} points before, {after:.1f} after"
     note("temperature", f"{temperature:.4g}  ({reason})")
     if min_precision is None:
         return temperature, None
@@ -45,14 +47,14 @@ def calibrate(
         note(
             "threshold",
             f"none: at no threshold are {percent(min_precision)} of the answers right on "
-            f"{count(len(right), 'validation image')} (lower end of the 95 % interval), so no answer will be unsure. "
+            f"{images} (lower end of the 95 % interval), so no answer will be unsure. "
             "Choose a lower --min-precision, use more validation images, or train longer.",
         )
     else:
         facts = at_threshold(confidence, right, threshold)
         note(
             "threshold",
-            f"{threshold:.4f}  (on validation {percent(facts['coverage'])} of the answers reach it, and "
+            f"{threshold:.4f}  (on {images}, {percent(facts['coverage'])} of the answers reach it, and "
             f"{percent(facts['accuracy'])} of those are right; the others are unsure)",
         )
     return temperature, threshold
@@ -64,9 +66,9 @@ def not_fitted(right: np.ndarray) -> str:
     If all answers are right, the cross entropy is lowest at a temperature of 0; if all are wrong, at the highest one.
 
     Args:
-        right: (n,) bool, whether each validation image is classified correctly.
+        right: (n,) bool, whether each held-out image is classified correctly.
     """
-    images = count(len(right), "validation image")
+    images = count(len(right), "held-out image")
     if right.all():
         return f"no mistake on {images} to fit it on"
     if not right.any():

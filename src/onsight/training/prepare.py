@@ -6,7 +6,6 @@ Choices that the user left open are made here, and each one is shown with its re
 from __future__ import annotations
 
 import os
-import shlex
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -15,7 +14,7 @@ import numpy as np
 from onsight.checks.check import findings_for_training, summary
 from onsight.checks.keep_list import read_keep_list
 from onsight.core.backend import Choice, choose_backend, choose_precision, dtype_policy, environment, use_backend
-from onsight.core.files import argument, expanded, sha256
+from onsight.core.files import expanded, from_here, sha256
 from onsight.core.progress import Reporter
 from onsight.core.records import CheckSummary, DatasetRecord, SpecRecord
 from onsight.core.text import count, short
@@ -34,6 +33,7 @@ from onsight.features.initial_weights import (
 from onsight.features.published_weights import PUBLISHED
 from onsight.models.custom import check_network
 from onsight.models.registry import MODELS
+from onsight.reporting.commands import check_command_for
 from onsight.runs.images import RunImages, find_parts
 from onsight.runs.run import Run, open_run
 from onsight.spec import FROM_SCRATCH, IMAGENET, Role, TrainSpec, fields_with
@@ -94,7 +94,7 @@ def prepare(spec: TrainSpec, show: Reporter) -> Prepared:
     images = RunImages(dataset, pixels, divide(chosen, dataset, pixels, used))
     show_choices(chosen, images, show)
     check = summary(*findings_for_training(dataset, pixels, used))
-    show_findings(check, spec.data, show)
+    show_findings(check, spec, show)
     members = dataset_record(chosen.spec, images, used)
     start_keras(chosen.spec, len(dataset.classes), show)
     return Prepared(chosen.spec, spec_record(spec, chosen, show), members, check, images)
@@ -327,11 +327,12 @@ def usual_choices(chosen: Chosen) -> set[str]:
     }
 
 
-def show_findings(check: CheckSummary, data: str, show: Reporter) -> None:
+def show_findings(check: CheckSummary, spec: TrainSpec, show: Reporter) -> None:
     """Show the errors and warnings about the data that are known, and how to find more."""
     for each in check["findings"]:
         if each["severity"] != "note":
             show.note(each["severity"], each["text"])
     if not check["complete"]:
-        named = argument(data) if os.path.isabs(data) else shlex.quote(data)
-        show.note("not checked", f"near-duplicates and more: run onsight check {named}")
+        data = from_here(spec.data) if os.path.isabs(spec.data) else spec.data
+        command = check_command_for({**spec.model_dump(exclude_unset=True), "data": data})
+        show.note("not checked", f"near-duplicates and more: run {command}")
