@@ -6,7 +6,8 @@ from onsight.core.backend import to_numpy
 from onsight.data.batches import Examples
 from onsight.models.registry import build_model
 from onsight.spec import TrainSpec
-from onsight.training.head_phase import HeadFit, featured
+from onsight.training.head_phase import HeadFit, featured, likeness_of
+from onsight.training.network import build
 from onsight.training.steps import make_optimizer
 
 pytestmark = pytest.mark.backend
@@ -64,10 +65,24 @@ def test_class_weights_reach_the_head(examples):
 
 
 def test_likeness_is_learned_from_the_training_images(examples):
-    step = new_step()
-    found = step.likeness(examples, 0)
-    assert found.prototypes.shape == (examples.images.shape[1], 15)
-    assert step.likeness(Examples(examples.images, examples.chosen[:19], LABELS[:19]), 0) is None
+    def learned(features, weights="imagenet"):
+        spec = TrainSpec(model="cnn", weights=weights, seed=0)
+        return likeness_of(None, spec, None, features, None)
+
+    assert learned(examples).prototypes.shape == (examples.images.shape[1], 15)
+    assert learned(Examples(examples.images, examples.chosen[:19], LABELS[:19])) is None
+    assert learned(examples, "none") is None
+
+
+def test_likeness_without_known_features_computes_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("ONSIGHT_CACHE", str(tmp_path / "cache"))
+    spec = TrainSpec(model="mlp", weights="imagenet", image_size=32, precision="float32", seed=0)
+    training = Examples(RNG.integers(0, 256, (25, 32, 32, 3), np.uint8), np.arange(25), np.arange(25) % 3)
+    model = build(spec, 3)
+    done = []
+    found = likeness_of(model, spec, training, None, lambda *state: done.append(state))
+    assert found.prototypes.shape[0] == model.get_layer("logits").kernel.shape[0]
+    assert done[-1] == (25, 25)
 
 
 def test_features_replace_the_images_of_each_part(tmp_path, monkeypatch):
@@ -77,8 +92,6 @@ def test_features_replace_the_images_of_each_part(tmp_path, monkeypatch):
     training = Examples(images, np.array([4, 2, 7]), np.array([0, 1, 1]))
     nothing = Examples(images, np.zeros(0, int), np.zeros(0, int))
     spec = TrainSpec(model="mlp", image_size=32, precision="bfloat16", seed=0)
-    from onsight.training.network import build
-
     model = build(spec, 3)
     found, empty = featured(model, spec, (training, nothing), lambda *_: None)
     assert empty is nothing

@@ -22,7 +22,7 @@ def loop(toy_run):
     examples = Examples(toy.images, np.arange(64), toy.labels[:64])
     run = onsight.Run.create("toy-cnn", toy_run.record, toy_run.dataset)
     spec = onsight.TrainSpec(**toy_run.spec | {"image_size": 24})
-    return loop_module.Loop(run, spec, examples, examples, Reporter(), [], ())
+    return loop_module.Loop(run, spec, examples, examples, Reporter(), [], (), None)
 
 
 def test_timing_the_steps_changes_no_weight(loop):
