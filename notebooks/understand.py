@@ -203,8 +203,10 @@ axes.grid(alpha=0.3)
 
 # %%
 labels = scored.label_errors
-print(f"labels to check: {len(labels['suspects']):,} of the {labels['checked']:,} test images that were searched")
-print(*labels.get("not_listed", ()), sep="\n")
+if reasons := labels.get("not_listed"):
+    print("labels to check:", *reasons)
+else:
+    print(f"labels to check: {len(labels['suspects']):,} of {labels['checked']:,} in the test set")
 suspects = labels["suspects"][:8]
 row = {name: index for index, name in enumerate(test.names)}
 shown = np.stack([np.asarray(pixels[place[each["path"]]]) for each in suspects]) if suspects else None

@@ -110,7 +110,7 @@ class FarOff(TypedDict):
     data: str
     n: int
     unsure: float
-    unlike: NotRequired[float]  # the share that is unsure because it is unlike the training images
+    unlike: NotRequired[float]  # the share that is unlike the training images, if the model knows a distance
 
 
 class Unlike(TypedDict):

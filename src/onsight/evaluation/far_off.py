@@ -51,7 +51,7 @@ def far_off(run: Run, engine: Engine, far: str | Path | None, show: Reporter) ->
             chosen = spread(len(other), MOST)
             assert other.images is not None  # named data sets are arrays
             images = np.stack([resize(other.images[at], engine.size, engine.fit) for at in chosen.tolist()])
-            return described(name, *doubts(engine.answer(images), engine))
+            return described(name, engine, *doubts(engine.answer(images), engine))
     if far is None:
         return None
     raise DataError(f"--far {far}: {run.name} knows classes of this data set, so its images are not something else.")
@@ -63,14 +63,12 @@ def of_files(run: Run, engine: Engine, far: str) -> FarOff:
     if not found:
         raise DataError(f"--far {far}: none of its images could be read.")
     close, unlike = (np.array([each.reason == reason for each in found]) for reason in ("close", "far"))
-    return described(Path(far).name or far, close, unlike)
+    return described(Path(far).name or far, engine, close, unlike)
 
 
-def described(data: str, close: np.ndarray, unlike: np.ndarray) -> FarOff:
+def described(data: str, engine: Engine, close: np.ndarray, unlike: np.ndarray) -> FarOff:
     """Return the record of n images that are unsure for one of two reasons, (n,) bool each."""
-    return {
-        "data": data,
-        "n": len(unlike),
-        "unsure": float((close | unlike).mean()),
-        "unlike": float(unlike.mean()),
-    }
+    found = FarOff(data=data, n=len(unlike), unsure=float((close | unlike).mean()))
+    if engine.distance_threshold is not None:
+        found["unlike"] = float(unlike.mean())
+    return found
