@@ -11,7 +11,7 @@ from PIL import Image
 from onsight.__main__ import main
 from onsight.core.files import argument, from_here
 from onsight.data.load import load_dataset
-from onsight.reporting.commands import check_command, train_command
+from onsight.reporting.commands import check_command, check_command_for, train_command
 from onsight.runs.run import Run
 
 TINY = "--model mlp --epochs 1 --optimizer adam --learning-rate 0.002"
@@ -78,6 +78,11 @@ def test_the_advised_check_reads_the_data_as_the_training_did(onsight, photos, t
     assert check == "onsight check photos --layout classes --exclude green"
     assert check_command(Run(next((tmp_path / "runs").iterdir()))) == check
     onsight(check)
+
+
+def test_the_advised_check_leaves_out_what_nobody_chose():
+    asked = {"data": "cifar10", "classes": [], "exclude": [], "layout": None, "epochs": 3, "data_dir": "copies"}
+    assert check_command_for(asked) == "onsight check cifar10 --data-dir copies"
 
 
 def test_the_report_names_no_folder_of_the_users_machine(onsight, photos, tmp_path, monkeypatch):

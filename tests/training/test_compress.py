@@ -121,7 +121,7 @@ def test_a_student_learns_from_its_teacher(toy_run):
     assert sha256(again.model_folder / "weights.safetensors") == sha256(run.model_folder / "weights.safetensors")
 
 
-def test_a_student_of_another_image_size_learns_from_answers_that_are_known_beforehand(toy_run):
+def test_a_student_of_another_image_size_learns_and_resumes_bit_for_bit(toy_run):
     def make(reporter):
         spec = TrainSpec(model="cnn_compact", image_size=16, epochs=3, batch_size=16, augmentation="flip_shift")
         return distill(toy_run, spec, reporter=reporter)
@@ -208,17 +208,17 @@ def test_a_transfer_can_be_pruned(toy_run, tmp_path, monkeypatch):
     teacher = open_run(shutil.copytree(toy_run.folder, tmp_path / "teacher-0001"))
     teacher.update_spec(preset="transfer", weights="imagenet", freeze=3, head_epochs=5, early_size=16)
     monkeypatch.setattr(compress, "train", lambda spec, reporter: spec)
-    spec = prune(teacher, sparsity=0.5, reporter=Spy())
-    assert (spec.epochs, spec.learning_rate) == (teacher.spec["epochs"], teacher.spec["learning_rate"] / 2)
+    for freeze in (3, "all"):
+        teacher.update_spec(freeze=freeze)
+        for given in ({}, {"epochs": 3}, {"learning_rate": 0.1}):
+            with pytest.raises(SpecError, match=r"with frozen layers.*--epochs 10 --learning-rate 3e-4"):
+                prune(teacher, sparsity=0.5, reporter=Spy(), **given)
+    spec = prune(teacher, sparsity=0.5, epochs=3, learning_rate=0.1, reporter=Spy())
+    assert (spec.epochs, spec.learning_rate) == (3, 0.1)
     assert choose_start(spec, 224, Spy()).start is None
     assert spec.early_size is None  # a pruned network trains at one image size
     found = resolve(spec, images=100, given={"train", "test"}, side=32, flips=True).spec
     assert (found.optimizer, found.augmentation, found.seed) == ("adam", toy_run.spec["augmentation"], 1)
-    teacher.update_spec(freeze="all")
-    for given in ({}, {"epochs": 3}, {"learning_rate": 0.1}):
-        with pytest.raises(SpecError, match=r"only fitted a head.*--epochs 10 --learning-rate 3e-4"):
-            prune(teacher, sparsity=0.5, reporter=Spy(), **given)
-    assert prune(teacher, sparsity=0.5, epochs=3, learning_rate=0.1, reporter=Spy()).epochs == 3
 
 
 def test_a_student_has_the_shots_of_its_teacher(toy_spec):

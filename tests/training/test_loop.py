@@ -458,7 +458,7 @@ def test_a_transfer_trains_the_head_then_the_last_layers_but_no_batch_norm(trans
     spy = Spy()
     run = onsight.train(transfer_spec, reporter=spy)
     assert [note for note in spy.notes if note.startswith("phase ")] == [
-        "phase            the head, by logistic regression on features computed once",
+        "phase            the head alone, by logistic regression on features computed once",
         "phase            the layers from number 20 on, with frozen batch norms, epochs 2 to 3, learning rate up to "
         "0.01",
     ]
@@ -507,7 +507,7 @@ def test_a_transfer_that_another_version_began_otherwise_is_refused(transfer_spe
     record = json.loads(path.read_text())
     record["phases"][1] = record["phases"][1].replace("up to 0.01", "up to 0.001")
     path.write_text(json.dumps(record))
-    with pytest.raises(RunError, match=r"trains differently: .*0\.001\. Continue with Onsight"):
+    with pytest.raises(RunError, match=r"which trained in other phases \(.*0\.001\)\. Train again"):
         onsight.resume(run.folder, reporter=Spy())
 
 

@@ -196,6 +196,16 @@ def test_a_transfer_that_ended_with_the_head_continues_with_the_last_layers(phot
     assert run.history()[-1]["learning_rate"] == pytest.approx(run.spec["learning_rate"])
 
 
+def test_a_transfer_that_is_trained_longer_still_does_not_stop_early(photos):
+    base = onsight.train(onsight.TrainSpec(data=photos, model="mlp", epochs=1, batch_size=8), reporter=QUIET)
+    spec = onsight.TrainSpec(data=photos, weights=str(base.folder), epochs=1, freeze=1, learning_rate=1e-9)
+    run = onsight.train(spec, reporter=QUIET)
+    assert run.spec["patience"] == 1
+    run = onsight.resume(run, epochs=4, reporter=QUIET)  # the rate is so low that no epoch is better than the head
+    assert [row["epoch"] for row in run.history()] == [1, 2, 3, 4]
+    assert (run.spec["patience"], run.spec["epochs"]) == (4, 4)
+
+
 def test_ctrl_c_keeps_finished_seeds_and_shows_how_to_continue(photos):
     import os
     import signal
@@ -274,7 +284,7 @@ def test_the_report_names_the_run_whose_weights_training_started_from(photos, to
     assert run.classes == ("blue", "green", "red")
     assert run.record["weights"]["file"] == "weights.safetensors"
     page = (run.folder / "report.html").read_text()
-    assert "the head, by logistic regression on features computed once" in page
+    assert "the head alone, by logistic regression on features computed once" in page
     assert "with frozen batch norms, epochs 2 to 3, learning rate up to " in page
     assert f"cnn as trained in {toy_run.name}" in re.sub("<.*?>", "", page)
 

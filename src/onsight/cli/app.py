@@ -81,9 +81,9 @@ def prune(
     channels
         share of the channels to remove, for example 0.5: the file and the latency become smaller
     epochs
-        number of epochs (default: as many as the run had)
+        number of epochs (default: as many as the run had; a run with frozen layers has no default)
     learning_rate
-        the highest learning rate (default: half of the run's)
+        the highest learning rate (default: half of the run's; a run with frozen layers has no default)
     """
     from onsight.display.reporters import make_reporter
     from onsight.training.compress import prune as prune_run

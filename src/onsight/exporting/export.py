@@ -169,6 +169,7 @@ def run_reader(name: str, path: Path, images: Path, answers: Path | None, thread
     reader = READERS / f"read_{name}.py"
     sizes = ",".join(map(str, BATCHES))
     words = [reader, path / FORMATS[name].opened, images, answers or "-", threads, sizes]
+    # As for training on TensorFlow (`core.backend.set_environment`), whatever the backend is here.
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "1"}
     started = time.time()
     try:

@@ -21,11 +21,7 @@ def train_command(run: Run, *, shared: bool = False, **changes: Any) -> str:
     It can be pasted where the user stands. With `shared`, for a file that may be sent to others, it names paths as the
     user gave them for the training, and a teacher as a folder of `runs/`, without the folders of the user's machine.
     """
-    asked = run.record.get("asked", {})
-    if not shared:
-        asked = asked | {
-            key: _found(run, key) for key in PATHS if key in asked and os.path.isabs(str(run.spec.get(key)))
-        }
+    asked = _asked(run, shared)
     if teacher := run.record.get("teacher"):
         verb, words = (
             "distill",
@@ -41,14 +37,22 @@ def train_command(run: Run, *, shared: bool = False, **changes: Any) -> str:
 
 def check_command(run: Run, *, shared: bool = False) -> str:
     """Return the command that checks the data of a run, read as the run read it; `shared` as in `train_command`."""
-    asked = run.record.get("asked", {})
-    data = asked["data"] if shared and "data" in asked else _found(run, "data")
-    return check_command_for({**asked, "data": data})
+    return check_command_for({"data": _found(run, "data"), **_asked(run, shared)})
 
 
 def check_command_for(asked: dict[str, Any]) -> str:
     """Return the command that checks the data of the settings `asked`, read as they say."""
-    return command_for({name: asked[name] for name in ("data", *Reading._fields) if name in asked}, "check")
+    return command_for(
+        {name: asked[name] for name in ("data", *Reading._fields, "data_dir") if asked.get(name)}, "check"
+    )
+
+
+def _asked(run: Run, shared: bool) -> dict[str, Any]:
+    """Return the settings that the user gave for a training, with paths as `train_command` shows them."""
+    asked: dict[str, Any] = run.record.get("asked", {})
+    if shared:
+        return asked
+    return asked | {key: _found(run, key) for key in PATHS if key in asked and os.path.isabs(str(run.spec.get(key)))}
 
 
 def teacher_place(run: Run, *, shared: bool = False) -> str:

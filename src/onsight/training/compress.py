@@ -66,13 +66,13 @@ def prune(
             become smaller, because zeros are stored and multiplied like other numbers.
         channels: share of the channels to remove where that is possible: more of wide layers than of narrow ones, and
             the weakest of each layer. The file and the latency become smaller.
-        epochs: of training; by default as many as the run had. Must be given for a run that only fitted a head.
-        learning_rate: by default half of the run's. Must be given for a run that only fitted a head.
+        epochs: of training; by default as many as the run had. Must be given for a run with frozen layers.
+        learning_rate: by default half of the run's. Must be given for a run with frozen layers.
         reporter: receives the progress.
 
     Raises:
         SpecError: neither or both were asked for, the network has no channels that can be removed, or the run does not
-            say how to train its layers.
+            say how to train all layers.
         OnsightError: as `train` raises them.
     """
     run = open_run(run)
@@ -84,11 +84,11 @@ def prune(
         if not 0 <= value <= 0.95:
             raise SpecError(f"--{name} must be a share from 0 to 0.95, not {value:g}.")
     before = run.spec
-    if before.get("freeze") == "all" and None in (epochs, learning_rate):
+    if before.get("freeze") not in (None, "none") and None in (epochs, learning_rate):
         raise SpecError(
-            f"{run.folder} only fitted a head, so nothing says how to train the layers that pruning damages. It is "
-            "rarely worth it: with 300 photos of cats and dogs, 30 % fewer channels cost 6 points of accuracy. A file "
-            "of a quarter of the size costs a fraction of a point: onsight export "
+            f"{run.folder} was trained with frozen layers, so nothing says how to train all layers, which pruning "
+            "damages. It is rarely worth it: with 300 photos of cats and dogs, 30 % fewer channels cost 6 points of "
+            "accuracy. A file of a quarter of the size costs a fraction of a point: onsight export "
             f"{argument(run.folder)} litert --precision int8. To prune all the same, give both: --epochs 10 "
             "--learning-rate 3e-4."
         )

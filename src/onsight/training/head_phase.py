@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onsight.core.backend import to_numpy
+from onsight.core.spread import spread
 from onsight.data.batches import Examples
 from onsight.features.extract import Extractor
 from onsight.features.head import Head, fit_head
-from onsight.features.prototypes import learn_likeness
+from onsight.features.prototypes import LOOKED_AT, learn_likeness
 from onsight.models.model_file import Likeness
 from onsight.spec import TrainSpec
 from onsight.training.network import in_float32
@@ -84,5 +85,8 @@ def likeness_of(
     """
     if from_scratch(spec):
         return None
-    found = features or featured(model, spec, (training,), progress)[0]
-    return learn_likeness(found.images[found.chosen], spec.seed)
+    if features is None:
+        some = spread(len(training.chosen), LOOKED_AT)
+        sample = training._replace(chosen=training.chosen[some], labels=training.labels[some])
+        (features,) = featured(model, spec, (sample,), progress)
+    return learn_likeness(features.images[features.chosen], spec.seed)

@@ -169,7 +169,7 @@ class Loop:
             self.training, self.validation = featured(self.model, self.spec, self.examples, report)
 
     def report(self, work: str, done: int, count: int) -> None:
-        """Show the progress of work before the first step, and stop if a signal was received."""
+        """Show the progress of work before the first step or after the last one, and stop if a signal was received."""
         self.show.work(work, done, count)
         if self.received:
             self.interrupt()
@@ -219,8 +219,8 @@ class Loop:
     def record_epochs(self, reason: str) -> None:
         """Write to spec.json that training takes another number of epochs than it began with, and why."""
         self.run.record["reasons"] = self.run.record.get("reasons", {}) | {"epochs": reason}
-        self.run.record["phases"] = [str(phase) for phase in self.phases]
-        self.run.update_spec(epochs=self.spec.epochs, time_budget=self.spec.time_budget)
+        self.run.record["phases"], spec = [str(phase) for phase in self.phases], self.spec
+        self.run.update_spec(epochs=spec.epochs, time_budget=spec.time_budget, patience=spec.patience)
 
     # An epoch ---------------------------------------------------------------------------------------------------------
 
@@ -423,11 +423,13 @@ class Loop:
 
     def interrupt(self) -> None:
         """Leave the training because of a signal. The state has just been saved."""
-        raise Interrupted(
-            f"Stopped by {cause(self.received)} at epoch {self.state['epoch'] + 1}, step {self.state['step']}. "
+        state, saved = (
+            self.state,
             f"Everything is saved. Continue with: onsight train --resume {argument(self.run.folder)}",
-            128 + self.received[0],
         )
+        ended = state["stopped"] or state["epoch"] >= self.spec.epochs
+        where = "after the last epoch" if ended else f"at epoch {state['epoch'] + 1}, step {state['step']}"
+        raise Interrupted(f"Stopped by {cause(self.received)} {where}. {saved}", 128 + self.received[0])
 
     def diverged(self, what: str) -> TrainingError:
         """Return the error for numbers that are no longer finite."""

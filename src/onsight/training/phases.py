@@ -44,7 +44,7 @@ def plan_phases(spec: Any) -> list[Phase]:
     if spec.freeze == "none":
         return [Phase("all layers, with frozen batch norms", 0, epochs, rate, frozen=0)]
     head = Phase(
-        "the head, by logistic regression on features computed once",
+        "the head alone, by logistic regression on features computed once",
         0,
         min(spec.head_epochs, epochs),
         rate,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 USUAL = {"adam": (1e-3, 0.0), "adamw": (1e-3, 1e-2), "sgd": (0.05, 5e-4), "muon": (0.06, 0.0)}
 FINE_STEPS = 40  # minimum number of steps of the second phase of a transfer
 ONLY_HEAD, AT_ONCE = "only the head is trained", "the head is fitted at once"  # reasons
+KEPT = "never reached; the epoch with the lowest validation loss is kept, which may be that of the head"  # a reason
 SMALL_RATE = 1e-3  # learning rate of a transfer, for networks for small images (docs/decisions/transfer.md)
 PHOTO_SIZE = 224  # the image size that networks for photos are meant for
 SMALL_BATCH = 32  # a preset's batch size is not reduced below this for a small set
@@ -210,8 +211,10 @@ def choose_optimizer(choices: Choices, usual: str, start: Start | None) -> None:
         learning_rate, weight_decay = USUAL[optimizer]
         if start is None:
             choices.choose("learning_rate", learning_rate, f"usual for {optimizer}")
-        elif optimizer == "sgd":  # adam takes the rate that `choose_transfer` chose for adamw
-            choices.choose("learning_rate", learning_rate / 10, "a tenth of what is usual for sgd from scratch")
+        elif optimizer in ("sgd", "muon"):  # adam takes the rate that `choose_transfer` chose for adamw
+            choices.choose(
+                "learning_rate", learning_rate / 10, f"a tenth of what is usual for {optimizer} from scratch"
+            )
         choices.choose("weight_decay", weight_decay, f"usual for {optimizer}")
 
 
@@ -234,8 +237,7 @@ def choose_epochs(choices: Choices, images: int, start: Start | None) -> None:
         steps = max(1, images // min(images, choices["batch_size"]))
         fine = max(5, -(-FINE_STEPS // steps))
         choices.choose("epochs", head + fine, f"{head} for the head, {fine} for the layers below it")
-        kept = "the epoch with the lowest validation loss is kept, which may be that of the head"
-        choices.choose("patience", max(1, choices["epochs"] - head), kept)
+        choices.choose("patience", choices["epochs"], KEPT)
 
 
 def choose_image_size(choices: Choices, side: int, start: Start | None) -> None:

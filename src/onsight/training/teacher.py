@@ -40,7 +40,8 @@ class Teacher(NamedTuple):
     def taught(self, seen: np.ndarray, training: Examples, plan: Plan, start: int) -> np.ndarray:
         """Return the answers (batch, classes) float32 for an augmented batch.
 
-        A student of another image size sees the same changes of the same images as its teacher, each at its own size.
+        A student of another image size sees the same changes of the same images as its teacher, each at its own size;
+        only noise is drawn for each of them.
 
         Args:
             seen: (batch, H, W, 3) uint8: the batch as the student sees it.

@@ -27,6 +27,7 @@ from onsight.training.checkpoints import checkpoint_folders, load_checkpoint
 from onsight.training.loop import fit
 from onsight.training.phases import plan_phases
 from onsight.training.prepare import Prepared, prepare
+from onsight.training.resolve import KEPT
 from onsight.training.teacher import compare_with_teacher, open_teacher
 
 if TYPE_CHECKING:
@@ -149,20 +150,23 @@ def spec_to_resume(run: Run, epochs: int | None) -> TrainSpec:
     Raises:
         RunError: nothing is left to train, or another version trains the run in other phases.
     """
-    recorded, planned = run.record.get("phases"), [str(phase) for phase in plan_phases(TrainSpec(**run.spec))]
-    if recorded and recorded != planned:
-        raise RunError(
-            f"{run.folder} was trained in phases that this version trains differently: {'; '.join(recorded)}. Continue "
-            f"with Onsight {run.record['environment']['onsight']}, which made it, or train again from the start."
-        )
     state = load_checkpoint(run.checkpoints).state
     done, stopped = state["epoch"], state["stopped"]
-    # The epochs replace a time budget.
-    spec = TrainSpec(**(run.spec if epochs is None else {**run.spec, "epochs": epochs, "time_budget": None}))
+    spec = TrainSpec(**run.spec)
+    if epochs is None and run.is_trained and (stopped or done >= spec.epochs):
+        raise RunError(f"{run.folder} has finished, after {count(done, 'epoch')}. To train it longer: --epochs N.")
+    recorded, planned = run.record.get("phases"), [str(phase) for phase in plan_phases(spec)]
+    if recorded and recorded != planned:
+        raise RunError(
+            f"{run.folder} was begun by an earlier version, which trained in other phases ({'; '.join(recorded)}). "
+            "Train again from the start."
+        )
     if epochs is None:
-        if run.is_trained and (stopped or done >= spec.epochs):
-            raise RunError(f"{run.folder} has finished, after {count(done, 'epoch')}. To train it longer: --epochs N.")
         return spec
+    changes: dict[str, Any] = {"epochs": epochs, "time_budget": None}  # the epochs replace a time budget
+    if spec.patience and run.record.get("reasons", {}).get("patience") == KEPT:
+        changes["patience"] = epochs
+    changed = TrainSpec(**{**run.spec, **changes})
     if epochs <= done:
         raise RunError(
             f"{run.folder} has already trained {count(done, 'epoch')}, so --epochs {epochs} adds none. Give a larger "
@@ -173,7 +177,7 @@ def spec_to_resume(run: Run, epochs: int | None) -> TrainSpec:
             f"{run.folder} already has --epochs {epochs}. It stopped after {done}, because of early stopping or a "
             "callback. To train it longer, give a larger number."
         )
-    return spec
+    return changed
 
 
 # Several seeds -------------------------------------------------------------------------------------------------------
