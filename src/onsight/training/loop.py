@@ -219,8 +219,8 @@ class Loop:
     def record_epochs(self, reason: str) -> None:
         """Write to spec.json that training takes another number of epochs than it began with, and why."""
         self.run.record["reasons"] = self.run.record.get("reasons", {}) | {"epochs": reason}
-        self.run.record["phases"], spec = [str(phase) for phase in self.phases], self.spec
-        self.run.update_spec(epochs=spec.epochs, time_budget=spec.time_budget, patience=spec.patience)
+        self.run.record["phases"] = [str(phase) for phase in self.phases]
+        self.run.update_spec(**self.spec.model_dump(include={"epochs", "time_budget", "patience"}))
 
     # An epoch ---------------------------------------------------------------------------------------------------------
 
@@ -423,13 +423,13 @@ class Loop:
 
     def interrupt(self) -> None:
         """Leave the training because of a signal. The state has just been saved."""
-        state, saved = (
-            self.state,
-            f"Everything is saved. Continue with: onsight train --resume {argument(self.run.folder)}",
+        ended = self.state["stopped"] or self.state["epoch"] >= self.spec.epochs
+        at = f"at epoch {self.state['epoch'] + 1}, step {self.state['step']}"
+        raise Interrupted(
+            f"Stopped by {cause(self.received)} {'after the last epoch' if ended else at}. Everything is saved. "
+            f"Continue with: onsight train --resume {argument(self.run.folder)}",
+            128 + self.received[0],
         )
-        ended = state["stopped"] or state["epoch"] >= self.spec.epochs
-        where = "after the last epoch" if ended else f"at epoch {state['epoch'] + 1}, step {state['step']}"
-        raise Interrupted(f"Stopped by {cause(self.received)} {where}. {saved}", 128 + self.received[0])
 
     def diverged(self, what: str) -> TrainingError:
         """Return the error for numbers that are no longer finite."""
