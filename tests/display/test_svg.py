@@ -101,3 +101,15 @@ def test_the_chart_of_severities_starts_at_the_clean_accuracy():
     assert len(heights) == 6
     assert heights == sorted(heights)
     assert len(drawn(markup).findall(".//circle")) == 6
+
+
+def test_no_tick_lies_above_100_percent_if_every_answer_is_right():
+    assert svg.ticks(100, 100) == [80, 100]
+    whole = [{"coverage": share, "accuracy": 1.0} for share in (0.5, 1.0)]
+    lines = [{"name": "validation", "values": [1.0, 1.0], "look": "first"}]
+    for chart in (svg.coverage(whole, "title"), svg.curves([1, 2], lines, "title", percents=True)):
+        assert ">100</text>" in chart
+        assert ">120</text>" not in chart
+        heights = [float(y) for y in re.findall(r'class="grid" d="M[\d.]+ (-?[\d.]+)H', chart)]
+        assert heights
+        assert all(0 <= y <= svg.HEIGHT for y in heights)

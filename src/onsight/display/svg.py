@@ -155,6 +155,8 @@ def as_file(chart: Markup, style: str) -> str:
 def ticks(low: float, high: float, most: int = 5) -> list[float]:
     """Return at most `most` + 2 round numbers; the first is at or below `low`, the last at or above `high`.
 
+    A single number above 0 is the last one, because nothing lies above an accuracy of 100 %.
+
     >>> ticks(0.31, 1.7), ticks(40, 86)
     ([0.0, 0.5, 1.0, 1.5, 2.0], [40, 50, 60, 70, 80, 90])
     """
@@ -162,7 +164,9 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
     power = 10 ** math.floor(math.log10(span / most))
     step = next(factor * power for factor in (1, 2, 5, 10) if span / (factor * power) <= most)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(step * index, 10) for index in range(first, max(last, first + 1) + 1)]
+    if first == last:
+        first, last = (first - 1, last) if first > 0 else (first, last + 1)
+    return [round(step * index, 10) for index in range(first, last + 1)]
 
 
 def _grid(frame: Frame, x_ticks: Any, y_ticks: Any, x_title: str, y_title: str) -> Markup:
