@@ -189,6 +189,8 @@ def test_a_run_whose_head_was_fitted_passes_its_weights_on_as_they_are(photos, t
         onsight.TrainSpec(data=str(photos), weights=str(toy_run.folder), freeze="all"), reporter=QUIET
     )
     assert (first.spec["epochs"], first.spec["augmentation"]) == (1, "none")
+    with pytest.raises(onsight.OnsightError, match="trained the head alone, in one step, so --epochs 5 adds nothing"):
+        onsight.resume(first, epochs=5, reporter=QUIET)
     shutil.copytree(photos / "green", photos / "yellow")
     for path in (photos / "yellow").iterdir():
         Image.fromarray(255 - np.asarray(Image.open(path))).save(path)

@@ -138,7 +138,7 @@ def test_seeds_share_a_split_and_each_gives_the_run_it_gives_alone(photos):
     again = onsight.train(spec.model_copy(update={"seed": 4, "split_seed": 3}), reporter=QUIET)
     assert sha256(again.model_folder / "weights.safetensors") == weights[1]
     shares = [run.history()[-1]["val_accuracy"] for run in runs]
-    table = notes[-1]
+    table = "\n".join(notes)
     assert f"seed 4           {runs[1].folder}   validation {100 * shares[1]:.1f} %" in table
     assert f"2 seeds          validation {100 * np.mean(shares):.1f} % ± {100 * np.std(shares, ddof=1):.1f}" in table
     other = onsight.train(spec.model_copy(update={"seed": 4}), reporter=QUIET)  # the split has another seed, too

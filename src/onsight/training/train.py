@@ -163,6 +163,11 @@ def spec_to_resume(run: Run, epochs: int | None) -> TrainSpec:
         )
     if epochs is None:
         return spec
+    if spec.freeze == "all":
+        raise RunError(
+            f"{run.folder} trained the head alone, in one step, so --epochs {epochs} adds nothing. To train deeper "
+            f"layers too, begin a new run with its weights: onsight train DATA --weights {run.folder} --epochs {epochs}"
+        )
     changes: dict[str, Any] = {"epochs": epochs, "time_budget": None}  # the epochs replace a time budget
     if spec.patience and run.record.get("reasons", {}).get("patience") == KEPT:
         changes["patience"] = epochs
