@@ -27,7 +27,7 @@ import numpy as np
 
 from onsight.core.backend import environment, use_backend
 from onsight.core.errors import ExportError, OnsightError
-from onsight.exporting.write_litert import quantized
+from onsight.exporting.quantize import quantized
 from onsight.inference.engines import LitertEngine
 from onsight.models.litert_file import convert, failures_named
 from onsight.models.model_file import load_model, read_description, save_model

@@ -255,7 +255,7 @@ def micro_latency(data: Path, rounds: int = 60) -> list[Row]:
     import numpy as np
     from ai_edge_litert.interpreter import Interpreter
 
-    from onsight.exporting.write_litert import quantized
+    from onsight.exporting.quantize import quantized
     from onsight.models.litert_file import convert
     from onsight.models.registry import build_model, classifier
 

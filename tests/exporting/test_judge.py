@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from onsight.core.errors import ParityError
-from onsight.exporting.judge import Questions, judge, judge_distances
+from onsight.exporting.judge import Questions, fewer, judge, judge_distances
 
 CLASSES = ("a", "b", "c")
 
@@ -13,7 +13,7 @@ def questions(count=2000, validation=1500, labelled=True):
     within = slice(100, 100 + validation)
     labels = expected[within].argmax(axis=1) if labelled else np.zeros(0, np.int64)
     nothing = np.zeros((count, 1, 1, 3), np.uint8)
-    return Questions(nothing, expected, within if labelled else slice(100, 100), labels, nothing[:1])
+    return Questions(nothing, expected, slice(90, 100), within if labelled else slice(100, 100), labels, nothing[:1])
 
 
 def answers(asked, change=None, rows=slice(None)):
@@ -85,18 +85,48 @@ def test_float16_may_change_the_class_of_one_image_in_a_thousand():
 
 def test_int8_is_judged_by_validation_accuracy():
     asked = questions()
-    hurt = np.flatnonzero(asked.labels == 1)[:15] + asked.validation.start  # 15 of 1,500: one point
-    with pytest.raises(ParityError, match=r"1\.00 points less accurate.*lose most, in points: b") as error:
+    hurt = np.flatnonzero(asked.labels == 1)[:30] + asked.validation.start  # 30 of 1,500: two points
+    with pytest.raises(ParityError, match=r"2\.00 points less accurate.*lose most, in points: b") as error:
         judge("model", "int8", answers(asked, swapped, hurt), asked, 0.5, CLASSES)
     assert error.value.exit_code == 3
-    row = judge("model", "int8", answers(asked, swapped, hurt), asked, 1.0, CLASSES)
-    assert row["drop"] == 0.01
+    row = judge("model", "int8", answers(asked, swapped, hurt), asked, 1.5, CLASSES)
+    assert row["drop"] == 0.02
     low, high = row["drop_interval"]
-    assert low < 0.01 < high
+    assert low < 0.015 < 0.02 < high  # the accuracy may have dropped by no more than is allowed
     assert [each["class"] for each in row["hurt_most"]] == ["b"]
-    none = questions(labelled=False)
-    with pytest.raises(ParityError, match="the run has none"):
-        judge("model", "int8", answers(none), none, 0.5, CLASSES)
+
+
+def test_int8_is_not_refused_because_of_one_of_few_images():
+    asked = questions(count=400, validation=20)
+    row = judge(
+        "model",
+        "int8",
+        answers(asked, swapped, asked.validation.start + np.flatnonzero(asked.labels == 1)[:1]),
+        asked,
+        0.5,
+        CLASSES,
+    )
+    assert row["drop"] == 0.05
+
+
+def test_int8_is_judged_by_agreement_on_images_without_labels():
+    for asked in (questions(), questions(labelled=False)):
+        decided = np.flatnonzero(asked.expected[:, 2] < 0.3)
+        decided = np.setdiff1d(decided, np.arange(asked.edges.start, asked.validation.stop))
+        assert "drop" in judge("model", "int8", answers(asked), asked, 0.5, CLASSES) or not len(asked.labels)
+        with pytest.raises(ParityError, match=r"names the class that Keras names for 9\d\.\d% .* int8 must reach 95%"):
+            judge("model", "int8", answers(asked, swapped, decided[:150]), asked, 0.5, CLASSES)
+        edges = np.arange(asked.edges.start, asked.edges.stop)
+        judge("model", "int8", answers(asked, swapped, edges), asked, 0.5, CLASSES)
+
+
+def test_fewer_questions_keep_the_test_vectors():
+    asked = questions()
+    far = np.linspace(0, 1, 2000, dtype=np.float32)
+    short = fewer(asked._replace(distances=far), 50)
+    assert len(short.images) == len(short.expected) == len(short.distances) == 20 + 10 + 50
+    np.testing.assert_array_equal(short.expected[short.vectors], asked.expected[asked.vectors])
+    assert (short.expected[short.validation].argmax(axis=1) == short.labels).all()
 
 
 def test_distances_are_judged_by_value_or_by_decision():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
-from onsight.exporting.write_litert import quantized
+from onsight.exporting.quantize import quantized
 from onsight.inference import litert
 from onsight.inference.engines import LitertEngine
 from onsight.inference.litert import add_litert

@@ -15,6 +15,15 @@ from onsight.inference.parity import TOLERANCE
 from onsight.models.model_file import ModelDescription
 from onsight.runs.run import Run
 
+MICROCONTROLLER = """\
+For a microcontroller, take the folder `{folder}` into your project, beside TensorFlow Lite Micro. `classifier.h` says
+how to call it, and `classifier.ino` is a sketch for Arduino and ESP32. `main.cc` is a program for your computer: it
+reads images of uint8 RGB from standard input and prints an answer per line. `kArenaSize` in `model.h` is the memory
+that the model needs beside its own bytes. It was measured on a 64-bit computer with the reference kernels: 32-bit
+pointers need less, optimized kernels may need more.
+"""
+ROUNDING = 0.1  # a quantized file's answers differ by up to that much between processors, whose kernels round otherwise
+
 
 def make_contract(description: ModelDescription, folder: Path, table: list[ExportRow]) -> dict[str, Any]:
     """Return the content of contract.json: the input and output that all files share, and the checksums of each."""
@@ -111,7 +120,8 @@ def readme(run: Run, description: ModelDescription, table: list[ExportRow]) -> s
         f"output `probabilities` is float32 `(batch, {count})`, in the order of `labels.json`. Normalisation, "
         "temperature and softmax are part of the model, so its input is plain pixels: "
         f"{SENTENCES[description.fit].format(size=size)}. `contract.json` describes the same for programs. `vectors/` "
-        "holds test images and the probabilities that Keras computes for them.\n",
+        "holds test images and the probabilities that Keras computes for them. For a quantized file it also holds the "
+        f"file's own answers; on other processors they may differ by {ROUNDING:g}.\n",
     ]
     if description.threshold is not None:
         parts.append(f"If the largest probability is below {description.threshold:g}, treat the answer as unsure.\n")
@@ -126,51 +136,54 @@ def readme(run: Run, description: ModelDescription, table: list[ExportRow]) -> s
     for row in table:
         format_ = FORMATS[row["format"]]
         needs = " ".join(sorted(set(format_.reads.values())))
-        within = TOLERANCE if row["precision"] == "float32" else 2 * row["max_difference"]
         opened = row["file"] + (f"/{format_.opened}" if format_.opened else "")
         parts += [
             f"## {row['file']}\n",
             f"{format_.description}; {row['precision']}, {row['bytes']:,} bytes. Needs: {needs}.\n",
-            f"```python\n{example(row['format'], opened, within, distance_check(description, row))}```\n",
+            f"```python\n{example(description, row, opened)}```\n",
         ]
+        if row["format"] == "c":
+            parts.append(MICROCONTROLLER.format(folder=row["file"]))
     return "\n".join(parts)
 
 
-def distance_check(description: ModelDescription, row: ExportRow) -> str:
-    """Return the lines of the example that use the output `distance`; empty if the file has none."""
-    if "max_distance_difference" not in row:
-        return ""
-    within = TOLERANCE if row["precision"] == "float32" else 2 * row["max_distance_difference"]
-    return (
-        f"if distances[0] > {description.distance_threshold!r}:\n"
-        '    print("unlike the training images")\n'
-        'assert np.abs(distances - np.load("vectors/distances.npy")).max() <= '
-        f"{within:.3g}\n"
-    )
+def example(description: ModelDescription, row: ExportRow, opened: str) -> str:
+    """Return a script that opens an exported file, runs it on the test vectors and compares the answers.
 
-
-def example(name: str, opened: str, within: float, distance: str = "") -> str:
-    """Return a script that opens an exported file, runs it on the test vectors and compares the answers with Keras'.
+    A float32 file is compared with Keras, a quantized one with its own answers when it was written.
 
     Args:
-        name: the format, a key of `FORMATS`.
+        description: of the model.
+        row: of the file.
         opened: the path to open, relative to `export/`.
-        within: the largest allowed difference of a probability.
-        distance: the lines that use the distances, for a file that has them.
     """
-    reader = (READERS / f"read_{name}.py").read_text("utf-8")
-    return (
-        reader.replace("from collections.abc", "import json\nfrom collections.abc", 1)
-        + f'\n\nanswer = open_model("{opened}")\n'
-        'images = np.load("vectors/pictures.npy")\n'
-        f"{'found, distances' if distance else 'found'} = answer(images)\n"
-        'with open("labels.json", encoding="utf-8") as file:\n'
-        "    labels = json.load(file)\n"
-        "print(labels[found[0].argmax()], found[0].max())\n"
-        'expected = np.load("vectors/probabilities.npy")\n'
-        f"assert np.abs(found - expected).max() <= {within:.3g}\n"
-        f"{distance}"
-    )
+    reader = (READERS / f"read_{row['format']}.py").read_text("utf-8")
+    distance, quantized = "max_distance_difference" in row, row["precision"] != "float32"
+    own, within = f'np.load("vectors/{own_answers(row["file"])}")', ROUNDING if quantized else TOLERANCE
+    expected = f'{own}["probabilities"]' if quantized else 'np.load("vectors/probabilities.npy")'
+    away = f'{own}["distances"]' if quantized else 'np.load("vectors/distances.npy")'
+    lines = [
+        reader.replace("from collections.abc", "import json\nfrom collections.abc", 1) + "\n",
+        f'answer = open_model("{opened}")',
+        'images = np.load("vectors/pictures.npy")',
+        f"{'found, distances' if distance else 'found'} = answer(images)",
+        'with open("labels.json", encoding="utf-8") as file:',
+        "    labels = json.load(file)",
+        "print(labels[found[0].argmax()], found[0].max())",
+        f"assert np.abs(found - {expected}).max() <= {within:g}",
+    ]
+    if distance:
+        lines += [
+            f"if distances[0] > {description.distance_threshold!r}:",
+            '    print("unlike the training images")',
+            f"assert np.abs(distances - {away}).max() <= {within:g}",
+        ]
+    return "\n".join([*lines, ""])
+
+
+def own_answers(name: str) -> str:
+    """Return the name of the file in `vectors/` that holds a quantized file's own answers to the test vectors."""
+    return f"{name}.npz"
 
 
 def checksums(path: Path) -> dict[str, str]:

@@ -36,14 +36,16 @@ class Format(NamedTuple):
     reads: dict[str, str]  # the same for reading
     opened: str = ""  # if the format is a folder that is opened by a file in it, the name of that file
     backend: str = ""  # the only Keras backend that can write it
-    precisions: tuple[Precision, ...] = ("float32",)
+    precisions: tuple[Precision, ...] = ("float32",)  # the first is written where another one is asked for
+    batches: tuple[int, ...] = (1, 7, 32)  # the batch sizes that a file is tested with
+    asked: int = 0  # validation images that a file is tested with, where its runtime is too slow for all; 0: all
 
 
 EXPORT = "onsight[export]"
 FORMATS: dict[str, Format] = {
     "litert": Format(
         "model.tflite",
-        "LiteRT (TensorFlow Lite): phones, microcontrollers, Python without a framework",
+        "LiteRT (TensorFlow Lite): phones, Python without a framework; int8 also for microcontrollers",
         "write_litert:write_litert",
         {"ai_edge_litert": "ai-edge-litert"},
         {"ai_edge_litert": "ai-edge-litert"},
@@ -88,6 +90,17 @@ FORMATS: dict[str, Format] = {
         {"ai_edge_litert": "ai-edge-litert"},
         precisions=("float32", "float16", "int8"),
     ),
+    "c": Format(
+        "classifier",
+        "C++ for microcontrollers, with TensorFlow Lite Micro: the model as an array, and an Arduino sketch",
+        "write_c:write_c",
+        {"ai_edge_litert": "ai-edge-litert", "ai_edge_quantizer": EXPORT, "tflite_micro": EXPORT},
+        {"tflite_micro": EXPORT},
+        opened="model.cc",
+        precisions=("int8",),
+        batches=(1,),
+        asked=192,
+    ),
 }
 
 
@@ -112,15 +125,21 @@ def check_formats(names: list[str], precision: Precision) -> None:
             from onsight.exporting.write_web import require_litert
 
             require_litert()
-    if not any(precision in FORMATS[name].precisions for name in names):
+    if precision != "float32" and not any(precision in FORMATS[name].precisions for name in names):
         supported = ", ".join(name for name, format_ in FORMATS.items() if precision in format_.precisions)
         raise SpecError(f"--precision {precision} is for {supported}, not for {', '.join(names)}.")
+
+
+def precision_of(name: str, asked: Precision) -> Precision:
+    """Return the precision that a format is written in where `asked` was asked for."""
+    precisions = FORMATS[name].precisions
+    return asked if asked in precisions else precisions[0]
 
 
 def file_name(name: str, precision: Precision) -> str:
     """Return the file name of a format and precision in export/, such as model.tflite or model-int8.tflite."""
     stem, dot, suffix = FORMATS[name].file.partition(".")
-    return stem + ("" if precision == "float32" else f"-{precision}") + dot + suffix
+    return stem + ("" if precision == FORMATS[name].precisions[0] else f"-{precision}") + dot + suffix
 
 
 def write(name: str, model_folder: Path, path: Path, precision: Precision, images: np.ndarray) -> None:

@@ -9,13 +9,16 @@ import numpy as np
 
 from onsight.core.errors import ParityError
 from onsight.core.records import Judgement
+from onsight.core.spread import spread
 from onsight.core.text import count
 from onsight.inference.parity import TOLERANCE, compare, farthest, why_not_probabilities
-from onsight.metrics.intervals import paired
+from onsight.metrics.intervals import paired, wilson
 
 AGREEMENT = 0.999  # for float16: the share of images with the same likeliest class
+INT8_AGREEMENT = 0.95  # for int8: the same share, as far as the number of images can tell
 UNLIKE_AGREEMENT = {"float16": 0.99, "int8": 0.95}  # share of images that both or neither find unlike
 UNLIKE_FOUND = 0.5  # share of the images that Keras finds unlike which the file must find unlike, too
+VECTORS = 20  # real images among the test vectors
 MAX_DROP = 0.5  # for int8: points of validation accuracy that may be lost
 
 Precision = Literal["float32", "float16", "int8"]
@@ -26,11 +29,34 @@ class Questions(NamedTuple):
 
     images: np.ndarray  # (n, H, W, 3) uint8: real and edge ones, then all validation, then all test
     expected: np.ndarray  # (n, classes) float32
+    edges: slice
     validation: slice
     labels: np.ndarray  # of the validation images; those of the test images are never read
     calibration: np.ndarray  # (m, H, W, 3) uint8 training images
     distances: np.ndarray | None = None  # (n,) float32; None if the model knows no distance
     distance_threshold: float | None = None  # images with a greater distance are unlike the training images
+
+    @property
+    def vectors(self) -> np.ndarray:
+        """The indices of the test vectors: 20 real images and all edge ones."""
+        real = np.arange(min(VECTORS, self.edges.start))
+        return np.concatenate([real, np.arange(self.edges.start, self.edges.stop)])
+
+
+def fewer(questions: Questions, count: int) -> Questions:
+    """Return the test vectors and `count` validation images, for a runtime that is too slow for all images."""
+    start, stop = questions.validation.start, questions.validation.stop
+    chosen = spread(stop - start, count)
+    indices = np.concatenate([questions.vectors, start + chosen])
+    vectors, edges = len(questions.vectors), questions.edges.stop - questions.edges.start
+    return questions._replace(
+        images=questions.images[indices],
+        expected=questions.expected[indices],
+        edges=slice(vectors - edges, vectors),
+        validation=slice(vectors, len(indices)),
+        labels=questions.labels[chosen],
+        distances=None if questions.distances is None else questions.distances[indices],
+    )
 
 
 def judge(
@@ -48,7 +74,7 @@ def judge(
         precision: decides how much the answers may differ.
         answers: {batch size: probabilities of the first images}; those of the largest batch size are of all images.
         questions: the images and Keras' answers.
-        max_drop: points of validation accuracy that int8 may cost.
+        max_drop: points of validation accuracy that int8 may surely cost.
         classes: names, for messages.
 
     Raises:
@@ -84,7 +110,9 @@ def judge(
             f"{count(len(expected), 'image')}; float16 must reach {AGREEMENT:.1%}."
         )
     if precision == "int8":
-        add_drop(name, judgement, right, before, questions.labels, max_drop, classes)
+        require_agreement(name, found, questions)
+        if len(right):
+            add_drop(name, judgement, right, before, questions.labels, max_drop, classes)
     return judgement
 
 
@@ -168,6 +196,22 @@ def require_equal(name: str, differences: dict[int, float], agreement: float, n:
         raise ParityError(f"{name} is not written: for {other:,} of {count(n, 'image')} it names another class.")
 
 
+def require_agreement(name: str, found: np.ndarray, questions: Questions) -> None:
+    """Raise ParityError if int8 surely names other classes than Keras too often, on all real images.
+
+    This needs no label, so it counts more images than the accuracy does. Edge images have no class, so they do not
+    count.
+    """
+    real = np.delete(np.arange(len(found)), questions.edges)
+    agreement = compare(found[real], questions.expected[real]).agreement
+    low, high = wilson(round(agreement * len(real)), len(real))
+    if high < INT8_AGREEMENT:
+        raise ParityError(
+            f"{name} is not written: it names the class that Keras names for {agreement:.1%} of "
+            f"{count(len(real), 'image')} (95 %: {low:.1%} to {high:.1%}); int8 must reach {INT8_AGREEMENT:.0%}."
+        )
+
+
 def add_drop(
     name: str,
     judgement: Judgement,
@@ -177,7 +221,10 @@ def add_drop(
     max_drop: float,
     classes: Sequence[str],
 ) -> None:
-    """Add to `judgement` what int8 costs on the validation images; raise ParityError if it costs too much.
+    """Add to `judgement` what int8 costs on the validation images; raise ParityError if it surely costs too much.
+
+    "Surely" means that the whole interval lies above the limit. Else one changed answer would decide where there are
+    few images: one of 20 is 5 points.
 
     Args:
         name: of the file, for messages.
@@ -188,8 +235,6 @@ def add_drop(
         max_drop: points of accuracy that int8 may cost.
         classes: names.
     """
-    if not len(labels):
-        raise ParityError(f"{name} is not written: int8 is judged on validation images, and the run has none.")
     drop = paired(int((right & ~before).sum()), int((before & ~right).sum()), len(labels))
     hurt = sorted(
         ((float(before[labels == i].mean() - right[labels == i].mean()), i) for i in np.unique(labels).tolist()),
@@ -197,7 +242,7 @@ def add_drop(
     )
     judgement["drop"], judgement["drop_interval"] = drop.value, [drop.low, drop.high]
     judgement["hurt_most"] = [{"class": classes[i], "drop": value} for value, i in hurt[:3] if value > 0]
-    if drop.value * 100 > max_drop:
+    if drop.low * 100 > max_drop:
         worst = ", ".join(f"{each['class']} {each['drop'] * 100:.1f}" for each in judgement["hurt_most"])
         raise ParityError(
             f"{name} is not written: on {count(len(labels), 'validation image')} it is {drop.value * 100:.2f} points "

@@ -39,7 +39,8 @@ def require_litert() -> None:
 
 def write_web(model_folder: Path, path: Path, precision: Precision, images: np.ndarray) -> None:
     """Write the page. It contains the .tflite file that `export litert` writes, with the batch size fixed to 1."""
-    from onsight.exporting.write_litert import litert_content, quantized
+    from onsight.exporting.quantize import quantized
+    from onsight.exporting.write_litert import litert_content
     from onsight.models.litert_file import fix_batch
     from onsight.models.model_file import read_description
 
