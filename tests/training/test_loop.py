@@ -419,7 +419,7 @@ def test_without_validation_images_the_temperature_is_one(toy_spec):
     spy = Spy()
     run = onsight.train(toy_spec.model_copy(update={"validation": 0.0, "epochs": 1, "model": "mlp"}), reporter=spy)
     assert read_description(run.model_folder).temperature == 1
-    assert "temperature      1  (there are no validation images to fit it on)" in spy.notes
+    assert "temperature      1  (not calibrated: no validation images)" in spy.notes
 
 
 def test_the_threshold_is_stored(toy_spec):

@@ -145,6 +145,27 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(np.exp(found.x))
 
 
+def fit_to_smoothing(logits: np.ndarray, smoothing: float) -> float:
+    """Return the temperature T that undoes label smoothing as far as one number can, without a label.
+
+    Smoothing moves the share `smoothing` of each label to all classes alike, so probabilities p of a network that was
+    trained with it mean (p - smoothing / C) / (1 - smoothing). Of these, cut at 0 and divided by their sum,
+    softmax(`logits` (n, C) / T) has the lowest cross entropy.
+    """
+    from scipy.optimize import minimize_scalar
+    from scipy.special import log_softmax, softmax
+
+    logits = np.asarray(logits, np.float64)
+    meant = np.clip(softmax(logits, axis=1) - smoothing / logits.shape[1], 0, None)
+    meant /= np.maximum(meant.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
+
+    def loss(log_temperature: float) -> float:
+        return -float((meant * log_softmax(logits / np.exp(log_temperature), axis=1)).sum(axis=1).mean())
+
+    found = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded", options={"xatol": 1e-6})
+    return float(np.exp(found.x))
+
+
 def with_temperature(probabilities: np.ndarray, ratio: float) -> np.ndarray:
     """Return what `probabilities` (n, C) would be at `ratio` times the temperature, (n, C) float64.
 
