@@ -422,6 +422,26 @@ def test_without_validation_images_the_temperature_is_one(toy_spec):
     assert "temperature      1  (not calibrated: no validation images)" in spy.notes
 
 
+@pytest.mark.backend
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_without_validation_images_the_temperature_undoes_the_smoothing(toy_spec, precision):
+    spy = Spy()
+    asked = {"validation": 0.0, "epochs": 6, "label_smoothing": 0.3, "precision": precision}
+    run = onsight.train(toy_spec.model_copy(update=asked), reporter=spy)
+    temperature = read_description(run.model_folder).temperature
+    assert 0.3 < temperature < 0.95
+    note = "undoes the label smoothing of 0.3; not calibrated: no validation images"
+    assert f"temperature      {temperature:.4g}  ({note})" in spy.notes
+    assert not run.is_calibrated
+
+
+def test_a_student_learns_unsmoothed_answers_so_nothing_is_undone(toy_spec):
+    asked = {"validation": 0.0, "epochs": 1, "model": "mlp"}
+    teacher = onsight.train(toy_spec.model_copy(update=asked), reporter=Spy())
+    student = onsight.distill(teacher, onsight.TrainSpec(epochs=1, label_smoothing=0.3), reporter=Spy())
+    assert read_description(student.model_folder).temperature == 1
+
+
 def test_the_threshold_is_stored(toy_spec):
     spec = toy_spec.model_copy(update={"epochs": 3, "validation": 0.5, "min_precision": 0.75})
     run = onsight.train(spec, reporter=Spy())
