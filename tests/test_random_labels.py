@@ -164,9 +164,9 @@ ROUTES = {
 }  # fmt: skip
 REFUSED = {  # routes that have nothing else to credit, and how they say so
     "folds": "no image can be held out",
-    "data": "Nothing is left to score",
-    "data, validation": "Nothing is left to score",
-    "data, in another format": "Nothing is left to score",
+    "data": "No image is left to score",
+    "data, validation": "No image is left to score",
+    "data, in another format": "No image is left to score",
 }
 FAST = ("weights", "weights, another split", "teacher", "folds", "data, with others", "keep-list")
 

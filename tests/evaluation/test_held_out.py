@@ -46,7 +46,7 @@ def test_known_images_are_left_out_of_other_data_and_the_verdict_says_so(toy_run
     trained = [int(name.partition("#")[2]) for name in split["train"][:7] + split["validation"][:2]]
     data = saved(tmp_path / "mine", [*trained, *range(180, 200)])  # the last are test images
     metrics = onsight.evaluate(run, data=data, reporter=QUIET).metrics
-    sentence = f"9 images left out, because {run.name}, or a run that it learned from, was trained or judged on them."
+    sentence = f"9 images left out, because {run.name}, or a run before it, has seen them."
     assert metrics["n"] == 20
     assert metrics["notes"] == [sentence]
     name = next(path.name for path in run.evaluation_folder().parent.iterdir() if path.name.startswith("mine"))
@@ -55,7 +55,7 @@ def test_known_images_are_left_out_of_other_data_and_the_verdict_says_so(toy_run
 
 def test_data_of_known_images_alone_is_refused(toy_run, tmp_path):
     trained = [int(name.partition("#")[2]) for name in toy_run.dataset["split"]["train"][:9]]
-    with pytest.raises(DataError, match=r"Nothing is left to score: .* judged on all of these: 9 images"):
+    with pytest.raises(DataError, match=r"No image is left to score, because .* has seen all of these: 9 images"):
         to_score(toy_run, saved(tmp_path / "mine", trained))
 
 

@@ -564,6 +564,10 @@ def test_probabilities_that_were_not_calibrated(make):
     model = json.loads((folder / "model" / "model.json").read_text())
     (folder / "model" / "model.json").write_text(json.dumps(model | {"temperature": 0.7}))
     assert said in verdict(folder)
+    classes = ("cat", "dog", "ship")
+    labels, probabilities = predicted(classes)
+    names = [str(number) for number in range(len(labels))]
+    write_predictions(folder / "evaluations" / "test" / "predictions.csv", names, labels, probabilities, classes)
     source = report(folder).read_text()
     assert said in source[source.index("<h2>Calibration</h2>") :]
     assert "before temperature scaling (temperature 0.700)" in source

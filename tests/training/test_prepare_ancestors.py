@@ -69,7 +69,7 @@ def test_in_another_split_the_overlap_is_left_out_and_the_verdict_says_how_much(
     alone = onsight.train(spec(noise, split_seed=8, validation=0.2), reporter=QUIET).dataset["split"]
     gone = {part: len({*alone[part]} - {*new[part]}) for part in ("test", "validation")}
     assert all(gone.values())
-    rest = " left out, because the run whose weights training starts from, or one before it, has learned from them."
+    rest = f" left out, because {first.name}, or a run before it, has seen them."
     expected = [f"{number} {part} image{'s' * (number > 1)}{rest}" for part, number in gone.items()]
     assert run.record["warnings"] == expected
     assert {*expected} <= {*verdict(run)}
@@ -81,7 +81,7 @@ def test_nothing_left_is_refused(noise, first, tmp_path):
             target = tmp_path / "parts" / part / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(noise / name, target)
-    with pytest.raises(DataError, match=r"No test image is left. .* all of these: \d+ test images. Start from other w"):
+    with pytest.raises(DataError, match=r"No test image is left, because .* all of these: \d+ test images"):
         after(first, tmp_path / "parts")
 
 
@@ -92,7 +92,7 @@ def test_weights_that_held_nothing_out_leave_no_validation_images(photos):
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
     everything = onsight.train(spec(data, validation=0.0), reporter=QUIET)
-    with pytest.raises(DataError, match=r"No validation image is left. .* or hold none out: --validation 0\.$"):
+    with pytest.raises(DataError, match=r"No validation image is left, .* or hold none out: --validation 0\.$"):
         after(everything, data)
     run = after(everything, data, validation=0.0)
     assert run.dataset["split"] == everything.dataset["split"]

@@ -56,7 +56,7 @@ def images_to_score(run: Run, data: str | Path | None, dataset: Dataset, pixels:
     with contextlib.suppress(DataError):
         own = own or bool(find_parts(run, dataset, pixels, ["train"]).parts.any())
     parts = dataset.parts if "test" in dataset.parts else np.full(len(dataset), "test")
-    known = {*split["train"], *split["validation"]} if own else {}
+    known = {*split["train"], *split["validation"]} if own else set()
     learned = pixels.among(seen.ever) | np.array([name in known for name in dataset.names])
     return unseen(run, ToScore(f"{dataset.name}-{dataset.fingerprint[:8]}", parts, own, []), learned, seen.unknown)
 
@@ -67,13 +67,13 @@ def unseen(run: Run, chosen: ToScore, learned: np.ndarray, unknown: Sequence[str
     learned = learned & inside
     notes = [unknown_text(unknown)] if unknown else []
     if learned.any():
-        found, who = count(int(learned.sum()), "image"), f"{run.name}, or a run that it learned from,"
+        found, who = count(int(learned.sum()), "image"), f"{run.name}, or a run before it,"
         if np.array_equal(learned, inside):
             raise DataError(
-                f"Nothing is left to score: {who} was trained or judged on all of these: {found}. Evaluate it on "
-                "images that it has not seen: --data FOLDER."
+                f"No image is left to score, because {who} has seen all of these: {found}. Evaluate it on images that "
+                "it has not seen: --data FOLDER."
             )
-        notes.append(f"{found} left out, because {who} was trained or judged on them.")
+        notes.append(f"{found} left out, because {who} has seen them.")
     return chosen._replace(parts=np.where(learned, "", chosen.parts), notes=notes)
 
 

@@ -56,7 +56,7 @@ def sentences(run: Run, history: list[dict[str, Any]], metrics: Metrics | None, 
             f"{percent(metrics['accuracy'])} of {what} are classified correctly "
             f"({interval(metrics['accuracy_interval'])}). Data: {plain(str(metrics.get('provenance')))}.",
             _without_copies(metrics),
-            *metrics.get("notes", []),
+            *(plain(str(text)) for text in metrics.get("notes", [])),
             *doubts(metrics),
             _confusions(metrics),
             _weakest(metrics),
@@ -66,7 +66,7 @@ def sentences(run: Run, history: list[dict[str, Any]], metrics: Metrics | None, 
     if run.is_trained and not run.is_calibrated:
         found.append(f"The probabilities are {UNCALIBRATED}.")
     found.append(_over_fitting(run, history))
-    found += run.record.get("warnings", [])
+    found += [plain(str(text)) for text in run.record.get("warnings", [])]
     scored = sum(use.get("scored") is not False for use in read_lines(run.folder / "test_uses.jsonl"))
     if name == "test" and scored > 1:
         found.append(

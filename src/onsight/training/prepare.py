@@ -99,7 +99,8 @@ def prepare(spec: TrainSpec, show: Reporter) -> Prepared:
     if before.unknown:
         chosen.warnings.append(unknown_text(before.unknown))
     parts = divide(chosen, dataset, pixels, used)
-    parts, left_out = without_seen(parts, pixels, before)
+    ancestor = Path(chosen.spec.teacher or chosen.spec.weights).name
+    parts, left_out = without_seen(parts, pixels, before, ancestor)
     chosen.warnings.extend(left_out)
     images = RunImages(dataset, pixels, parts)
     show_choices(chosen, images, show)
@@ -259,10 +260,10 @@ def split_readable(dataset: Dataset, pixels: Pixels, spec: TrainSpec, used: np.n
     return parts
 
 
-def without_seen(parts: np.ndarray, pixels: Pixels, before: Seen) -> tuple[np.ndarray, list[str]]:
+def without_seen(parts: np.ndarray, pixels: Pixels, before: Seen, ancestor: str) -> tuple[np.ndarray, list[str]]:
     """Return (n,) the parts without test and validation images that an ancestor has seen, and sentences about them.
 
-    Images that only judged an ancestor may judge the run, too, but not test it.
+    Images that only judged an ancestor may judge the run, too, but not test it. `ancestor` names the last one.
 
     Raises:
         DataError: no test images are left, or no validation images.
@@ -277,14 +278,11 @@ def without_seen(parts: np.ndarray, pixels: Pixels, before: Seen) -> tuple[np.nd
         if np.array_equal(learned, inside):
             instead = "" if part == "test" else ", or hold none out: --validation 0"
             raise DataError(
-                f"No {part} image is left. The run whose weights training starts from, or one before it, has learned "
-                f"from all of these: {found}. Start from other weights, for example --weights none{instead}."
+                f"No {part} image is left, because {ancestor}, or a run before it, has seen all of these: {found}. "
+                f"Start from other weights, for example --weights none{instead}."
             )
         parts[learned] = ""
-        sentences.append(
-            f"{found} left out, because the run whose weights training starts from, or one before it, has learned from "
-            "them."
-        )
+        sentences.append(f"{found} left out, because {ancestor}, or a run before it, has seen them.")
     return parts, sentences
 
 
