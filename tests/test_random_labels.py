@@ -23,6 +23,14 @@ from onsight.spec import TrainSpec
 
 QUIET = Reporter()
 SLOW = pytest.mark.slow
+STUDENT = {
+    "model": "mlp",
+    "epochs": 40,
+    "batch_size": 32,
+    "optimizer": "adam",
+    "learning_rate": 3e-3,
+    "augmentation": "none",
+}
 CLASSES = 3
 
 
@@ -135,10 +143,10 @@ ROUTES = {
         w.train(weights=str(w.memoriser.model_folder / "weights.safetensors"), freeze="none", epochs=3, split_seed=1)
     ),
     "weights of weights": generations,
-    "teacher": lambda w: credited(onsight.distill(w.memoriser, TrainSpec(epochs=5, seed=1), reporter=QUIET)),
+    "teacher": lambda w: credited(onsight.distill(w.memoriser, TrainSpec(**STUDENT), reporter=QUIET)),
     "pruned": lambda w: credited(onsight.prune(w.memoriser, sparsity=0.3, epochs=3, reporter=QUIET)),
     "weights of a student": lambda w: credited(
-        w.after(onsight.distill(w.memoriser, TrainSpec(epochs=20), reporter=QUIET), split_seed=1)
+        w.after(onsight.distill(w.memoriser, TrainSpec(**STUDENT), reporter=QUIET), split_seed=1)
     ),
     "folds": lambda w: folds(w.after(w.memoriser, seed=1)),
     "folds from scratch": lambda w: folds(w.train(epochs=10)),
@@ -148,8 +156,8 @@ ROUTES = {
     "data, in another format": lambda w: scored(w.memoriser, data=w.folder_of("bmp", w.pictures(w.memoriser), "bmp")),
     "data, in a zip": lambda w: scored(w.memoriser, data=zipped(w.folder_of("zip", w.pictures()[::3]))),
     "data, by a descendant": lambda w: scored(
-        w.after(w.memoriser, data=str(w.folder_of("part", w.pictures()[:300])), epochs=1),
-        data=w.folder_of("rest", w.pictures()[200:]),
+        w.after(w.memoriser, data=str(w.folder_of("part", w.pictures()[::2])), epochs=1),
+        data=w.folder_of("rest", w.pictures()[::3]),
     ),
     "shots": lambda w: credited(w.after(w.memoriser, shots=20, seed=1)),
     "weights of shots": lambda w: credited(w.after(w.train(shots=100, seed=5), seed=6)),

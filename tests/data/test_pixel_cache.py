@@ -38,6 +38,15 @@ def test_images_are_decoded_once_and_mapped(photos, monkeypatch):
     assert np.array_equal(first.hashes, second.hashes)
 
 
+def test_a_cache_of_an_earlier_version_is_made_again_with_the_hashes_of_the_contents(photos, tmp_path):
+    first = load_pixels(load_dataset(photos), 16)
+    (file,) = (tmp_path / "cache" / "pixels").glob("*/contents.npy")
+    file.unlink()
+    second = load_pixels(load_dataset(photos), 16)
+    assert np.array_equal(first.contents, second.contents)
+    assert file.exists()
+
+
 def test_a_changed_file_is_decoded_again(photos):
     before = load_pixels(load_dataset(photos), 16)
     Image.fromarray(np.full((30, 40, 3), 7, np.uint8)).save(photos / "cat" / "0.png")

@@ -2,7 +2,6 @@ import contextlib
 import errno
 import json
 import os
-import re
 import signal
 
 import keras
@@ -495,9 +494,7 @@ def test_a_transfer_trains_the_head_then_the_last_layers_but_no_batch_norm(trans
     assert len(rates) == 3
     assert rates[0] == 0  # the head is fitted at once
     assert 0.001 < max(rates[1:]) <= 0.01
-    (fitted,) = [note for note in spy.notes if note.startswith("head ")]
-    trained = len(run.dataset["split"]["train"])
-    assert re.fullmatch(rf"head +C [\d.]+; [\d.]+ % of {trained} training images are right out of fold", fitted)
+    assert not [note for note in spy.notes if note.startswith("head ")]  # the source has seen all training images
 
 
 @pytest.mark.parametrize(("freeze", "touched"), [("all", {"logits"}), ("none", {"conv1a", "dense", "logits"})])

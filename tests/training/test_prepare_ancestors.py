@@ -1,5 +1,6 @@
 """A run is not tested on what its initial weights or its teacher have seen, nor validated on what they learned."""
 
+import re
 import shutil
 
 import numpy as np
@@ -118,10 +119,17 @@ def test_weights_without_a_record_are_used_with_a_warning(photos, noise, first, 
 
 def test_a_head_on_layers_that_learned_from_its_images_has_no_held_out_answers(noise, first, photos):
     """Its folds would be right for images that the layers below it know by heart."""
-    known, new = (after_head(first, data) for data in (noise, photos))
+    said = []
+
+    class Notes(Reporter):
+        def note(self, label, text):
+            said.extend([text] if label == "head" else [])
+
+    known, new = (
+        onsight.train(spec(data, weights=str(first.folder), freeze="all"), reporter=Notes()) for data in (noise, photos)
+    )
     assert "out_of_fold_accuracy" not in known.history()[-1]
     assert "out_of_fold_accuracy" in new.history()[-1]
-
-
-def after_head(run, data):
-    return onsight.train(spec(data, weights=str(run.folder), freeze="all", epochs=1), reporter=QUIET)
+    trained = len(new.dataset["split"]["train"])
+    (fitted,) = said
+    assert re.fullmatch(rf"C [\d.]+; [\d.]+ % of {trained} training images are right out of fold", fitted)

@@ -34,7 +34,7 @@ class Seen(NamedTuple):
     judged: np.ndarray = NOTHING  # that it was judged on
     trained_before: np.ndarray = NOTHING  # that an ancestor was trained on
     judged_before: np.ndarray = NOTHING  # that an ancestor was judged on
-    unknown: tuple[str, ...] = ()  # the names of the ancestors that left no record, of the run itself too
+    unknown: tuple[str, ...] = ()  # the names of those, ancestors or the run itself, that left no record
 
     @property
     def before(self) -> np.ndarray:

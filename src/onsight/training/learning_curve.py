@@ -23,7 +23,7 @@ from onsight.metrics.intervals import deviation, mean, wilson
 from onsight.reporting import plot_style, plots
 from onsight.runs.run import Run
 from onsight.spec import TrainSpec
-from onsight.training.train import as_spec, same_start, shared_split_seed, train
+from onsight.training.train import as_spec, same_start, train
 
 SIZES = (5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)  # images per class
 WORTH = 0.01  # of accuracy: the gain from doubling the images that makes collecting them worthwhile
@@ -120,7 +120,7 @@ class Trainings:
     def measure(self, shots: int | None) -> CurvePoint:
         """Train once per seed on `shots` images per class, None for all of them; return the accuracies."""
         asked = self.spec.model_dump(exclude_unset=True)
-        split_seed = shared_split_seed(self.spec)
+        split_seed = self.runs[0].spec["split_seed"] if self.runs else self.spec.split_seed
         for each in range(self.seeds):
             images = count(shots, "image") if shots else "all images"
             self.show.note("curve", f"{images} per class, {each + 1} of {self.seeds}")
