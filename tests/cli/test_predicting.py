@@ -1,7 +1,9 @@
 """`onsight predict`: which run answers, and where the answers go."""
 
 import csv
+import json
 import os
+import shutil
 from functools import partial
 
 import pytest
@@ -38,6 +40,20 @@ def test_an_image_in_place_of_a_run_is_answered_by_the_latest_run(predict, image
     assert len(predict(images, images / "00.png")[1].splitlines()) == 38  # a folder and a file
     assert predict("latest", images / "00.png")[2] == ""
     assert predict(toy_run.name, images / "00.png")[2] == ""
+
+
+def test_answers_that_are_not_calibrated_say_so(predict, images, toy_run, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(toy_run.folder, run)
+    for name, change in (("spec.json", ("spec", "validation", 0.0)), ("dataset.json", ("counts", "validation", {}))):
+        record = json.loads((run / name).read_text())
+        outer, inner, value = change
+        record[outer][inner] = value
+        (run / name).write_text(json.dumps(record))
+    code, out, err = predict(run, images / "00.png")
+    assert code == 0
+    assert err == "onsight: the probabilities are not calibrated: no validation images.\n"
+    assert "calibrated" not in out
 
 
 @pytest.mark.parametrize(

@@ -32,10 +32,19 @@ def test_images_are_decoded_once_and_mapped(photos, monkeypatch):
     assert not first.images.flags.writeable
     assert len(set(first.hashes.tolist())) == 40
 
-    monkeypatch.setattr(pixel_cache.decode, "load", lambda *_: pytest.fail("a second start decoded an image"))
+    monkeypatch.setattr(pixel_cache.decode, "load_and_whole", lambda *_: pytest.fail("an image was decoded again"))
     second = load_pixels(load_dataset(photos), 16)
     assert np.array_equal(first.images, second.images)
     assert np.array_equal(first.hashes, second.hashes)
+
+
+def test_a_cache_of_an_earlier_version_is_made_again_with_the_hashes_of_the_contents(photos, tmp_path):
+    first = load_pixels(load_dataset(photos), 16)
+    (file,) = (tmp_path / "cache" / "pixels").glob("*/contents.npy")
+    file.unlink()
+    second = load_pixels(load_dataset(photos), 16)
+    assert np.array_equal(first.contents, second.contents)
+    assert file.exists()
 
 
 def test_a_changed_file_is_decoded_again(photos):
@@ -73,7 +82,7 @@ def test_an_interrupted_fill_leaves_nothing(photos, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(pixel_cache.decode, "load", stop)
+        patch.setattr(pixel_cache.decode, "load_and_whole", stop)
         with pytest.raises(KeyboardInterrupt):
             load_pixels(load_dataset(photos), 16)
     assert [path.suffix for path in (tmp_path / "cache" / "pixels").iterdir()] in ([".lock"], [])
@@ -177,7 +186,7 @@ def test_arrays_are_padded(tmp_path, monkeypatch):
 
 def test_heic_that_was_unreadable_is_decoded_once_pi_heif_is_installed(photos, monkeypatch):
     (photos / "cat" / "0.png").write_bytes(b"heic")
-    dataset, load = load_dataset(photos), pixel_cache.decode.load
+    dataset, load = load_dataset(photos), pixel_cache.decode.load_and_whole
 
     def without(data, *rest):
         if data == b"heic":
@@ -185,14 +194,55 @@ def test_heic_that_was_unreadable_is_decoded_once_pi_heif_is_installed(photos, m
         return load(data, *rest)
 
     def installed(data, *rest):
-        return np.full((16, 16, 3), 9, np.uint8) if data == b"heic" else load(data, *rest)
+        return (np.full((16, 16, 3), 9, np.uint8), b"pixels") if data == b"heic" else load(data, *rest)
 
     monkeypatch.setattr(pixel_cache, "find_spec", lambda name: None)
-    monkeypatch.setattr(pixel_cache.decode, "load", without)
+    monkeypatch.setattr(pixel_cache.decode, "load_and_whole", without)
     assert load_pixels(dataset, 16).broken == {0: NO_HEIC}
-    monkeypatch.setattr(pixel_cache.decode, "load", installed)
+    monkeypatch.setattr(pixel_cache.decode, "load_and_whole", installed)
     assert load_pixels(dataset, 16).broken == {0: NO_HEIC}  # from the cache, because pi-heif is still missing
     monkeypatch.setattr(pixel_cache, "find_spec", lambda name: object())
     found = load_pixels(dataset, 16)
     assert found.broken == {}
     assert (found.images[0] == 9).all()
+
+
+def test_an_image_is_recognised_in_any_lossless_format_and_in_an_array(photos, tmp_path):
+    """What a run has seen must be found again, whatever file it is in."""
+    names = ("cat/0.png", "cat/1.png", "dog/2.png", "dog/3.png")
+    for number, name in enumerate(names):
+        with Image.open(photos / name) as image:
+            (tmp_path / "others" / name).parent.mkdir(parents=True, exist_ok=True)
+            image.save(
+                (tmp_path / "others" / name).with_suffix((".bmp", ".tif", ".png", ".webp")[number]), lossless=True
+            )
+    first, others = (load_pixels(load_dataset(data), 16) for data in (photos, tmp_path / "others"))
+    pixels = np.stack([np.asarray(Image.open(photos / name)) for name in names])
+    facts = {"classes": ("cat", "dog"), "labels": np.array([0, 0, 1, 1]), "parts": np.full(4, ""), "provenance": "x"}
+    array = load_pixels(from_arrays("array", images=pixels, **facts), 16)
+    prints = first.prints(np.arange(40))
+    assert len(prints) == 80
+    assert others.among(prints).all()
+    assert array.among(prints).all()
+    assert not array.among(first.prints(np.arange(4, 8))).any()
+    assert first.among(array.prints(np.array([1, 2]))).sum() == 2
+
+
+def test_a_jpeg_is_recognised_by_its_pixels_whatever_the_model_size_unless_it_is_large(photos, tmp_path, monkeypatch):
+    """It is decoded at a reduced size for a small model, but its hash is not of that."""
+    rng = np.random.default_rng(0)
+    for name in ("cat/new.jpg", "dog/new.jpg"):
+        Image.fromarray(rng.integers(0, 256, (200, 300, 3), np.uint8)).save(photos / name)
+        with Image.open(photos / name) as image:
+            (tmp_path / "png" / name).parent.mkdir(parents=True)
+            image.save((tmp_path / "png" / name).with_suffix(".png"))
+    small, large = (load_pixels(load_dataset(photos), size) for size in (16, 128))
+    assert np.array_equal(small.contents, large.contents)
+    png = load_pixels(load_dataset(tmp_path / "png"), 16)
+    assert png.among(small.prints(np.arange(42))).all()
+    monkeypatch.setattr(pixel_cache.decode, "WHOLE", 59_999)
+    monkeypatch.setenv("ONSIGHT_CACHE", str(tmp_path / "another cache"))
+    again = load_pixels(load_dataset(photos), 16)
+    found = png.among(again.prints(np.arange(42)))
+    assert not found.any()
+    assert again.among(small.prints(np.arange(42))).all()  # by the hashes of the files

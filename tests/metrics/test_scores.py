@@ -23,6 +23,7 @@ from onsight.metrics.scores import (
     choose_threshold,
     coverage_curve,
     fit_temperature,
+    fit_to_smoothing,
     score,
     with_temperature,
 )
@@ -282,6 +283,21 @@ def test_the_temperature_of_drawn_labels_is_found():
     errors = [calibration_error(calibration(softmax(logits / each).max(axis=1), right)) for each in (1, found)]
     assert errors[0] > 0.1
     assert errors[1] < 0.015
+
+
+def test_label_smoothing_is_undone_without_labels():
+    """A network that learned smoothed labels perfectly answers 0.7 q + 0.3 / C where q is the truth."""
+    rng = np.random.default_rng(0)
+    truth = softmax(rng.normal(size=(20_000, 5)) * 4)
+    labels = (truth.cumsum(axis=1) < rng.random((20_000, 1))).sum(axis=1)
+    logits = np.log(0.7 * truth + 0.3 / 5)
+    temperature = fit_to_smoothing(logits, 0.3)
+    right = logits.argmax(axis=1) == labels
+    before, after = (calibration_error(calibration(softmax(logits / t).max(axis=1), right)) for t in (1, temperature))
+    assert before > 0.15
+    assert after < before / 3
+    assert fit_to_smoothing(logits, 0.0) == pytest.approx(1, rel=1e-3)
+    assert fit_to_smoothing(logits + 100, 0.3) == pytest.approx(temperature, rel=1e-4)
 
 
 def test_a_temperature_stays_in_its_bounds():

@@ -553,6 +553,45 @@ def test_over_fitting_is_judged_in_the_epoch_whose_weights_were_kept(make):
     assert "has risen" not in kept
 
 
+def test_probabilities_that_were_not_calibrated(make):
+    """Nothing was held out: the verdict and the report say so, and no temperature was fitted on validation images."""
+    said = "The probabilities are not calibrated: no validation images."
+    folder = make(spec={"validation": 0}, history=epochs(4, validated=False))
+    assert said not in verdict(folder)  # the data set has validation images of its own
+    record = json.loads((folder / "dataset.json").read_text())
+    record["counts"]["validation"] = {"cat": 0, "dog": 0, "ship": 0}
+    (folder / "dataset.json").write_text(json.dumps(record))
+    model = json.loads((folder / "model" / "model.json").read_text())
+    (folder / "model" / "model.json").write_text(json.dumps(model | {"temperature": 0.7}))
+    assert said in verdict(folder)
+    classes = ("cat", "dog", "ship")
+    labels, probabilities = predicted(classes)
+    names = [str(number) for number in range(len(labels))]
+    write_predictions(folder / "evaluations" / "test" / "predictions.csv", names, labels, probabilities, classes)
+    source = report(folder).read_text()
+    assert said in source[source.index("<h2>Calibration</h2>") :]
+    assert "before temperature scaling (temperature 0.700)" in source
+    heads = epochs(4, validated=False)
+    heads[-1] |= {"out_of_fold_accuracy": 0.9, "out_of_fold_n": 300}
+    (folder / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in heads))
+    assert said not in verdict(folder)
+
+
+def test_what_was_left_out_and_the_accuracy_without_copies_follow_the_accuracy(make):
+    folder = make()
+    path = folder / "evaluations" / "test" / "metrics.json"
+    metrics = json.loads(path.read_text())
+    low = {"accuracy": 0.79, "correct": 782, "n": 990, "accuracy_interval": [0.763, 0.814]}
+    path.write_text(
+        json.dumps(metrics | {"notes": ["9 left out."], "without_copies": low | {"copies": 10, "near": True}})
+    )
+    assert verdict(folder)[1:3] == [
+        "Without the 10 images that have a copy or near-duplicate among those that the model was trained or judged on: "
+        "79.0 % (95 %: 76.3 to 81.4).",
+        "9 left out.",
+    ]
+
+
 def test_over_fitting_cannot_be_detected_without_validation(make):
     sentences = verdict(make("trained", history=epochs(4, validated=False), spec={"validation": 0}))
     assert "No validation images were held out: over-fitting cannot be detected." in sentences

@@ -106,7 +106,7 @@ def trainings(monkeypatch, counts, validation=100):
         taken = {name: min(count, spec.shots or count) for name, count in counts.items()}
         return SimpleNamespace(
             name=f"run-{len(asked):04d}",
-            spec={"weights": spec.weights or "none"},
+            spec={"weights": spec.weights or "none", "split_seed": 5},
             dataset={"name": "photos", "counts": {"train": taken, "validation": {"a": validation}}},
             model_epoch=lambda: {"val_accuracy": 0.8},
         )
@@ -130,6 +130,12 @@ def test_all_trainings_of_a_curve_start_from_the_same_weights(tmp_path, monkeypa
     monkeypatch.setattr(train_module, "find_start", lambda *_: SimpleNamespace(weights=next(found)))
     learning_curve(TrainSpec(data="photos/", weights="runs/latest"), sizes=[10, 50], seeds=2, out=tmp_path / "a")
     assert [spec.weights for spec in asked] == ["runs/run-0000"] * 4
+    assert [spec.split_seed for spec in asked] == [
+        None,
+        5,
+        5,
+        5,
+    ]  # the split of the first run: it is that of its weights
     del asked[:]
     learning_curve(TrainSpec(data="photos/"), sizes=[10, 50], seeds=2, out=tmp_path / "b")  # no weights were available
     assert [spec.weights for spec in asked] == [None, *["none"] * 3]

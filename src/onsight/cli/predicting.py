@@ -18,7 +18,7 @@ from onsight.core.text import count, plain
 from onsight.inference.heat_maps import MOST
 from onsight.inference.predict import Prediction, Predictor
 from onsight.inference.sort_into import UNSURE, Sorter
-from onsight.runs.run import Run, list_runs, open_run, runs_folder
+from onsight.runs.run import UNCALIBRATED, Run, list_runs, open_run, runs_folder
 
 
 def predict(
@@ -62,6 +62,8 @@ def predict(
     predictor = Predictor(chosen, batch_size, engine, tta)
     if engine == "auto" and predictor.engine.name != "litert":
         warn(f"answering with {predictor.engine.name}: {predictor.engine.reason}.")
+    if not predictor.run.is_calibrated:
+        warn(f"the probabilities are {UNCALIBRATED}.")
     seen = Seen(MOST)
     predictions = seen.noted(predictor.stream(given, top=top))
     if sorter is not None:

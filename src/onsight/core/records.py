@@ -76,6 +76,13 @@ class AugmentedAccuracy(Accuracy):
     views: int
 
 
+class AccuracyWithoutCopies(Accuracy):
+    """The accuracy without the images that have copies among those that the model was trained or judged on."""
+
+    copies: int  # images left out
+    near: bool  # whether near-duplicates are left out, too: `check` has searched for them
+
+
 class CoveragePoint(TypedDict):
     """The accuracy of the predictions whose confidence reaches a threshold."""
 
@@ -131,6 +138,8 @@ class Metrics(Scores):
     unlike: NotRequired[Unlike]  # of models that know a distance
     far_off: NotRequired[FarOff | None]
     tta: NotRequired[AugmentedAccuracy]
+    without_copies: NotRequired[AccuracyWithoutCopies]  # if there are such images
+    notes: NotRequired[list[str]]  # sentences on images that were left out, and on what is unknown
     data: str
     provenance: str
     engine: str
@@ -257,7 +266,8 @@ class SpecRecord(TypedDict):
     warnings: NotRequired[list[str]]  # what the choices cost, and what to do about it
     environment: NotRequired[dict[str, str]]
     model_import: NotRequired[str]  # "module:function" of a custom network
-    weights: NotRequired[dict[str, str]]  # of, file, sha256: the initial weights
+    weights: NotRequired[dict[str, str]]  # of, file, sha256: the initial weights; seen_sha256: what their run had seen
+    unknown_ancestors: NotRequired[list[str]]  # names of runs and files of weights whose images nothing records
     teacher: NotRequired[TeacherReference]
 
 
@@ -268,6 +278,7 @@ class TeacherReference(TypedDict):
     weights_sha256: str
     sparsity: float
     channels: float
+    seen_sha256: NotRequired[str]  # of the record of what it had seen; runs of earlier versions have none
 
 
 class Membership(TypedDict):

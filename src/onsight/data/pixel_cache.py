@@ -51,11 +51,28 @@ class Pixels:
         images: (n, size, size, 3) uint8 RGB, read-only; zeros for a broken image.
         hashes: (n,) uint64, a hash of the bytes of the image (of its file, if it has one): equal for identical images.
         broken: index -> reason, for images that could not be read.
+        contents: (n,) uint64, a hash of the decoded pixels at full size, whatever file they are in; None if `hashes`
+            are that already. Of a large JPEG it is the hash of the file, see `imaging.decode.load_and_whole`.
     """
 
     images: np.ndarray
     hashes: np.ndarray
     broken: dict[int, str]
+    contents: np.ndarray | None = None
+
+    def prints(self, index: np.ndarray) -> np.ndarray:
+        """Return the sorted hashes by which the images of `index` are recognised in any other data, uint64.
+
+        They are those of the files and those of the pixels: a copy of a file is recognised even if another decoder
+        gives other pixels, and the same pixels even in another lossless format or an array.
+        """
+        kinds = [self.hashes] if self.contents is None else [self.hashes, self.contents]
+        return np.unique(np.concatenate([each[index] for each in kinds]))
+
+    def among(self, prints: np.ndarray) -> np.ndarray:
+        """Return (n,) bool: the images that are among those of `prints`."""
+        found: np.ndarray = np.isin(self.hashes, prints)
+        return found if self.contents is None else found | np.isin(self.contents, prints)
 
 
 def load_pixels(
@@ -97,7 +114,8 @@ def load_pixels(
             # Remove the cached result, so that the next start tries again: the disk or the network may have failed.
             shutil.rmtree(folder, ignore_errors=True)
             raise
-    return Pixels(np.load(folder / "images.npy", mmap_mode="r"), np.load(folder / "hashes.npy"), broken)
+    hashes, contents = (np.load(folder / f"{name}.npy") for name in ("hashes", "contents"))
+    return Pixels(np.load(folder / "images.npy", mmap_mode="r"), hashes, broken, contents)
 
 
 def _fix(dataset: Dataset, broken: dict[int, str]) -> str:
@@ -110,8 +128,13 @@ def _fix(dataset: Dataset, broken: dict[int, str]) -> str:
 
 
 def _is_outdated(folder: Path) -> bool:
-    """Return whether `folder` has to be made: it is absent, or HEIC images in it were unreadable and no longer are."""
-    return not folder.exists() or (NO_HEIC in _read_broken(folder).values() and find_spec("pi_heif") is not None)
+    """Return whether `folder` has to be made: it is absent, or HEIC images in it were unreadable and no longer are.
+
+    One of an older version, without the hashes of the contents, has to be made again, too.
+    """
+    if not (folder / "contents.npy").exists():
+        return True
+    return NO_HEIC in _read_broken(folder).values() and find_spec("pi_heif") is not None
 
 
 def _read_broken(folder: Path) -> dict[int, str]:
@@ -125,7 +148,7 @@ def _fill(folder: Path, dataset: Dataset, size: int, fit: Fit, progress: Progres
     try:
         partial.mkdir()
         _decode(partial, dataset, size, fit, progress)
-        for name in ("images.npy", "hashes.npy"):
+        for name in ("images.npy", "hashes.npy", "contents.npy"):
             sync_file(partial / name)
         sync_folder(partial)
         os.rename(partial, folder)
@@ -142,30 +165,32 @@ def _fill(folder: Path, dataset: Dataset, size: int, fit: Fit, progress: Progres
 
 
 def _decode(partial: Path, dataset: Dataset, size: int, fit: Fit, progress: Progress | None) -> None:
-    """Write images.npy, hashes.npy and broken.json. No file is still mapped on return, as Windows requires."""
+    """Write images.npy, the hashes and broken.json. No file is still mapped on return, as Windows requires."""
     count = len(dataset)
-    hashes = np.zeros(count, np.uint64)
+    hashes, contents = np.zeros(count, np.uint64), np.zeros(count, np.uint64)
     broken: dict[str, str] = {}
     pixels = create_mapped(partial / "images.npy", (count, size, size, 3), np.uint8)
 
     def read(index: int) -> None:
         try:
             if dataset.images is not None:
-                data = dataset.images[index].tobytes()
+                data = whole = dataset.images[index].tobytes()
                 pixels[index] = decode.resize(dataset.images[index], size, fit)
             else:
                 data = dataset.read(index)
-                pixels[index] = decode.load(data, size, fit)
+                pixels[index], whole = decode.load_and_whole(data, size, fit)
         except ImageError as error:
             broken[str(index)] = str(error)
         else:
             hashes[index] = content_hash(data)
+            contents[index] = content_hash(whole or data)
 
     for done in each(read, count):
         if progress:
             progress("reading images", done, count)
     pixels.flush()
     np.save(partial / "hashes.npy", hashes)
+    np.save(partial / "contents.npy", contents)
     write_atomic(partial / "broken.json", json.dumps(broken))
 
 

@@ -19,6 +19,7 @@ from onsight.inference.predict import probabilities
 from onsight.metrics import predictions_csv
 from onsight.runs.images import find_parts
 from onsight.runs.run import SCHEMA, Run
+from onsight.runs.seen import seen_by, unknown_text
 from onsight.spec import TrainSpec
 from onsight.training.loop import fit
 
@@ -77,7 +78,7 @@ def predict_out_of_fold(
     shutil.rmtree(fold_runs)
 
 
-def check_folds(run: Run, dataset: Dataset, pixels: Pixels, folds: int) -> None:
+def check_folds(run: Run, dataset: Dataset, pixels: Pixels, folds: int, show: Reporter) -> None:
     """Raise an error, before anything is scored, if `predict_out_of_fold` would fail.
 
     Raises:
@@ -92,6 +93,14 @@ def check_folds(run: Run, dataset: Dataset, pixels: Pixels, folds: int) -> None:
             f"held out. Use --folds with {teacher['run']} instead."
         )
     images = find_parts(run, dataset, pixels, ("train", "validation"))
+    seen = seen_by(run, dataset, pixels)
+    if seen.again:
+        raise RunError(
+            f"The weights that {run.name} started from ({run.spec['weights']}) have learned from its training images, "
+            "so no image can be held out. Use --folds with a run that started from other weights."
+        )
+    if seen.unknown:
+        show.note("warning", unknown_text(seen.unknown))
     distinct = len(np.unique(pixels.hashes[images.parts == "train"]))
     if folds > distinct:
         raise SpecError(

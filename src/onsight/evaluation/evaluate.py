@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -13,10 +12,11 @@ from typing import cast
 import numpy as np
 
 from onsight.core.errors import DataError, ModelFileError, RunError, SpecError
-from onsight.core.files import expanded, now, write_json
+from onsight.core.files import now, write_json
 from onsight.core.progress import Reporter
 from onsight.core.records import (
     Accuracy,
+    AccuracyWithoutCopies,
     AugmentedAccuracy,
     Calibration,
     Metrics,
@@ -24,7 +24,6 @@ from onsight.core.records import (
 )
 from onsight.core.text import count
 from onsight.data.dataset import Dataset
-from onsight.data.pixel_cache import Pixels
 from onsight.display.reporters import make_reporter
 from onsight.evaluation import robustness as corruptions
 from onsight.evaluation import slices
@@ -33,6 +32,7 @@ from onsight.evaluation.evaluation import Evaluation
 from onsight.evaluation.explain import WORST, explain_mistakes, keras_model
 from onsight.evaluation.far_off import far_off
 from onsight.evaluation.feature_map import write_map
+from onsight.evaluation.held_out import copies_of_learned, images_to_score
 from onsight.evaluation.label_errors import write_label_errors
 from onsight.evaluation.thumbnails import SIDES, largest_side, original, write_thumbnails
 from onsight.inference.embed import network_of
@@ -52,10 +52,14 @@ from onsight.metrics.scores import (
 from onsight.models.model_file import ModelDescription, read_description
 from onsight.reporting import plot_style, plots
 from onsight.reporting.report import report
-from onsight.runs.images import RunImages, find_parts, load_images
+from onsight.runs.images import RunImages, load_images
 from onsight.runs.run import Run, open_run
 
 SAMPLES = 32  # images of samples.png
+ALL_COPIED = (
+    "Each of these images has a copy among those that the model was trained or judged on, so this accuracy rewards "
+    "memorising."
+)
 EXAMPLES = 12  # predictions and mistakes that are drawn with their probabilities
 
 
@@ -72,6 +76,7 @@ class Task:
     description: ModelDescription
     batch_size: int
     columns: slices.Columns  # of the user's CSV
+    notes: list[str]  # sentences on images that are not scored, and on what is unknown
 
     @property
     def names(self) -> list[str]:
@@ -105,7 +110,8 @@ def evaluate(
     Args:
         run: the run, its folder, or `latest`.
         data: other data with (some of) the same classes: its test part, or all of it if it has none. If it turns out to
-            be the run's own data, moved or renamed, only the run's test images are scored.
+            be the run's own data, moved or renamed, only the run's test images are scored. Images that the run has
+            seen are left out, wherever they lie.
         data_dir: where the files of the named data set are, if they have moved.
         folds: split the training images into this many folds and train one model per fold on the others, to find
             wrong labels among the training images too; 0: none.
@@ -168,13 +174,15 @@ def prepare(
     The arguments are those of `evaluate`.
     """
     dataset, pixels = load_images(run, show.work, data=data, data_dir=data_dir)
-    name, parts, own = parts_to_score(run, data, dataset, pixels, show)
+    name, parts, own, notes = images_to_score(run, data, dataset, pixels)
+    for text in notes:
+        show.note("note", text)
     images = RunImages(dataset, pixels, parts)
     labels = map_classes(dataset, run)
     if folds:
         if name != "test":
             raise SpecError("--folds trains on the run's own images, but --data names others: leave one out.")
-        check_folds(run, dataset, pixels, folds)
+        check_folds(run, dataset, pixels, folds, show)
     index = images.readable("test")
     if not len(index):
         raise DataError(f"{dataset.name} has no readable test images.")
@@ -186,35 +194,7 @@ def prepare(
     folder = run.evaluation_folder(name)
     folder.mkdir(parents=True, exist_ok=True)
     description = read_description(run.model_folder)
-    return Task(run, folder, images, index, labels[index], opened, description, batch_size, columns)
-
-
-def parts_to_score(
-    run: Run, data: str | Path | None, dataset: Dataset, pixels: Pixels, show: Reporter
-) -> tuple[str, np.ndarray, bool]:
-    """Return the name of the evaluation, (n,) the parts, of which "test" is scored, and whether the data is the run's.
-
-    The run's test images are scored if they are in the data, even if it was moved. Otherwise it is other data, or the
-    run's own data whose test images have changed or were added since: recognised by its path, or because it has all
-    training images. Images whose names the run was trained or judged on are left out.
-    """
-    split = run.dataset["split"]
-    if data is None or split["test"]:
-        try:
-            return "test", find_parts(run, dataset, pixels, ["test"]).parts, True
-        except DataError as error:
-            if data is None:
-                raise DataError(f"{error} To score the images that are there now: --data FOLDER.") from None
-    own = run.spec["data"] in (str(data), os.path.realpath(expanded(str(data))))
-    with contextlib.suppress(DataError):
-        own = own or bool(find_parts(run, dataset, pixels, ["train"]).parts.any())
-    parts = dataset.parts if "test" in dataset.parts else np.full(len(dataset), "test")
-    if own:
-        known = {*split["train"], *split["validation"]}
-        learned = np.array([name in known for name in dataset.names]) & (parts == "test")
-        parts = np.where(learned, "", parts)
-        show.note("left out", f"{count(int(learned.sum()), 'image')} that {run.name} was trained or judged on")
-    return f"{dataset.name}-{dataset.fingerprint[:8]}", parts, own
+    return Task(run, folder, images, index, labels[index], opened, description, batch_size, columns, notes)
 
 
 def map_classes(dataset: Dataset, run: Run) -> np.ndarray:
@@ -248,6 +228,13 @@ def compute_metrics(task: Task, answers: Answers) -> Metrics:
         weights_sha256=description.weights_sha256,
         evaluated_at=now(),
     )
+    leaked, near = copies_of_learned(task.run, task.images, task.index)
+    notes = [*task.notes, ALL_COPIED] if leaked.all() else task.notes
+    if notes:
+        metrics["notes"] = notes
+    if leaked.any() and not leaked.all():
+        kept = accuracy(labels[~leaked], scores[~leaked])
+        metrics["without_copies"] = AccuracyWithoutCopies(**kept, copies=int(leaked.sum()), near=near)
     limit = task.engine.distance_threshold
     if answers.distances is not None and limit is not None:
         share = float((answers.distances > limit).mean())

@@ -45,6 +45,8 @@ class Start(NamedTuple):
     text: str  # a description for messages and the report
     fit: Fit = "cut"  # how the images of a run became square
     head_only: bool = False  # whether only the head is trained by default: the weights are ImageNet's, as published
+    split_seed: int | None = None  # of a run: with its seed, the same images are in the same parts
+    validation: float | None = None  # of a run: the share of the images that it held out, if its data set gave none
 
 
 def find_start(weights: str, model: str | None) -> Start:
@@ -104,7 +106,15 @@ def find_start(weights: str, model: str | None) -> Start:
     text = f"{description.model} as trained in {run.name}"
     fitted = run.spec.get("freeze") == "all"  # the weights below the head are still those that the run began with
     return Start(
-        str(run.folder.resolve()), description.model, description.image_size, frozen, text, description.fit, fitted
+        str(run.folder.resolve()),
+        description.model,
+        description.image_size,
+        frozen,
+        text,
+        description.fit,
+        fitted,
+        run.spec.get("split_seed", run.spec.get("seed")),  # an older run has no split_seed
+        run.spec.get("validation") or None,
     )
 
 

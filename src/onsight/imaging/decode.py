@@ -48,6 +48,7 @@ SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif"}
 )
 BACKGROUND = (255, 255, 255)
+WHOLE = 2**20  # pixels of a JPEG that is decoded at full size for its hash alone: about 10 ms
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -192,6 +193,20 @@ def load(source: ImageSource, size: int, fit: Fit = "cut") -> np.ndarray:
     if isinstance(source, str | os.PathLike):
         return _fitted(_decoded(_read(source), size), size, fit)
     raise ImageError(f"A {type(source).__name__} is not an image; expected a path, bytes, a Pillow image or an array.")
+
+
+def load_and_whole(data: bytes, size: int, fit: Fit = "cut") -> tuple[np.ndarray, bytes | None]:
+    """Return what `load` returns for the bytes of a file, and the pixels (H, W, 3) of the whole image as bytes.
+
+    The pixels are None for a JPEG of more than 2^20 pixels that `load` decodes at a reduced size: to decode it at full
+    size, too, would take several times as long.
+    """
+    image = _decoded(data, size)
+    width, height = header(data)[:2] if file_format(data) == "JPEG" else image.size
+    fitted = _fitted(image, size, fit)
+    if image.width * image.height == width * height:
+        return fitted, image.tobytes()
+    return fitted, _decoded(data, None).tobytes() if width * height <= WHOLE else None
 
 
 def thumbnail(image: np.ndarray, size: int = 96, fit: Fit = "cut") -> bytes:

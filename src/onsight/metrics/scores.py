@@ -132,14 +132,31 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     Source: Guo et al. 2017, "On Calibration of Modern Neural Networks". Computed in float64. The cross entropy is
     convex in 1 / T. The search is bounded by TEMPERATURES: if every prediction is right, the best temperature is 0.
     """
+    each = np.asarray(logits, np.float64)
+    return _best_temperature(each, np.eye(each.shape[1])[labels])
+
+
+def fit_to_smoothing(logits: np.ndarray, smoothing: float) -> float:
+    """Return the temperature T that undoes label smoothing as far as one number can. It takes no labels.
+
+    Smoothing spreads the share `smoothing` of each label over all C classes. A network that was trained with it and
+    answers p therefore means (p - smoothing / C) / (1 - smoothing). Negative values count as 0. softmax(`logits` / T),
+    with `logits` (n, C), has the lowest cross entropy to these.
+    """
+    from scipy.special import softmax
+
+    each = np.asarray(logits, np.float64)
+    meant = np.clip(softmax(each, axis=1) - smoothing / each.shape[1], 0, None)
+    return _best_temperature(each, meant / meant.sum(axis=1, keepdims=True))
+
+
+def _best_temperature(logits: np.ndarray, wanted: np.ndarray) -> float:
+    """Return T for which softmax(`logits` (n, C) / T) has the lowest cross entropy to `wanted` (n, C)."""
     from scipy.optimize import minimize_scalar
     from scipy.special import log_softmax
 
-    logits = np.asarray(logits, np.float64)
-    rows = np.arange(len(labels))
-
     def loss(log_temperature: float) -> float:
-        return -float(log_softmax(logits / np.exp(log_temperature), axis=1)[rows, labels].mean())
+        return -float((wanted * log_softmax(logits / np.exp(log_temperature), axis=1)).sum(axis=1).mean())
 
     found = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded", options={"xatol": 1e-6})
     return float(np.exp(found.x))

@@ -36,7 +36,7 @@ from onsight.metrics.predictions_csv import read_predictions
 from onsight.metrics.scores import calibration, calibration_error, coverage_curve, with_temperature
 from onsight.reporting.export_table import HEADING, table_rows
 from onsight.reporting.teacher_notes import teacher_notes
-from onsight.runs.run import Run, read_object
+from onsight.runs.run import UNCALIBRATED, Run, read_object
 
 CIFAR10_FACTS = (
     "One human annotator gets 95.24 % right; the majority vote of about 51 people gets 99.21 % right (CIFAR-10H).",
@@ -113,7 +113,7 @@ def evaluation(
     folder = run.evaluation_folder(name)
     provenance = str(metrics.get("provenance", ""))
     sprite = thumbnails(folder) if with_images else None
-    sure = certainty(folder, model)
+    sure = certainty(folder, model, "" if run.is_calibrated else UNCALIBRATED)
     found = cast(Slices | None, read_object(folder / "slices.json"))
     return {
         "name": name,
@@ -352,8 +352,11 @@ def image(path: Path) -> str | None:
 # Trust ---------------------------------------------------------------------------------------------------------------
 
 
-def certainty(folder: Path, model: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Return calibration before and after the temperature, and the coverage curve, from predictions.csv."""
+def certainty(folder: Path, model: dict[str, Any] | None, uncalibrated: str) -> dict[str, Any] | None:
+    """Return calibration before and after the temperature, and the coverage curve, from predictions.csv.
+
+    `uncalibrated` says why the temperature was fitted on no images, if so.
+    """
     if not (folder / "predictions.csv").exists():
         return None
     _, labels, probabilities, _ = read_predictions(folder / "predictions.csv")
@@ -370,6 +373,7 @@ def certainty(folder: Path, model: dict[str, Any] | None) -> dict[str, Any] | No
             marks.append((kept[-1]["coverage"], kept[-1]["accuracy"], kept[-1]["threshold"]))
     return {
         "temperature": temperature,
+        "uncalibrated": uncalibrated,
         "threshold": threshold,
         "ece": calibration_error(bins),
         "ece_before": calibration_error(raw) if temperature != 1 else None,

@@ -16,7 +16,7 @@ from onsight.core.records import Metrics, Slices
 from onsight.core.text import count, interval, percent, plain, short, times
 from onsight.metrics.intervals import wilson
 from onsight.reporting.commands import check_command, teacher_place, train_command
-from onsight.runs.run import Run, place, read_evaluations, read_object
+from onsight.runs.run import UNCALIBRATED, Run, place, read_evaluations, read_object
 
 WIDE = 0.2  # an accuracy whose 95 % interval is wider than this says too little: docs/decisions/evaluation.md
 NAMED = 5  # classes named in a sentence
@@ -55,14 +55,18 @@ def sentences(run: Run, history: list[dict[str, Any]], metrics: Metrics | None, 
         found += [
             f"{percent(metrics['accuracy'])} of {what} are classified correctly "
             f"({interval(metrics['accuracy_interval'])}). Data: {plain(str(metrics.get('provenance')))}.",
+            _without_copies(metrics),
+            *(plain(str(text)) for text in metrics.get("notes", [])),
             *doubts(metrics),
             _confusions(metrics),
             _weakest(metrics),
             _slices(cast(Slices | None, read_object(run.evaluation_folder(name or "") / "slices.json"))),
             _trust(metrics),
         ]
+    if run.is_trained and not run.is_calibrated:
+        found.append(f"The probabilities are {UNCALIBRATED}.")
     found.append(_over_fitting(run, history))
-    found += run.record.get("warnings", [])
+    found += [plain(str(text)) for text in run.record.get("warnings", [])]
     scored = sum(use.get("scored") is not False for use in read_lines(run.folder / "test_uses.jsonl"))
     if name == "test" and scored > 1:
         found.append(
@@ -94,6 +98,17 @@ def doubts(metrics: Metrics) -> list[str]:
         names = ", ".join(untested[:NAMED]) + (f" and {rest:,} more" if rest > 0 else "")
         found.append(f"Never tested, because no test image shows them: {names}.")
     return found
+
+
+def _without_copies(metrics: Metrics) -> str:
+    """Return a sentence about the accuracy without images that have copies; empty if none has."""
+    if (other := metrics.get("without_copies")) is None:
+        return ""
+    kind = "a copy or near-duplicate" if other["near"] else "an identical copy"
+    return (
+        f"Without the {count(other['copies'], 'image that has', 'images that have')} {kind} among those that the model "
+        f"was trained or judged on: {percent(other['accuracy'])} ({interval(other['accuracy_interval'])})."
+    )
 
 
 def _state(run: Run, history: list[dict[str, Any]]) -> str:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import keras
 
 SCHEMA = 1
+UNCALIBRATED = "not calibrated: no validation images"  # said of the probabilities of a run that held none out
 
 
 def runs_folder() -> Path:
@@ -122,6 +123,14 @@ class Run:
     def is_trained(self) -> bool:
         """Whether training has finished."""
         return self.model_folder.is_dir()
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether images were held out to calibrate on: validation images, or training images for folds of a head."""
+        if self.spec.get("validation"):
+            return True
+        held_out = self.dataset.get("counts", {}).get("validation", {})
+        return any(held_out.values()) or any(row.get("out_of_fold_n") for row in self.history())
 
     def evaluation_folder(self, name: str = "test") -> Path:
         """Return the path of the folder of one evaluation."""

@@ -13,8 +13,9 @@ from onsight.core.progress import Reporter
 from onsight.core.spread import spread
 from onsight.data.batches import Examples
 from onsight.inference.litert import add_litert
+from onsight.metrics.scores import fit_to_smoothing
 from onsight.models.model_file import Likeness, save_model
-from onsight.runs.run import Run
+from onsight.runs.run import UNCALIBRATED, Run
 from onsight.spec import TrainSpec
 from onsight.training.calibrate import calibrate
 from onsight.training.network import in_float32, logits_of
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import keras
 
 COMPARED = 64  # training images on which LiteRT is compared with Keras
+SMOOTHED = 1000  # training images whose answers show what label smoothing did to them
 
 
 def write_model(
@@ -54,7 +56,7 @@ def write_model(
     for leftover in (partial, old):
         shutil.rmtree(leftover, ignore_errors=True)
     partial.mkdir()
-    temperature, threshold = calibrated(spec, model, validation, held_out_logits, batch_size, show)
+    temperature, threshold = calibrated(spec, model, training, validation, held_out_logits, batch_size, show)
     save_model(partial, model, run.classes, temperature, threshold, spec.channels, spec.fit, likeness)
     chosen = training.chosen[spread(len(training.chosen), COMPARED)]
     if why := add_litert(partial, training.images[chosen]):
@@ -69,12 +71,17 @@ def write_model(
 def calibrated(
     spec: TrainSpec,
     model: keras.Model,
+    training: Examples,
     validation: Examples,
     held_out_logits: Callable[[], tuple[np.ndarray, np.ndarray]],
     batch_size: int,
     show: Reporter,
 ) -> tuple[float, float | None]:
-    """Return the temperature and the threshold of the final weights, both chosen on images that were not trained on."""
+    """Return the temperature and the threshold of the final weights, both chosen on images that were not trained on.
+
+    Without such images there is no threshold, and the temperature only undoes label smoothing, which takes no labels. A
+    student learns mostly from its teacher's answers, which are not smoothed.
+    """
     if spec.precision == "float32" or spec.freeze == "all":
         logits, labels = held_out_logits()
     else:  # the finished model computes in float32, so calibrate what it answers
@@ -82,6 +89,14 @@ def calibrated(
         if len(labels):
             logits = logits_of(in_float32(model, spec).predict_on_batch, validation, batch_size)
     if not len(labels):
-        show.note("temperature", "1  (there are no validation images to fit it on)")
-        return 1.0, None
+        if not spec.label_smoothing or spec.teacher:
+            show.note("temperature", f"1  ({UNCALIBRATED})")
+            return 1.0, None
+        some = spread(len(training.chosen), SMOOTHED)
+        sample = training._replace(chosen=training.chosen[some], labels=training.labels[some])
+        logits = logits_of(in_float32(model, spec).predict_on_batch, sample, batch_size)
+        temperature = fit_to_smoothing(logits, spec.label_smoothing)
+        reason = f"undoes the label smoothing of {spec.label_smoothing:g}; {UNCALIBRATED}"
+        show.note("temperature", f"{temperature:.4g}  ({reason})")
+        return temperature, None
     return calibrate(logits, labels, spec.min_precision, show.note)

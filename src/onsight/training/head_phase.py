@@ -14,7 +14,9 @@ from onsight.features.extract import Extractor
 from onsight.features.head import Head, fit_head
 from onsight.features.prototypes import LOOKED_AT, learn_likeness
 from onsight.models.model_file import Likeness
-from onsight.spec import TrainSpec
+from onsight.runs.run import Run
+from onsight.runs.seen import read_seen
+from onsight.spec import FROM_SCRATCH, IMAGENET, TrainSpec
 from onsight.training.network import in_float32
 from onsight.training.phases import from_scratch
 from onsight.training.steps import Variables
@@ -32,13 +34,23 @@ class HeadFit(Variables):
 
     fitted: Head | None = None
 
+    def __init__(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, held_out: bool = True) -> None:
+        """Take the network; `held_out` is whether a head that has not seen an image is a judge of it."""
+        super().__init__(model, optimizer)
+        self.held_out = held_out
+
     def fit(self, examples: Examples, seed: int, class_weights: np.ndarray | None) -> Head:
-        """Fit the head to the features of the training images, and return it with its out-of-fold answers."""
+        """Fit the head to the features of the training images, and return it with its out-of-fold answers.
+
+        If the layers below the head have learned from these images, no answer was held out, so none is returned.
+        """
         layer = self.model.get_layer("logits")
         features = examples.images[examples.chosen]
         head = fit_head(features, examples.labels, int(layer.bias.shape[0]), seed=seed, weights=class_weights)
         layer.kernel.assign(head.kernel)
         layer.bias.assign(head.bias)
+        if not self.held_out:
+            head = head._replace(held_out=head.held_out[:0], logits=head.logits[:0])
         self.fitted = head
         return head
 
@@ -51,6 +63,14 @@ class HeadFit(Variables):
         layer = self.model.get_layer("logits")
         logits: np.ndarray = images @ to_numpy(layer.kernel) + to_numpy(layer.bias)
         return logits
+
+
+def starts_fresh(run: Run) -> bool:
+    """Return whether the initial weights of a run are known not to have learned from its training images."""
+    seen = read_seen(run)
+    if seen is None:  # an earlier version made the run
+        return run.spec.get("weights") in (None, FROM_SCRATCH, IMAGENET)
+    return not seen.again and not seen.unknown
 
 
 def featured(

@@ -120,10 +120,10 @@ class Trainings:
     def measure(self, shots: int | None) -> CurvePoint:
         """Train once per seed on `shots` images per class, None for all of them; return the accuracies."""
         asked = self.spec.model_dump(exclude_unset=True)
-        split_seed = self.spec.seed if self.spec.split_seed is None else self.spec.split_seed
         for each in range(self.seeds):
             images = count(shots, "image") if shots else "all images"
             self.show.note("curve", f"{images} per class, {each + 1} of {self.seeds}")
+            split_seed = self.runs[0].spec["split_seed"] if self.runs else self.spec.split_seed
             more = {"seed": self.spec.seed + each, "split_seed": split_seed, "shots": shots}
             spec = same_start(TrainSpec(**{**asked, **more}), self.runs)
             self.runs.append(train(spec, reporter=self.show))

@@ -31,7 +31,7 @@ from onsight.runs.run import Run
 from onsight.spec import TrainSpec
 from onsight.training.checkpoints import checkpoint_folders, load_checkpoint, save_checkpoint
 from onsight.training.finish import write_model
-from onsight.training.head_phase import HeadFit, featured, likeness_of
+from onsight.training.head_phase import HeadFit, featured, likeness_of, starts_fresh
 from onsight.training.interruptions import cause, explained, signals
 from onsight.training.network import at_any_size, build, check_freeze, freeze, logits_of
 from onsight.training.phases import Phase, from_scratch, phase_at, plan_phases
@@ -156,7 +156,7 @@ class Loop:
         if phase.frozen is not None:
             freeze(self.model, phase.frozen)
         if phase.head_only:
-            self.step: Step = HeadFit(self.model, optimizer)
+            self.step: Step = HeadFit(self.model, optimizer, starts_fresh(self.run))
             return
         network = at_any_size(self.model, spec.early_size) if spec.early_size else self.model
         self.step = make_step(network, optimizer, Loss(spec.label_smoothing, self.class_weights))

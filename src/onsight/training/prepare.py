@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from onsight.checks.check import findings_for_training, summary
 from onsight.checks.keep_list import read_keep_list
 from onsight.core.backend import Choice, choose_backend, choose_precision, dtype_policy, environment, use_backend
+from onsight.core.errors import DataError
 from onsight.core.files import expanded, from_here, sha256
 from onsight.core.progress import Reporter
 from onsight.core.records import CheckSummary, DatasetRecord, SpecRecord
@@ -36,6 +38,7 @@ from onsight.models.registry import MODELS
 from onsight.reporting.commands import check_command_for
 from onsight.runs.images import RunImages, find_parts
 from onsight.runs.run import Run, open_run
+from onsight.runs.seen import FILE, Seen, run_of, seen_before, unknown_text
 from onsight.spec import FROM_SCRATCH, IMAGENET, Role, TrainSpec, fields_with
 from onsight.training.network import at_any_size, build
 from onsight.training.phases import plan_phases
@@ -63,6 +66,7 @@ class Prepared(NamedTuple):
     members: DatasetRecord  # dataset.json
     check: CheckSummary  # check.json
     images: RunImages
+    seen: Seen
 
 
 class Chosen(NamedTuple):
@@ -91,13 +95,23 @@ def prepare(spec: TrainSpec, show: Reporter) -> Prepared:
     show.note("classes", class_counts(dataset, used))
     chosen = choose(spec, dataset, used, backend, show)
     pixels = load_pixels(dataset, chosen.spec.image_size, show.work, fit=chosen.spec.fit)
-    images = RunImages(dataset, pixels, divide(chosen, dataset, pixels, used))
+    before = seen_before(chosen.spec.model_dump(mode="json"), dataset, pixels)
+    if before.unknown:
+        chosen.warnings.append(unknown_text(before.unknown))
+    parts = divide(chosen, dataset, pixels, used)
+    ancestor = Path(chosen.spec.teacher or chosen.spec.weights).name
+    parts, left_out = without_seen(parts, pixels, before, ancestor)
+    chosen.warnings.extend(left_out)
+    images = RunImages(dataset, pixels, parts)
     show_choices(chosen, images, show)
     check = summary(*findings_for_training(dataset, pixels, used))
     show_findings(check, spec, show)
     members = dataset_record(chosen.spec, images, used)
     start_keras(chosen.spec, len(dataset.classes), show)
-    return Prepared(chosen.spec, spec_record(spec, chosen, show), members, check, images)
+    record = spec_record(spec, chosen, show)
+    if before.unknown:
+        record["unknown_ancestors"] = list(before.unknown)
+    return Prepared(chosen.spec, record, members, check, images, before.with_own(images))
 
 
 # The spec ------------------------------------------------------------------------------------------------------------
@@ -111,6 +125,8 @@ def choose(spec: TrainSpec, dataset: Dataset, used: np.ndarray, backend: Choice,
     else:
         side = teacher.spec["image_size"] if teacher else median_side(dataset, fit=spec.fit)
     start, why, warning = choose_start(spec, side, show)
+    if start and start.validation and not knows_all(start, dataset):
+        start = start._replace(validation=None)  # its share is meant for other images
     resolved = resolve(
         spec,
         images=int(np.count_nonzero(used & np.isin(dataset.parts, ("", "train")))),
@@ -158,6 +174,13 @@ def choose_start(spec: TrainSpec, side: int, show: Reporter) -> Origin:
         why = f"from scratch: ImageNet weights are for photos of {SMALLEST_PHOTO} px or more, and {found}"
         return Origin(None, why)
     return default_start(side, show.work, spec.model)
+
+
+def knows_all(start: Start, dataset: Dataset) -> bool:
+    """Return whether the data has all images of the run whose weights training starts from, by their names."""
+    run = run_of(Path(start.weights))
+    names = {name for part in run.dataset.get("split", {}).values() for name in part} if run else set()
+    return names <= {*dataset.names}
 
 
 def settle(resolved: Resolved, start: Start | None, backend: Choice) -> Resolved:
@@ -237,6 +260,32 @@ def split_readable(dataset: Dataset, pixels: Pixels, spec: TrainSpec, used: np.n
     return parts
 
 
+def without_seen(parts: np.ndarray, pixels: Pixels, before: Seen, ancestor: str) -> tuple[np.ndarray, list[str]]:
+    """Return (n,) the parts without test and validation images that an ancestor has seen, and sentences about them.
+
+    Images that only judged an ancestor may judge the run, too, but not test it. `ancestor` names the last one.
+
+    Raises:
+        DataError: no test images are left, or no validation images.
+    """
+    parts, sentences = parts.copy(), []
+    for part, known in (("test", before.before), ("validation", before.trained_before)):
+        inside = parts == part
+        learned = inside & pixels.among(known)
+        if not learned.any():
+            continue
+        found = count(int(learned.sum()), f"{part} image")
+        if np.array_equal(learned, inside):
+            instead = "" if part == "test" else ", or hold none out: --validation 0"
+            raise DataError(
+                f"No {part} image is left, because {ancestor}, or a run before it, has seen all of these: {found}. "
+                f"Start from other weights, for example --weights none{instead}."
+            )
+        parts[learned] = ""
+        sentences.append(f"{found} left out, because {ancestor}, or a run before it, has seen them.")
+    return parts, sentences
+
+
 # The files of the run ------------------------------------------------------------------------------------------------
 
 
@@ -257,6 +306,8 @@ def spec_record(asked: TrainSpec, chosen: Chosen, show: Reporter) -> SpecRecord:
     if start:
         file = weights_file(start.weights, spec.model, spec.image_size, show.work)
         record["weights"] = {"of": start.text, "file": file.name, "sha256": sha256(file)}
+        if (run := run_of(Path(start.weights))) and (run.folder / FILE).is_file():
+            record["weights"]["seen_sha256"] = sha256(run.folder / FILE)
     if chosen.teacher:
         record["teacher"] = reference(chosen.teacher)
     return record

@@ -91,7 +91,7 @@ def resolve(
         choices.asked = spec.model_copy(update={"preset": "transfer"})
         choices.reasons["preset"] = f"training starts from {start.text}"
     preset = PRESETS[choices["preset"]][1]
-    choose_split(choices, given)
+    choose_split(choices, given, start)
     judged = "validation" in given or choices["validation"] > 0
     held_out = (0 if "validation" in given else choices["validation"]) + (0 if "test" in given else TEST_SHARE)
     trained = round(images * (1 - held_out))
@@ -156,11 +156,17 @@ def check_asked(spec: TrainSpec, start: Start | None) -> None:
         )
 
 
-def choose_split(choices: Choices, given: Collection[str]) -> None:
-    """Choose the share of images held out for validation, and the seed of the split."""
+def choose_split(choices: Choices, given: Collection[str], start: Start | None) -> None:
+    """Choose the share of images held out for validation, and the seed of the split.
+
+    Both are those of the run whose weights training starts from: then it is judged on images that this run had not
+    learned.
+    """
     preset = choices["preset"]
     if "validation" in given:
         choices.choose("validation", 0.0, "the data set has its own validation images")
+    elif start and start.validation:
+        choices.choose("validation", start.validation, "that of the run whose weights training starts from")
     elif "test" not in given:
         choices.choose("validation", 0.15, "the data set has no test images, so it is split 70/15/15")
     elif "validation" in PRESETS[preset][1]:
@@ -168,6 +174,8 @@ def choose_split(choices: Choices, given: Collection[str]) -> None:
     else:
         choices.choose("validation", 0.1, "share of the training images")
     choices.choose("split_seed", choices["seed"], "same as seed")
+    if start and start.split_seed is not None:
+        choices.choose("split_seed", start.split_seed, "that of the run whose weights training starts from")
 
 
 def choose_transfer(choices: Choices, start: Start) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from onsight.core.errors import RunError
-from onsight.core.files import write_json
+from onsight.core.files import sha256, write_json
 from onsight.core.progress import Reporter
 from onsight.core.records import ModelFacts, TeacherRecord, TeacherReference
 from onsight.data.batches import Examples, Plan
@@ -23,6 +23,7 @@ from onsight.models.model_file import read_description
 from onsight.reporting.teacher_notes import teacher_notes
 from onsight.runs.images import RunImages
 from onsight.runs.run import Run, open_run
+from onsight.runs.seen import FILE
 from onsight.spec import TrainSpec
 from onsight.training.zero_weights import zero_share
 
@@ -59,12 +60,15 @@ class Teacher(NamedTuple):
 
 def reference(run: Run) -> TeacherReference:
     """Return what the spec.json of a student records about its teacher: its weights, and how much it was pruned."""
-    return {
+    found: TeacherReference = {
         "run": run.name,
         "weights_sha256": read_description(run.model_folder).weights_sha256,
         "sparsity": run.spec.get("sparsity") or 0.0,
         "channels": run.spec.get("channels") or 0.0,
     }
+    if (run.folder / FILE).is_file():
+        found["seen_sha256"] = sha256(run.folder / FILE)
+    return found
 
 
 def open_teacher(run: Run, spec: TrainSpec, images: RunImages, show: Reporter) -> Teacher | None:

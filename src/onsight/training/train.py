@@ -22,6 +22,7 @@ from onsight.reporting.commands import command_for
 from onsight.reporting.report import report
 from onsight.runs.images import RunImages, open_images
 from onsight.runs.run import Run, open_run
+from onsight.runs.seen import write_seen
 from onsight.spec import FROM_SCRATCH, IMAGENET, TrainSpec
 from onsight.training.checkpoints import checkpoint_folders, load_checkpoint
 from onsight.training.loop import fit
@@ -88,6 +89,7 @@ def created_run(prepared: Prepared) -> Iterator[Run]:
     run = Run.create(f"{prepared.images.dataset.name}-{prepared.spec.model}", prepared.record, prepared.members)
     try:
         write_json(run.folder / "check.json", prepared.check)
+        write_seen(run, prepared.seen)
         yield run
     except BaseException:
         if not checkpoint_folders(run.checkpoints):
@@ -217,7 +219,7 @@ def train_seeds(
     spec = as_spec(spec, options, "train_seeds")
     if seeds < 1:
         raise SpecError(f"seeds={seeds} trains nothing; expected 1 or more.")
-    split_seed = spec.seed if spec.split_seed is None else spec.split_seed
+    split_seed = shared_split_seed(spec)
     asked = spec.model_dump(exclude_unset=True)
     specs = [TrainSpec(**{**asked, "seed": spec.seed + i, "split_seed": split_seed}) for i in range(seeds)]
     show = reporter or make_reporter()
@@ -235,6 +237,13 @@ def train_seeds(
     for label, text in seed_notes(runs):
         show.note(label, text)
     return runs
+
+
+def shared_split_seed(spec: TrainSpec) -> int:
+    """Return the seed of the one split of several compared trainings of `spec`, which differ in their own seeds."""
+    start = None if spec.weights in (None, FROM_SCRATCH, IMAGENET) else find_start(spec.weights, spec.model)
+    inherited = start.split_seed if start else None
+    return next(seed for seed in (spec.split_seed, inherited, spec.seed) if seed is not None)
 
 
 def same_start(spec: TrainSpec, earlier: Sequence[Run]) -> TrainSpec:
