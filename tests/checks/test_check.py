@@ -105,7 +105,7 @@ def test_every_kind_of_problem_is_found(troubles):
     assert images(kinds["leak"]) == {("test/dog/0.png", "train/dog/leaked.png")}
     assert kinds["leak"]["text"] == "1 of 8 test images (12.50%) has an identical copy among the training images."
     assert images(kinds["near leak"]) == {("test/cat/1.png", "train/cat/turned.jpg")}
-    assert "1 of 8 test images (12.50%) has a near-duplicate" in kinds["near leak"]["text"]
+    assert "At least 1 of 8 test images (12.50%) has a near-duplicate" in kinds["near leak"]["text"]
     assert "very likely copies, turned by 90°" in kinds["near leak"]["items"][0]["note"]
     assert images(kinds["two labels"]) == {("train/cat/2.png", "train/dog/also-a-cat.png")}
     assert kinds["exact copy"]["count"] == 3
