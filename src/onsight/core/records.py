@@ -55,6 +55,7 @@ class Scores(TypedDict):
     per_class: list[ClassScore]
     confusion: list[list[int]]
     ece: float
+    ece_noise: NotRequired[list[float]]  # of a perfectly calibrated model: mean, 97.5 % quantile; older runs lack it
     calibration: list[Bin]
     brier: float
     roc_auc: NotRequired[float | None]  # of two classes only
@@ -333,11 +334,12 @@ class CurvePoint(TypedDict):
 
 
 class PowerFit(TypedDict):
-    """error = a * shots ** -b, and the gain in accuracy from doubling the images."""
+    """error = a * shots ** -b from the size `since` on, and the gain in accuracy from doubling the images."""
 
     a: float
     b: float
-    gain: float
+    since: int
+    gain: float  # at most
     gain_interval: list[float]
 
 

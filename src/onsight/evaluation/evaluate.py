@@ -39,7 +39,7 @@ from onsight.inference.embed import network_of
 from onsight.inference.engines import Answer, Answers, Engine, EngineName, open_engine
 from onsight.inference.predict import answered, probabilities
 from onsight.inference.test_time_augmentation import count_views, mirrors, with_views
-from onsight.metrics.intervals import wilson
+from onsight.metrics.intervals import share_interval
 from onsight.metrics.predictions_csv import read_predictions, write_predictions
 from onsight.metrics.scores import (
     at_threshold,
@@ -131,7 +131,8 @@ def evaluate(
     run = open_run(run)
     run.require_trained()
     with reporter or make_reporter() as show:
-        task = prepare(run, data, data_dir, folds, slices_file, batch_size, engine, show)
+        measured = ["robustness"] * robustness + [f"{count_views(mirrors(run))} views of each image"] * tta
+        task = prepare(run, data, data_dir, folds, slices_file, batch_size, engine, measured, show)
         answers = answered(task.engine, task.images.pixels.images, task.index, batch_size, show)
         scores = answers.probabilities
         metrics = compute_metrics(task, answers)
@@ -161,11 +162,12 @@ def prepare(
     slices_file: Path | None,
     batch_size: int,
     engine: EngineName,
+    measured: list[str],
     show: Reporter,
 ) -> Task:
     """Return what is scored and what answers, once everything that could fail has been checked. Log the test use.
 
-    The arguments are those of `evaluate`.
+    The arguments are those of `evaluate`, and what is `measured` beside the accuracy, for the log.
     """
     dataset, pixels = load_images(run, show.work, data=data, data_dir=data_dir)
     name, parts, own = parts_to_score(run, data, dataset, pixels, show)
@@ -182,7 +184,7 @@ def prepare(
     opened = open_engine(run, engine)
     show.note("answering", f"{opened.name}  ({opened.reason})")
     if own:
-        run.log_test_use(f"evaluate on {dataset.provenance}", scored=True)
+        run.log_test_use(f"{' with '.join(['evaluate', *measured])} on {dataset.provenance}", scored=True)
     folder = run.evaluation_folder(name)
     folder.mkdir(parents=True, exist_ok=True)
     description = read_description(run.model_folder)
@@ -272,7 +274,7 @@ def augmented_accuracy(task: Task, show: Reporter) -> AugmentedAccuracy:
 def accuracy(labels: np.ndarray, scores: np.ndarray) -> Accuracy:
     """Return the accuracy of probabilities (n, classes), with its interval."""
     correct, n = int((scores.argmax(axis=1) == labels).sum()), len(labels)
-    return {"accuracy": correct / n, "correct": correct, "n": n, "accuracy_interval": list(wilson(correct, n))}
+    return {"accuracy": correct / n, "correct": correct, "n": n, "accuracy_interval": list(share_interval(correct, n))}
 
 
 # Write ---------------------------------------------------------------------------------------------------------------

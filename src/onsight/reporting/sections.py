@@ -19,6 +19,7 @@ from markupsafe import Markup
 from onsight.core.errors import RunError
 from onsight.core.files import argument, read_lines
 from onsight.core.records import (
+    AugmentedAccuracy,
     CheckSummary,
     DatasetRecord,
     ExportTable,
@@ -29,19 +30,22 @@ from onsight.core.records import (
     Slices,
     TeacherRecord,
 )
-from onsight.core.text import count, note_line, percent, percent_number, plain, rough_duration, short
+from onsight.core.text import count, interval, note_line, percent, percent_number, plain, rough_duration, short
 from onsight.display import svg
 from onsight.display.page import data_uri
 from onsight.metrics.predictions_csv import read_predictions
 from onsight.metrics.scores import calibration, calibration_error, coverage_curve, with_temperature
 from onsight.reporting.export_table import HEADING, table_rows
 from onsight.reporting.teacher_notes import teacher_notes
+from onsight.reporting.verdict import noise_text
 from onsight.runs.run import Run, read_object
 
 CIFAR10_FACTS = (
     "One human annotator gets 95.24 % right; the majority vote of about 51 people gets 99.21 % right (CIFAR-10H).",
-    "3.25 % of the test images have a near-duplicate in the training set (ciFAIR-10).",
-    "54 of the 10,000 test labels are wrong (label-errors).",
+    "286 of the 10,000 test images (2.86 %) have a near-duplicate among the training images, and 39 pairs lie within "
+    "the test set (ciFAIR-10).",
+    "Five people each judged 275 suspected test labels: fewer than three confirmed 54 of them, most rejected 37, and "
+    "for 18 most agreed on another class (label-errors).",
     "With 10,000 images and an accuracy of about 95 %, the 95 % interval is ±0.43 points.",
 )
 FOLDED = 25  # rows of a table that are shown; further rows are folded away
@@ -155,8 +159,21 @@ def numbers(metrics: Metrics) -> list[tuple[str, str, str]]:
         *found,
         ("loss", f"{metrics['loss']:.3f}", "cross entropy, nats; 0 is perfect"),
         ("Brier score", f"{metrics['brier']:.3f}", "squared error, summed over classes; 0 to 2"),
-        ("calibration error", f"{100 * metrics['ece']:.1f} points", "ECE, top label, 15 equal-width bins"),
+        *augmented(metrics.get("tta")),
+        (
+            "calibration error",
+            f"{100 * metrics['ece']:.1f} points",
+            f"ECE, top label, 15 equal-width bins{noise_text(metrics, '; noise alone shows ')}",
+        ),
     ]
+
+
+def augmented(tta: AugmentedAccuracy | None) -> list[tuple[str, str, str]]:
+    """Return the accuracy with test-time augmentation as one of `numbers`, if it was measured."""
+    if tta is None:
+        return []
+    meaning = f"{count(tta['views'], 'view')} per image; {interval(tta['accuracy_interval'])}, n = {tta['n']:,}"
+    return [("with augmentation", percent(tta["accuracy"]), meaning)]
 
 
 # Training ------------------------------------------------------------------------------------------------------------
