@@ -193,6 +193,8 @@ class LabelErrors(TypedDict):
 
     method: str
     checked: int
+    runs: NotRequired[int]  # whose answers to the test images were averaged; older runs lack it, as the next
+    expected: NotRequired[str]  # which share of the suspects is probably wrong, in words
     suspects: list[Suspect]
     not_listed: NotRequired[list[str]]  # why images were not searched
 

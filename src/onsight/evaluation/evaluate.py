@@ -33,7 +33,7 @@ from onsight.evaluation.evaluation import Evaluation
 from onsight.evaluation.explain import WORST, explain_mistakes, keras_model
 from onsight.evaluation.far_off import far_off
 from onsight.evaluation.feature_map import write_map
-from onsight.evaluation.label_errors import write_label_errors
+from onsight.evaluation.label_errors import EXPECTED, averaged, write_label_errors
 from onsight.evaluation.thumbnails import SIDES, largest_side, original, write_thumbnails
 from onsight.inference.embed import network_of
 from onsight.inference.engines import Answer, Answers, Engine, EngineName, open_engine
@@ -291,7 +291,9 @@ def find_label_errors(task: Task, folds: int, show: Reporter) -> None:
     run, (dataset, pixels, _) = task.run, task.images
     if folds:
         predict_out_of_fold(run, dataset, pixels, folds, task.batch_size, show)
-    scored = read_predictions(task.folder / "predictions.csv")
+    scored, runs = read_predictions(task.folder / "predictions.csv"), 1
+    if task.folder.name == "test":
+        scored, runs = averaged(run, scored)
     tables = [(scored, ["test"] * len(scored.names))]
     kept = run.evaluation_folder("folds") / "predictions.csv"  # perhaps of an earlier evaluation
     if task.folder.name == "test" and kept.exists():
@@ -300,13 +302,14 @@ def find_label_errors(task: Task, folds: int, show: Reporter) -> None:
         tables.append((scored, ["validation" if name in validation else "train" for name in scored.names]))
     side = min(SIDES[0], largest_side(dataset, pixels.images))
     drawn = functools.partial(original, dataset, pixels.images, task.engine.fit, side=side)
-    found = write_label_errors(task.folder, tables, dataset.names, drawn)
+    found = write_label_errors(task.folder, tables, dataset.names, drawn, runs)
     for reason in found.get("not_listed", []):
         show.note("label errors", reason)
     if found["suspects"]:
         path = task.folder / "label_errors.json"
         number = count(len(found["suspects"]), "label")
-        show.note("label errors", f"{number} to check, the most suspicious first: {path}")
+        by = f", by {count(runs, 'run')} on average" if runs > 1 else ""
+        show.note("label errors", f"{number} to check{by}, the most suspicious first: {path}. {EXPECTED}")
 
 
 def measure_robustness(task: Task, quick: bool, show: Reporter) -> Robustness:

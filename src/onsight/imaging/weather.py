@@ -69,10 +69,9 @@ def frost(images: np.ndarray, weights: tuple[float, float], rng: np.random.Gener
     """Add a random section of one of five frosted windows. `weights` are those of the image and of the frost."""
     n, side = images.shape[:2]
     windows = _windows(side)
-    which = rng.integers(0, len(windows), n)
-    places = rng.integers(0, windows.shape[1] - side, (n, 2))
+    places = rng.integers(0, [len(windows), *[windows.shape[1] - side] * 2], (n, 3))
     mixed = images * np.float32(weights[0])
-    for image, window, (top, left) in zip(mixed, which.tolist(), places.tolist(), strict=True):
+    for image, (window, top, left) in zip(mixed, places.tolist(), strict=True):
         image += windows[window, top : top + side, left : left + side] * np.float32(weights[1])
     return to_uint8(mixed)
 

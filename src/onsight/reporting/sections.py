@@ -353,7 +353,8 @@ def suspects(folder: Path, sprite: dict[str, Any] | None) -> dict[str, Any] | No
         named = {"true": short(each["label"]), "said": short(each["suggested"])}
         shown.append({**each, **named, "source": image(folder / "label_errors" / name), "at": at})
     pictures = any(each["source"] or each["at"] is not None for each in shown)
-    return {"not_listed": [], **found, "shown": shown, "pictures": pictures}
+    doubt = "The model may be wrong instead."
+    return {"not_listed": [], "runs": 1, "expected": doubt, **found, "shown": shown, "pictures": pictures}
 
 
 def image(path: Path) -> str | None:
