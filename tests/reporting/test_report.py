@@ -440,6 +440,17 @@ def test_the_facts_about_cifar10_are_those_of_their_sources(make):
     assert "labels are wrong" not in text
 
 
+@pytest.mark.parametrize(("ece", "words"), [(0.030, "Over-confident: "), (0.019, "Neither over- nor under-confident")])
+def test_over_confidence_needs_an_error_beyond_noise(make, ece, words):
+    """The mean confidence lies above the interval of the accuracy in both cases; noise alone shows up to 2.0 points."""
+    run = make()
+    path = run / "evaluations" / "test" / "metrics.json"
+    metrics = json.loads(path.read_text())
+    changed = {"confidence": metrics["accuracy_interval"][1] + 0.001, "ece": ece, "ece_noise": [0.008, 0.02]}
+    path.write_text(json.dumps(metrics | changed))
+    assert any(sentence.startswith(words) for sentence in verdict(run))
+
+
 def test_the_accuracy_with_test_time_augmentation_is_shown(make):
     run = make()
     assert "with augmentation" not in Page(report(run)).text

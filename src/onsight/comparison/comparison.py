@@ -105,10 +105,8 @@ class Comparison:
 def verdict_on(sides: list[ComparedSpec], pairs: list[ComparedPair], n: int) -> str:
     """Return the verdict in one sentence, which compares the best side with the next best."""
     pair = pairs[0]  # the two best: sides are sorted
-    if few_seeds(pair, sides):
-        facts = (
-            f"it cannot be told whether this is chance: with {few_seeds(pair, sides)}, while a test takes three of each"
-        )
+    if few := few_seeds(pair, sides):
+        facts = f"it cannot be told whether this is chance: with {few}, while a test takes three of each"
     elif math.isnan(pair["p"]):
         facts = "the seeds show no spread, so chance cannot be ruled out"
     else:

@@ -78,18 +78,18 @@ def frost(images: np.ndarray, weights: tuple[float, float], rng: np.random.Gener
 
 @lru_cache(maxsize=2)
 def _windows(side: int) -> np.ndarray:
-    """Return the drawn windows, (5, 4 side, 4 side, 3) float32 in 0..255: noise at several sizes."""
+    """Return the drawn windows, (5, 4 side, 4 side, 3) uint8: noise at several sizes."""
     from scipy.ndimage import zoom
 
     rng = np.random.default_rng(0)
     size = 4 * side
-    windows = np.empty((len(WINDOWS), size, size, 3), np.float32)
+    windows = np.empty((len(WINDOWS), size, size, 3), np.uint8)
     for number, (mean, sd, tint) in enumerate(WINDOWS):
         grain = np.zeros((size, size))
         for cells, share in FROST_GRAIN:
             smooth = zoom(rng.standard_normal((cells + 4, cells + 4)), size / cells, order=3)[:size, :size]
             grain += share**0.5 * (smooth - smooth.mean()) / smooth.std()
-        windows[number] = np.clip((mean + sd * grain)[..., None] * tint, 0, 255)
+        windows[number] = to_uint8((mean + sd * grain)[..., None] * tint)
     return windows
 
 

@@ -155,11 +155,12 @@ def _trust(metrics: Metrics) -> str:
     error = f"expected calibration error {100 * metrics['ece']:.1f} points"
     error += noise_text(metrics, ", where a perfectly calibrated model shows ")
     facts = f"mean confidence {percent(sure)}, accuracy {percent(right)}; {error}"
-    if sure > high:
+    beyond_noise = metrics["ece"] > metrics.get("ece_noise", [0.0, 0.0])[1]
+    if sure > high and beyond_noise:
         return f"Over-confident: {facts}."
-    if sure < low:
+    if sure < low and beyond_noise:
         return f"Under-confident: {facts}."
-    if metrics["ece"] > max(0.05, metrics.get("ece_noise", [0, 1])[1]):
+    if metrics["ece"] > 0.05 and beyond_noise and "ece_noise" in metrics:
         return f"Calibrated on average, but not at every confidence: {facts}."
     few = "" if metrics["n"] >= 1000 else f", as far as {count(metrics['n'], 'image')} can show"
     return f"Neither over- nor under-confident{few}: {facts}."
