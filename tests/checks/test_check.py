@@ -105,7 +105,7 @@ def test_every_kind_of_problem_is_found(troubles):
     assert images(kinds["leak"]) == {("test/dog/0.png", "train/dog/leaked.png")}
     assert kinds["leak"]["text"] == "1 of 8 test images (12.50%) has an identical copy among the training images."
     assert images(kinds["near leak"]) == {("test/cat/1.png", "train/cat/turned.jpg")}
-    assert "1 of 8 test images (12.50%) has a near-duplicate" in kinds["near leak"]["text"]
+    assert "At least 1 of 8 test images (12.50%) has a near-duplicate" in kinds["near leak"]["text"]
     assert "very likely copies, turned by 90°" in kinds["near leak"]["items"][0]["note"]
     assert images(kinds["two labels"]) == {("train/cat/2.png", "train/dog/also-a-cat.png")}
     assert kinds["exact copy"]["count"] == 3
@@ -138,10 +138,10 @@ def enough(monkeypatch):
 @pytest.mark.parametrize(
     ("count", "parts", "text", "advice"),
     [
-        (32, "test", "an accuracy of 90 % on 8 test images has an interval of about ±21 points.",
+        (32, "test", "an accuracy of 90 % on 8 test images has an interval of about ±25 points.",
          "Collect about 150 test images, for ±5 points."),
         (72, "", "an accuracy of 90 % on 11 test images (15 % of 72 images) has an interval of "
-         "about ±18 points.", "Collect about 940 images in all, for ±5 points."),
+         "about ±21 points.", "Collect about 940 images in all, for ±5 points."),
     ],
 )  # fmt: skip
 def test_a_folder_that_is_too_small_for_any_figure(photos, draw_photos, count, parts, text, advice):
@@ -436,6 +436,6 @@ def test_lines_of_a_csv_and_ignored_folders_are_findings(small, monkeypatch, cap
 def test_cifar10(real_data, monkeypatch):
     found = onsight.check("cifar10", data_dir=real_data, reporter=QUIET)
     kinds = by_kind(found)
-    # ciFAIR-10 (B. Barz, J. Denzler, "Do We Train on Test Data?", 2020) found copies of 3.25 % by hand.
-    assert 300 <= kinds["near leak"]["count"] + kinds.get("leak", {"count": 0})["count"] <= 420
+    # ciFAIR-10 (B. Barz, J. Denzler, "Do We Train on Test Data?", 2020) lists 286 found by hand, and misses as many.
+    assert 430 <= kinds["near leak"]["count"] + kinds.get("leak", {"count": 0})["count"] <= 550
     assert (found.folder / "check.html").stat().st_size < 5_000_000

@@ -52,7 +52,7 @@ def test_only_identical_copies_are_errors(dataset):
 def test_near_duplicates_say_how_sure_they_are_and_the_most_certain_come_first(dataset):
     leak = found(dataset, [(0, 6, 0.0), (1, 7, 0.05), (2, 8, 0.3)])["near leak"]
     assert leak["count"] == 3
-    assert "(2 very likely copies, 1 possibly)" in leak["text"]
+    assert leak["text"].startswith("At least 2, possibly 3 of 6 test images (50.00%) have a near-duplicate")
     notes = [item["note"] for item in leak["items"]]
     assert [note.split("; ")[1] for note in notes] == [
         "very likely copies, 98.0% alike",
@@ -61,11 +61,11 @@ def test_near_duplicates_say_how_sure_they_are_and_the_most_certain_come_first(d
     ]
 
 
-@pytest.mark.parametrize(("doubt", "words"), [(0.0, "(very likely copies)"), (0.4, "(possibly copies)")])
+@pytest.mark.parametrize(("doubt", "words"), [(0.0, "At least "), (0.4, "Possibly ")])
 def test_copies_of_one_kind(dataset, doubt, words):
     kinds = found(dataset, [(0, 9, doubt)])
     assert set(kinds) == {"near leak", "near labels", "near copy"}
-    assert all(words in each["text"] for each in kinds.values())
+    assert all(each["text"].startswith(words) for each in kinds.values())
 
 
 def test_an_image_with_an_identical_copy_is_not_counted_as_a_near_leak_too(dataset):

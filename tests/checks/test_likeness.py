@@ -3,7 +3,7 @@ import pytest
 
 from onsight.checks.likeness import POSSIBLE, SURE, TOO_ALIKE, judge
 
-FLOOR = 0.9
+FLOOR, LOWEST = 0.9, 0.88
 
 
 def compared(images, mean, spread, rng):
@@ -31,7 +31,7 @@ def test_different_images_of_a_set_that_is_alike_are_not_called_copies(mean, spr
     rng = np.random.default_rng(0)
     pairs = compared(1_000, mean, spread, rng)
     assert (pairs[2] >= FLOOR).any()
-    doubt, limit = judge(*pairs, 1_000, FLOOR)
+    doubt, limit = judge(*pairs, 1_000, FLOOR, LOWEST)
     assert np.count_nonzero(doubt <= SURE) == 0
     assert np.count_nonzero(doubt <= POSSIBLE) <= 1
     assert FLOOR < limit < TOO_ALIKE
@@ -42,7 +42,7 @@ def test_copies_among_alike_images_stay_sure(mean, spread):
     rng = np.random.default_rng(0)
     score = rng.uniform(0.99, 0.9999, 100)
     first, second, scores, images = with_copies(compared(1_000, mean, spread, rng), 1_000, score)
-    doubt, _ = judge(first, second, scores, images, FLOOR)
+    doubt, _ = judge(first, second, scores, images, FLOOR, LOWEST)
     assert (doubt[-100:] <= SURE).all()
     assert np.count_nonzero(doubt[:-100] <= SURE) == 0
 
@@ -53,7 +53,7 @@ def test_the_doubt_is_about_the_share_of_different_images():
     for seed in range(5):
         rng = np.random.default_rng(seed)
         first, second, scores, images = with_copies(compared(1_000, 0.6, 0.25, rng), 1_000, rng.uniform(0.9, 0.95, 300))
-        doubt, _ = judge(first, second, scores, images, FLOOR)
+        doubt, _ = judge(first, second, scores, images, FLOOR, LOWEST)
         among = (scores >= 0.91) & (scores < 0.95)
         shares.append(among[:-300].sum() / among.sum())
         doubts.append(doubt[among].mean())
@@ -63,13 +63,13 @@ def test_the_doubt_is_about_the_share_of_different_images():
 def test_a_higher_score_has_no_more_doubt():
     rng = np.random.default_rng(0)
     first, second, scores, images = with_copies(compared(1_000, 0.7, 0.25, rng), 1_000, rng.uniform(0.9, 0.99, 200))
-    doubt, _ = judge(first, second, scores, images, FLOOR)
+    doubt, _ = judge(first, second, scores, images, FLOOR, LOWEST)
     assert (np.diff(doubt[np.argsort(scores)]) <= 0).all()
 
 
 def test_a_set_of_nearly_equal_images_is_too_alike():
     pairs = compared(300, 3.5, 0.15, np.random.default_rng(0))
-    doubt, limit = judge(*pairs, 300, FLOOR)
+    doubt, limit = judge(*pairs, 300, FLOOR, LOWEST)
     assert limit > TOO_ALIKE
     assert (doubt == 1).all()
 
@@ -77,7 +77,7 @@ def test_a_set_of_nearly_equal_images_is_too_alike():
 def test_few_alike_pairs_are_judged_by_the_fixed_limit():
     first, second = np.arange(0, 60, 2), np.arange(1, 60, 2)
     scores = np.linspace(0.5, 1, 30, dtype=np.float32)
-    doubt, limit = judge(first, second, scores, 60, FLOOR)
+    doubt, limit = judge(first, second, scores, 60, FLOOR, LOWEST)
     assert limit == FLOOR
     assert ((doubt == 0) == (scores >= FLOOR)).all()
 
@@ -87,13 +87,19 @@ def test_many_groups_of_copies_do_not_raise_the_limit():
     one, other = np.triu_indices(20, 1)
     first, second = ((20 * np.arange(50)[:, None] + each).ravel() for each in (one, other))
     scores = np.random.default_rng(0).uniform(0.92, 1, len(first)).astype(np.float32)
-    doubt, limit = judge(first, second, scores, 1_000, FLOOR)
+    doubt, limit = judge(first, second, scores, 1_000, FLOOR, LOWEST)
     assert limit == FLOOR
     assert (doubt == 0).all()
 
 
 def test_no_pairs():
     none = np.empty(0, np.int64)
-    doubt, limit = judge(none, none, np.empty(0, np.float32), 0, FLOOR)
+    doubt, limit = judge(none, none, np.empty(0, np.float32), 0, FLOOR, LOWEST)
     assert len(doubt) == 0
     assert limit == FLOOR
+
+
+def test_a_score_just_below_the_floor_is_possibly_a_copy_and_never_more():
+    first, second = np.array([0, 2, 4]), np.array([1, 3, 5])
+    doubt, _ = judge(first, second, np.array([0.91, 0.89, 0.87], np.float32), 6, FLOOR, LOWEST)
+    assert doubt[0] <= SURE < doubt[1] <= POSSIBLE < doubt[2]

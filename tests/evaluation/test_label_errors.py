@@ -1,5 +1,6 @@
 import itertools
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -9,8 +10,8 @@ import onsight
 from onsight.core.errors import SpecError
 from onsight.core.progress import Reporter
 from onsight.core.text import note_line
-from onsight.evaluation.label_errors import count_as, find_suspects, write_label_errors
-from onsight.metrics.predictions_csv import Predictions
+from onsight.evaluation.label_errors import averaged, calibrated, count_as, find_suspects, write_label_errors
+from onsight.metrics.predictions_csv import Predictions, write_predictions
 
 
 def digits_with_wrong_labels(share, seed=0):
@@ -103,14 +104,15 @@ def test_write_label_errors(tmp_path):
     assert found == returned
     assert len(found["suspects"]) == 80
     assert "Northcutt" in found["method"]
+    assert (found["runs"], "about one in ten" in found["expected"]) == (1, True)
     assert found["checked"] == n
     assert found["suspects"][0] == {
         "path": "cat/5.png",
         "part": "test",
         "label": "dog",
         "suggested": "cat",
-        "probability_of_label": 0.05,
-        "probability_of_suggested": 0.95,
+        "probability_of_label": pytest.approx(0.05, abs=0.005),
+        "probability_of_suggested": pytest.approx(0.95, abs=0.005),
         "thumbnail": "label_errors/01.webp",
     }
     assert (
@@ -124,6 +126,61 @@ def test_write_label_errors(tmp_path):
     right = table._replace(labels=probabilities.argmax(axis=1))
     assert write_label_errors(tmp_path, [(right, ["test"] * n)], names, images.__getitem__)["suspects"] == []
     assert list((tmp_path / "label_errors").iterdir()) == []
+
+
+def test_an_over_confident_model_suspects_what_it_suspects_calibrated(tmp_path):
+    """At half of its temperature the default suspected 565 instead of 265 labels of CIFAR-10, with 27 and 21 true."""
+    labels, _, _, probabilities = digits_with_wrong_labels(0.05)
+    smooth = 0.9 * probabilities + 0.01
+    classes, names = [str(i) for i in range(10)], [f"{i}.png" for i in range(len(labels))]
+    listed = []
+    for sharpness in (1, 2, 4):
+        sharp = smooth**sharpness / (smooth**sharpness).sum(axis=1, keepdims=True)
+        table = Predictions(names, labels, sharp, classes)
+        found = write_label_errors(
+            tmp_path, [(table, ["test"] * len(names))], names, lambda _: np.zeros((8, 8, 3), np.uint8)
+        )
+        listed.append({each["path"] for each in found["suspects"]})
+    assert listed[0] == listed[1] == listed[2]
+    assert len(listed[0]) > 50
+
+
+def test_runs_that_were_scored_on_the_same_images_are_averaged(toy_run, tmp_path):
+    """Runs on other images, with other labels, or worse than 80 % do not count, and a damaged one changes nothing."""
+    n, rng = 1200, np.random.default_rng(0)
+    labels = rng.integers(0, 3, n)
+    wrong = rng.random(n) < 0.05
+    labels_seen = np.where(wrong, (labels + 1) % 3, labels)
+    names = [f"{i}.png" for i in range(n)]
+
+    def answers(noise=2.0, seed=0):
+        logits = 4 * np.eye(3)[labels] + np.random.default_rng(seed).normal(0, noise, (n, 3))
+        odds = np.exp(logits)
+        return Predictions(names, labels_seen, (odds / odds.sum(axis=1, keepdims=True)).astype(np.float32), list("abc"))
+
+    def run(name, table):
+        made = onsight.Run(shutil.copytree(toy_run.folder, tmp_path / name))
+        weights = json.loads((made.model_folder / "model.json").read_text())["weights_sha256"]
+        folder = made.evaluation_folder()
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        (folder / "metrics.json").write_text(json.dumps({"accuracy": 0.9, "weights_sha256": weights}))
+        write_predictions(folder / "predictions.csv", *table)
+        return made
+
+    own = run("own", answers())
+    assert averaged(own, answers())[1] == 1
+    for seed in (1, 2, 3):
+        run(f"seed-{seed}", answers(seed=seed))
+    run("others", answers()._replace(names=names[::-1]))
+    run("relabelled", answers()._replace(labels=labels))
+    run("weak", answers(noise=9))
+    (run("damaged", answers()).evaluation_folder() / "predictions.csv").write_text("path\n")
+    table, number = averaged(own, answers())
+    assert number == 4
+    single, several = (find_suspects(labels_seen, calibrated(each).probabilities).images for each in (answers(), table))
+    assert wrong[several].mean() > wrong[single].mean() + 0.3  # precision
+    assert wrong[several].sum() >= wrong[single].sum()
 
 
 def test_no_label_is_suspected_by_a_model_that_is_often_wrong(tmp_path):

@@ -51,18 +51,33 @@ def test_the_interval_covers_and_the_test_keeps_its_level(n, only_a, only_b):
 
 def test_between_seeds_agrees_with_scipy():
     a, b = [0.70, 0.72, 0.71, 0.69], [0.74, 0.73, 0.76]
-    expected = stats.ttest_ind(b, a)
+    expected = stats.ttest_ind(b, a, equal_var=False)
     interval = expected.confidence_interval()
     found = between_seeds(a, b)
     assert found.value == pytest.approx(np.mean(b) - np.mean(a))
     assert found[1:] == (pytest.approx(interval.low), pytest.approx(interval.high), pytest.approx(expected.pvalue))
-    # One against several: t = (x - mean) / (sd sqrt(1 + 1/n)), n - 1 degrees of freedom (Crawford and Howell 1998).
-    t = (0.75 - np.mean(a)) / (np.std(a, ddof=1) * math.sqrt(1 + 1 / 4))
-    assert between_seeds(a, [0.75]).p == pytest.approx(2 * stats.t.sf(t, 3))
+
+
+@pytest.mark.parametrize("seeds", [(3, 5), (5, 3), (3, 3), (4, 10)])
+def test_seeds_of_unlike_deviations_are_rarely_called_different(seeds):
+    """Deviations of 0.2 and 1 point, equal means: a test at 5 % may reject 5 %, and Welch's hardly more."""
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(0.9, 0.01, (2000, seeds[0])), rng.normal(0.9, 0.002, (2000, seeds[1]))
+    p = np.array([between_seeds(*pair).p for pair in zip(a.tolist(), b.tolist(), strict=True)])
+    assert np.mean(p < 0.05) < 0.075
+
+
+def test_fewer_than_three_seeds_tell_nothing():
+    """With a common variance, two seeds against five of a fifth of their deviation reject 27 % at 5 %."""
+    few = [0.70, 0.72], [0.750, 0.751, 0.749, 0.750, 0.752]
+    for a, b in (few, few[::-1], (few[1], [0.72])):
+        found = between_seeds(a, b)
+        assert found.value == pytest.approx(np.mean(b) - np.mean(a))
+        assert all(math.isnan(each) for each in found[1:])
 
 
 def test_seeds_without_a_variance_give_no_p_value():
-    for a, b in (([0.5], [0.6]), ([0.5, 0.5], [0.6, 0.6])):
+    for a, b in (([0.5], [0.6]), ([0.5, 0.5, 0.5], [0.6, 0.6, 0.6])):
         found = between_seeds(a, b)
         assert found.value == pytest.approx(0.1)
         assert math.isnan(found.p)

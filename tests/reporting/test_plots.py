@@ -103,7 +103,7 @@ def test_one_epoch_is_drawn_as_bars():
 
 def test_the_legend_of_the_learning_curve_covers_no_interval():
     points = [{"shots": n, "accuracies": [0.2, 0.9], "accuracy": 0.6, "low": 0.0, "high": 1.0} for n in (5, 10, 20)]
-    figure = plots.learning_curve(points, {"a": 1.0, "b": 0.3}, "finding")
+    figure = plots.learning_curve(points, {"a": 1.0, "b": 0.3, "since": 5}, "finding")
     figure.draw_without_rendering()
     (legend,) = figure.legends
     assert legend.get_window_extent().y1 <= figure.axes[0].get_window_extent().y0

@@ -431,6 +431,36 @@ def test_facts_about_cifar10_are_shown_for_official_data_only(make):
         assert fact not in Page(report(make(provenance=other))).text
 
 
+def test_the_facts_about_cifar10_are_those_of_their_sources(make):
+    """ciFAIR's list has 286 test images with a copy in training, label-errors' answers have the counts named here."""
+    text = " ".join(Page(report(make())).text.split())
+    assert "286 of the 10,000 test images (2.86 %) have a near-duplicate among the training images" in text
+    assert "39 pairs lie within the test set" in text
+    assert "fewer than three confirmed 54 of them, most rejected 37, and for 18 most agreed on another class" in text
+    assert "labels are wrong" not in text
+
+
+@pytest.mark.parametrize(("ece", "words"), [(0.030, "Over-confident: "), (0.019, "Neither over- nor under-confident")])
+def test_over_confidence_needs_an_error_beyond_noise(make, ece, words):
+    """The mean confidence lies above the interval of the accuracy in both cases; noise alone shows up to 2.0 points."""
+    run = make()
+    path = run / "evaluations" / "test" / "metrics.json"
+    metrics = json.loads(path.read_text())
+    changed = {"confidence": metrics["accuracy_interval"][1] + 0.001, "ece": ece, "ece_noise": [0.008, 0.02]}
+    path.write_text(json.dumps(metrics | changed))
+    assert any(sentence.startswith(words) for sentence in verdict(run))
+
+
+def test_the_accuracy_with_test_time_augmentation_is_shown(make):
+    run = make()
+    assert "with augmentation" not in Page(report(run)).text
+    path = run / "evaluations" / "test" / "metrics.json"
+    tta = {"accuracy": 0.925, "correct": 555, "n": 600, "accuracy_interval": [0.901, 0.944], "views": 6}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "tta": tta}))
+    text = "".join(Page(report(run)).text.split())
+    assert "withaugmentation92.5%6viewsperimage;95%:90.1to94.4,n=600" in text
+
+
 def test_the_verdict_names_classes_that_were_never_tested(make):
     labels = np.repeat([0, 1], 200)
     sentences = verdict(make(result=(labels, np.eye(3)[labels] * 0.9 + 0.1 / 3)))
@@ -456,7 +486,7 @@ def test_the_sentences_of_the_verdict(make):
         "Most often confused: cat and dog (cat taken for dog 30 times, dog for cat 10 times): 88.9 % of all mistakes.",
         "Weakest class: cat. 85.0 % of its 200 images are recognised (95 %: 79.4 to 89.3).",
         "Neither over- nor under-confident, as far as 600 images can show: mean confidence 93.3 %, accuracy 92.5 %; "
-        "expected calibration error 0.8 points.",
+        "expected calibration error 0.8 points, where a perfectly calibrated model shows 0.8 (up to 2.0).",
         "No sign of over-fitting: training accuracy 74.5 % (on augmented images, which are harder), "
         "validation accuracy 72.5 %.",
         "The test set was scored 3 times for this run: if earlier scores influenced your choices, this accuracy is too "
@@ -488,10 +518,10 @@ def answers(*classes):
     [
         (answers((260, 0), (0, 240), (1, 9)), "No better than always answering cat (51.0 %)."),
         (answers((0, 260), (0, 240), (0, 10)), "No better than always answering cat (51.0 %)."),  # worse, even
-        (answers((13, 2), (12, 3), (0, 0)), "Too few images to say: the accuracy lies between 66.4 % and 92.7 %."),
+        (answers((13, 2), (12, 3), (0, 0)), "Too few images to say: the accuracy lies between 65.3 % and 94.4 %."),
         (answers((6, 4), (2, 6), (0, 0)), "Too few images to say whether the model is better than always answering cat "
-         "(55.6 %): the accuracy lies between 24.6 % and 66.3 %."),
-        (answers((5, 0), (4, 0), (0, 0)), "Too few images to say: the accuracy lies between 70.1 % and 100.0 %."),
+         "(55.6 %): the accuracy lies between 21.5 % and 69.2 %."),
+        (answers((5, 0), (4, 0), (0, 0)), "Too few images to say: the accuracy lies between 66.4 % and 100.0 %."),
         (answers((9, 0), (0, 0), (0, 0)), "Never tested, because no test image shows them: dog, ship."),
     ],
 )  # fmt: skip

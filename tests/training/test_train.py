@@ -141,6 +141,7 @@ def test_seeds_share_a_split_and_each_gives_the_run_it_gives_alone(photos):
     table = "\n".join(notes)
     assert f"seed 4           {runs[1].folder}   validation {100 * shares[1]:.1f} %" in table
     assert f"2 seeds          validation {100 * np.mean(shares):.1f} % ± {100 * np.std(shares, ddof=1):.1f}" in table
+    assert f"n = {len(runs[0].dataset['split']['validation'])})" in table
     other = onsight.train(spec.model_copy(update={"seed": 4}), reporter=QUIET)  # the split has another seed, too
     assert other.dataset["split"]["test"] != runs[1].dataset["split"]["test"]
 

@@ -34,7 +34,7 @@ from onsight.data.pixel_cache import Pixels, load_pixels, median_side
 from onsight.data.reading import AUTOMATIC, Reading
 from onsight.data.split import TEST_SHARE
 from onsight.display.reporters import make_reporter
-from onsight.metrics.intervals import wilson_width
+from onsight.metrics.intervals import share_interval
 
 SEVERITIES = ("error", "warning", "note")
 ITEMS = 1_000  # most items of a finding in check.json
@@ -246,14 +246,19 @@ def _too_few(dataset: Dataset, used: NDArray[np.bool_]) -> Iterator[Finding]:
     given = "test" in dataset.parts
     share = 1.0 if given else TEST_SHARE
     n = int(np.count_nonzero(used & (dataset.parts == "test"))) if given else round(TEST_SHARE * int(used.sum()))
-    if not n or wilson_width(SURE, n) <= WIDE:
+
+    def width(n: int) -> float:
+        low, high = share_interval(SURE * n, n)
+        return high - low
+
+    if not n or width(n) <= WIDE:
         return
-    wanted = next(number for number in range(n, 10_000) if wilson_width(SURE, number) <= WANTED)
+    wanted = next(number for number in range(n, 10_000) if width(number) <= WANTED)
     source = "" if given else f" (15 % of {count(int(used.sum()), 'image')})"
     yield finding(
         "too small", "warning", n,
         f"Too small for any figure: an accuracy of 90 % on {count(n, 'test image')}{source} has an interval of about "
-        f"±{50 * wilson_width(SURE, n):.0f} points.",
+        f"±{50 * width(n):.0f} points.",
         f"Collect about {math.ceil(wanted / share / 10) * 10:,} {'test images' if given else 'images in all'}, for ±5 "
         "points. Until then, judge the model by looking at its answers.",
         [],

@@ -12,7 +12,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from onsight.checks.copies import IDENTICAL, POSSIBLY, VERY_LIKELY, Copies, find_copies, links
+from onsight.checks.copies import IDENTICAL, Copies, find_copies, links
 from onsight.checks.findings import finding
 from onsight.checks.likeness import TOO_ALIKE
 from onsight.checks.measures import Facts
@@ -66,14 +66,14 @@ def _leaks(
     if exact:
         yield finding(
             "leak", "error", exact,
-            f"{_share(exact, total, held)} an identical copy among {where}.",
+            f"{exact:,} {_share(exact, total, held)} an identical copy among {where}.",
             f"Remove the copies from {where}, by hand or with a keep-list: otherwise metrics reward memorising.",
             _items(dataset, [pair for pair in across if pair[2] == IDENTICAL]),
         )  # fmt: skip
     if near:
         yield finding(
             "near leak", "warning", near,
-            f"{_share(near, total, held)} a near-duplicate among {where} ({_how_sure(certain, near)}).",
+            f"{_at_least(certain, near)} {_share(near, total, held)} a near-duplicate among {where}.",
             f"Look at them: metrics reward memorising if they are copies. Then remove them from {where}. A keep-list "
             "leaves out the very likely ones only.",
             _items(dataset, [pair for pair in across if pair[2] != IDENTICAL]),
@@ -105,8 +105,8 @@ def _two_labels(dataset: Dataset, copies: Copies, sure: Copies, pairs: list[Pair
     if near:
         yield finding(
             "near labels", "warning", near,
-            f"{count(near, 'image has', 'images have')} a near-duplicate with another label "
-            f"({_how_sure(certain, near)}).",
+            f"{_at_least(certain, near)} {'image has' if near == 1 else 'images have'} a near-duplicate with another "
+            "label.",
             "Look at them. If they are copies, decide which label is right, and remove the other images. A keep-list "
             "removes all of the very likely ones.",
             _items(dataset, [pair for pair in across if pair[2] != IDENTICAL]),
@@ -129,8 +129,8 @@ def _within(dataset: Dataset, copies: Copies, sure: Copies, pairs: list[Pair]) -
         )
         yield finding(
             "near copy", "warning", near,
-            f"{count(near, 'image is a near-duplicate', 'images are near-duplicates')} of another image "
-            f"({_how_sure(sure.spare(), near)}).{split}",
+            f"{_at_least(sure.spare(), near)} {'image is' if near == 1 else 'images are'} nearly the same as another "
+            f"image.{split}",
             "Look at them, and keep one of each group unless the differences matter. A keep-list does this with the "
             "very likely ones.",
             _items(dataset, [pair for pair in pairs if pair[2] != IDENTICAL]),
@@ -159,14 +159,18 @@ def _alike(facts: Facts, images: int) -> Iterator[Finding]:
 
 def _share(number: int, total: int, held: str) -> str:
     verb = "has" if number == 1 else "have"
-    return f"{number:,} of {total:,} {held} images ({number / total:.2%}) {verb}"
+    return f"of {total:,} {held} images ({number / total:.2%}) {verb}"
 
 
-def _how_sure(certain: int, number: int) -> str:
-    """Return how many of a number of near-duplicates are sure, for example "3 very likely copies, 1 possibly"."""
+def _at_least(certain: int, number: int) -> str:
+    """Return a number of near-duplicates, of which `certain` are very likely. More may exist: not all are found.
+
+    >>> _at_least(4, 4), _at_least(3, 4), _at_least(0, 4)
+    ('At least 4', 'At least 3, possibly 4', 'Possibly 4')
+    """
     if certain >= number:
-        return VERY_LIKELY
-    return f"{certain:,} very likely copies, {number - certain:,} possibly" if certain else POSSIBLY
+        return f"At least {number:,}"
+    return f"At least {certain:,}, possibly {number:,}" if certain else f"Possibly {number:,}"
 
 
 def _items(dataset: Dataset, pairs: list[Pair]) -> list[Shown]:

@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SURE, POSSIBLE = 0.1, 0.5  # most doubt about a pair that is called very likely a copy, and possibly one
+BETWEEN = 0.33  # doubt about a pair just below the floor: of those that were looked at, about a third were different
 TOO_ALIKE = 0.999  # a set in which single pairs are sure only above this score is too alike: few copies score more
 SCORES = 100  # least number of scores of different images for an estimate
 GROUP, GROUP_SHARE = 50, 0.1  # copies form groups of at most so many images, or of this share of the set
@@ -35,7 +36,12 @@ HIGHEST = 0.999999  # a score of 1 has no artanh
 
 
 def judge(
-    first: NDArray[np.int64], second: NDArray[np.int64], score: NDArray[np.float32], images: int, floor: float
+    first: NDArray[np.int64],
+    second: NDArray[np.int64],
+    score: NDArray[np.float32],
+    images: int,
+    floor: float,
+    lowest: float,
 ) -> tuple[NDArray[np.float32], float]:
     """Return (m,) doubts, and the least score at which a single pair would be very likely a copy.
 
@@ -46,9 +52,10 @@ def judge(
         second: (m,) index of the other.
         score: (m,) correlations; 0 if the whole images do not correlate.
         images: number of images that were compared.
-        floor: the least score of a copy in any set.
+        floor: the least score of a copy that is very likely, in any set.
+        lowest: the least score of a copy that is possible. A pair between the two is never more than possible.
     """
-    doubt = np.where(score >= floor, 0, 1).astype(np.float32)
+    doubt = np.select([score >= floor, score >= lowest], [0, BETWEEN], 1).astype(np.float32)
     top = _top(first, second, score, images, floor)
     z = _fisher(score)
     different = np.sort(z[(score > 0) & (z < top)])
@@ -58,11 +65,12 @@ def judge(
     level = different[-number]
     scale = _scale(different[-number:] - level, top - level)
     whole = number / -np.expm1(-(top - level) / scale)  # the number above the level if none were cut off at the top
-    near = np.flatnonzero(z >= _fisher(floor))
+    near = np.flatnonzero(z >= _fisher(lowest))
     near = near[np.argsort(z[near], kind="stable")]
     found = np.searchsorted(z[near], z[near] + scale) - np.searchsorted(z[near], z[near])
     expected = -np.expm1(-1) * whole * np.exp(-(z[near] - level) / scale)
-    doubt[near] = np.minimum.accumulate(np.minimum(expected / np.maximum(found, 1), 1))
+    estimated = np.minimum.accumulate(np.minimum(expected / np.maximum(found, 1), 1))
+    doubt[near] = np.maximum(doubt[near], estimated)
     limit = max(floor, float(np.tanh(level + scale * np.log(-np.expm1(-1) * whole / SURE))))
     if limit > TOO_ALIKE:
         doubt[:] = 1

@@ -21,7 +21,7 @@ from onsight.data.dataset import Dataset
 from onsight.data.pixel_cache import Pixels, hash_rows
 from onsight.imaging import decode
 
-VERSION = 2  # raise it whenever a measure changes, so that stored ones are not reused
+VERSION = 3  # raise it whenever a measure changes, so that stored ones are not reused
 CHUNK = 1024  # images measured at a time
 
 

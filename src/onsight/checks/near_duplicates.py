@@ -7,14 +7,16 @@
    variants cost next to nothing. A crop moves the content of an image, so each image is also searched for with a border
    of 1.5 px cut off.
 3. Candidates: a table sorts the hashes by a random choice of their bits. Each of the 16 variants of an image is
-   compared with the eight hashes around its position in the table. Twelve tables are used. (These are the sorted
+   compared with the eight hashes around its position in the table. Twelve tables are used. Most copies are upright, so
+   in sets of up to 200,000 images the two upright variants are looked up in 84 further tables. (These are the sorted
    permutations of M. Charikar, "Similarity Estimation Techniques from Rounding Algorithms", STOC 2002.) The cost is
    n log n for any images: a position has a fixed number of neighbours, while a bucket could hold any number.
 4. Pixels: least squares align one image to the other in position, size, brightness and contrast (the steps of B. Lucas,
-   T. Kanade, "An Iterative Image Registration Technique", IJCAI 1981). The score is the correlation of the details.
-   Details are what remains after subtracting a blurred copy: two empty skies share a gradient, but no details.
+   T. Kanade, "An Iterative Image Registration Technique", IJCAI 1981), and the other to the one, because either may
+   fail. The score is the higher correlation of the details. Details are what remains after subtracting a blurred copy:
+   two empty skies share a gradient, but no details.
 5. Set: `likeness` judges the scores by those of the different images of the set. A pair is kept if its score is at
-   least 0.9 and it is at least possible that the two are copies.
+   least 0.88 (0.9 if it is to be very likely) and it is at least possible that the two are copies.
 """
 
 from __future__ import annotations
@@ -34,10 +36,12 @@ SIDE = 32  # side of the compared images, in pixels
 LOW = 8  # coefficients per side
 ZOOM = 1.5  # width of the border that a zoomed query cuts off, in pixels
 TABLES, WINDOW = 12, 4  # number of sorted tables; neighbours compared on either side of a position
-DISTANCE = 18  # most bits, of 63, in which candidates differ; unrelated images differ in 31 on average
+UPRIGHT, UPRIGHT_IMAGES = 84, 200_000  # further tables, for upright copies only, in sets of up to so many images
+DISTANCE = 20  # most bits, of 63, in which candidates differ; unrelated images differ in 31 on average
 ALIKE = 0.72  # least correlation of the coefficients for the pixels to be compared
-DETAILS, WHOLE = 0.9, 0.9  # least correlation of the aligned details, in any set, and of the aligned images
-TURNED = 0.95  # the same as DETAILS for a rotated pair: two silhouettes against the sky fit in one of the rotations
+DETAILS, MAYBE = 0.9, 0.88  # least correlation of the aligned details, in any set, of likely and of possible copies
+WHOLE = 0.9  # least correlation of the aligned images
+TURNED = 0.975  # the same as DETAILS for a rotated pair: two silhouettes against the sky fit in one of the rotations
 FLAT = 4.0  # standard deviation in grey levels; an image below it has no texture to compare
 STEPS, REACH = 2, 4.0  # steps of an alignment, which runs twice; most pixels by which it moves a border
 CHUNK, BATCH = 4096, 128  # images read at a time; pairs aligned at a time
@@ -104,8 +108,8 @@ def find_pairs(images: np.ndarray, chosen: NDArray[np.int64] | None = None, prog
     zoom, turns = np.divmod(ways[best], len(VARIANTS))
     first, second = textured[first[best]], textured[second[best]]
     score = _compare(images, first, second, turns, ZOOM * zoom.astype(np.float32), progress)
-    score[(turns > 1) & (score >= DETAILS) & (score < TURNED)] = 0
-    doubt, limit = likeness.judge(first, second, score, len(textured), DETAILS)
+    score[(turns > 1) & (score >= MAYBE) & (score < TURNED)] = 0
+    doubt, limit = likeness.judge(first, second, score, len(textured), DETAILS, MAYBE)
     kept = np.flatnonzero(doubt <= likeness.POSSIBLE)
     best = kept[np.argsort(-score[kept], kind="stable")]
     return Pairs(first[best], second[best], turns[best], score[best], doubt[best], limit)
@@ -114,14 +118,14 @@ def find_pairs(images: np.ndarray, chosen: NDArray[np.int64] | None = None, prog
 def candidates(
     codes: Codes, queries: Sequence[Codes], progress: Progress | None = None, seed: int = 0
 ) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
-    """Yield pairs of hashes that differ in at most 18 bits: (number of the query, indices into it, into `codes`).
+    """Yield pairs of hashes that differ in at most 20 bits: (number of the query, indices into it, into `codes`).
 
     Some pairs are missed: a pair is found only if its first bits agree in one of the tables. A pair may be yielded more
     than once. An index is never paired with itself.
 
     Args:
         codes: (n,) hashes of 63 bits, with the coarsest coefficient in the highest bit.
-        queries: each (n,): further hashes of the same images.
+        queries: each (n,): further hashes of the same images, in the order of VARIANTS. Every eighth is upright.
         progress: called with (task, tables done, tables in total).
         seed: of the choice of bits.
     """
@@ -130,18 +134,22 @@ def candidates(
     # Coarse coefficients survive a crop and fine ones do not, so coarse ones come first more often. (Sorting random
     # exponential times is a weighted drawing without replacement.)
     pace = (1.0 + row + column) ** 1.5
+    tables = TABLES + UPRIGHT * (len(codes) <= UPRIGHT_IMAGES)
+    asked = [*enumerate(queries)]
     with ThreadPoolExecutor() as threads:
-        for table in range(TABLES):
+        for table in range(tables):
             if progress:
-                progress("comparing hashes", table, TABLES)
+                progress("comparing hashes", table, tables)
+            if table == TABLES:
+                asked = asked[:: len(VARIANTS)]
             bits = np.argsort(rng.exponential(size=len(pace)) * pace)[:32]
             keys = _pick(codes, bits)
             order = np.argsort(keys, kind="stable")
             search = partial(_neighbours, codes[order], keys[order], order, bits)
-            for number, (asking, found) in enumerate(threads.map(search, queries)):
-                yield number, asking, found
+            for (number, _), pairs in zip(asked, threads.map(search, (query for _, query in asked)), strict=True):
+                yield number, *pairs
     if progress:
-        progress("comparing hashes", TABLES, TABLES)
+        progress("comparing hashes", tables, tables)
 
 
 def _neighbours(
@@ -261,22 +269,34 @@ def _compare(
     zoom: Floats,
     progress: Progress | None,
 ) -> Floats:
-    """Return (m,) correlations of the details of aligned pairs; 0 if the whole images do not correlate."""
+    """Return (m,) scores: the higher correlation of the details of a pair, of the two ways to align it."""
     scores = np.zeros(len(first), np.float32)
-    for start in range(0, len(first), BATCH):
+
+    def compare(start: int) -> None:
         part = slice(start, start + BATCH)
         upper = _binomial(_turn_images(_grey(images[first[part]]), variant[part]))
         lower = _binomial(_grey(images[second[part]]))
-        cut, none = -zoom[part], np.zeros_like(zoom[part])
-        laid, seen, moves = _align(upper, lower, np.stack([none, cut, none, cut], axis=1))
-        # One pair in ten is aligned further: those that end above the limits are already above this one here.
-        near = np.flatnonzero(_correlation(laid, lower, seen) >= WHOLE)
-        lower = lower[near]
-        laid, seen, _ = _align(upper[near], lower, moves[near])
-        details = _correlation(laid - _mean5(laid), lower - _mean5(lower), seen)
-        scores[start + near] = np.where(_correlation(laid, lower, seen) >= WHOLE, details, 0)
-        if progress:
-            progress("comparing pixels", min(start + BATCH, len(first)), len(first))
+        scores[part] = np.maximum(_details(upper, lower, zoom[part]), _details(lower, upper, -zoom[part]))
+
+    with ThreadPoolExecutor() as threads:
+        starts = range(0, len(first), BATCH)
+        for start, _ in zip(starts, threads.map(compare, starts), strict=True):
+            if progress:
+                progress("comparing pixels", min(start + BATCH, len(first)), len(first))
+    return scores
+
+
+def _details(upper: Floats, lower: Floats, zoom: Floats) -> Floats:
+    """Return (m,) correlations of the details once `upper` is aligned; 0 if the whole images do not correlate."""
+    none = np.zeros_like(zoom)
+    laid, seen, moves = _align(upper, lower, np.stack([none, -zoom, none, -zoom], axis=1))
+    # One pair in ten is aligned further: those that end above the limits are already above this one here.
+    near = np.flatnonzero(_correlation(laid, lower, seen) >= WHOLE)
+    lower = lower[near]
+    laid, seen, _ = _align(upper[near], lower, moves[near])
+    details = _correlation(laid - _mean5(laid), lower - _mean5(lower), seen)
+    scores = none
+    scores[near] = np.where(_correlation(laid, lower, seen) >= WHOLE, details, 0)
     return scores
 
 

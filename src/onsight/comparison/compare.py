@@ -25,7 +25,7 @@ from onsight.comparison.comparison import (
 from onsight.comparison.matching import Answers, label_runs, match
 from onsight.core.errors import ModelFileError
 from onsight.core.files import check_target, write_atomic
-from onsight.metrics.intervals import between_seeds, deviation, holm, mean, paired, wilson
+from onsight.metrics.intervals import between_seeds, deviation, holm, mean, paired, share_interval
 from onsight.models.model_file import read_description
 from onsight.runs.run import Run, open_run
 from onsight.spec import TrainSpec
@@ -71,7 +71,7 @@ def compare(runs: Sequence[str | Path | Run], *, common: bool = False, page: str
         pairs=pairs,
         settings=differing_settings(opened, specs),
         recognised=by_class(answers, sides),
-        notes=[*notes, *notes_on(sides, pairs, rows)],
+        notes=[*notes, *notes_on(sides, pairs, rows, n)],
         provenance=str(opened[0].dataset.get("provenance", "of unknown provenance")),
     )
     if page is not None:
@@ -87,7 +87,7 @@ def describe(run: Run, name: str, right: np.ndarray) -> ComparedRun:
     `right` (n,) bool marks the images that the run classifies correctly.
     """
     correct, n = int(right.sum()), len(right)
-    low, high = wilson(correct, n)
+    low, high = share_interval(correct, n)
     parameters: int | None = None
     counts: list[Any] = [None]
     with contextlib.suppress(ModelFileError):  # another version wrote it: the cost is missing, but runs still compare

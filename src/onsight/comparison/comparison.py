@@ -6,14 +6,15 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal, TypedDict
 
-from onsight.core.text import chance, percent, percent_number, plain, points, rough_duration
+from onsight.core.text import chance, count, percent, percent_number, plain, points, rough_duration
+from onsight.metrics.intervals import LEAST_SEEDS, best_of, mean
 
 LEVEL = 0.05  # significance level of every test
-Test = Literal["McNemar", "seeds"]  # the exact McNemar test of two runs, or the t-test over seeds
+Test = Literal["McNemar", "seeds"]  # the exact McNemar test of two runs, or Welch's t-test over seeds
 TESTS: dict[Test, str] = {"McNemar": "McNemar", "seeds": "t-test"}  # the names of the tests, for a column of a table
 METHODS: dict[Test, str] = {  # of which number each test is, with the method of its interval
     "McNemar": "paired difference (Bonett and Price 2012; exact McNemar test)",
-    "seeds": "difference of the means (Student's t; t-test over the seeds)",
+    "seeds": "difference of the means (Welch's t-test over the seeds)",
 }
 
 
@@ -25,7 +26,7 @@ class ComparedRun(TypedDict):
     seed: int | None
     correct: int  # number of images classified correctly
     accuracy: float
-    low: float  # lower end of the 95 % Wilson interval of the accuracy
+    low: float  # lower end of the 95 % interval of the accuracy
     high: float  # upper end
     parameters: int | None
     multiply_adds: int | None  # for one image
@@ -104,10 +105,16 @@ class Comparison:
 def verdict_on(sides: list[ComparedSpec], pairs: list[ComparedPair], n: int) -> str:
     """Return the verdict in one sentence, which compares the best side with the next best."""
     pair = pairs[0]  # the two best: sides are sorted
-    if math.isnan(pair["p"]):
+    if few := few_seeds(pair, sides):
+        facts = f"it cannot be told whether this is chance: with {few}, while a test takes three of each"
+    elif math.isnan(pair["p"]):
         facts = "the seeds show no spread, so chance cannot be ruled out"
     else:
-        test = f"exact McNemar test on the same {n:,} images" if pair["test"] == "McNemar" else "t-test over the seeds"
+        test = (
+            f"exact McNemar test on the same {n:,} images"
+            if pair["test"] == "McNemar"
+            else "Welch's t-test over the seeds"
+        )
         corrected = f", corrected for {len(pairs)} pairs" if len(pairs) > 1 else ""
         facts = (
             f"95 % interval {points(pair['low'])} to {points(pair['high'])}; {chance(pair['corrected'])}{corrected}; "
@@ -125,6 +132,25 @@ def verdict_on(sides: list[ComparedSpec], pairs: list[ComparedPair], n: int) -> 
     )
 
 
+def few_seeds(pair: ComparedPair, sides: list[ComparedSpec]) -> str:
+    """Return how many seeds the sides of a pair have, if they are too few for a test, and an empty string otherwise."""
+    ahead, behind = (len(sides[side]["runs"]) for side in pair["sides"])
+    if pair["test"] == "McNemar" or min(ahead, behind) >= LEAST_SEEDS:
+        return ""
+    return f"{count(ahead, 'seed')} against {behind:,}"
+
+
+def flattery(sides: list[ComparedSpec], pairs: list[ComparedPair], n: int) -> float:
+    """Return by how much the accuracy of the best side would exceed its true one, on average, if all were equally good.
+
+    Equally good runs differ on these n images only by the images that one has right and another has not. A share d of
+    such images gives each run a variance of d / 2n that it does not share with the others.
+    """
+    apart = mean([(pair["only_ahead"] + pair["only_behind"]) / n for pair in pairs])
+    seeds = mean([len(side["runs"]) for side in sides])
+    return best_of(len(sides)) * math.sqrt(apart / (2 * n * seeds))
+
+
 def next_best(pair: ComparedPair, sides: list[ComparedSpec]) -> str:
     """Return the name of the side behind the best one, introduced as the next best if there are more than two sides."""
     return f"the next best of {len(sides)}, {pair['behind']}," if len(sides) > 2 else pair["behind"]
@@ -138,7 +164,7 @@ def methods_of(pairs: list[ComparedPair]) -> str:
     return f"{METHODS['McNemar']} for two single runs, and of the {METHODS['seeds']} where a side has several seeds"
 
 
-def notes_on(sides: list[ComparedSpec], pairs: list[ComparedPair], rows: list[ComparedRun]) -> list[str]:
+def notes_on(sides: list[ComparedSpec], pairs: list[ComparedPair], rows: list[ComparedRun], n: int) -> list[str]:
     """Return notes on how to read the figures."""
     notes = []
     tests = {pair["test"] for pair in pairs}
@@ -150,15 +176,21 @@ def notes_on(sides: list[ComparedSpec], pairs: list[ComparedPair], rows: list[Co
         )
     if "seeds" in tests:
         notes.append(
-            "If a spec has several seeds, mean accuracies are compared by Student's t-test, which assumes the same "
-            "spread between seeds on both sides. The result holds for other seeds, but only on these test images. "
-            "Counts of images are those of the middle run of each side."
+            "If a spec has several seeds, mean accuracies are compared by Welch's t-test, which takes three seeds or "
+            "more on both sides. The result holds for other seeds, but only on these test images. Counts of images are "
+            "those of the middle run of each side."
         )
     if len(pairs) > 1:
         notes.append(
             f"{len(pairs)} pairs are compared. The more pairs, the more differences appear by chance, so p is "
             "corrected after Holm: the probability of any false finding among all pairs is at most 5 %. Intervals are "
             "not corrected: each holds for its pair alone."
+        )
+        flattered = points(flattery(sides, pairs, n))
+        notes.append(
+            f"The best of {len(sides)} is flattered: if all were equally good, its accuracy on these images would "
+            f"still be {flattered} points too high on average. Images that took no part in the choice give its true "
+            "accuracy."
         )
     if any(row["multiply_adds"] is None for row in rows):
         notes.append("Some costs are missing: another version of Onsight saved the model and did not record them.")
@@ -170,7 +202,7 @@ def table(found: Comparison) -> list[list[tuple[str, ...]]]:
     runs: list[tuple[str, ...]] = [("run", "accuracy", "95 %", "parameters", "multiply-adds", "weights", "training")]
     for spec in found.specs:
         if spec["deviation"] is not None:
-            runs.append((plain(spec["name"]), mean_and_deviation(spec), *[""] * 5))
+            runs.append((plain(spec["name"]), mean_and_deviation(spec, found.n), *[""] * 5))
         for row in (found.runs[number] for number in spec["runs"]):
             interval = f"{percent_number(row['low'])} to {percent_number(row['high'])}"
             cost = rough_count(row["multiply_adds"]), file_size(row["weight_bytes"]), rough_duration(row["seconds"])
@@ -186,10 +218,10 @@ def table(found: Comparison) -> list[list[tuple[str, ...]]]:
     return [runs, pairs]
 
 
-def mean_and_deviation(spec: ComparedSpec) -> str:
-    """Return a mean accuracy with its sample standard deviation, for example "74.3 % ± 0.5 (n = 5)"."""
+def mean_and_deviation(spec: ComparedSpec, n: int) -> str:
+    """Return a mean accuracy with its standard deviation, for example "74.3 % ± 0.5 (5 seeds, n = 1,000 each)"."""
     deviation = "–" if spec["deviation"] is None else points(spec["deviation"])
-    return f"{percent(spec['mean'])} ± {deviation} (n = {len(spec['runs'])})"
+    return f"{percent(spec['mean'])} ± {deviation} ({len(spec['runs'])} seeds, n = {n:,} each)"
 
 
 def with_commas(count: int | None) -> str:

@@ -55,6 +55,7 @@ class Scores(TypedDict):
     per_class: list[ClassScore]
     confusion: list[list[int]]
     ece: float
+    ece_noise: NotRequired[list[float]]  # of a perfectly calibrated model: mean, 97.5 % quantile; older runs lack it
     calibration: list[Bin]
     brier: float
     roc_auc: NotRequired[float | None]  # of two classes only
@@ -201,6 +202,8 @@ class LabelErrors(TypedDict):
 
     method: str
     checked: int
+    runs: NotRequired[int]  # whose answers to the test images were averaged; older runs lack it, as the next
+    expected: NotRequired[str]  # which share of the suspects is probably wrong, in words
     suspects: list[Suspect]
     not_listed: NotRequired[list[str]]  # why images were not searched
 
@@ -344,11 +347,12 @@ class CurvePoint(TypedDict):
 
 
 class PowerFit(TypedDict):
-    """error = a * shots ** -b, and the gain in accuracy from doubling the images."""
+    """error = a * shots ** -b from the size `since` on, and the gain in accuracy from doubling the images."""
 
     a: float
     b: float
-    gain: float
+    since: int
+    gain: float  # at most
     gain_interval: list[float]
 
 

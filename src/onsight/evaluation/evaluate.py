@@ -33,13 +33,13 @@ from onsight.evaluation.explain import WORST, explain_mistakes, keras_model
 from onsight.evaluation.far_off import far_off
 from onsight.evaluation.feature_map import write_map
 from onsight.evaluation.held_out import copies_of_learned, images_to_score
-from onsight.evaluation.label_errors import write_label_errors
+from onsight.evaluation.label_errors import EXPECTED, averaged, write_label_errors
 from onsight.evaluation.thumbnails import SIDES, largest_side, original, write_thumbnails
 from onsight.inference.embed import network_of
 from onsight.inference.engines import Answer, Answers, Engine, EngineName, open_engine
 from onsight.inference.predict import answered, probabilities
 from onsight.inference.test_time_augmentation import count_views, mirrors, with_views
-from onsight.metrics.intervals import wilson
+from onsight.metrics.intervals import share_interval
 from onsight.metrics.predictions_csv import read_predictions, write_predictions
 from onsight.metrics.scores import (
     at_threshold,
@@ -137,7 +137,8 @@ def evaluate(
     run = open_run(run)
     run.require_trained()
     with reporter or make_reporter() as show:
-        task = prepare(run, data, data_dir, folds, slices_file, batch_size, engine, show)
+        measured = ["robustness"] * robustness + [f"{count_views(mirrors(run))} views of each image"] * tta
+        task = prepare(run, data, data_dir, folds, slices_file, batch_size, engine, measured, show)
         answers = answered(task.engine, task.images.pixels.images, task.index, batch_size, show)
         scores = answers.probabilities
         metrics = compute_metrics(task, answers)
@@ -167,11 +168,12 @@ def prepare(
     slices_file: Path | None,
     batch_size: int,
     engine: EngineName,
+    measured: list[str],
     show: Reporter,
 ) -> Task:
     """Return what is scored and what answers, once everything that could fail has been checked. Log the test use.
 
-    The arguments are those of `evaluate`.
+    The arguments are those of `evaluate`, and what is `measured` beside the accuracy, for the log.
     """
     dataset, pixels = load_images(run, show.work, data=data, data_dir=data_dir)
     name, parts, own, notes = images_to_score(run, data, dataset, pixels)
@@ -190,7 +192,7 @@ def prepare(
     opened = open_engine(run, engine)
     show.note("answering", f"{opened.name}  ({opened.reason})")
     if own:
-        run.log_test_use(f"evaluate on {dataset.provenance}", scored=True)
+        run.log_test_use(f"{' with '.join(['evaluate', *measured])} on {dataset.provenance}", scored=True)
     folder = run.evaluation_folder(name)
     folder.mkdir(parents=True, exist_ok=True)
     description = read_description(run.model_folder)
@@ -259,7 +261,7 @@ def augmented_accuracy(task: Task, show: Reporter) -> AugmentedAccuracy:
 def accuracy(labels: np.ndarray, scores: np.ndarray) -> Accuracy:
     """Return the accuracy of probabilities (n, classes), with its interval."""
     correct, n = int((scores.argmax(axis=1) == labels).sum()), len(labels)
-    return {"accuracy": correct / n, "correct": correct, "n": n, "accuracy_interval": list(wilson(correct, n))}
+    return {"accuracy": correct / n, "correct": correct, "n": n, "accuracy_interval": list(share_interval(correct, n))}
 
 
 # Write ---------------------------------------------------------------------------------------------------------------
@@ -276,7 +278,9 @@ def find_label_errors(task: Task, folds: int, show: Reporter) -> None:
     run, (dataset, pixels, _) = task.run, task.images
     if folds:
         predict_out_of_fold(run, dataset, pixels, folds, task.batch_size, show)
-    scored = read_predictions(task.folder / "predictions.csv")
+    scored, runs = read_predictions(task.folder / "predictions.csv"), 1
+    if task.folder.name == "test":
+        scored, runs = averaged(run, scored)
     tables = [(scored, ["test"] * len(scored.names))]
     kept = run.evaluation_folder("folds") / "predictions.csv"  # perhaps of an earlier evaluation
     if task.folder.name == "test" and kept.exists():
@@ -285,13 +289,14 @@ def find_label_errors(task: Task, folds: int, show: Reporter) -> None:
         tables.append((scored, ["validation" if name in validation else "train" for name in scored.names]))
     side = min(SIDES[0], largest_side(dataset, pixels.images))
     drawn = functools.partial(original, dataset, pixels.images, task.engine.fit, side=side)
-    found = write_label_errors(task.folder, tables, dataset.names, drawn)
+    found = write_label_errors(task.folder, tables, dataset.names, drawn, runs)
     for reason in found.get("not_listed", []):
         show.note("label errors", reason)
     if found["suspects"]:
         path = task.folder / "label_errors.json"
         number = count(len(found["suspects"]), "label")
-        show.note("label errors", f"{number} to check, the most suspicious first: {path}")
+        by = f", by {count(runs, 'run')} on average" if runs > 1 else ""
+        show.note("label errors", f"{number} to check{by}, the most suspicious first: {path}. {EXPECTED}")
 
 
 def measure_robustness(task: Task, quick: bool, show: Reporter) -> Robustness:

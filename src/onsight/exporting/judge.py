@@ -12,7 +12,7 @@ from onsight.core.records import Judgement
 from onsight.core.spread import spread
 from onsight.core.text import count
 from onsight.inference.parity import TOLERANCE, compare, farthest, why_not_probabilities
-from onsight.metrics.intervals import paired, wilson
+from onsight.metrics.intervals import paired, share_interval
 
 AGREEMENT = 0.999  # for float16: the share of images with the same likeliest class
 INT8_AGREEMENT = 0.95  # for int8: the same share, as far as the number of images can tell
@@ -204,7 +204,7 @@ def require_agreement(name: str, found: np.ndarray, questions: Questions) -> Non
     """
     real = np.delete(np.arange(len(found)), questions.edges)
     agreement = compare(found[real], questions.expected[real]).agreement
-    low, high = wilson(round(agreement * len(real)), len(real))
+    low, high = share_interval(round(agreement * len(real)), len(real))
     if high < INT8_AGREEMENT:
         raise ParityError(
             f"{name} is not written: it names the class that Keras names for {agreement:.1%} of "

@@ -2,9 +2,9 @@
 
 The parameters are from Hendrycks and Dietterich 2019, "Benchmarking Neural Network Robustness to Common Corruptions
 and Perturbations". The results are "CIFAR-10-C style", never CIFAR-10-C: the random numbers differ, and the frost is
-drawn instead of photographed. The parameters are meant for a side of 32. Those in pixels (radii, standard deviations,
-distances, the grain of snow and frost) grow by side / 32; noise, the shares of `pixelate` and the blocks of JPEG do
-not.
+drawn as bright and as fine as the photos. The parameters are meant for a side of 32. Those in pixels (radii, standard
+deviations, distances, the grain of snow and frost) grow by side / 32; noise, the shares of `pixelate` and the blocks of
+JPEG do not.
 
 Each function works on a whole batch, because 750,000 images must be made in minutes. NumPy and SciPy release the GIL
 while they compute, so threads help.

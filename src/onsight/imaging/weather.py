@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -45,38 +45,52 @@ def snow(images: np.ndarray, fall: Snowfall, rng: np.random.Generator) -> np.nda
     return to_uint8(snowed)
 
 
+class Window(NamedTuple):
+    """Brightness and contrast of a frosted window, in grey levels of 0..255, and the share of them in each channel."""
+
+    mean: float
+    sd: float
+    tint: tuple[float, float, float]
+
+
+# As in the five photos from which the published images took their frost, of which two are alike.
+WINDOWS = (
+    Window(130, 14, (0.6, 1.14, 1.27)),
+    Window(205, 18, (0.97, 0.99, 1.04)),
+    Window(205, 18, (0.97, 0.99, 1.04)),
+    Window(157, 26, (0.91, 1.0, 1.09)),
+    Window(115, 34, (0.9, 1.0, 1.1)),
+)
+# (cells per side of a window, share of the variance): the photos have details of every size, most of them fine.
+FROST_GRAIN = ((12, 0.13), (24, 0.11), (48, 0.14), (96, 0.23), (128, 0.39))
+
+
 def frost(images: np.ndarray, weights: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
-    """Add a random section of a frosted window. `weights` are those of the image and of the frost."""
+    """Add a random section of one of five frosted windows. `weights` are those of the image and of the frost."""
     n, side = images.shape[:2]
-    window = _window(side)
-    places = rng.integers(0, len(window) - side, (n, 2))
+    windows = _windows(side)
+    places = rng.integers(0, [len(windows), *[windows.shape[1] - side] * 2], (n, 3))
     mixed = images * np.float32(weights[0])
-    for image, (top, left) in zip(mixed, places.tolist(), strict=True):
-        image += window[top : top + side, left : left + side] * np.float32(weights[1])
+    for image, (window, top, left) in zip(mixed, places.tolist(), strict=True):
+        image += windows[window, top : top + side, left : left + side] * np.float32(weights[1])
     return to_uint8(mixed)
 
 
 @lru_cache(maxsize=2)
-def _window(side: int) -> np.ndarray:
-    """Return a drawn window, (4 side, 4 side, 3) float32 in 0..255: ridges of smooth noise, bluish white on grey."""
-    from scipy.ndimage import map_coordinates, zoom
+def _windows(side: int) -> np.ndarray:
+    """Return the drawn windows, (5, 4 side, 4 side, 3) uint8: noise at several sizes."""
+    from scipy.ndimage import zoom
 
     rng = np.random.default_rng(0)
     size = 4 * side
-
-    def smooth(cells: int) -> Any:
-        return zoom(rng.standard_normal((cells + 4, cells + 4)), size / cells, order=3)[:size, :size]
-
-    rows, columns = np.mgrid[:size, :size].astype(float)
-    bend = size / 20
-    ridges = np.zeros((size, size))
-    for octave, cells in enumerate((12, 24, 48)):
-        field = map_coordinates(smooth(cells), [rows + bend * smooth(6), columns + bend * smooth(6)], mode="reflect")
-        ridges += np.exp(-3 * np.abs(field)) * 0.75**octave
-    thick = 1 / (1 + np.exp(-1.5 * smooth(5)))  # 0 where the window is nearly clear
-    white = np.clip(0.12 + 0.55 * ridges * (0.35 + thick), 0, 1)[..., None]
-    tinted: np.ndarray = np.clip(white * (1 - 0.16 * (1 - white) * np.array([1.0, 0.4, -0.4])), 0, 1)
-    return (255 * tinted).astype(np.float32)
+    windows = np.empty((len(WINDOWS), size, size, 3), np.uint8)
+    for number, (mean, sd, tint) in enumerate(WINDOWS):
+        grain = np.zeros((size, size))
+        for cells, share in FROST_GRAIN:
+            smooth = zoom(rng.standard_normal((cells + 4, cells + 4)), size / cells, order=3)[:size, :size]
+            grain += share**0.5 * (smooth - smooth.mean()) / smooth.std()
+        windows[number] = to_uint8((mean + sd * grain)[..., None] * tint)
+    return windows
 
 
 def fog(images: np.ndarray, density: tuple[float, float], rng: np.random.Generator) -> np.ndarray:

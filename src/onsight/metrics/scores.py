@@ -13,9 +13,10 @@ import numpy as np
 
 from onsight.core.errors import DataError
 from onsight.core.records import Bin, CoveragePoint, Scores, ThresholdEffect
-from onsight.metrics.intervals import wilson, wilson_lows
+from onsight.metrics.intervals import share_interval, wilson_bounds
 
 CALIBRATION_BINS = 15
+NOISE_DRAWS = 400  # simulations of a perfectly calibrated model
 TEMPERATURES = (0.05, 20.0)  # bounds of the search in `fit_temperature`
 
 
@@ -25,13 +26,14 @@ def score(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str],
     `labels` is (n,) int, indices into `classes`; `probabilities` is (n, C) float, each row summing to 1. Shares are in
     0..1, each computed by one division of summed counts. If probabilities tie, the first class counts as predicted.
 
-    - accuracy, correct, n, accuracy_interval (95 % Wilson), confidence (mean probability of the predicted class)
+    - accuracy, correct, n, accuracy_interval (95 %), confidence (mean probability of the predicted class)
     - loss: mean cross entropy in nats; a probability of 0 counts as 2.2e-16
     - top_k: {"k", "accuracy"}, k at most C - 1; None for two classes
     - macro_f1: mean over the classes that occur among labels or predictions
     - per_class: class, precision, recall, f1, support, recall_interval
     - confusion: C x C counts, rows true, columns predicted
     - ece: expected calibration error of the predicted class, 15 equal-width bins (Guo et al. 2017)
+    - ece_noise: what a perfectly calibrated model would show on so many images: mean and 97.5 % quantile
     - calibration: those bins
     - brier: sum over classes of squared errors, mean over images (Brier 1950): 0 is perfect, 2 is the worst
     - for two classes, with classes[1] as the positive class: roc_auc, average_precision
@@ -61,7 +63,7 @@ def score(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str],
         "n": n,
         "accuracy": correct / n,
         "correct": correct,
-        "accuracy_interval": list(wilson(correct, n)),
+        "accuracy_interval": list(share_interval(correct, n)),
         "confidence": float(confidence.mean()),
         "loss": float(sklearn_metrics.log_loss(labels, probabilities, labels=every)),
         "top_k": {"k": k, "accuracy": _top_k_accuracy(labels, probabilities, k)} if k > 1 else None,
@@ -73,12 +75,13 @@ def score(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str],
                 "recall": _number(recall[i]),
                 "f1": _number(f1[i]),
                 "support": int(support[i]),
-                "recall_interval": list(wilson(int(confusion[i, i]), int(support[i]))) if support[i] else None,
+                "recall_interval": list(share_interval(int(confusion[i, i]), int(support[i]))) if support[i] else None,
             }
             for i, name in enumerate(classes)
         ],
         "confusion": confusion.tolist(),
         "ece": calibration_error(bins),
+        "ece_noise": calibration_noise(confidence),
         "calibration": bins,
         "brier": float(((probabilities - np.eye(count)[labels]) ** 2).sum(axis=1).mean()),
     }
@@ -117,6 +120,20 @@ def calibration_error(bins: Sequence[Bin]) -> float:
     """Return the expected calibration error (Guo et al. 2017) in 0..1, from the bins of `calibration`."""
     n = sum(each["count"] for each in bins)
     return float(sum(each["count"] * abs((each["accuracy"] or 0.0) - (each["confidence"] or 0.0)) for each in bins) / n)
+
+
+def calibration_noise(confidence: np.ndarray) -> list[float]:
+    """Return the calibration error of a perfectly calibrated model of these n confidences: mean and 97.5 % quantile.
+
+    Its predictions are right with exactly the probability that it gives, so all of its error is due to n being finite.
+    """
+    rng = np.random.default_rng(0)
+    index = np.digitize(confidence, np.linspace(0, 1, CALIBRATION_BINS + 1)[1:-1], right=True)
+    errors = []
+    for _ in range(NOISE_DRAWS):
+        gaps = np.bincount(index, (rng.random(len(confidence)) < confidence) - confidence, CALIBRATION_BINS)
+        errors.append(np.abs(gaps).sum() / len(confidence))
+    return [float(np.mean(errors)), float(np.quantile(errors, 0.975))]
 
 
 def cross_entropy(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float:
@@ -207,7 +224,7 @@ def choose_threshold(confidence: np.ndarray, right: np.ndarray, min_precision: f
     order = np.argsort(-confidence, kind="stable")
     sure, hits = confidence[order].astype(np.float64), np.cumsum(right[order])
     last = np.append(np.flatnonzero(sure[1:] < sure[:-1]), len(sure) - 1) if len(sure) else np.zeros(0, int)
-    enough = last[wilson_lows(hits[last], last + 1) >= min_precision]
+    enough = last[wilson_bounds(hits[last], last + 1)[0] >= min_precision]
     if not len(enough):
         return None
     lowest = int(enough[-1])
@@ -228,7 +245,7 @@ def at_threshold(confidence: np.ndarray, right: np.ndarray, threshold: float) ->
         "coverage": count / len(right),
         "correct": correct,
         "accuracy": correct / count if count else None,
-        "accuracy_interval": list(wilson(correct, count)) if count else None,
+        "accuracy_interval": list(share_interval(correct, count)) if count else None,
     }
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from onsight.core.text import count, percent, percent_number, rough_duration
 from onsight.imaging import heat
-from onsight.metrics.intervals import wilson
+from onsight.metrics.intervals import share_interval
 from onsight.reporting.plot_style import (
     BLUE,
     BOLD,
@@ -70,8 +70,8 @@ def learning_curve(points: Sequence[Mapping[str, Any]], fit: Mapping[str, Any] |
     """Draw validation accuracy against the number of training images per class, with intervals and an extrapolation.
 
     `points` has one mapping per size: shots (images per class), accuracies (one per seed), accuracy (their mean), low
-    and high (its interval). `fit` has a and b of error = a * shots ** -b; None draws no extrapolation, which otherwise
-    ends at twice the largest size. `finding` is the heading.
+    and high (its interval). `fit` has a and b of error = a * shots ** -b, and since, its first size; None draws
+    no extrapolation, which otherwise ends at twice the largest size. `finding` is the heading.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, NullLocator
@@ -88,7 +88,7 @@ def learning_curve(points: Sequence[Mapping[str, Any]], fit: Mapping[str, Any] |
         axes.plot(np.full(len(values), point["shots"]), values, "x", color=GREY, markersize=5, zorder=3)
     axes.plot([], [], "x", color=GREY, label="each seed")
     if fit:
-        ahead = np.geomspace(shots[0], 2 * shots[-1], 50)
+        ahead = np.geomspace(fit["since"], 2 * shots[-1], 50)
         label = f"fit: error ∝ (images per class)^{-fit['b']:.2f}"
         axes.plot(ahead, 100 * (1 - fit["a"] * ahead ** -fit["b"]), "--", color=ORANGE, label=label)
     axes.set_xscale("log")
@@ -395,7 +395,7 @@ def _confusion_finding(counts: np.ndarray, classes: Sequence[str]) -> tuple[str,
     n, correct = int(counts.sum()), int(np.trace(counts))
     if not n:
         return "No images", ""
-    low, high = wilson(correct, n)
+    low, high = share_interval(correct, n)
     interval = f"95 %: {percent_number(low)} to {percent_number(high)}"
     first = f"{percent(correct / n)} of {count(n, 'image')} correct ({interval})"
     wrong = counts - np.diag(np.diag(counts))

@@ -6,8 +6,6 @@ A section is None if its file does not exist. A damaged file raises RunError, wi
 from __future__ import annotations
 
 import contextlib
-import json
-import math
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,37 +17,36 @@ from markupsafe import Markup
 from onsight.core.errors import RunError
 from onsight.core.files import argument, read_lines
 from onsight.core.records import (
+    AugmentedAccuracy,
     CheckSummary,
     DatasetRecord,
     ExportTable,
     Finding,
-    LabelErrors,
     Metrics,
     Robustness,
     Slices,
     TeacherRecord,
 )
-from onsight.core.text import count, note_line, percent, percent_number, plain, rough_duration, short
+from onsight.core.text import count, interval, note_line, percent, percent_number, plain, rough_duration, short
 from onsight.display import svg
-from onsight.display.page import data_uri
 from onsight.metrics.predictions_csv import read_predictions
 from onsight.metrics.scores import calibration, calibration_error, coverage_curve, with_temperature
+from onsight.reporting.answers import confusion, feature_map, mistakes, suspects, thumbnails
 from onsight.reporting.export_table import HEADING, table_rows
 from onsight.reporting.teacher_notes import teacher_notes
+from onsight.reporting.verdict import noise_text
 from onsight.runs.run import UNCALIBRATED, Run, read_object
 
 CIFAR10_FACTS = (
     "One human annotator gets 95.24 % right; the majority vote of about 51 people gets 99.21 % right (CIFAR-10H).",
-    "3.25 % of the test images have a near-duplicate in the training set (ciFAIR-10).",
-    "54 of the 10,000 test labels are wrong (label-errors).",
+    "286 of the 10,000 test images (2.86 %) have a near-duplicate among the training images, and 39 pairs lie within "
+    "the test set (ciFAIR-10).",
+    "Five people each judged 275 suspected test labels: fewer than three confirmed 54 of them, most rejected 37, and "
+    "for 18 most agreed on another class (label-errors).",
     "With 10,000 images and an accuracy of about 95 %, the 95 % interval is ±0.43 points.",
 )
 FOLDED = 25  # rows of a table that are shown; further rows are folded away
-MATRIX = 25  # largest number of classes for a confusion matrix; with more, the most confused pairs are listed
-PAIRS = 40  # listed at most
-SUSPECTS = 48  # shown at most
 SLICES = 200  # shown at most
-FORMATS = {b"\xff\xd8\xff": "jpeg", b"\x89PNG\r\n\x1a\n": "png", b"RIFF": "webp"}  # by the first bytes
 
 
 def page(run: Run, history: list[dict[str, Any]], evaluations: dict[str, Metrics]) -> dict[str, Any]:
@@ -155,8 +152,21 @@ def numbers(metrics: Metrics) -> list[tuple[str, str, str]]:
         *found,
         ("loss", f"{metrics['loss']:.3f}", "cross entropy, nats; 0 is perfect"),
         ("Brier score", f"{metrics['brier']:.3f}", "squared error, summed over classes; 0 to 2"),
-        ("calibration error", f"{100 * metrics['ece']:.1f} points", "ECE, top label, 15 equal-width bins"),
+        *augmented(metrics.get("tta")),
+        (
+            "calibration error",
+            f"{100 * metrics['ece']:.1f} points",
+            f"ECE, top label, 15 equal-width bins{noise_text(metrics, '; noise alone shows ')}",
+        ),
     ]
+
+
+def augmented(tta: AugmentedAccuracy | None) -> list[tuple[str, str, str]]:
+    """Return the accuracy with test-time augmentation as one of `numbers`, if it was measured."""
+    if tta is None:
+        return []
+    meaning = f"{count(tta['views'], 'view')} per image; {interval(tta['accuracy_interval'])}, n = {tta['n']:,}"
+    return [("with augmentation", percent(tta["accuracy"]), meaning)]
 
 
 # Training ------------------------------------------------------------------------------------------------------------
@@ -212,141 +222,6 @@ def training_time(history: list[dict[str, Any]]) -> str:
     speeds = sorted(row["images_per_second"] for row in history if row.get("images_per_second"))
     speed = f", {speeds[len(speeds) // 2]:,.0f} images per second" if speeds else ""
     return f"{count(len(history), 'epoch')} in {rough_duration(seconds)}{speed}"
-
-
-# Answers -------------------------------------------------------------------------------------------------------------
-
-
-def thumbnails(folder: Path) -> dict[str, Any] | None:
-    """Return the sprite sheet of thumbnails as the page embeds it, and the JSON that the script of the page reads."""
-    index, source = read_object(folder / "thumbnails.json"), image(folder / "thumbnails.jpg")
-    if index is None or source is None:
-        return None
-    side, columns = int(index["side"]), int(index["columns"])
-    cells: dict[str, list[int]] = {}
-    for at, pair in enumerate(zip(index["label"][: index["cells"]], index["predicted"][: index["cells"]], strict=True)):
-        cells.setdefault("{:d},{:d}".format(*pair), []).append(at)
-    samples = [int(at) for at in index["samples"]]
-    paths = [short(path, 200) for path in index["path"]]
-    island = {"side": side, "columns": columns, "cells": cells, "path": paths, "probability": index["probability"]}
-    return {
-        "source": source,
-        "side": side,
-        "columns": columns,
-        "width": side * columns,
-        "height": side * math.ceil(len(paths) / columns),
-        "cells": cells,
-        "places": {str(path): at for at, path in enumerate(index["path"])},
-        "samples": [(at, index["label"][at]) for at in sorted(samples, key=lambda at: (index["label"][at], at))],
-        "island": island_json(island),
-    }
-
-
-def feature_map(folder: Path, sprite: dict[str, Any] | None, classes: tuple[str, ...]) -> dict[str, Any] | None:
-    """Return the map of the images by their features: what the page says of it, and the JSON that its script reads."""
-    found = read_object(folder / "map.json")
-    if found is None or not found["path"]:
-        return None
-    places = (sprite or {}).get("places", {})
-    island = {
-        "classes": [short(name) for name in classes],
-        "path": [short(path, 200) for path in found["path"]],
-        "place": [places.get(path, -1) for path in found["path"]],
-        **{key: found[key] for key in ("label", "predicted", "x", "y")},
-    }
-    return {"shown": len(found["path"]), "n": found["n"], "method": found["method"], "island": island_json(island)}
-
-
-def island_json(value: Any) -> Markup:
-    """Return JSON that is safe in a script element: nothing in it can end the element or start a comment."""
-    text = json.dumps(value, separators=(",", ":"))  # ASCII only
-    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
-
-
-def confusion(metrics: Metrics, sprite: dict[str, Any] | None) -> dict[str, Any]:
-    """Return the confusion matrix as rows of cells (no rows for many classes), and the most confused pairs."""
-    counts = np.asarray(metrics["confusion"], np.int64)  # (C, C)
-    classes = [short(row["class"]) for row in metrics["per_class"]]
-    titles = [short(row["class"], 200) for row in metrics["per_class"]]
-    wrong = counts - np.diag(np.diag(counts))
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    most = float((wrong / np.maximum(counts.sum(axis=1, keepdims=True), 1)).max())
-    have = set(sprite["cells"]) if sprite else set()
-    worst = [divmod(int(at), len(counts)) for at in np.argsort(-wrong, axis=None, kind="stable")[:PAIRS]]
-    pairs = [
-        {"cell": f"{i},{j}", "true": classes[i], "said": classes[j], "n": int(wrong[i, j]), "share": float(share[i, j]),
-         "opens": f"{i},{j}" in have}
-        for i, j in worst
-        if wrong[i, j]
-    ]  # fmt: skip
-    rows = []
-    if len(counts) <= MATRIX:
-        for i, name in enumerate(classes):
-            # A power below 1, so that one mistake in fifty stays visible next to one in three.
-            shade = [(share[i, j] / most) ** 0.7 if i != j and most else 0.0 for j in range(len(counts))]
-            rows.append(
-                (
-                    name,
-                    titles[i],
-                    [
-                        {
-                            "n": n,
-                            "cell": f"{i},{j}",
-                            "right": i == j,
-                            "shade": round(3 + 47 * shade[j]) if n and i != j else 0,
-                            "opens": f"{i},{j}" in have,
-                        }
-                        for j, n in enumerate(counts[i].tolist())
-                    ],
-                )
-            )
-    return {
-        "classes": classes,
-        "titles": titles,
-        "rows": rows,
-        "pairs": pairs,
-        "wrong": int(wrong.sum()),
-        "first": pairs[:1],
-    }
-
-
-def mistakes(folder: Path, classes: tuple[str, ...]) -> dict[str, Any] | None:
-    """Return the most confident mistakes with their heat maps."""
-    index = read_object(folder / "heatmaps" / "index.json")
-    if index is None:
-        return None
-    shown = []
-    for each in index["mistakes"]:
-        source = image(folder / "heatmaps" / each["file"]) if re.fullmatch(r"\d+\.jpg", each["file"]) else None
-        if source:
-            label, said = classes[each["label"]], classes[each["predicted"]]
-            shown.append(each | {"source": source, "true": short(label), "said": short(said)})
-    return {"method": index["method"], "shown": shown} if shown else None
-
-
-def suspects(folder: Path, sprite: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Return the suspected label errors, each with its image if `label_errors/` or the sprite sheet has it."""
-    found = cast(LabelErrors | None, read_object(folder / "label_errors.json"))
-    if found is None:
-        return None
-    shown = []
-    for each in found["suspects"][:SUSPECTS]:
-        name = Path(str(each.get("thumbnail", ""))).name  # without its folders, which could lead out of the run
-        at = (sprite or {}).get("places", {}).get(each["path"])
-        named = {"true": short(each["label"]), "said": short(each["suggested"])}
-        shown.append({**each, **named, "source": image(folder / "label_errors" / name), "at": at})
-    pictures = any(each["source"] or each["at"] is not None for each in shown)
-    return {"not_listed": [], **found, "shown": shown, "pictures": pictures}
-
-
-def image(path: Path) -> str | None:
-    """Return an image file as a data URI; None if it does not exist or its first bytes are not those of an image."""
-    with contextlib.suppress(OSError):
-        content = path.read_bytes()
-        for start, kind in FORMATS.items():  # a run may come from a stranger, with any content in its files
-            if content.startswith(start):
-                return data_uri(f"image/{kind}", content)
-    return None
 
 
 # Trust ---------------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from onsight.core.errors import RunError
 from onsight.core.files import argument, read_lines
 from onsight.core.records import Metrics, Slices
 from onsight.core.text import count, interval, percent, plain, short, times
-from onsight.metrics.intervals import wilson
+from onsight.metrics.intervals import share_interval
 from onsight.reporting.commands import check_command, teacher_place, train_command
 from onsight.runs.run import UNCALIBRATED, Run, place, read_evaluations, read_object
 
@@ -168,15 +168,25 @@ def _trust(metrics: Metrics) -> str:
     """Return a sentence about calibration: mean confidence compared with accuracy, and the calibration error (ECE)."""
     sure, right, (low, high) = metrics["confidence"], metrics["accuracy"], metrics["accuracy_interval"]
     error = f"expected calibration error {100 * metrics['ece']:.1f} points"
+    error += noise_text(metrics, ", where a perfectly calibrated model shows ")
     facts = f"mean confidence {percent(sure)}, accuracy {percent(right)}; {error}"
-    if sure > high:
+    beyond_noise = metrics["ece"] > metrics.get("ece_noise", [0.0, 0.0])[1]
+    if sure > high and beyond_noise:
         return f"Over-confident: {facts}."
-    if sure < low:
+    if sure < low and beyond_noise:
         return f"Under-confident: {facts}."
-    if metrics["ece"] > 0.05 and metrics["n"] >= 1000:
+    if metrics["ece"] > 0.05 and beyond_noise and "ece_noise" in metrics:
         return f"Calibrated on average, but not at every confidence: {facts}."
     few = "" if metrics["n"] >= 1000 else f", as far as {count(metrics['n'], 'image')} can show"
     return f"Neither over- nor under-confident{few}: {facts}."
+
+
+def noise_text(metrics: Metrics, lead: str) -> str:
+    """Return the calibration error that is noise on so few images, after `lead`; empty for runs that do not know it."""
+    if "ece_noise" not in metrics:
+        return ""
+    mean, most = metrics["ece_noise"]
+    return f"{lead}{100 * mean:.1f} (up to {100 * most:.1f})"
 
 
 def _gap(run: Run, history: list[dict[str, Any]]) -> tuple[float, float, float] | None:
@@ -185,7 +195,7 @@ def _gap(run: Run, history: list[dict[str, Any]]) -> tuple[float, float, float] 
     if row is None or row.get("accuracy") is None or row.get("val_accuracy") is None:
         return None
     n = sum((run.dataset.get("counts", {}).get("validation") or {}).values())
-    low, high = wilson(round(row["val_accuracy"] * n), n)
+    low, high = share_interval(round(row["val_accuracy"] * n), n)
     return row["accuracy"], row["val_accuracy"], (high - low) / 2
 
 

@@ -19,7 +19,7 @@ from onsight.core.records import CurvePoint, CurveRecord, CurveVerdict, PowerFit
 from onsight.core.text import count, percent
 from onsight.data.load import load_dataset
 from onsight.display.reporters import make_reporter
-from onsight.metrics.intervals import deviation, mean, wilson
+from onsight.metrics.intervals import deviation, mean, share_interval
 from onsight.reporting import plot_style, plots
 from onsight.runs.run import Run
 from onsight.spec import TrainSpec
@@ -28,6 +28,9 @@ from onsight.training.train import as_spec, same_start, train
 SIZES = (5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)  # images per class
 WORTH = 0.01  # of accuracy: the gain from doubling the images that makes collecting them worthwhile
 DRAWS = 2000  # of the bootstrap
+LAST = 3  # sizes that a power law is fitted to
+FLOOR_LAST = 4  # sizes, where there are so many, that a power law above a floor is fitted to: it has one more parameter
+FLOORS = np.linspace(0, 0.95, 20)  # tried floors, as shares of the smallest error
 UNJUDGED = "A learning curve is judged on validation images: choose a --validation above 0."
 
 
@@ -54,8 +57,9 @@ def learning_curve(
 ) -> Curve:
     """Train `spec` on some, more and all images of each class, several times, and fit how the errors fall.
 
-    The error is fitted as a * shots ** -b (Hestness et al. 2017, "Deep Learning Scaling is Predictable, Empirically").
-    This curve has no floor below which more images do not help, so its forecast is the best case.
+    The error of the last three sizes is fitted as a * shots ** -b (Hestness et al. 2017, "Deep Learning Scaling is
+    Predictable, Empirically"). This curve has no floor below which more images do not help, so its forecast is the
+    most that they can bring.
 
     Args:
         spec: what to train, on what data and how; or only the data.
@@ -181,9 +185,9 @@ def measure_points(trainings: Trainings, wanted: Sequence[int]) -> list[CurvePoi
 
 
 def interval(accuracies: Sequence[float], n: int) -> tuple[float, float]:
-    """Return the 95 % interval of a mean accuracy: Wilson's for n images, widened if the seeds differ by more."""
+    """Return the 95 % interval of a mean accuracy: that of n images, widened if the seeds differ by more."""
     middle = mean(accuracies)
-    low, high = wilson(round(middle * n), n)
+    low, high = share_interval(round(middle * n), n)
     if len(accuracies) > 1:
         from scipy.stats import t
 
@@ -193,33 +197,53 @@ def interval(accuracies: Sequence[float], n: int) -> tuple[float, float]:
 
 
 def fit_power(points: Sequence[CurvePoint]) -> PowerFit | None:
-    """Return a and b of error = a * shots ** -b, and the gain from doubling the images with its 95 % interval.
+    """Return a and b of error = a * shots ** -b through the last three sizes, and the gain from doubling the images.
 
-    Least squares in logarithms. The interval is a bootstrap: seeds are drawn with replacement, and each accuracy from
-    what n validation images leave open (Jeffreys: a beta distribution, which is wide even if all of a few images are
-    right). None if fewer than three sizes were trained.
+    Errors often end at a floor: labels are wrong, or images show too little. A power law has none, and more sizes pull
+    it further above the floor, so it is fitted to the last three only, and its gain is a bound: at most so much. The
+    95 % interval is a bootstrap: seeds are drawn with replacement, and each error from what n validation images leave
+    open (Jeffreys: a beta distribution, which is wide even if all of a few images are right). Its upper end is that of
+    the power law, its lower end that of error = floor + a * shots ** -b through the last four sizes, with the floor
+    that fits each draw best. None if fewer than three sizes were trained.
     """
-    if len(points) < 3:
+    if len(points) < LAST:
         return None
-    shots = np.array([point["shots"] for point in points], float)
-    n = points[0]["n"]
-
-    def fitted(accuracy: np.ndarray) -> tuple[float, float]:
-        error = np.maximum(1 - accuracy, 0.5 / n)  # no mistake on n images does not mean no mistakes ever
-        slope, offset = np.polyfit(np.log(shots), np.log(error), 1)
-        return float(np.exp(offset)), float(-slope)
-
-    def gain(a: float, b: float) -> float:
-        return float(a * shots[-1] ** -b * (1 - 2.0**-b))
-
-    a, b = fitted(np.array([point["accuracy"] for point in points]))
+    last = points[-FLOOR_LAST:]
+    n = last[0]["n"]
+    shots = np.array([point["shots"] for point in last], float)
+    # No mistake on n images does not mean no mistakes ever.
+    errors = np.maximum(1 - np.array([[point["accuracy"] for point in last[-LAST:]]]), 0.5 / n)
+    slope, offset = np.polyfit(np.log(shots[-LAST:]), np.log(errors[0]), 1)
     rng = np.random.default_rng(0)
-    gains = []
-    for _ in range(DRAWS):
-        right = [n * np.mean(rng.choice(point["accuracies"], len(point["accuracies"]))) for point in points]
-        gains.append(gain(*fitted(rng.beta(np.add(right, 0.5), np.subtract(n + 0.5, right)))))
-    low, high = np.percentile(gains, [2.5, 97.5])
-    return {"a": a, "b": b, "gain": gain(a, b), "gain_interval": [float(low), float(high)]}
+    seeds = [rng.choice(point["accuracies"], (DRAWS, len(point["accuracies"]))).mean(axis=1) for point in last]
+    right = n * np.stack(seeds, axis=1)
+    drawn = np.maximum(rng.beta(n + 0.5 - right, right + 0.5), 0.5 / n)
+    gains, misfits = doubled(shots, drawn)
+    low = np.percentile(gains[np.arange(DRAWS), misfits.argmin(axis=1)], 2.5)
+    high = np.percentile(doubled(shots[-LAST:], drawn[:, -LAST:])[0][:, 0], 97.5)
+    gain = float(doubled(shots[-LAST:], errors)[0][0, 0])
+    return {
+        "a": float(np.exp(offset)),
+        "b": float(-slope),
+        "since": int(shots[-LAST]),
+        "gain": gain,
+        "gain_interval": [float(low), float(high)],
+    }
+
+
+def doubled(shots: np.ndarray, errors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return (m, F) gains in accuracy from twice the images, and (m, F) sums of squared errors of the fit.
+
+    `errors` (m, sizes) are fitted to floor + a * shots ** -b by least squares in logarithms, for F floors: shares of
+    the smallest error of a row, of which the first is 0.
+    """
+    floors = FLOORS * errors.min(axis=1, keepdims=True)  # (m, F)
+    x = np.log(shots) - np.log(shots).mean()
+    y = np.log(errors[:, None] - floors[..., None])  # (m, F, sizes)
+    slope, level = y @ x / (x @ x), y.mean(axis=2)
+    fitted = np.exp(level[..., None] + slope[..., None] * x)
+    misfits = ((fitted + floors[..., None] - errors[:, None]) ** 2).sum(axis=2)
+    return fitted[..., -1] * (1 - 2.0**slope), misfits
 
 
 def verdict(points: Sequence[CurvePoint], fit: PowerFit | None) -> CurveVerdict:
@@ -243,12 +267,13 @@ def verdict(points: Sequence[CurvePoint], fit: PowerFit | None) -> CurveVerdict:
         return {"pays": None, "headline": headline, "text": text}
     low, high = fit["gain_interval"]
     ahead = (
-        f"If the errors keep falling as they did, twice the images bring {100 * fit['gain']:+.1f} points "
-        f"(95 %: {100 * low:+.1f} to {100 * high:+.1f}), at best, because the fitted curve has no floor"
+        f"If the errors keep falling as they did over the last {LAST} sizes, twice the images bring at most "
+        f"{100 * fit['gain']:+.1f} points (95 %: {100 * low:+.1f} to {100 * high:+.1f}; the lower end allows for a "
+        "floor that more images do not remove)"
     )
     if low >= WORTH:
         pays: bool | None = True
-        headline = f"Collecting more images would help: twice as many bring about {100 * fit['gain']:.1f} points"
+        headline = f"Collecting more images would help: twice as many bring at most {100 * fit['gain']:.1f} points"
     elif high < WORTH:
         pays, headline = False, f"More images would hardly help: twice as many bring less than {100 * WORTH:g} point"
     else:

@@ -269,5 +269,7 @@ def seed_notes(runs: Sequence[Run]) -> list[tuple[str, str]]:
         shares += [] if share is None else [share]
     if len(shares) > 1:
         spread = f"{percent(mean(shares))} ± {points(deviation(shares) or 0.0)}"
-        notes.append((f"{len(shares)} seeds", f"validation {spread} (mean, sample standard deviation)"))
+        n = sum(runs[0].dataset["counts"]["validation"].values())
+        text = f"validation {spread} (mean, sample standard deviation; n = {n:,})"
+        notes.append((f"{len(shares)} seeds", text))
     return notes
