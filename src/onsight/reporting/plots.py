@@ -105,6 +105,25 @@ def learning_curve(points: Sequence[Mapping[str, Any]], fit: Mapping[str, Any] |
 
 
 @drawing_style()
+def rate_test(rates: Sequence[float], losses: Sequence[float], suggested: float) -> Figure:
+    """Draw the smoothed loss of a range test over the learning rate, and mark the suggested rate."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(rates, losses, color=BLUE)
+    at = float(np.interp(suggested, rates, losses))
+    axes.plot([suggested], [at], "o", color=ORANGE)
+    axes.axvline(suggested, color=ORANGE, linestyle="--", linewidth=1)
+    axes.set_xscale("log")
+    axes.set_ylim(top=max(losses[0], 2 * losses[0] - min(losses)))  # where the loss explodes need not be seen
+    axes.set_xlabel("Learning rate")
+    axes.set_ylabel("Loss, smoothed")
+    write_heading_above(figure, [f"The loss falls steadily around a learning rate of {suggested:g}"])
+    return figure
+
+
+@drawing_style()
 def curves(history: Sequence[Mapping[str, Any]]) -> Figure:
     """Draw accuracy, loss and learning rate over the epochs.
 
