@@ -79,9 +79,9 @@ def tune(
         say(str(tuning.take(take).folder))
         return
     show = make_reporter(quiet)
-    given = dict(trials=trials, time_budget=time_budget, search=search, study=study, resume=resume)
+    given: dict[str, Any] = {"trials": trials, "time_budget": time_budget, "search": search, "study": study}
     asked = with_data(spec, data) if resume is None or data is not None or spec is not None else None
-    found = tuning.tune(asked, **given, find_learning_rate=find_learning_rate, reporter=show)  # type: ignore[arg-type]
+    found = tuning.tune(asked, **given, resume=resume, find_learning_rate=find_learning_rate, reporter=show)
     if quiet:
         for line in columns(table(found)):
             say(line)

@@ -144,14 +144,15 @@ def trials(
     frame = Frame(0, max(1.0, *(x for x, *_ in points)), y_ticks[0], y_ticks[-1], left=TITLED)
     inside = [(x, max(frame.y_low, 100 * share)) for x, share, _ in points]
     line = [(x, max(frame.y_low, 100 * share)) for x, share in best]
+    stairs = _stairs(line, frame.x_high)
     x_ticks = [tick for tick in ticks(0, frame.x_high) if tick == int(tick) and tick <= frame.x_high]
     parts = [
         _grid(frame, x_ticks, y_ticks, x_title, "accuracy (%)"),
-        _line(frame, _stairs(line, frame.x_high), "first"),
+        _line(frame, stairs, "first"),
     ]
     parts += [_dot(frame, x, y, look) for (x, y), (*_, look) in zip(inside, points, strict=True)]
     if line:
-        parts.append(_ring(frame, *line[-1], f"{line[-1][1]:.1f} %", [line, inside]))
+        parts.append(_ring(frame, *line[-1], f"{line[-1][1]:.1f} %", [stairs, *([spot] for spot in inside)]))
     return _sheet(parts, title)
 
 
@@ -171,8 +172,8 @@ def parallel(
         lines: (the place of the trial on each axis in 0..1, its CSS class, its opacity), drawn in this order.
         title: the accessible name of the chart.
     """
-    wide = max(WIDTH, 74.0 * (len(axes) - 1) + 92)
-    left, top, bottom = 46.0, 34.0, HEIGHT - 14
+    wide = 140.0 * (len(axes) - 1) + 130
+    left, top, bottom = 65.0, 36.0, HEIGHT - 14
     gap = (wide - 2 * left) / max(1, len(axes) - 1)
     parts = []
     for number, (name, _) in enumerate(axes):

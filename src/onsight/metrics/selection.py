@@ -67,7 +67,9 @@ def bootstrap(right: np.ndarray, seed: int) -> tuple[float, float]:
     scores = np.zeros(2)
     used = 0
     for _ in range(DRAWS // AT_ONCE):
-        drawn = rng.multinomial(n, np.full(n, 1 / n), size=AT_ONCE).astype(np.float32)  # (draws, n)
+        # How often each sample has each image, (draws, n): faster than `rng.multinomial`.
+        places = rng.integers(0, n, (AT_ONCE, n)) + n * np.arange(AT_ONCE)[:, None]
+        drawn = np.bincount(places.ravel(), minlength=AT_ONCE * n).reshape(AT_ONCE, n).astype(np.float32)
         chosen = (answers @ drawn.T).argmax(axis=0)  # (draws,)
         left_out = (drawn == 0).astype(np.float32)
         size = left_out.sum(axis=1)

@@ -108,18 +108,21 @@ def learning_curve(points: Sequence[Mapping[str, Any]], fit: Mapping[str, Any] |
 def rate_test(rates: Sequence[float], losses: Sequence[float], suggested: float) -> Figure:
     """Draw the smoothed loss of a range test over the learning rate, and mark the suggested rate."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter
 
     figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
     axes = figure.subplots()
+    low, high = min(losses), max(losses[0], min(losses))
     axes.plot(rates, losses, color=BLUE)
     at = float(np.interp(suggested, rates, losses))
     axes.plot([suggested], [at], "o", color=ORANGE)
     axes.axvline(suggested, color=ORANGE, linestyle="--", linewidth=1)
     axes.set_xscale("log")
-    axes.set_ylim(top=max(losses[0], 2 * losses[0] - min(losses)))  # where the loss explodes need not be seen
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.set_ylim(low - 0.05 * (high - low), high + 0.15 * (high - low))  # where the loss explodes need not be seen
     axes.set_xlabel("Learning rate")
     axes.set_ylabel("Loss, smoothed")
-    write_heading_above(figure, [f"The loss falls steadily around a learning rate of {suggested:g}"])
+    write_heading_above(figure, [f"A tenth of the rate with the lowest loss: {suggested:g}"])
     return figure
 
 

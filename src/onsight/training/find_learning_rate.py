@@ -28,6 +28,7 @@ from onsight.training.train import as_spec
 LOWEST, HIGHEST = 1e-5, 10.0  # rates of the test
 STEPS = 150  # of which each raises the rate by the same factor
 SMOOTH = 0.9  # share of the mean loss that stays when a step is added
+SAFE = 10.0  # the suggestion is this factor below the rate with the lowest loss, where training is about to diverge
 DIVERGED = 4.0  # a mean loss this many times the lowest ends the test
 
 
@@ -63,8 +64,8 @@ def find_learning_rate(
 ) -> RateTest:
     """Train some steps at rising learning rates, draw the loss over them, and suggest a rate. No run is made.
 
-    This is the range test of Smith 2017 ("Cyclical learning rates for training neural networks"). The suggestion lies
-    in the middle of the longest stretch over which the loss falls, as that of fastai does.
+    This is the range test of Smith 2017 ("Cyclical learning rates for training neural networks"). The suggestion
+    is a tenth of the rate with the lowest loss.
 
     Args:
         spec: as for `train`; its learning rate is not used.
@@ -141,29 +142,18 @@ def measure(prepared: Prepared) -> Iterator[tuple[float, float]]:
 
 
 def suggest(rates: list[float], losses: list[float]) -> float:
-    """Return the rate in the middle of the longest falling stretch of losses, with two digits.
-
-    The stretch is the longest falling subsequence, so that a few steps against the trend do not end it.
+    """Return a tenth of the rate with the lowest loss, with two digits.
 
     Raises:
-        TrainingError: the loss falls nowhere.
+        TrainingError: the loss never falls.
     """
-    length = [1] * len(losses)
-    before = [-1] * len(losses)
-    for i, loss in enumerate(losses):
-        for j in range(i):
-            if losses[j] > loss and length[j] >= length[i]:
-                length[i], before[i] = length[j] + 1, j
-    end = int(np.argmax(length)) if losses else 0
-    if not losses or length[end] < 3:
+    lowest = int(np.argmin(losses)) if losses else 0
+    if lowest == 0:
         raise TrainingError(
             "The loss falls at no learning rate of the range test, so none can be suggested. Check the data with "
             "`onsight check`, or try another --optimizer."
         )
-    start = end
-    while before[start] >= 0:
-        start = before[start]
-    return float(f"{rates[(start + end) // 2]:.1e}")
+    return float(f"{rates[lowest] / SAFE:.1e}")
 
 
 def lines(found: RateTest) -> list[str]:

@@ -15,7 +15,7 @@ from onsight.core.text import count, percent, plain, points
 from onsight.display import svg
 from onsight.display.page import fill
 from onsight.tuning.halving import KEPT
-from onsight.tuning.results import Study, Trial, shown, table
+from onsight.tuning.results import Study, Trial, is_shown, shown, table
 from onsight.tuning.space import distributions
 
 LEAST = 10  # trials from which importances are computed
@@ -32,13 +32,11 @@ def render(study: Study) -> str:
     rows = table(study)
     weights = importances(study)
     record = study.record
-    lead = study.chosen.difference if study.chosen else None
     return fill(
         "tune.html.j2",
         {"percent": lambda share: percent(share).replace(" ", "\u00a0"), "name": lambda text: plain(str(text))},
         study=study,
-        big=f"{points(lead.value)} points" if lead else "The preset stays" if study.chosen else "Not finished yet",
-        sign="+" if lead and lead.value > 0 else "",
+        big=headline(study),
         titles=rows[0],
         rows=[
             (row, link(study, trial), trial == study.winner) for row, trial in zip(rows[1:], study.trials, strict=True)
@@ -52,6 +50,14 @@ def render(study: Study) -> str:
         tried=count(sum(trial.number > 0 for trial in study.trials), "trial"),
         made=f"{datetime.now().astimezone():%Y-%m-%d %H:%M %Z}",
     )
+
+
+def headline(study: Study) -> str:
+    """Return the result in a few words."""
+    if study.chosen is None:
+        return "Not finished yet"
+    lead = study.chosen.difference
+    return f"+{points(lead.value)} points" if is_shown(lead) and lead else "The preset stays"
 
 
 def link(study: Study, trial: Trial) -> str:

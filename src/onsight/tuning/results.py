@@ -12,6 +12,7 @@ from onsight.core.errors import RunError
 from onsight.core.files import argument
 from onsight.core.records import SearchedSetting, StudyRecord
 from onsight.core.text import chance, count, duration, interval, percent, points, short
+from onsight.metrics.intervals import Difference
 from onsight.metrics.selection import Chosen, choose
 from onsight.reporting.commands import train_command
 from onsight.runs.run import Run
@@ -29,7 +30,7 @@ class Trial(NamedTuple):
     number: int  # 0 is the preset
     values: dict[str, Any]  # what it changes; {} for the preset
     trainings: list[Training]  # on one rung each, the lowest first
-    epochs: int  # of the last training
+    epochs: int  # of the longest training that has finished, or of the first
     error: str | None = None
 
     @property
@@ -114,7 +115,8 @@ def read_trials(journal: Journal) -> list[Trial]:
     for number, own in entries.items():
         own.sort(key=lambda entry: entry.training.rung)
         values = values_in(journal.record, own[0].params)
-        epochs = epochs_on(journal.record, values, own[-1].training.rung)
+        reached = [entry.training.rung for entry in own if entry.training.state == "done"] or [own[0].training.rung]
+        epochs = epochs_on(journal.record, values, reached[-1])
         found.append(Trial(number, values, [entry.training for entry in own], epochs, own[-1].error))
     return sorted(found, key=rank)
 
@@ -149,7 +151,7 @@ def sentences_on(record: StudyRecord, trials: list[Trial], winner: Trial, chosen
             f"{points(lead.value)} points (95 %: {points(lead.low)} to {points(lead.high)}; {chance(lead.p)}, "
             f"corrected for {count(tried, 'trial')})"
         )
-        verb = "is better than" if lead.p < LEVEL and lead.value > 0 else "is not shown to be better than"
+        verb = "is better than" if is_shown(lead) else "is not shown to be better than"
         lines = [f"Trial {winner.number} {verb} the preset: {facts}.", corrected]
     if edges := at_the_edge(winner.values, record["space"]):
         lines.append(
@@ -161,6 +163,11 @@ def sentences_on(record: StudyRecord, trials: list[Trial], winner: Trial, chosen
         lines.append(f"{count(len(failed), 'trial')} failed; the first: {short(failed[0].error, 200)}")
     ended = f"{count(tried, 'trial')} began; {finalists}, with the preset, were trained to the end"
     return [*lines, f"{ended}. The test set was not used."]
+
+
+def is_shown(lead: Difference | None) -> bool:
+    """Return whether a winner is better than the preset beyond chance."""
+    return lead is not None and lead.value > 0 and lead.p < LEVEL
 
 
 def wider(setting: SearchedSetting, value: float) -> str:
@@ -178,7 +185,7 @@ def table(study: Study, most: int | None = None) -> list[tuple[str, ...]]:
 def rows_of(record: StudyRecord, trials: list[Trial], most: int | None = None) -> list[tuple[str, ...]]:
     """Do what `table` does, for trials of a study that has not been read as a whole."""
     names = list(record["space"])
-    rows = [("trial", *names, "epochs", "right", "time", "")]
+    rows: list[tuple[str, ...]] = [("trial", "right", "epochs", *names, "time", "")]
     for trial in trials[:most]:
         values = [
             shown(trial.values.get(name, record["preset"].get(name) if not trial.number else None)) for name in names
@@ -186,7 +193,7 @@ def rows_of(record: StudyRecord, trials: list[Trial], most: int | None = None) -
         seconds = sum(each.seconds or 0.0 for each in trial.trainings)
         accuracy = percent(trial.done.accuracy) if trial.done else ""
         name = "preset" if trial.number == 0 else str(trial.number)
-        rows.append((name, *values, str(trial.epochs), accuracy, duration(seconds) if seconds else "", state(trial)))
+        rows.append((name, accuracy, str(trial.epochs), *values, duration(seconds) if seconds else "", state(trial)))
     return rows
 
 

@@ -23,6 +23,7 @@ SEARCHABLE = (
 LOGARITHMIC = ("learning_rate", "weight_decay", "batch_size", "epochs", "image_size")
 DECAYING = ("adamw", "sgd")  # optimizers with a weight decay of their own
 AROUND = 8**0.5  # the default range of the learning rate reaches this factor below and above the preset's
+AROUND_TEST = 8.0  # the same around the result of a range test, which may be wrong by a factor of 5
 DECAYS = 10.0  # the same for the weight decay
 EDGE = 0.05  # share of a range that counts as its end
 SMOOTHING = 0.2  # highest label smoothing of the default search
@@ -145,7 +146,7 @@ def checked(name: str, value: Any) -> Any:
     """Return a value as `TrainSpec` reads it. Raise SpecError if the setting cannot have it."""
     if isinstance(value, str):
         value = value.strip()
-    if value == "" or (isinstance(value, float) and not math.isfinite(value)):
+    if value == "":
         raise SpecError(f"search {name}: a value is missing. Expected LOW..HIGH or A,B,C.")
     return getattr(TrainSpec(**{name: value}), name)
 

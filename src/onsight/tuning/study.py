@@ -30,6 +30,15 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 SCHEMA = 1
+EXPECTED = {
+    "asked": dict,
+    "preset": dict,
+    "pinned": dict,
+    "space": dict,
+    "divisors": list,
+    "digests": dict,
+    "validation": int,
+}
 NAME = "onsight"  # of the only study in a journal
 
 
@@ -65,10 +74,13 @@ def read_record(folder: Path) -> StudyRecord:
         raise RunError(f"{folder} is not a study: it has no study.json. Studies are in {tunes_folder()}.") from None
     except ValueError as error:
         raise RunError(f"{path} is damaged: {error}.") from None
-    if not isinstance(value, dict) or not StudyRecord.__required_keys__ <= {*value}:
-        raise RunError(f"{path} is damaged: expected a JSON object with all that a study records.")
-    if value["schema"] != SCHEMA:
-        raise RunError(f"{path} was written by a newer Onsight (schema {value['schema']!r}; this one reads {SCHEMA}).")
+    if isinstance(value, dict) and isinstance(value.get("schema"), int) and value["schema"] > SCHEMA:
+        raise RunError(
+            f"{path} was written by a newer Onsight (schema {value['schema']}; this version reads {SCHEMA})."
+        )
+    for key, kind in EXPECTED.items():
+        if not isinstance(value, dict) or not isinstance(value.get(key), kind):
+            raise RunError(f"{path} is damaged: '{key}' is missing or is not a {kind.__name__}.")
     return cast(StudyRecord, value)
 
 

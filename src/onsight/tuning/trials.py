@@ -13,6 +13,7 @@ import numpy as np
 from onsight.core.errors import Interrupted, OnsightError, RunError, SpecError, TrainingError
 from onsight.core.progress import Reporter
 from onsight.core.records import StudyRecord
+from onsight.reporting.report import report
 from onsight.runs.run import Run
 from onsight.spec import TrainSpec
 from onsight.training.checkpoints import checkpoint_folders
@@ -84,15 +85,11 @@ def train_claim(journal: Journal, claim: Claim, show: Reporter) -> float:
         check_images(journal.record, prepared, journal.folder)
         with created_run(prepared, folder) as run:
             fit_and_report(run, prepared.spec, prepared.images, quiet, ())
-    elif not Run(folder).validation_right.exists() or not Run(folder).report.exists():
-        resume_training(Run(folder), quiet)
+    elif not Run(folder).is_trained:
+        resume(folder, reporter=quiet)
+    elif not Run(folder).report.exists():  # killed at the very end
+        report(Run(folder))
     return float(right_of(Run(folder)).mean())
-
-
-def resume_training(run: Run, show: Reporter) -> None:
-    """Go on with a training that was killed, in whichever moment."""
-    if not run.is_trained:
-        resume(run.folder, reporter=show)
 
 
 def right_of(run: Run) -> np.ndarray:

@@ -26,7 +26,7 @@ from onsight.training.train import as_spec
 from onsight.tuning.halving import Training, is_over, next_step, rung_divisors
 from onsight.tuning.page import write_page
 from onsight.tuning.results import Study, read_study, read_trials, rows_of
-from onsight.tuning.space import AROUND, Given, around, default_space, read_space
+from onsight.tuning.space import AROUND_TEST, Given, around, default_space, read_space
 from onsight.tuning.study import (
     SCHEMA,
     Claim,
@@ -206,7 +206,7 @@ def centre_on_test(record: StudyRecord, prepared: Prepared, show: Reporter) -> N
         raise SpecError("--find-learning-rate chooses the range of the learning rate, but --search names one.")
     rate = find_rate(prepared, show).rate
     record["rate_test"] = rate
-    record["space"]["learning_rate"] = around(rate, AROUND, most=100.0)
+    record["space"]["learning_rate"] = around(rate, AROUND_TEST, most=100.0)
 
 
 def refuse_other(journal: Journal, wanted: Mapping[str, Any]) -> None:
