@@ -21,7 +21,7 @@ PRESET = TrainSpec(
 )  # fmt: skip
 
 
-def make_study(folder, n=400, **changes):
+def make_study(folder, n=1000, **changes):
     """Return a new study of `n` validation images."""
     asked = {"data": "toy"}
     record = {
@@ -43,7 +43,7 @@ def draw(journal, claim, show, seconds=0.0):
     training, record = claim.training, journal.record
     values = values_in(record, claim.params)
     rate = values.get("learning_rate", record["preset"]["learning_rate"])
-    share = 0.9 - 0.1 * abs(math.log10(rate / 0.3)) - 0.05 * (2 - training.rung)
+    share = 0.9 - 0.3 * abs(math.log10(rate / 0.3)) - 0.05 * (2 - training.rung)
     draws = np.random.default_rng([training.trial, training.rung]).random(record["validation"])
     if seconds:
         time.sleep(seconds)

@@ -71,7 +71,6 @@ if TYPE_CHECKING:
     from onsight.training.train import train_seeds as train_seeds
     from onsight.tuning.results import Study as Study
     from onsight.tuning.tune import open_study as open_study
-    from onsight.tuning.tune import take as take
     from onsight.tuning.tune import tune as tune
 
 __version__ = "0.1.0"
@@ -99,7 +98,6 @@ _HOMES = {
     "Study": "tuning.results",
     "tune": "tuning.tune",
     "open_study": "tuning.tune",
-    "take": "tuning.tune",
     "distill": "training.compress",
     "prune": "training.compress",
     "model": "models.custom",

@@ -111,12 +111,12 @@ def test_the_same_study_is_opened_again_and_another_is_refused(toy_study):
 
 def test_the_winner_is_taken_once_and_names_its_study(toy_study):
     study, _ = toy_study
-    run = onsight.take(study)
+    run = study.take()
     assert run.folder.parent == Path("runs")
     assert run.record["study"] == {
         "name": "toy", "created": study.record["created"], "trial": study.winner.number,
     }  # fmt: skip
-    assert onsight.take(study.folder).folder == run.folder
+    assert onsight.open_study(study.folder).take().folder == run.folder
     assert len(onsight.list_runs()) == 1
     assert onsight.open_run("latest").folder == run.folder
     result = onsight.evaluate(run, reporter=Reporter())

@@ -76,7 +76,7 @@ def tune(
     if take is not None:
         if data is not None or spec is not None or resume is not None:
             raise SpecError("--take copies the winner of a study that is there; leave the data and the options out.")
-        say(str(tuning.take(take).folder))
+        say(str(tuning.open_study(take).take().folder))
         return
     show = make_reporter(quiet)
     given: dict[str, Any] = {"trials": trials, "time_budget": time_budget, "search": search, "study": study}
@@ -91,7 +91,7 @@ def tune(
         say(f"The winner again: {found.command}")
     say(f"Page: {found.page}")
     if then == "evaluate":
-        evaluate_winner(tuning.take(found), quiet)
+        evaluate_winner(found.take(), quiet)
     elif found.run:
         hint(f"Next: onsight tune --take {argument(found.folder)}, then: onsight evaluate")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,13 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from onsight.core.errors import RunError
-from onsight.core.files import argument
+from onsight.core.files import argument, now, numbered_folder, write_json
 from onsight.core.records import SearchedSetting, StudyRecord
 from onsight.core.text import chance, count, duration, interval, percent, points, short
 from onsight.metrics.intervals import Difference
 from onsight.metrics.selection import Chosen, choose
 from onsight.reporting.commands import train_command
-from onsight.runs.run import Run
+from onsight.runs.run import Run, list_runs, runs_folder
 from onsight.tuning.halving import Training, worth
 from onsight.tuning.space import at_the_edge
 from onsight.tuning.study import Entry, Journal, trained_run
@@ -71,6 +72,27 @@ class Study:
     def page(self) -> Path:
         """The path of tune.html."""
         return self.folder / "tune.html"
+
+    def take(self) -> Run:
+        """Copy the winner's run to runs/, once, and return it. Its spec.json names the study.
+
+        Raises:
+            RunError: the study has no winner yet.
+        """
+        if not self.run or not self.winner:
+            raise RunError(f"{self.sentences[0]} Go on with: onsight tune --resume {argument(self.folder)}")
+        created = self.record["created"]
+        origin = {"name": self.folder.resolve().name, "created": created, "trial": self.winner.number}
+        for run in list_runs():
+            if run.record.get("study") == origin:
+                return run
+        folder = numbered_folder(runs_folder(), f"{self.record['data']}-{self.run.spec['model']}")
+        ignored = shutil.ignore_patterns("spec.json", ".lock")
+        shutil.copytree(self.run.folder, folder, dirs_exist_ok=True, ignore=ignored)
+        write_json(
+            folder / "spec.json", {**self.run.record, "study": origin, "created": now()}
+        )  # last: it makes the run
+        return Run(folder)
 
     def __str__(self) -> str:
         return self.sentences[0]

@@ -5,7 +5,6 @@ The test set is never opened.
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -18,7 +17,6 @@ from onsight.core.records import StudyRecord
 from onsight.core.text import seconds_of
 from onsight.data.load import DATASETS, keeps_labels_when_mirrored
 from onsight.display.reporters import make_reporter
-from onsight.runs.run import Run, list_runs, runs_folder
 from onsight.spec import FROM_SCRATCH, TrainSpec
 from onsight.training.find_learning_rate import find_rate
 from onsight.training.prepare import Prepared, prepare
@@ -306,25 +304,3 @@ class Search:
         write_page(read_study(self.journal))
         self.page_written = time.perf_counter()
         self.page_cost = self.page_written - at
-
-
-# The winner ----------------------------------------------------------------------------------------------------------
-
-
-def take(study: Study | str | Path) -> Run:
-    """Copy the run of a study's winner to runs/, once, and return it. Its spec.json names the study.
-
-    Raises:
-        RunError: the study has no winner yet.
-    """
-    study = study if isinstance(study, Study) else open_study(study)
-    if not study.run or not study.winner:
-        raise RunError(f"{study.sentences[0]} Go on with: onsight tune --resume {argument(study.folder)}")
-    origin = {"name": study.folder.resolve().name, "created": study.record["created"], "trial": study.winner.number}
-    for run in list_runs():
-        if run.record.get("study") == origin:
-            return run
-    folder = numbered_folder(runs_folder(), f"{study.record['data']}-{study.run.spec['model']}")
-    shutil.copytree(study.run.folder, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("spec.json", ".lock"))
-    write_json(folder / "spec.json", {**study.run.record, "study": origin, "created": now()})
-    return Run(folder)
