@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,16 +14,23 @@ from onsight.training.train import train
 TOY = TrainSpec("toy", model="mlp", batch_size=16, optimizer="adam", seed=1)
 
 
-def test_the_suggestion_is_a_tenth_of_the_rate_with_the_lowest_loss():
+@pytest.mark.parametrize(("optimizer", "expected"), [("adam", 0.03), ("muon", 0.15)])
+def test_the_suggestion_lies_below_the_rate_with_the_lowest_loss(optimizer, expected):
     rates = np.geomspace(1e-5, 10, 61)
-    losses = [2.0 + np.log10(rate / 0.3) ** 2 for rate in rates]
-    assert suggest(rates.tolist(), losses) == pytest.approx(0.03, rel=0.15)
+    losses = [2.0 + abs(np.log10(rate / 0.3)) for rate in rates]
+    assert suggest(rates.tolist(), losses, optimizer) == pytest.approx(expected, rel=0.15)
+
+
+def test_where_the_loss_stays_low_the_first_low_rate_counts():
+    rates = np.geomspace(1e-5, 10, 61)
+    losses = [max(0.0, -np.log10(rate / 0.1)) - 1e-6 * i for i, rate in enumerate(rates)]
+    assert suggest(rates.tolist(), losses, "sgd") == pytest.approx(0.05, rel=0.2)
 
 
 @pytest.mark.parametrize("losses", [[], [1.0], [1.0, 1.1, 1.5]])
 def test_a_loss_that_never_falls_suggests_nothing(losses):
     with pytest.raises(TrainingError, match="falls at no learning rate"):
-        suggest([0.001 * (i + 1) for i in range(len(losses))], losses)
+        suggest([0.001 * (i + 1) for i in range(len(losses))], losses, "adam")
 
 
 @pytest.mark.backend
@@ -58,7 +66,7 @@ def test_the_test_ends_where_the_loss_diverges(monkeypatch):
     monkeypatch.setattr(
         module, "measure", lambda prepared: iter([(0.1, 2.0), (0.2, 1.0), (0.4, 0.9), (0.8, 99.0), (1.6, 1.0)])
     )
-    assert module.find_rate(None, Reporter()).rates == [0.1, 0.2, 0.4]
+    assert module.find_rate(SimpleNamespace(spec=TOY), Reporter()).rates == [0.1, 0.2, 0.4]
 
 
 def test_the_command_suggests_a_rate(onsight):

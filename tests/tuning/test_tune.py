@@ -200,7 +200,7 @@ def test_trials_keep_the_pretrained_start_of_the_preset(make):
 def test_the_better_rates_are_found(make):
     study = fake_study.search(make, 20)
     assert 0.15 < study.winner.values["learning_rate"] < 0.6
-    assert len([trial for trial in study.trials if len(trial.trainings) == 3]) == 2
+    assert 2 <= len([trial for trial in study.trials if len(trial.trainings) == 3]) <= 5
     assert study.chosen.accuracy < study.chosen.measured
     text = study.page.read_text()
     assert "PED-ANOVA" in text
@@ -249,7 +249,7 @@ def test_the_time_budget_ends_the_study_with_a_winner(make, monkeypatch):
 
     monkeypatch.setattr(fake_study, "draw", slow)
     study = fake_study.search(make, None, budget=500.0)
-    assert 380 < clock[0] <= 500
+    assert 350 < clock[0] <= 500
     assert len([trial for trial in study.trials if trial.number and trial.done.rung == 2]) >= 1
     clock[0] = 0.0
     nothing_fits = fake_study.make_study(make.folder.parent / "short")

@@ -122,7 +122,7 @@ def rate_test(rates: Sequence[float], losses: Sequence[float], suggested: float)
     axes.set_ylim(low - 0.05 * (high - low), high + 0.15 * (high - low))  # where the loss explodes need not be seen
     axes.set_xlabel("Learning rate")
     axes.set_ylabel("Loss, smoothed")
-    write_heading_above(figure, [f"A tenth of the rate with the lowest loss: {suggested:g}"])
+    write_heading_above(figure, [f"Suggested learning rate: {suggested:g}, safely below the lowest loss"])
     return figure
 
 

@@ -28,7 +28,8 @@ from onsight.training.train import as_spec
 LOWEST, HIGHEST = 1e-5, 10.0  # rates of the test
 STEPS = 150  # of which each raises the rate by the same factor
 SMOOTH = 0.9  # share of the mean loss that stays when a step is added
-SAFE = 10.0  # the suggestion is this factor below the rate with the lowest loss, where training is about to diverge
+SAFE = {"adam": 10.0, "adamw": 10.0, "sgd": 2.0, "muon": 2.0}  # the suggestion lies this factor below the lowest loss
+NEARLY = 0.01  # share of the fall of the loss that is as good as nothing
 DIVERGED = 4.0  # a mean loss this many times the lowest ends the test
 
 
@@ -65,7 +66,7 @@ def find_learning_rate(
     """Train some steps at rising learning rates, draw the loss over them, and suggest a rate. No run is made.
 
     This is the range test of Smith 2017 ("Cyclical learning rates for training neural networks"). The suggestion
-    is a tenth of the rate with the lowest loss.
+    is a tenth of the rate with the lowest loss, or half of it with sgd and muon.
 
     Args:
         spec: as for `train`; its learning rate is not used.
@@ -103,7 +104,7 @@ def find_rate(prepared: Prepared, show: Reporter) -> RateTest:
         losses.append(mean)
         show.work("trying learning rates", number + 1, STEPS)
     show.work("trying learning rates", STEPS, STEPS)
-    rate = suggest(rates, losses)
+    rate = suggest(rates, losses, prepared.spec.optimizer)
     show.note("learning rate", f"{rate:g}  (suggested by a range test from {LOWEST:g} to {rates[-1]:.2g})")
     return RateTest(rate, rates, losses)
 
@@ -141,19 +142,22 @@ def measure(prepared: Prepared) -> Iterator[tuple[float, float]]:
             yield rate, float(loss)
 
 
-def suggest(rates: list[float], losses: list[float]) -> float:
-    """Return a tenth of the rate with the lowest loss, with two digits.
+def suggest(rates: list[float], losses: list[float], optimizer: str) -> float:
+    """Return a rate safely below the one where the loss is lowest, with two digits.
+
+    Where the data are easy, the loss stays low at all higher rates, so the first rate that is nearly as good counts.
 
     Raises:
         TrainingError: the loss never falls.
     """
-    lowest = int(np.argmin(losses)) if losses else 0
-    if lowest == 0:
+    low = min(losses, default=0.0)
+    near = next((i for i, loss in enumerate(losses) if loss <= low + NEARLY * (losses[0] - low)), 0)
+    if near == 0:
         raise TrainingError(
             "The loss falls at no learning rate of the range test, so none can be suggested. Check the data with "
             "`onsight check`, or try another --optimizer."
         )
-    return float(f"{rates[lowest] / SAFE:.1e}")
+    return float(f"{rates[near] / SAFE[optimizer]:.1e}")
 
 
 def lines(found: RateTest) -> list[str]:
