@@ -42,6 +42,12 @@ def test_a_head_that_is_fitted_at_once_has_nothing_to_tune():
         default_space(resolved(weights="imagenet", freeze="all"), mirrors=True)
 
 
+def test_what_the_user_sets_is_not_searched():
+    assert {*default_space(resolved(), True, fixed={"learning_rate", "epochs"})} == {"augmentation", "label_smoothing"}
+    with pytest.raises(SpecError, match="nothing is left to search"):
+        default_space(resolved(), True, fixed={"learning_rate", "augmentation", "label_smoothing"})
+
+
 def test_words_and_dicts_say_the_same():
     words = read_space(["learning_rate=0.03..0.5", "batch-size=250,500", "optimizer=muon,sgd", "epochs=4..8"])
     assert words == read_space(

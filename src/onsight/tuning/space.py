@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from onsight.core.errors import SpecError, unknown_name
@@ -31,15 +31,16 @@ AUGMENTATIONS = ("flip", "flip_nudge", "flip_shift", "flip_shift_cutout")  # of 
 Given = str | Sequence[Any]  # "0.03..0.5" or "250,500"; a tuple of two numbers is a range, a list holds choices
 
 
-def default_space(spec: TrainSpec, mirrors: bool) -> dict[str, SearchedSetting]:
+def default_space(spec: TrainSpec, mirrors: bool, fixed: Collection[str] = ()) -> dict[str, SearchedSetting]:
     """Return what is searched if the user names nothing: settings whose best value depends on the data.
 
     Args:
         spec: the resolved spec of the preset, which is the centre.
         mirrors: whether a mirrored image keeps its label.
+        fixed: settings that the user has set, so that they are not searched.
 
     Raises:
-        SpecError: the training has none of these settings.
+        SpecError: the training has none of these settings, or all are fixed.
     """
     if spec.freeze == "all":
         raise SpecError(
@@ -55,7 +56,11 @@ def default_space(spec: TrainSpec, mirrors: bool) -> dict[str, SearchedSetting]:
     }
     if spec.optimizer in DECAYING:
         space["weight_decay"] = around(spec.weight_decay or USUAL[spec.optimizer][1], DECAYS, most=1.0)
-    return space
+    if {*space} <= {*fixed}:
+        raise SpecError(
+            f"{', '.join(space)} are set, so nothing is left to search. Leave one out, or say what to try: --search"
+        )
+    return {name: each for name, each in space.items() if name not in fixed}
 
 
 def around(centre: float, factor: float, most: float) -> SearchedSetting:

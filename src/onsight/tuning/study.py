@@ -106,6 +106,7 @@ class Journal:
     def __init__(self, folder: Path, record: StudyRecord) -> None:
         from filelock import FileLock
 
+        import_optuna()
         self.folder, self.record = folder, record
         self.path = folder / "journal.log"
         self.lock = FileLock(folder / ".lock")

@@ -66,7 +66,8 @@ def tune(
         time_budget: how long this call may take: 90s, 5m or 1.5h.
         search: what to search: {"learning_rate": (0.03, 0.5), "optimizer": ["muon", "sgd"]}. A tuple is a range, a list
             holds choices. By default the learning rate, the augmentation, the label smoothing and, if the optimizer has
-            one, the weight decay.
+            one, the weight decay, as far as `spec` does not set them. Where `spec` sets what is searched, its value is
+            that of the first trial.
         study: the folder of the study; by default a new one in tunes/. If it holds the same study already, go on.
         resume: go on with the study in this folder: after a kill, for more trials, or as one more process. Leave the
             spec and `search` out.
@@ -128,7 +129,6 @@ def open_study(folder: str | Path) -> Study:
         SpecError: Optuna is not installed.
         RunError: there is no study.
     """
-    import_optuna()
     return read_study(open_journal(Path(folder)))
 
 
@@ -158,7 +158,8 @@ def start(
     if not validation:
         raise SpecError("There are no validation images to choose by. Use a --validation above 0.")
     preset = prepared.spec
-    found = space or default_space(preset, keeps_labels_when_mirrored(prepared.images.dataset))
+    mirrors = keeps_labels_when_mirrored(prepared.images.dataset)
+    found = space or default_space(preset, mirrors, fixed=spec.model_fields_set)
     record: StudyRecord = {
         "schema": SCHEMA,
         "created": now(),
