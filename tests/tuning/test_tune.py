@@ -103,9 +103,9 @@ def test_the_same_study_is_opened_again_and_another_is_refused(toy_study):
     same = onsight.tune(TOY, trials=3, search=SEARCH, study=study.folder, reporter=Reporter())
     assert sorted(study.folder.rglob("report.html")) == before  # nothing was trained again
     assert same.sentences == study.sentences == onsight.open_study(study.folder).sentences
-    with pytest.raises(RunError, match="holds another study: asked was"):
+    with pytest.raises(RunError, match="holds another study: its spec was"):
         onsight.tune(TOY.model_copy(update={"seed": 2}), search=SEARCH, study=study.folder, reporter=Reporter())
-    with pytest.raises(RunError, match="holds another study: search was"):
+    with pytest.raises(RunError, match="holds another study: its search was"):
         onsight.tune(TOY, search={"epochs": (1, 3)}, study=study.folder, reporter=Reporter())
 
 
@@ -134,16 +134,23 @@ def test_the_page_needs_nothing_from_outside_and_opens_each_report(toy_study):
             assert f'href="runs/{run.name}/report.html"' in text
 
 
-def test_images_that_changed_are_refused(photos):
+def test_a_study_goes_on_in_another_folder_but_not_with_other_images(photos, monkeypatch):
     study = onsight.tune(
-        TrainSpec(photos, model="mlp", epochs=1, image_size=32), trials=1, search={"learning_rate": (1e-3, 1e-2)},
+        TrainSpec("photos/", model="mlp", epochs=1, image_size=32), trials=1, search={"learning_rate": (1e-3, 1e-2)},
         reporter=Reporter(),
     )  # fmt: skip
     assert study.folder.parent == Path("tunes")
+    words = study.command.split()
+    assert words[2] == "photos"  # valid from here
+    assert str(photos) not in study.page.read_text()
+    assert str(photos) not in (study.run.folder / "report.html").read_text()
+    folder = study.folder.resolve()
+    monkeypatch.chdir(photos.parent.parent)  # the study goes on in another folder
+    assert len(onsight.tune(resume=folder, trials=2, reporter=Reporter()).trials) == 3
     for image in list((photos / "red").iterdir())[:12]:
         image.unlink()
     with pytest.raises(RunError, match=r"have changed since .* began"):
-        onsight.tune(resume=study.folder, trials=2, reporter=Reporter())
+        onsight.tune(resume=folder, trials=3, reporter=Reporter())
 
 
 def test_without_validation_images_there_is_nothing_to_choose_by():

@@ -13,7 +13,7 @@ from onsight.cli.output import hint, say
 from onsight.cli.training import with_data
 from onsight.core.errors import SpecError
 from onsight.core.files import argument
-from onsight.core.text import columns, plain
+from onsight.core.text import plain
 from onsight.display.reporters import make_reporter
 from onsight.spec import TrainSpec
 
@@ -71,7 +71,6 @@ def tune(
         evaluate: copy the winner to runs/ and score it on the test images
     """
     from onsight.tuning import tune as tuning
-    from onsight.tuning.results import table
 
     if take is not None:
         if data is not None or spec is not None or resume is not None:
@@ -82,9 +81,6 @@ def tune(
     given: dict[str, Any] = {"trials": trials, "time_budget": time_budget, "search": search, "study": study}
     asked = with_data(spec, data) if resume is None or data is not None or spec is not None else None
     found = tuning.tune(asked, **given, resume=resume, find_learning_rate=find_learning_rate, reporter=show)
-    if quiet:
-        for line in columns(table(found)):
-            say(line)
     for sentence in found.sentences:
         say(plain(sentence))
     if found.command:
@@ -92,7 +88,7 @@ def tune(
     say(f"Page: {found.page}")
     if then == "evaluate":
         evaluate_winner(found.take(), quiet)
-    elif found.run:
+    elif found.run and not quiet:
         hint(f"Next: onsight tune --take {argument(found.folder)}, then: onsight evaluate")
 
 

@@ -14,6 +14,7 @@ from onsight.core.records import SearchedSetting
 from onsight.core.text import count, percent, plain, points
 from onsight.display import svg
 from onsight.display.page import fill
+from onsight.reporting.commands import train_command
 from onsight.tuning.halving import KEPT
 from onsight.tuning.results import Study, Trial, is_shown, shown, table
 from onsight.tuning.space import distributions
@@ -37,6 +38,7 @@ def render(study: Study) -> str:
         {"percent": lambda share: percent(share).replace(" ", "\u00a0"), "name": lambda text: plain(str(text))},
         study=study,
         big=headline(study),
+        command=train_command(study.run, shared=True) if study.run else "",
         titles=rows[0],
         rows=[
             (row, link(study, trial), trial == study.winner) for row, trial in zip(rows[1:], study.trials, strict=True)

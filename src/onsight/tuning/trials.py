@@ -23,6 +23,7 @@ from onsight.tuning.halving import rung_epochs
 from onsight.tuning.space import values_of
 from onsight.tuning.study import Claim, Journal
 
+PLACES = ("data", "data_dir", "keep_list")  # settings that are paths
 JUDGED = ("train", "validation")  # parts that must be the same in every training
 
 
@@ -62,9 +63,17 @@ def epochs_on(record: StudyRecord, values: Mapping[str, Any], rung: int) -> int:
 
 
 def spec_of(record: StudyRecord, values: Mapping[str, Any], rung: int) -> TrainSpec:
-    """Return the spec of a trial on a rung: what was asked, what all trials share, and what the trial changes."""
-    fields = {**record["asked"], **record["pinned"], **values, "epochs": epochs_on(record, values, rung)}
-    return TrainSpec(**fields)
+    """Return the spec of a trial on a rung: what was asked, what all trials share, and what the trial changes.
+
+    Its paths are absolute, because a study may go on in another folder.
+    """
+    fields = {**record["asked"], **places(record), **record["pinned"], **values}
+    return TrainSpec(**fields | {"epochs": epochs_on(record, values, rung)})
+
+
+def places(record: StudyRecord) -> dict[str, Any]:
+    """Return the absolute paths of a study's data."""
+    return {name: record["preset"].get(name) for name in PLACES if name in record["asked"]}
 
 
 def train_claim(journal: Journal, claim: Claim, show: Reporter) -> float:
@@ -83,6 +92,8 @@ def train_claim(journal: Journal, claim: Claim, show: Reporter) -> float:
         spec = spec_of(journal.record, values_in(journal.record, claim.params), training.rung)
         prepared = prepare(spec, quiet)
         check_images(journal.record, prepared, journal.folder)
+        # As the user gave them, for the report: it shows no folder of the user's machine.
+        prepared.record["asked"] |= {name: journal.record["asked"][name] for name in places(journal.record)}
         with created_run(prepared, folder) as run:
             fit_and_report(run, prepared.spec, prepared.images, quiet, ())
     elif not Run(folder).is_trained:

@@ -5,15 +5,16 @@ The test set is never opened.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from onsight.core.errors import Interrupted, OnsightError, RunError, SpecError
-from onsight.core.files import argument, make_folder, now, numbered_folder, write_json
+from onsight.core.files import argument, expanded, make_folder, now, numbered_folder, write_json
 from onsight.core.progress import Reporter
-from onsight.core.records import StudyRecord
+from onsight.core.records import SearchedSetting, StudyRecord
 from onsight.core.text import seconds_of
 from onsight.data.load import DATASETS, keeps_labels_when_mirrored
 from onsight.display.reporters import make_reporter
@@ -148,11 +149,11 @@ def start(
             f"time_budget={spec.time_budget} in the spec limits a single training. Give tune a time_budget of its own."
         )
     space = None if search is None else read_space(search)
-    asked = spec.model_dump(mode="json", exclude_unset=True) | {"data": place_of(spec)}
-    if folder is not None and is_study(Path(folder)):
-        journal = open_journal(Path(folder))
-        refuse_other(journal, {"asked": asked, "search": space})
-        return journal
+    asked = spec.model_dump(mode="json", exclude_unset=True)
+    if folder is not None:
+        make_folder(Path(folder))
+        if is_study(Path(folder)):
+            return same_study(Path(folder), spec, space)
     prepared = prepare(spec, show)
     validation = int((prepared.images.parts == "validation").sum())
     if not validation:
@@ -177,16 +178,12 @@ def start(
         centre_on_test(record, prepared, show)
     if folder is None:
         where = numbered_folder(tunes_folder(), record["data"])
+    elif is_study(Path(folder)):  # another process has begun the same meanwhile
+        return same_study(Path(folder), spec, space)
     else:
         where = Path(folder)
-        make_folder(where)
     write_json(where / "study.json", record)
     return Journal(where, record)
-
-
-def place_of(spec: TrainSpec) -> str:
-    """Return the data of a spec so that another process finds it from another folder, too."""
-    return spec.data if spec.data in DATASETS else str(Path(spec.data).expanduser().resolve())
 
 
 def pinned(spec: TrainSpec, preset: TrainSpec) -> dict[str, Any]:
@@ -208,15 +205,23 @@ def centre_on_test(record: StudyRecord, prepared: Prepared, show: Reporter) -> N
     record["space"]["learning_rate"] = around(rate, AROUND_TEST, most=100.0)
 
 
-def refuse_other(journal: Journal, wanted: Mapping[str, Any]) -> None:
-    """Raise RunError unless a study has the same spec and search."""
-    for name, value in wanted.items():
-        before: Any = journal.record[name]  # type: ignore[literal-required]
-        if before != value:
+def same_study(folder: Path, spec: TrainSpec, space: Mapping[str, SearchedSetting] | None) -> Journal:
+    """Return the study in `folder`. Raise RunError unless it has this spec and search."""
+    journal = open_journal(folder)
+    record = journal.record
+    asked = spec.model_dump(mode="json", exclude_unset=True)
+    data = spec.data if spec.data in DATASETS else os.path.realpath(expanded(spec.data))
+    for name, before, now_given in (
+        ("data", record["preset"]["data"], data),
+        ("spec", record["asked"] | {"data": data}, asked | {"data": data}),
+        ("search", record["search"], space),
+    ):
+        if before != now_given:
             raise RunError(
-                f"{journal.folder} holds another study: {name} was {before}, and is {value} now. Choose another "
-                f"--study, or go on with it: onsight tune --resume {argument(journal.folder)}"
+                f"{folder} holds another study: its {name} was {before}, and is {now_given} now. Choose another "
+                f"--study, or go on with it: onsight tune --resume {argument(folder)}"
             )
+    return journal
 
 
 # The search ----------------------------------------------------------------------------------------------------------
