@@ -17,7 +17,7 @@ from onsight.core.files import sha256
 from onsight.training.checkpoints import checkpoint_folders
 from onsight.tuning import trials as trials_module
 from onsight.tuning import tune as tune_module
-from onsight.tuning.study import Journal
+from onsight.tuning.study import Journal, read_record
 from onsight.tuning.trials import spec_of
 
 TOY = TrainSpec("toy", model="mlp", epochs=3, batch_size=16, optimizer="adamw", learning_rate=2e-3, seed=1)
@@ -272,6 +272,20 @@ def test_ctrl_c_says_how_to_go_on(make, monkeypatch):
         fake_study.search(make, 4)
     assert stop.value.exit_code == 130
     assert [entry.training.state for entry in make.read()] == ["running"]
+    monkeypatch.undo()
+    assert len(fake_study.search(make, 4).trials) == 5  # this process itself can go on: it has let go of the lock
+
+
+def test_a_study_goes_on_as_it_was_meant(make):
+    assert tune_module.limits(make, None, None) == (tune_module.TRIALS, None)
+    assert tune_module.limits(make, 40, None) == (40, None)
+    again = Journal(make.folder, read_record(make.folder))
+    assert tune_module.limits(again, None, None) == (40, None)
+    assert tune_module.limits(again, None, 500.0) == (None, 500.0)
+    fake_study.search(make, 2)
+    trials, left = tune_module.limits(Journal(make.folder, read_record(make.folder)), None, None)
+    assert trials is None
+    assert 400 < left < 500
 
 
 def test_another_validation_set_is_noticed(make):

@@ -398,6 +398,8 @@ class StudyRecord(TypedDict):
     divisors: list[int]  # the epochs of each rung are the whole number divided by this; the last is 1
     digests: dict[str, str]  # of the training and validation images
     validation: int  # images that judge
+    trials: NotRequired[int]  # how many it is to have; absent if only the time ends it
+    time_budget: NotRequired[float]  # seconds
     rate_test: NotRequired[float]  # the learning rate that a range test found
 
 

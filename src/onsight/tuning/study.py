@@ -113,11 +113,11 @@ class Journal:
         self.distributions = distributions(record["space"])
 
     @contextlib.contextmanager
-    def opened(self, startup: int = 10) -> Iterator[optuna.Study]:
+    def opened(self) -> Iterator[optuna.Study]:
         """Lock the journal and open it as a study of Optuna.
 
         The sampler is seeded by the number of trainings: seeded alike in each process, it would propose the same values
-        twice. It draws at random until `startup` trainings have finished.
+        twice.
         """
         import optuna
         from optuna.storages import JournalStorage
@@ -134,7 +134,7 @@ class Journal:
                 pruner=optuna.pruners.NopPruner(),
             )
             seed = seed_of(self.record["preset"]["seed"], len(study.get_trials(deepcopy=False)))
-            study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True, n_startup_trials=startup)
+            study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
             yield study
 
     def mend(self) -> None:

@@ -71,7 +71,7 @@ def tune(
             that of the first trial.
         study: the folder of the study; by default a new one in tunes/. If it holds the same study already, go on.
         resume: go on with the study in this folder: after a kill, for more trials, or as one more process. Leave the
-            spec and `search` out.
+            spec and `search` out. Without `trials` and `time_budget`, those of the study hold.
         find_learning_rate: take the result of a range test for the centre of the learning rates.
         reporter: receives the progress.
         **options: not accepted, as for `train`.
@@ -94,7 +94,28 @@ def tune(
         else:
             journal = start(as_spec(spec, options, "tune"), search, study, find_learning_rate, show)
         show.note("study", str(journal.folder))
-        return Search(journal, trials or (None if budget else TRIALS), budget, began, show).run()
+        return Search(journal, *limits(journal, trials, budget), began, show).run()
+
+
+def limits(journal: Journal, trials: int | None, budget: float | None) -> tuple[int | None, float | None]:
+    """Return how many trials the study has, and how many seconds this call may take.
+
+    What is given is recorded. Without either, a study goes on as it was meant: with its trials, or with what its
+    trainings have left of its time.
+    """
+    record = journal.record
+    if trials is None and budget is None and ("trials" in record or "time_budget" in record):
+        meant, whole = record.get("trials"), record.get("time_budget")
+        spent = sum(entry.training.seconds or 0.0 for entry in journal.read()) if whole else 0.0
+        return meant, max(1.0, whole - spent) if whole else None
+    trials = trials or (None if budget else TRIALS)
+    for name, value in (("trials", trials), ("time_budget", budget)):
+        record.pop(name, None)  # type: ignore[misc]
+        if value is not None:
+            record[name] = value  # type: ignore[literal-required]
+    with journal.lock:
+        write_json(journal.folder / "study.json", record)
+    return trials, budget
 
 
 def read_budget(text: str) -> float:
@@ -287,10 +308,10 @@ class Search:
 
     def train(self, claim: Claim) -> None:
         """Train what was taken, and report it."""
-        self.show_trials()
-        started = time.perf_counter()
-        accuracy, failure = None, None
-        with claim.lock:
+        try:
+            self.show_trials()
+            started = time.perf_counter()
+            accuracy, failure = None, None
             try:
                 accuracy = train_claim(self.journal, claim, self.show)
             except OnsightError as error:
@@ -299,6 +320,8 @@ class Search:
                 failure = str(error)
             seconds = timed(started, self.journal.run_folder(claim.training))
             self.journal.report(claim, accuracy, seconds, failure)
+        finally:
+            claim.lock.release()  # in a notebook, this process may go on with the study itself
         self.show_trials()
 
     def show_trials(self) -> None:
