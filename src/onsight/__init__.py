@@ -62,11 +62,16 @@ if TYPE_CHECKING:
     from onsight.spec import TrainSpec as TrainSpec
     from onsight.training.compress import distill as distill
     from onsight.training.compress import prune as prune
+    from onsight.training.find_learning_rate import RateTest as RateTest
+    from onsight.training.find_learning_rate import find_learning_rate as find_learning_rate
     from onsight.training.learning_curve import Curve as Curve
     from onsight.training.learning_curve import learning_curve as learning_curve
     from onsight.training.train import resume as resume
     from onsight.training.train import train as train
     from onsight.training.train import train_seeds as train_seeds
+    from onsight.tuning.results import Study as Study
+    from onsight.tuning.tune import open_study as open_study
+    from onsight.tuning.tune import tune as tune
 
 __version__ = "0.1.0"
 
@@ -88,6 +93,11 @@ _HOMES = {
     "resume": "training.train",
     "Curve": "training.learning_curve",
     "learning_curve": "training.learning_curve",
+    "RateTest": "training.find_learning_rate",
+    "find_learning_rate": "training.find_learning_rate",
+    "Study": "tuning.results",
+    "tune": "tuning.tune",
+    "open_study": "tuning.tune",
     "distill": "training.compress",
     "prune": "training.compress",
     "model": "models.custom",

@@ -156,3 +156,33 @@ def test_processes_that_are_not_a_notebook(monkeypatch):
     assert not in_notebook()
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: object()))  # IPython in a terminal
     assert not in_notebook()
+
+
+ROWS = [("trial", "right"), ("7", "80.0 %"), ("preset", "78.1 %")]
+
+
+def test_a_pipe_gets_each_row_of_a_table_once_and_again_when_it_changes():
+    out = console(terminal=False)
+    show = PlainReporter(out)
+    show.table(ROWS)
+    show.table(ROWS)
+    show.table([*ROWS[:2], ("preset", "79.0 %")])
+    assert out.file.getvalue().splitlines() == ["trial   right", "7       80.0 %", "preset  78.1 %", "preset  79.0 %"]
+
+
+def test_a_terminal_shows_the_table_above_the_bar_and_keeps_it_at_the_end():
+    out = console()
+    with LiveReporter(out) as show:
+        show.table(ROWS)
+        show.work("trial 7, epoch 1/3", 5, 60)
+        show._display.refresh()
+        shown = out.file.getvalue()
+        assert shown.index("7       80.0 %") < shown.index("trial 7, epoch 1/3")
+    assert out.file.getvalue().rstrip().endswith("preset  78.1 %")
+
+
+def test_a_low_terminal_cuts_the_table_from_below():
+    out = Console(file=io.StringIO(), force_terminal=True, width=80, height=10, legacy_windows=False)
+    show = LiveReporter(out)
+    show.table([("trial", "right"), *((str(number), "1 %") for number in range(50))])
+    assert str(show._lines(4)).splitlines() == ["trial  right", "0      1 %", "1      1 %", "2      1 %", "…"]

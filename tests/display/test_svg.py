@@ -113,3 +113,27 @@ def test_no_tick_lies_above_100_percent_if_every_answer_is_right():
         heights = [float(y) for y in re.findall(r'class="grid" d="M[\d.]+ (-?[\d.]+)H', chart)]
         assert heights
         assert all(0 <= y <= svg.HEIGHT for y in heights)
+
+
+def test_trials_are_dots_and_the_best_so_far_is_a_line():
+    points = [(0.0, 0.5, "first"), (1.0, 0.4, "second"), (2.0, 0.6, "first"), (3.0, 0.0, "second")]
+    drawn = svg.trials(points, [(0.0, 0.5), (2.0, 0.6)], "trials", "training")
+    assert drawn.count('class="dot first"') == 2
+    assert drawn.count('class="dot second"') == 2
+    assert drawn.count('class="line first"') == 1
+    assert "60.0 %</text>" in drawn
+    assert svg.trials([], [], "trials", "training") == ""
+    heights = [float(y) for y in re.findall(r'class="dot \w+" cx="[\d.]+" cy="([\d.]+)"', drawn)]
+    assert max(heights) <= svg.HEIGHT - 40  # a trial that failed lies on the axis, not below it
+
+
+def test_parallel_coordinates_escape_names_and_place_lines():
+    axes = [("<rate>", ["0.01", "1"]), ("model", ["a", "b", "c"]), ("accuracy", ["50 %", "90 %"])]
+    drawn = svg.parallel(axes, [([0.0, 0.5, 1.0], "winner", 1.0), ([1.0, 0.0, 0.0], "trial", 0.2)], "settings")
+    assert "&lt;rate&gt;" in drawn
+    assert "<rate>" not in drawn
+    assert drawn.count('class="line winner"') == drawn.count('class="line trial"') == 1
+    bottom, middle, top = (
+        float(y) for y in re.search(r'winner"[^>]* d="M[\d.]+ ([\d.]+)L[\d.]+ ([\d.]+)L[\d.]+ ([\d.]+)', drawn).groups()
+    )
+    assert bottom > middle > top

@@ -12,8 +12,8 @@ from typing import Annotated, Literal
 from cyclopts import App, Group, Parameter
 
 from onsight import __version__
-from onsight.cli.output import columns, say
-from onsight.core.text import plain
+from onsight.cli.output import say
+from onsight.core.text import columns, plain
 
 # The help lists groups, and the commands in them, in the order of use.
 DATA, TRAINING, UNDERSTANDING, SHIPPING, HOUSEKEEPING = (
@@ -49,6 +49,9 @@ for module, group, commands in (
         "train": "Train a classifier on images and keep it as a run.",
         "learning-curve": "Train on more and more images, to see whether collecting more would help.",
         "distill": "Train another network, for example a smaller one, on the answers of a run.",
+    }),
+    ("tuning", TRAINING, {
+        "tune": "Search for better settings than the preset's, and say whether they are; the test set is not used.",
     }),
 ):  # fmt: skip
     for name, text in commands.items():

@@ -11,8 +11,8 @@ from cyclopts import Parameter
 
 from onsight.checks import check as checks
 from onsight.cli.app import DataDir, Quiet
-from onsight.cli.output import columns, say
-from onsight.core.text import plain
+from onsight.cli.output import say
+from onsight.core.text import columns, plain
 from onsight.data.load import DATASETS
 from onsight.data.reading import Layout, Reading, names_in
 from onsight.display.reporters import make_reporter

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from onsight.cli.app import Quiet
-from onsight.cli.output import columns, say, warn
+from onsight.cli.output import say, warn
 from onsight.core.errors import SpecError
 from onsight.core.files import check_target, write_atomic
-from onsight.core.text import count, plain
+from onsight.core.text import columns, count, plain
 from onsight.display.reporters import make_reporter
 from onsight.features.published_weights import PUBLISHED
 from onsight.inference import embed as embedding

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from onsight.core.text import plain
@@ -26,12 +26,6 @@ def warn(line: str) -> None:
 def hint(line: str) -> None:
     """Print what to do next to standard error."""
     print(line, file=sys.stderr)  # noqa: T201
-
-
-def columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return rows as lines with aligned cells."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def run_rows(runs: Iterable[Run]) -> list[tuple[str, ...]]:

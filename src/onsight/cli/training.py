@@ -37,6 +37,7 @@ def train(
     spec: Annotated[TrainSpec | None, Parameter(name="*")] = None,
     resume: Path | None = None,
     seeds: int = 1,
+    find_learning_rate: Annotated[bool, Parameter(negative="")] = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
@@ -52,10 +53,21 @@ def train(
         continue this run (or runs/latest); with --epochs N also a finished one
     seeds
         train this many runs, with --seed, --seed + 1 and so on, on the same split, to show how much of a result is luck
+    find_learning_rate
+        do not train: try rising learning rates for some steps, draw the loss, and suggest a rate
     """
     from onsight.training import train as training
 
-    if resume is not None:
+    if find_learning_rate:
+        if resume is not None or seeds != 1:
+            raise SpecError("--find-learning-rate does not train: leave --resume and --seeds out.")
+        from onsight.training import find_learning_rate as rates
+
+        for line in rates.lines(
+            rates.find_learning_rate(with_data(spec, data), reporter=make_reporter(quiet, verbose))
+        ):
+            say(line)
+    elif resume is not None:
         refuse_with_resume(data, spec, seeds)
         finish(
             [training.resume(resume, epochs=spec.epochs if spec else None, reporter=make_reporter(quiet, verbose))],

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shlex
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -137,6 +138,23 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SpecError(f"The folder '{path}' cannot be created: {error.strerror}.") from None
+
+
+def numbered_folder(root: Path, name: str) -> Path:
+    """Create a folder in `root`, called `name` and the number after the highest there, and return its path.
+
+    Letters that are not safe in a file name become hyphens. No two processes get the same folder.
+    """
+    make_folder(root)
+    taken = [int(match[1]) for path in root.iterdir() if (match := re.fullmatch(r".*-(\d{4,})", path.name))]
+    number = max(taken, default=0) + 1
+    while True:
+        folder = root / f"{re.sub(r'[^A-Za-z0-9._]+', '-', name).strip('-.') or 'unnamed'}-{number:04d}"
+        try:
+            folder.mkdir()
+            return folder
+        except FileExistsError:  # another process took the number a moment ago
+            number += 1
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any
@@ -35,6 +35,9 @@ class Reporter(AbstractContextManager["Reporter"]):
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         """Show a finished epoch: its line of history.jsonl, plus `epochs` and `seconds_left`."""
+
+    def table(self, rows: Sequence[Sequence[str]]) -> None:
+        """Show a table in the place of the one before: a heading and, the best first, one row for each trial."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

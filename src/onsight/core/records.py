@@ -6,7 +6,7 @@ A file on disk may be damaged, or of an older version that lacks a key: readers 
 
 from __future__ import annotations
 
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict, final
 
 # metrics.json --------------------------------------------------------------------------------------------------------
 
@@ -272,6 +272,7 @@ class SpecRecord(TypedDict):
     weights: NotRequired[dict[str, str]]  # of, file, sha256: the initial weights; seen_sha256: what their run had seen
     unknown_ancestors: NotRequired[list[str]]  # names of runs and files of weights whose images nothing records
     teacher: NotRequired[TeacherReference]
+    study: NotRequired[dict[str, Any]]  # name, created, trial: of the study whose winner this run is
 
 
 class TeacherReference(TypedDict):
@@ -373,6 +374,48 @@ class CurveRecord(TypedDict):
     points: list[CurvePoint]
     fit: PowerFit | None
     verdict: CurveVerdict
+
+
+# study.json ----------------------------------------------------------------------------------------------------------
+
+
+@final
+class SearchedRange(TypedDict):
+    """A range of numbers that a study searches."""
+
+    low: float
+    high: float
+    log: bool  # whether factors count, not differences
+    whole: bool  # whether only whole numbers are tried
+
+
+@final
+class SearchedChoices(TypedDict):
+    """Values from which a study chooses."""
+
+    choices: list[Any]
+
+
+SearchedSetting = SearchedRange | SearchedChoices
+
+
+class StudyRecord(TypedDict):
+    """study.json: what is searched, on what data, and by which rungs."""
+
+    schema: int
+    created: str
+    data: str  # name of the data set
+    asked: dict[str, Any]  # fields of TrainSpec, as are those of `preset` and `pinned`
+    preset: dict[str, Any]  # the resolved spec of the first trial, which nothing was changed in
+    pinned: dict[str, Any]  # what all trials share besides `asked`
+    space: dict[str, SearchedSetting]
+    search: dict[str, SearchedSetting] | None  # as the user gave it
+    divisors: list[int]  # the epochs of each rung are the whole number divided by this; the last is 1
+    digests: dict[str, str]  # of the training and validation images
+    validation: int  # images that judge
+    trials: NotRequired[int]  # how many it is to have; absent if only the time ends it
+    time_budget: NotRequired[float]  # seconds
+    rate_test: NotRequired[float]  # the learning rate that a range test found
 
 
 # export/table.json ---------------------------------------------------------------------------------------------------

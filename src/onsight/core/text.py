@@ -140,6 +140,16 @@ def quoted(names: Iterable[str]) -> str:
     return f"{shown} and {len(names) - 3:,} more" if len(names) > 3 else shown
 
 
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows as lines with aligned cells.
+
+    >>> columns([("run", "model"), ("a", "cnn")])
+    ['run  model', 'a    cnn']
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
 def times(n: int) -> str:
     """Return how often something happened: never, once, twice, 3 times."""
     return {0: "never", 1: "once", 2: "twice"}.get(n, f"{n:,} times")

@@ -17,7 +17,7 @@ from markupsafe import Markup, escape
 
 from onsight.core.errors import ImageError
 from onsight.core.records import CheckRecord, DatasetRecord, Item, Metrics
-from onsight.core.text import count, duration, epoch_line, interval, note_line, percent, plain, short
+from onsight.core.text import columns, count, duration, epoch_line, interval, note_line, percent, plain, short
 from onsight.display import svg
 from onsight.display.page import data_uri
 from onsight.imaging import decode
@@ -192,6 +192,24 @@ def exports(cells: Sequence[Sequence[str]], sentences: Sequence[str]) -> str:
     return _joined(_table(cells[0], cells[1:], "files"), *paragraphs)
 
 
+def study(sentences: Sequence[str], rows: Sequence[Sequence[str]], command: str) -> str:
+    """Return a study: its verdict, the trials (a heading row first), and the command that repeats the winner."""
+    head, *others = (Markup("<p>{}</p>").format(plain(sentence)) for sentence in sentences)
+    again = Markup("<p>The winner again: <code>{}</code></p>").format(plain(command)) if command else ""
+    return _joined(Markup("<b>{}</b>").format(head), *others, again, _table(rows[0], rows[1:], "trials"))
+
+
+def rate_test(sentence: str, plot: Path | None, command: str) -> str:
+    """Return a range test: its suggestion, its plot, and the command that trains with it."""
+    drawn = (
+        Markup('<img style="max-width:100%" alt="" src="{}">').format(data_uri("image/png", plot.read_bytes()))
+        if plot
+        else ""
+    )
+    again = Markup("<p>Train with it: <code>{}</code></p>").format(plain(command)) if command else ""
+    return _joined(_heading(sentence), drawn, again)
+
+
 def check(record: CheckRecord) -> str:
     """Return a check: the number of findings, and each finding with an example and what to do."""
     counts, rows = record["counts"], []
@@ -243,6 +261,7 @@ def work(
     history: Sequence[Mapping[str, Any]],
     notes: Sequence[tuple[str, str]],
     ended: bool = False,
+    trials: Sequence[Sequence[str]] = (),
 ) -> str:
     """Return the progress of a command: a progress bar with a text, curves, a table of epochs, and notes.
 
@@ -253,6 +272,7 @@ def work(
         notes: pairs of a label and a text. The list is open until the first epoch has finished or the command has
             ended, and folded afterwards. Errors and warnings stay visible.
         ended: whether the command has ended.
+        trials: a table of trials, a heading row first.
     """
     head = Markup("")
     if bar is not None:
@@ -278,6 +298,7 @@ def work(
         head,
         training_curves(history),
         _table(titles, rows) if rows else "",
+        _table(trials[0], trials[1:], "trials") if trials else "",
         *(Markup("<p>{}</p>").format(plain(" ".join(note.split()))) for note in problems),
         Markup("<details{}><summary>{}</summary><pre>{}</pre></details>").format(
             Markup("" if folded else " open"),
@@ -289,9 +310,11 @@ def work(
     )
 
 
-def work_text(history: Sequence[Mapping[str, Any]], notes: Sequence[tuple[str, str]]) -> str:
+def work_text(
+    history: Sequence[Mapping[str, Any]], notes: Sequence[tuple[str, str]], trials: Sequence[Sequence[str]] = ()
+) -> str:
     """Return the content of `work` as text, for notebooks that do not show HTML."""
-    return "\n".join([*(plain(note_line(*note)) for note in notes), *map(epoch_line, history)])
+    return "\n".join([*(plain(note_line(*note)) for note in notes), *map(epoch_line, history), *columns(trials)])
 
 
 def training_curves(history: Sequence[Mapping[str, Any]]) -> Markup:

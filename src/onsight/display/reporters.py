@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Column
 from rich.text import Text
 
 from onsight.core.progress import Reporter
-from onsight.core.text import duration, epoch_line, note_line, printable
+from onsight.core.text import columns, duration, epoch_line, note_line, printable
 
 WIDE = 60  # columns of a terminal that has room for a bar
 
@@ -28,6 +28,7 @@ class PlainReporter(Reporter):
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
         self._printed_at = 0.0
+        self._printed: set[tuple[str, ...]] = set()
 
     def note(self, label: str, text: str) -> None:
         self.console.print(Text(printable(note_line(label, text))))
@@ -40,14 +41,34 @@ class PlainReporter(Reporter):
     def epoch(self, row: Mapping[str, Any]) -> None:
         self.console.print(Text(epoch_line(row)))
 
+    def table(self, rows: Sequence[Sequence[str]]) -> None:
+        """Print the rows that are new or have changed."""
+        for row, line in zip(rows, columns(rows), strict=True):
+            if tuple(row) not in self._printed:
+                self.console.print(Text(printable(line)))
+        self._printed = {tuple(row) for row in rows}
+
+
+class BelowTable(Progress):
+    """A progress bar below what `above` returns."""
+
+    above: Callable[[], Text | None] = staticmethod(lambda: None)
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Yield what is shown, from the top to the bottom."""
+        if text := self.above():
+            yield text
+        yield from super().get_renderables()
+
 
 class LiveReporter(Reporter):
     """Show one live progress bar; the notes and one line per epoch stay above it."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True, highlight=False)
-        self._display: Progress | None = None
+        self._display: BelowTable | None = None
         self._task = TaskID(0)
+        self._rows: Sequence[Sequence[str]] = ()
 
     def note(self, label: str, text: str) -> None:
         self.console.print(Text(printable(note_line(label, text))))
@@ -66,17 +87,27 @@ class LiveReporter(Reporter):
     def epoch(self, row: Mapping[str, Any]) -> None:
         self.console.print(Text(epoch_line(row)), no_wrap=True, overflow="ellipsis")
 
+    def table(self, rows: Sequence[Sequence[str]]) -> None:
+        """Show the table above the progress bar, as many rows as fit; when the display is removed, it stays."""
+        self._rows = rows
+
+    def _lines(self, most: int) -> Text:
+        """Return the table, without the rows after `most`."""
+        cut = [*columns(self._rows)[:most], *(["…"] if len(self._rows) > most else [])]
+        return Text(printable("\n".join(cut)), no_wrap=True, overflow="ellipsis")
+
     def _show(self, what: str, done: int, total: int | None, text: str) -> None:
         if self._display is None:
             # A narrow terminal cuts the end of the numbers and leaves the bar out, but never the number of the epoch.
             whole, cut = Column(no_wrap=True), Column(no_wrap=True, overflow="ellipsis", ratio=1)
             bar = [BarColumn(bar_width=20)] if self.console.width >= WIDE else []
-            columns = (
+            parts = (
                 TextColumn("{task.description}", table_column=whole),
                 *bar,
                 TextColumn("{task.fields[text]}", table_column=cut),
             )
-            self._display = Progress(*columns, console=self.console, transient=True, refresh_per_second=5, expand=True)
+            self._display = BelowTable(*parts, console=self.console, transient=True, refresh_per_second=5, expand=True)
+            self._display.above = lambda: self._lines(max(3, self.console.height - 6)) if self._rows else None
             self._display.start()
             self._task = self._display.add_task(what, total=total, text=text)
         assert self._task is not None
@@ -91,6 +122,9 @@ class LiveReporter(Reporter):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._hide()
+        if self._rows:
+            self.console.print(self._lines(len(self._rows)))
+            self._rows = ()
 
 
 class NotebookReporter(Reporter):
@@ -103,6 +137,7 @@ class NotebookReporter(Reporter):
         self._handle: Any = None
         self._notes: list[tuple[str, str]] = []
         self._history: list[dict[str, Any]] = []
+        self._rows: Sequence[Sequence[str]] = ()
         self._bar: tuple[str, int, int | None] | None = None
         self._text = ""
         self._drawn = 0.0
@@ -133,6 +168,10 @@ class NotebookReporter(Reporter):
             self._bar = None
         self._draw()
 
+    def table(self, rows: Sequence[Sequence[str]]) -> None:
+        self._rows = rows
+        self._draw()
+
     def _draw(self, ended: bool = False) -> None:
         from IPython.display import display
 
@@ -140,8 +179,8 @@ class NotebookReporter(Reporter):
 
         self._drawn = time.monotonic()
         content = {
-            "text/html": notebook.work(self._bar, self._text, self._history, self._notes, ended),
-            "text/plain": notebook.work_text(self._history, self._notes),
+            "text/html": notebook.work(self._bar, self._text, self._history, self._notes, ended, self._rows),
+            "text/plain": notebook.work_text(self._history, self._notes, self._rows),
         }
         if self._handle is None:
             self._handle = display(content, raw=True, display_id=True)

@@ -128,6 +128,74 @@ def coverage(points: Sequence[CoveragePoint], title: str, threshold: float | Non
     return _sheet(parts, title)
 
 
+def trials(
+    points: Sequence[tuple[float, float, str]], best: Sequence[tuple[float, float]], title: str, x_title: str
+) -> Markup:
+    """Draw the results of trainings as dots, and the best so far as a line that ends in a ring.
+
+    `points` are (x, share, CSS class), `best` are (x, share); without points the result is empty.
+    """
+    if not points:
+        return Markup("")
+    values = [100 * share for _, share, _ in points]
+    middle = sorted(values)[len(values) // 2]
+    lowest = max(min(values), 2 * middle - max(values) - 10)  # a failed trial must not flatten the others
+    y_ticks = ticks(lowest, max(values))
+    frame = Frame(0, max(1.0, *(x for x, *_ in points)), y_ticks[0], y_ticks[-1], left=TITLED)
+    inside = [(x, max(frame.y_low, 100 * share)) for x, share, _ in points]
+    line = [(x, max(frame.y_low, 100 * share)) for x, share in best]
+    stairs = _stairs(line, frame.x_high)
+    x_ticks = [tick for tick in ticks(0, frame.x_high) if tick == int(tick) and tick <= frame.x_high]
+    parts = [
+        _grid(frame, x_ticks, y_ticks, x_title, "accuracy (%)"),
+        _line(frame, stairs, "first"),
+    ]
+    parts += [_dot(frame, x, y, look) for (x, y), (*_, look) in zip(inside, points, strict=True)]
+    if line:
+        parts.append(_ring(frame, *line[-1], f"{line[-1][1]:.1f} %", [stairs, *([spot] for spot in inside)]))
+    return _sheet(parts, title)
+
+
+def _stairs(points: Sequence[tuple[float, float]], end: float) -> list[tuple[float, float]]:
+    """Return the corners of a line that is level between two points, up to `end`."""
+    corners = [(x, y) for before, after in itertools.pairwise(points) for x, y in (before, (after[0], before[1]))]
+    return [*corners, *points[-1:], *((end, y) for _, y in points[-1:])]
+
+
+def parallel(
+    axes: Sequence[tuple[str, Sequence[str]]], lines: Sequence[tuple[Sequence[float], str, float]], title: str
+) -> Markup:
+    """Draw parallel coordinates: one upright axis per setting, one line per trial.
+
+    Args:
+        axes: (name, labels of the marks from the bottom to the top) of each axis.
+        lines: (the place of the trial on each axis in 0..1, its CSS class, its opacity), drawn in this order.
+        title: the accessible name of the chart.
+    """
+    wide = 140.0 * (len(axes) - 1) + 130
+    left, top, bottom = 65.0, 36.0, HEIGHT - 14
+    gap = (wide - 2 * left) / max(1, len(axes) - 1)
+    parts = []
+    for number, (name, _) in enumerate(axes):
+        x = left + number * gap
+        parts.append(
+            Markup(
+                '<path class="grid" d="M{0:.1f} {1}V{2}"/><text x="{0:.1f}" y="12" class="middle name">{3}</text>'
+            ).format(x, top, bottom, name)
+        )
+    for places, look, opacity in lines:
+        path = "L".join(f"{left + i * gap:.1f} {bottom - place * (bottom - top):.1f}" for i, place in enumerate(places))
+        parts.append(Markup('<path class="line {}" stroke-opacity="{:.2f}" d="M{}"/>').format(look, opacity, path))
+    for number, (_, marks) in enumerate(axes):  # above the lines, so that they can be read
+        for i, mark in enumerate(marks):
+            y = bottom - (i / max(1, len(marks) - 1) if len(marks) > 1 else 0.5) * (bottom - top)
+            at = left + number * gap
+            parts.append(
+                Markup('<text x="{:.1f}" y="{:.1f}" class="middle mark-text">{}</text>').format(at, y + 4, mark)
+            )
+    return _sheet(parts, title, size=(wide, HEIGHT))
+
+
 def severities(values: Sequence[float], clean: float, title: str) -> Markup:
     """Draw the accuracy at the five severities of a corruption in a small chart, with that on clean images dotted."""
     frame = Frame(0, len(values), 0, 100, left=4, right=146, top=6, bottom=86)

@@ -105,6 +105,28 @@ def learning_curve(points: Sequence[Mapping[str, Any]], fit: Mapping[str, Any] |
 
 
 @drawing_style()
+def rate_test(rates: Sequence[float], losses: Sequence[float], suggested: float) -> Figure:
+    """Draw the smoothed loss of a range test over the learning rate, and mark the suggested rate."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter
+
+    figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
+    axes = figure.subplots()
+    low, high = min(losses), max(losses[0], min(losses))
+    axes.plot(rates, losses, color=BLUE)
+    at = float(np.interp(suggested, rates, losses))
+    axes.plot([suggested], [at], "o", color=ORANGE)
+    axes.axvline(suggested, color=ORANGE, linestyle="--", linewidth=1)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.set_ylim(low - 0.05 * (high - low), high + 0.15 * (high - low))  # where the loss explodes need not be seen
+    axes.set_xlabel("Learning rate")
+    axes.set_ylabel("Loss, smoothed")
+    write_heading_above(figure, [f"Suggested learning rate: {suggested:g}, safely below the lowest loss"])
+    return figure
+
+
+@drawing_style()
 def curves(history: Sequence[Mapping[str, Any]]) -> Figure:
     """Draw accuracy, loss and learning rate over the epochs.
 

@@ -10,7 +10,6 @@ import contextlib
 import json
 import math
 import os
-import re
 import shlex
 from collections.abc import Iterator
 from functools import cached_property
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from onsight.core.errors import OnsightError, RunError
-from onsight.core.files import argument, now, read_lines, write_atomic, write_json
+from onsight.core.files import argument, now, numbered_folder, read_lines, write_atomic, write_json
 from onsight.core.records import DatasetRecord, Metrics, SpecRecord
 from onsight.core.text import plain
 
@@ -77,19 +76,13 @@ class Run:
         return value
 
     @classmethod
-    def create(cls, name: str, record: SpecRecord, dataset: DatasetRecord) -> Run:
-        """Create a run folder called `name` and the next free number, with this spec.json and dataset.json."""
-        root = runs_folder()
-        root.mkdir(parents=True, exist_ok=True)
-        taken = [int(match[1]) for path in root.iterdir() if (match := re.fullmatch(r".*-(\d{4,})", path.name))]
-        number = max(taken, default=0) + 1
-        while True:
-            folder = root / f"{re.sub(r'[^A-Za-z0-9._]+', '-', name).strip('-.') or 'run'}-{number:04d}"
-            try:
-                folder.mkdir()
-                break
-            except FileExistsError:  # another training took the number a moment ago
-                number += 1
+    def create(cls, name: str, record: SpecRecord, dataset: DatasetRecord, folder: Path | None = None) -> Run:
+        """Create a run folder with this spec.json and dataset.json.
+
+        It is `folder`, or one of `runs_folder` that is called `name` and the next free number.
+        """
+        folder = folder or numbered_folder(runs_folder(), name or "run")
+        folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "dataset.json", dataset)
         write_json(folder / "spec.json", {"schema": SCHEMA, "created": now(), **record})
         return cls(folder)
@@ -113,6 +106,11 @@ class Run:
     def checkpoints(self) -> Path:
         """The path of `checkpoints/`, which holds the newest two states of training."""
         return self.folder / "checkpoints"
+
+    @property
+    def validation_right(self) -> Path:
+        """The path of `validation_right.npy`: (n,) bool, whether each validation image is classified correctly."""
+        return self.folder / "validation_right.npy"
 
     @property
     def report(self) -> Path:

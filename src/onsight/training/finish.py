@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from onsight.core.files import sync_folder
+from onsight.core.files import sync_folder, write_atomic
 from onsight.core.progress import Reporter
 from onsight.core.spread import spread
 from onsight.data.batches import Examples
@@ -56,7 +57,12 @@ def write_model(
     for leftover in (partial, old):
         shutil.rmtree(leftover, ignore_errors=True)
     partial.mkdir()
-    temperature, threshold = calibrated(spec, model, training, validation, held_out_logits, batch_size, show)
+    logits, labels = held_out(spec, model, validation, held_out_logits, batch_size)
+    write_right(run, logits, labels, len(validation.labels))
+    if len(labels):
+        temperature, threshold = calibrate(logits, labels, spec.min_precision, show.note)
+    else:
+        temperature, threshold = without_smoothing(spec, model, training, batch_size, show), None
     save_model(partial, model, run.classes, temperature, threshold, spec.channels, spec.fit, likeness)
     chosen = training.chosen[spread(len(training.chosen), COMPARED)]
     if why := add_litert(partial, training.images[chosen]):
@@ -68,35 +74,48 @@ def write_model(
     shutil.rmtree(old, ignore_errors=True)
 
 
-def calibrated(
+def held_out(
     spec: TrainSpec,
     model: keras.Model,
-    training: Examples,
     validation: Examples,
     held_out_logits: Callable[[], tuple[np.ndarray, np.ndarray]],
     batch_size: int,
-    show: Reporter,
-) -> tuple[float, float | None]:
-    """Return the temperature and the threshold of the final weights, both chosen on images that were not trained on.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return logits of images that were not trained on, as the finished model computes them, and their labels.
 
-    Without such images there is no threshold, and the temperature only undoes label smoothing, which takes no labels. A
-    student learns mostly from its teacher's answers, which are not smoothed.
+    The validation images come last.
     """
     if spec.precision == "float32" or spec.freeze == "all":
-        logits, labels = held_out_logits()
-    else:  # the finished model computes in float32, so calibrate what it answers
-        labels = validation.labels
-        if len(labels):
-            logits = logits_of(in_float32(model, spec).predict_on_batch, validation, batch_size)
-    if not len(labels):
-        if not spec.label_smoothing or spec.teacher:
-            show.note("temperature", f"1  ({UNCALIBRATED})")
-            return 1.0, None
-        some = spread(len(training.chosen), SMOOTHED)
-        sample = training._replace(chosen=training.chosen[some], labels=training.labels[some])
-        logits = logits_of(in_float32(model, spec).predict_on_batch, sample, batch_size)
-        temperature = fit_to_smoothing(logits, spec.label_smoothing)
-        reason = f"undoes the label smoothing of {spec.label_smoothing:g}; {UNCALIBRATED}"
-        show.note("temperature", f"{temperature:.4g}  ({reason})")
-        return temperature, None
-    return calibrate(logits, labels, spec.min_precision, show.note)
+        return held_out_logits()
+    if not len(validation.labels):
+        return np.zeros((0, model.output_shape[-1])), validation.labels
+    return logits_of(in_float32(model, spec).predict_on_batch, validation, batch_size), validation.labels
+
+
+def write_right(run: Run, logits: np.ndarray, labels: np.ndarray, validation: int) -> None:
+    """Write whether the model classifies each validation image correctly: the last `validation` of the images.
+
+    The order is that of the names in dataset.json.
+    """
+    content = io.BytesIO()
+    np.save(content, (logits.argmax(axis=1) == labels)[len(labels) - validation :])
+    write_atomic(run.validation_right, content.getvalue())
+
+
+def without_smoothing(
+    spec: TrainSpec, model: keras.Model, training: Examples, batch_size: int, show: Reporter
+) -> float:
+    """Return the temperature of a model for which no images were held out: it only undoes label smoothing.
+
+    That takes no labels. A student learns mostly from its teacher's answers, which are not smoothed.
+    """
+    if not spec.label_smoothing or spec.teacher:
+        show.note("temperature", f"1  ({UNCALIBRATED})")
+        return 1.0
+    some = spread(len(training.chosen), SMOOTHED)
+    sample = training._replace(chosen=training.chosen[some], labels=training.labels[some])
+    logits = logits_of(in_float32(model, spec).predict_on_batch, sample, batch_size)
+    temperature = fit_to_smoothing(logits, spec.label_smoothing)
+    reason = f"undoes the label smoothing of {spec.label_smoothing:g}; {UNCALIBRATED}"
+    show.note("temperature", f"{temperature:.4g}  ({reason})")
+    return temperature

@@ -5,7 +5,6 @@ Every size is trained as an ordinary run and judged on the same validation image
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from onsight.core.errors import SpecError
-from onsight.core.files import make_folder, now, write_json
+from onsight.core.files import make_folder, now, numbered_folder, write_json
 from onsight.core.progress import Reporter
 from onsight.core.records import CurvePoint, CurveRecord, CurveVerdict, PowerFit
 from onsight.core.text import count, percent
@@ -86,8 +85,7 @@ def learning_curve(
         "fit": fit,
         "verdict": verdict(points, fit),
     }
-    folder = out or unused(Path("curves"), points[0]["data"])
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = out or numbered_folder(Path("curves"), points[0]["data"])
     write_json(folder / "curve.json", record)
     plot_style.save(plots.learning_curve(points, fit, record["verdict"]["headline"]), folder / "curve.png")
     return Curve(folder, record)
@@ -289,12 +287,3 @@ def lines(curve: Curve) -> list[str]:
         for point in curve.record["points"]
     ]
     return [*rows, curve.record["verdict"]["text"], f"Plot: {curve.folder / 'curve.png'}"]
-
-
-def unused(root: Path, name: str) -> Path:
-    """Return a path below `root` that does not exist: the name and the next free number."""
-    plain = re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-.") or "curve"
-    number = 1
-    while (root / f"{plain}-{number:04d}").exists():
-        number += 1
-    return root / f"{plain}-{number:04d}"

@@ -84,9 +84,13 @@ def as_spec(spec: TrainSpec | str | Path | None, options: dict[str, Any], verb: 
 
 
 @contextlib.contextmanager
-def created_run(prepared: Prepared) -> Iterator[Run]:
-    """Create the run. If training fails before its first checkpoint, remove it, because it could not be resumed."""
-    run = Run.create(f"{prepared.images.dataset.name}-{prepared.spec.model}", prepared.record, prepared.members)
+def created_run(prepared: Prepared, folder: Path | None = None) -> Iterator[Run]:
+    """Create the run, in `folder` if one is given.
+
+    If training fails before its first checkpoint, remove it, because it could not be resumed.
+    """
+    name = f"{prepared.images.dataset.name}-{prepared.spec.model}"
+    run = Run.create(name, prepared.record, prepared.members, folder)
     try:
         write_json(run.folder / "check.json", prepared.check)
         write_seen(run, prepared.seen)
