@@ -256,6 +256,7 @@ class SpecRecord(TypedDict):
     phases: NotRequired[list[str]]
     warnings: NotRequired[list[str]]  # what the choices cost, and what to do about it
     environment: NotRequired[dict[str, str]]
+    processes: NotRequired[int]  # that train together; left out if it is one
     model_import: NotRequired[str]  # "module:function" of a custom network
     weights: NotRequired[dict[str, str]]  # of, file, sha256: the initial weights
     teacher: NotRequired[TeacherReference]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,7 +30,7 @@ def write_model(
     model: keras.Model,
     training: Examples,
     validation: Examples,
-    held_out_logits: Callable[[], tuple[np.ndarray, np.ndarray]],
+    held_out: tuple[np.ndarray, np.ndarray] | None,
     likeness: Likeness | None,
     batch_size: int,
     show: Reporter,
@@ -44,8 +43,8 @@ def write_model(
         model: the network with its final weights.
         training: the training images.
         validation: the validation images; there may be none.
-        held_out_logits: returns the logits (n, classes) of images that were not trained on, as training computed them,
-            and their labels (n,).
+        held_out: the logits (n, classes) of images that were not trained on, as training computed them, and their
+            labels (n,); None if the finished model computes them otherwise.
         likeness: what tells images that are unlike the training images, if it was learned.
         batch_size: images answered at a time.
         show: where progress goes.
@@ -54,7 +53,7 @@ def write_model(
     for leftover in (partial, old):
         shutil.rmtree(leftover, ignore_errors=True)
     partial.mkdir()
-    temperature, threshold = calibrated(spec, model, validation, held_out_logits, batch_size, show)
+    temperature, threshold = calibrated(spec, model, validation, held_out, batch_size, show)
     save_model(partial, model, run.classes, temperature, threshold, spec.channels, spec.fit, likeness)
     chosen = training.chosen[spread(len(training.chosen), COMPARED)]
     if why := add_litert(partial, training.images[chosen]):
@@ -70,13 +69,13 @@ def calibrated(
     spec: TrainSpec,
     model: keras.Model,
     validation: Examples,
-    held_out_logits: Callable[[], tuple[np.ndarray, np.ndarray]],
+    held_out: tuple[np.ndarray, np.ndarray] | None,
     batch_size: int,
     show: Reporter,
 ) -> tuple[float, float | None]:
     """Return the temperature and the threshold of the final weights, both chosen on images that were not trained on."""
-    if spec.precision == "float32" or spec.freeze == "all":
-        logits, labels = held_out_logits()
+    if held_out:
+        logits, labels = held_out
     else:  # the finished model computes in float32, so calibrate what it answers
         labels = validation.labels
         if len(labels):

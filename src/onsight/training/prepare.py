@@ -37,6 +37,7 @@ from onsight.reporting.commands import check_command_for
 from onsight.runs.images import RunImages, find_parts
 from onsight.runs.run import Run, open_run
 from onsight.spec import FROM_SCRATCH, IMAGENET, Role, TrainSpec, fields_with
+from onsight.training.distributed import here
 from onsight.training.network import at_any_size, build
 from onsight.training.phases import plan_phases
 from onsight.training.resolve import AT_ONCE, ONLY_HEAD, Resolved, resolve
@@ -250,6 +251,8 @@ def spec_record(asked: TrainSpec, chosen: Chosen, show: Reporter) -> SpecRecord:
         "phases": [str(phase) for phase in plan_phases(spec)],
         "environment": {**environment(), "precision": spec.precision},
     }
+    if here().size > 1:
+        record["processes"] = here().size
     if chosen.warnings:
         record["warnings"] = chosen.warnings
     if is_custom(spec):
