@@ -16,7 +16,7 @@ from onsight.data.reading import names_in
 from onsight.display.reporters import make_reporter
 from onsight.spec import Role, TrainSpec, fields_with
 
-TOGETHER = Group("Several processes (SLURM and Open MPI give all three)", sort_key=1)
+TOGETHER = Group("Several processes (docs/scale.md)", sort_key=1)
 Verbose = Annotated[bool, Parameter(negative="", help="show every setting with its reason before the first epoch")]
 # `distill` refuses these options with a reason, so it reads them, but its help lists only those that it takes.
 REFUSED = ({*fields_with(Role.TEACHERS)} - {*fields_with(Role.STUDENTS)}) | {*fields_with(Role.NO_STUDENTS)}
@@ -42,6 +42,8 @@ def train(
     coordinator: Annotated[str | None, Parameter(env_var="JAX_COORDINATOR_ADDRESS", group=TOGETHER)] = None,
     processes: Annotated[int | None, Parameter(env_var="JAX_NUM_PROCESSES", group=TOGETHER)] = None,
     rank: Annotated[int | None, Parameter(env_var="JAX_PROCESS_ID", group=TOGETHER)] = None,
+    on: Annotated[str | None, Parameter(group=TOGETHER)] = None,
+    workers: Annotated[int, Parameter(group=TOGETHER)] = 1,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
@@ -65,12 +67,25 @@ def train(
         the number of processes that train together; each takes its share of every batch
     rank
         the number of this process, from 0
+    on
+        ray://HOST:PORT of a Ray cluster that starts the processes; it starts them again after a failure
+    workers
+        with --on: the number of processes
     """
     from onsight.training import train as training
     from onsight.training.distributed import find_place, here, join
 
+    if on is not None:
+        from onsight.training.on_ray import train_on
+
+        if resume is not None:
+            refuse_with_resume(data, spec, seeds, or_resume)
+        given = None if resume else with_data(spec, data)
+        show = make_reporter(quiet, verbose)
+        say(train_on(on, workers, given, str(resume) if resume else None, show, or_resume))
+        return
     if place := find_place(coordinator, processes, rank):
-        join(place, spec.backend if spec else None)
+        join(place, "jax" if resume else spec.backend if spec else None)
         quiet = quiet or not here().first
     if resume is not None:
         refuse_with_resume(data, spec, seeds, or_resume)

@@ -35,6 +35,8 @@ def check_shared(spec: TrainSpec, ranks: Ranks, images: int) -> None:
 
     devices = jax.device_count()
     batch = min(spec.batch_size, images)
+    if spec.backend != "jax":
+        raise SpecError(f"Several processes train together on JAX only, and this run is trained on {spec.backend}.")
     alone = "Train it in one process (--processes 1)."
     if spec.teacher:
         raise SpecError(f"Distilling and pruning do not share their work between {ranks.size} processes. {alone}")
