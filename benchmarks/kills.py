@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import random
+import shlex
 import signal
 import socket
 import subprocess
@@ -18,27 +19,10 @@ import tempfile
 import time
 from pathlib import Path
 
-WORDS = [
-    "train",
-    "toy",
-    "--model",
-    "mlp",
-    "--epochs",
-    "40",
-    "--batch-size",
-    "16",
-    "--optimizer",
-    "sgd",
-    "--learning-rate",
-    "0.01",
-    "--seed",
-    "1",
-    "--checkpoint-seconds",
-    "0.2",
-    "--quiet",
-    "--backend",
-    "jax",
-]
+WORDS = shlex.split(
+    "train toy --model mlp --epochs 40 --batch-size 16 --optimizer sgd --learning-rate 0.01 --seed 1 "
+    "--checkpoint-seconds 0.2 --quiet --backend jax"
+)
 LIMIT = 300  # seconds without a new checkpoint, after which something is wrong
 
 

@@ -70,7 +70,7 @@ def rate(epochs):
 
 def speed(data, rounds):
     os.environ["ONSIGHT_DATA"] = str(data)
-    words = "cifar10 --shots 300 --epochs 4 --batch-size 128 --checkpoint-seconds 10000".split()
+    words = ["cifar10", "--shots", "300", "--epochs", "4", "--batch-size", "128", "--checkpoint-seconds", "10000"]
     ratios = []
     for number in range(rounds):
         orders = (by_one, by_two) if number % 2 == 0 else (by_two, by_one)

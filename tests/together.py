@@ -1,7 +1,6 @@
 """Start several processes that train together, on this machine only, and wait for them within bounded time."""
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -50,7 +49,3 @@ def wait_for_checkpoint(runs, number, started):
         assert time.monotonic() < limit
         assert all(process.poll() is None for process in started), ends(started)
         time.sleep(0.02)
-
-
-def stop(process, signum=signal.SIGKILL):
-    process.send_signal(signum)

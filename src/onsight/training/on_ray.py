@@ -8,12 +8,14 @@ checkpoint.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shlex
 import signal
 import socket
 import subprocess
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any, NamedTuple
@@ -151,9 +153,11 @@ def connected(address: str) -> Any:
         raise SpecError("--on needs Ray: pip install 'onsight[scale]'")
     import ray
 
+    logging.getLogger("ray.client_builder").setLevel(logging.WARNING)
     try:
-        ray.init("auto" if address == "ray://auto" else address)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+        with warnings.catch_warnings(action="ignore"):  # they say less than the error
+            ray.init("auto" if address == "ray://auto" else address)
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise SpecError(f"No Ray cluster answers at {address} ({str(error).splitlines()[0]}).") from None
     try:
         yield ray
