@@ -3,6 +3,8 @@
 import ast
 import re
 import runpy
+import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -102,3 +104,60 @@ def test_each_example_is_short_and_states_what_to_expect(path):
 
 def test_all_examples_are_tested():
     assert sorted(path.stem for path in EXAMPLES.glob("*.py")) == ["export_and_use", "folder", "own_model", "table"]
+
+
+RECIPES = sorted((EXAMPLES / "scale").iterdir())
+
+
+def texts(value):
+    """Return the commands in a file of YAML: the texts that are run, and lists of words as one text."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, list) and value[:1] == ["onsight"]:
+        return [shlex.join(value)]
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [text for child in children for text in texts(child)]
+
+
+def environment_of(value):
+    """Return the environment variables that a file of YAML sets."""
+    if isinstance(value, dict) and "name" in value and ("value" in value or "valueFrom" in value):
+        return {value["name"]: value.get("value", "3")}
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return {name: text for child in children for name, text in environment_of(child).items()}
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
+def test_the_commands_of_the_recipes_are_accepted(path, monkeypatch):
+    """The schedulers are not here: what can be checked is that files parse and that Onsight takes the commands."""
+    import yaml
+
+    from onsight.cli.app import app
+    from onsight.training.distributed import find_place
+
+    given = {"SKYPILOT_NUM_NODES": "4", "SKYPILOT_NODE_RANK": "3"}
+    if path.suffix == ".sh":
+        subprocess.run(["bash", "-n", path], check=True)
+        found = [path.read_text()]
+    else:
+        document = yaml.safe_load(path.read_text())
+        found, given = texts(document), given | environment_of(document)
+        for name in ("COORDINATOR_ADDRESS", "NUM_PROCESSES", "PROCESS_ID"):
+            if f"JAX_{name}" in given:
+                monkeypatch.setenv(f"JAX_{name}", given[f"JAX_{name}"])
+    lines = [line for text in found for line in re.findall(r"^(?:srun \S+ )?(onsight train .*)", text, re.M)]
+    assert len(lines) == 1
+    line = re.sub(r'"\$\(echo .*\):3456"', "10.0.0.1:3456", lines[0]).replace(" || status=$?", "")
+    line = re.sub(r"\$\{?(\w+)(?::-[^}]*)?\}?", lambda match: given.get(match[1], "place"), line)
+    command, bound, _ = app.parse_args(shlex.split(line)[1:], exit_on_error=False, print_error=False)
+    options = bound.arguments
+    assert command.__name__ == "train"
+    assert options["spec"].backend == "jax"
+    if path.name == "ray.sh":
+        assert options["workers"] == 4
+        return
+    assert options["or_resume"]
+    if path.stem in ("jobset", "skypilot"):
+        place = find_place(options["coordinator"], options["processes"], options["rank"])
+        assert place.processes == 4
+        assert place.rank == 3

@@ -45,6 +45,10 @@ def run() -> None:
         sys.stdout.flush()
     except OnsightError as error:
         print(f"onsight: {printable(str(error))}", file=sys.stderr)  # noqa: T201
+        if "jax" in sys.modules:
+            from onsight.training.distributed import leave
+
+            leave(error.exit_code)
         sys.exit(error.exit_code)
     except BrokenPipeError:  # the reader closed the pipe: `onsight predict … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

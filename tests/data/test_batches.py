@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from onsight.data.batches import (
     Examples,
@@ -76,3 +77,18 @@ def test_a_plan_with_a_side_makes_shrunk_batches():
         list(training_batches(examples, each, 8)) for each in (plan, plan._replace(side=12))
     )
     np.testing.assert_array_equal(small, shrink(large, 12))
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_processes_share_every_batch(processes):
+    examples = Examples(IMAGES, INDEX, LABELS)
+    plan = plan_epoch(examples, "flip_shift", 7, 0)
+    shares = [
+        list(training_batches(examples, plan.share(rank, processes, 8), 8 // processes, start=1))
+        for rank in range(processes)
+    ]
+    whole = batches(start=1)
+    assert [len(share) for share in shares] == [len(whole)] * processes
+    for step, (images, labels) in enumerate(whole):
+        assert np.array_equal(np.concatenate([share[step][0] for share in shares]), images)
+        assert np.array_equal(np.concatenate([share[step][1] for share in shares]), labels)

@@ -118,10 +118,10 @@ def examples():
     return Examples(IMAGES, np.array([3, 1, 0, 5, 7, 9, 11, 15, 14, 13]), LABELS[:10])
 
 
-def run_epoch(step, examples, start=0):
+def run_epoch(step, examples, start=0, batch_size=3):
     plan = plan_epoch(examples, "flip_shift", 0, epoch=1)
-    rates = np.linspace(1e-3, 1e-4, 3, dtype=np.float32)
-    losses = [float(loss) for loss, _ in step.epoch(examples, plan, rates, 3, start)]
+    rates = np.linspace(1e-3, 1e-4, len(examples.labels) // batch_size, dtype=np.float32)
+    losses = [float(loss) for loss, _ in step.epoch(examples, plan, rates, batch_size, start)]
     step.sync()
     return losses, [to_numpy(weight) for weight in step.model.trainable_weights]
 
@@ -208,31 +208,35 @@ def test_images_are_shrunk_on_the_device_as_on_the_host(examples):
     np.testing.assert_allclose(*losses, rtol=1e-2)
 
 
-TWO_DEVICES = """
+SEVERAL_DEVICES = """
 import sys
 import numpy as np
 sys.path.insert(0, sys.argv[1])
 import jax
 from test_steps import IMAGES, LABELS, Examples, new_step, run_epoch
-assert jax.device_count() == 2
-examples = Examples(IMAGES, np.arange(10), LABELS[:10])
-for on_device in (False, True):
-    step = new_step(model="mlp")
-    step.on_device = on_device
-    print(*run_epoch(step, examples)[0], len(step._state[0][0].sharding.device_set))
+examples = Examples(IMAGES, np.arange(16), LABELS)
+for batch_size in (3, 16):
+    for on_device in (False, True):
+        step = new_step(model="mlp")
+        step.on_device = on_device
+        losses, weights = run_epoch(step, examples, batch_size=batch_size)
+        print(*losses, sum(float(np.abs(each).sum()) for each in weights), *step.logits(IMAGES).ravel()[:6])
+        assert len(step._state[0][0].sharding.device_set) == jax.device_count() == int(sys.argv[2])
 """
 
 
 @needs_jax
-def test_two_devices_share_each_batch():
-    """A batch of three is not divisible by two, but training works anyway."""
-    words = subprocess.run(
-        [sys.executable, "-c", TWO_DEVICES, str(Path(__file__).parent)],
-        env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"},
-        capture_output=True, text=True, check=True,
-    ).stdout.split()  # fmt: skip
-    examples = Examples(IMAGES, np.arange(10), LABELS[:10])
-    expected, _ = run_epoch(new_step(model="mlp"), examples)
-    for found in (words[:4], words[4:]):
-        np.testing.assert_allclose([float(word) for word in found[:3]], expected, rtol=1e-4)
-        assert found[3] == "2"
+@pytest.mark.parametrize("devices", [2, 8])
+def test_several_devices_share_each_batch(devices):
+    """Batches of three cannot be divided among the devices, but training works anyway; batches of sixteen can be."""
+    lines = subprocess.run(
+        [sys.executable, "-c", SEVERAL_DEVICES, str(Path(__file__).parent), str(devices)],
+        env=os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"},
+        capture_output=True, text=True, check=True, timeout=200,
+    ).stdout.splitlines()  # fmt: skip
+    examples = Examples(IMAGES, np.arange(16), LABELS)
+    for found, batch_size in zip(lines, (3, 3, 16, 16), strict=True):
+        step = new_step(model="mlp")
+        losses, weights = run_epoch(step, examples, batch_size=batch_size)
+        expected = [*losses, sum(np.abs(each).sum() for each in weights), *step.logits(IMAGES).ravel()[:6]]
+        np.testing.assert_allclose([float(word) for word in found.split()], expected, rtol=1e-3, atol=1e-4)

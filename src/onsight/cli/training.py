@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 from pydantic import create_model
 
 from onsight.cli.app import Quiet
@@ -16,6 +16,7 @@ from onsight.data.reading import names_in
 from onsight.display.reporters import make_reporter
 from onsight.spec import Role, TrainSpec, fields_with
 
+TOGETHER = Group("Several processes (docs/scale.md)", sort_key=1)
 Verbose = Annotated[bool, Parameter(negative="", help="show every setting with its reason before the first epoch")]
 # `distill` refuses these options with a reason, so it reads them, but its help lists only those that it takes.
 REFUSED = ({*fields_with(Role.TEACHERS)} - {*fields_with(Role.STUDENTS)}) | {*fields_with(Role.NO_STUDENTS)}
@@ -36,8 +37,14 @@ def train(
     *,
     spec: Annotated[TrainSpec | None, Parameter(name="*")] = None,
     resume: Path | None = None,
+    or_resume: Annotated[bool, Parameter(negative="")] = False,
     seeds: int = 1,
     find_learning_rate: Annotated[bool, Parameter(negative="")] = False,
+    coordinator: Annotated[str | None, Parameter(env_var="JAX_COORDINATOR_ADDRESS", group=TOGETHER)] = None,
+    processes: Annotated[int | None, Parameter(env_var="JAX_NUM_PROCESSES", group=TOGETHER)] = None,
+    rank: Annotated[int | None, Parameter(env_var="JAX_PROCESS_ID", group=TOGETHER)] = None,
+    on: Annotated[str | None, Parameter(group=TOGETHER)] = None,
+    workers: Annotated[int, Parameter(group=TOGETHER)] = 1,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
@@ -51,28 +58,60 @@ def train(
         the training options
     resume
         continue this run (or runs/latest); with --epochs N also a finished one
+    or_resume
+        if there is a run with the same options, continue it: for jobs that a scheduler starts again
     seeds
         train this many runs, with --seed, --seed + 1 and so on, on the same split, to show how much of a result is luck
     find_learning_rate
         do not train: try rising learning rates for some steps, draw the loss, and suggest a rate
+    coordinator
+        HOST:PORT at which the first of several processes listens
+    processes
+        the number of processes that train together; each takes its share of every batch
+    rank
+        the number of this process, from 0
+    on
+        ray://HOST:PORT of a Ray cluster that starts the processes; it starts them again after a failure
+    workers
+        with --on: the number of processes
     """
     from onsight.training import train as training
+    from onsight.training.distributed import find_place, here, join
 
     if find_learning_rate:
-        if resume is not None or seeds != 1:
-            raise SpecError("--find-learning-rate does not train: leave --resume and --seeds out.")
+        if resume is not None or or_resume or seeds != 1 or on is not None or processes not in (None, 1):
+            raise SpecError(
+                "--find-learning-rate does not train: leave --resume, --or-resume, --seeds, --on and --processes out."
+            )
         from onsight.training import find_learning_rate as rates
 
         for line in rates.lines(
             rates.find_learning_rate(with_data(spec, data), reporter=make_reporter(quiet, verbose))
         ):
             say(line)
-    elif resume is not None:
-        refuse_with_resume(data, spec, seeds)
+        return
+    if on is not None:
+        from onsight.training.on_ray import train_on
+
+        if resume is not None:
+            refuse_with_resume(data, spec, seeds, or_resume)
+        given = None if resume else with_data(spec, data)
+        show = make_reporter(quiet, verbose)
+        say(train_on(on, workers, given, str(resume) if resume else None, show, or_resume))
+        return
+    if place := find_place(coordinator, processes, rank):
+        join(place, "jax" if resume else spec.backend if spec else None)
+        quiet = quiet or not here().first
+    if resume is not None:
+        refuse_with_resume(data, spec, seeds, or_resume)
         finish(
             [training.resume(resume, epochs=spec.epochs if spec else None, reporter=make_reporter(quiet, verbose))],
             quiet,
         )
+    elif or_resume:
+        if seeds != 1:
+            raise SpecError(f"--or-resume continues one run, so it does not go with --seeds {seeds}. Leave one out.")
+        finish([training.train_or_resume(with_data(spec, data), reporter=make_reporter(quiet, verbose))], quiet)
     elif seeds == 1:
         finish([training.train(with_data(spec, data), reporter=make_reporter(quiet, verbose))], quiet)
     else:
@@ -143,10 +182,10 @@ def with_data(spec: TrainSpec | None, data: str | None) -> TrainSpec:
     return TrainSpec(**given, data=data or TrainSpec().data)
 
 
-def refuse_with_resume(data: str | None, spec: TrainSpec | None, seeds: int) -> None:
+def refuse_with_resume(data: str | None, spec: TrainSpec | None, seeds: int, or_resume: bool) -> None:
     """Raise SpecError if the command line has options, besides --resume, that a resumed run does not take."""
     extra = set(spec.model_fields_set if spec else ()) - {*fields_with(Role.RESUMABLE)}
-    extra |= {"seeds"} if seeds != 1 else set()
+    extra |= ({"seeds"} if seeds != 1 else set()) | ({"or_resume"} if or_resume else set())
     extra |= {f"data {data}"} if data is not None else set()
     if extra:
         takes = " and ".join(f"--{name}" for name in fields_with(Role.RESUMABLE))
@@ -155,7 +194,11 @@ def refuse_with_resume(data: str | None, spec: TrainSpec | None, seeds: int) -> 
 
 
 def finish(runs: list[Any], quiet: bool) -> None:
-    """Print the folders of the new runs, and the command that usually follows."""
+    """Print the folders of the new runs, and the command that usually follows. Of several processes, one does."""
+    from onsight.training.distributed import here
+
+    if not here().first:
+        return
     for run in runs:
         say(str(run.folder))
     if quiet:

@@ -268,6 +268,7 @@ class SpecRecord(TypedDict):
     phases: NotRequired[list[str]]
     warnings: NotRequired[list[str]]  # what the choices cost, and what to do about it
     environment: NotRequired[dict[str, str]]
+    processes: NotRequired[int]  # that train together; left out if it is one
     model_import: NotRequired[str]  # "module:function" of a custom network
     weights: NotRequired[dict[str, str]]  # of, file, sha256: the initial weights; seen_sha256: what their run had seen
     unknown_ancestors: NotRequired[list[str]]  # names of runs and files of weights whose images nothing records

@@ -29,9 +29,17 @@ class Examples(NamedTuple):
 class Plan(NamedTuple):
     """The order and the augmentation of the training images in one epoch."""
 
-    order: np.ndarray  # (n,) positions among the training images
+    order: np.ndarray  # (n,) positions among the training images; in the share of a process, of its images
     draws: Draws  # indexed by position, not by order
     side: int | None = None  # pixels that images are shrunk to after augmentation; None keeps their size
+
+    def share(self, rank: int, count: int, batch_size: int) -> Plan:
+        """Return the plan of process `rank` of `count`: its part of each batch. `count` divides the batch size."""
+        if count == 1:
+            return self
+        steps = steps_per_epoch(len(self.order), batch_size)
+        batches = self.order[: steps * batch_size].reshape(steps, count, batch_size // count)
+        return self._replace(order=batches[:, rank].ravel())
 
 
 def plan_epoch(examples: Examples, augmentation: str, seed: int, epoch: int) -> Plan:
@@ -56,7 +64,7 @@ def training_batches(
         (batch, H, W, 3) uint8 and (batch,) int32.
     """
     images, index, labels = examples
-    for step in range(start, steps_per_epoch(len(labels), batch_size)):
+    for step in range(start, steps_per_epoch(len(plan.order), batch_size)):
         chosen = plan.order[step * batch_size : (step + 1) * batch_size]
         changed = augment(images[index[chosen]], plan.draws.of(chosen))
         yield changed if plan.side is None else shrink(changed, plan.side), labels[chosen].astype(np.int32)

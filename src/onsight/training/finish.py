@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,7 +33,7 @@ def write_model(
     model: keras.Model,
     training: Examples,
     validation: Examples,
-    held_out_logits: Callable[[], tuple[np.ndarray, np.ndarray]],
+    held_out: tuple[np.ndarray, np.ndarray] | None,
     likeness: Likeness | None,
     batch_size: int,
     show: Reporter,
@@ -47,8 +46,8 @@ def write_model(
         model: the network with its final weights.
         training: the training images.
         validation: the validation images; there may be none.
-        held_out_logits: returns the logits (n, classes) of images that were not trained on, as training computed them,
-            and their labels (n,).
+        held_out: the logits (n, classes) of images that were not trained on, as training computed them, and their
+            labels (n,), the validation images last; None if the finished model computes them otherwise.
         likeness: what tells images that are unlike the training images, if it was learned.
         batch_size: images answered at a time.
         show: where progress goes.
@@ -57,7 +56,7 @@ def write_model(
     for leftover in (partial, old):
         shutil.rmtree(leftover, ignore_errors=True)
     partial.mkdir()
-    logits, labels = held_out(spec, model, validation, held_out_logits, batch_size)
+    logits, labels = held_out or answered(spec, model, validation, batch_size)
     write_right(run, logits, labels, len(validation.labels))
     if len(labels):
         temperature, threshold = calibrate(logits, labels, spec.min_precision, show.note)
@@ -74,19 +73,10 @@ def write_model(
     shutil.rmtree(old, ignore_errors=True)
 
 
-def held_out(
-    spec: TrainSpec,
-    model: keras.Model,
-    validation: Examples,
-    held_out_logits: Callable[[], tuple[np.ndarray, np.ndarray]],
-    batch_size: int,
+def answered(
+    spec: TrainSpec, model: keras.Model, validation: Examples, batch_size: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return logits of images that were not trained on, as the finished model computes them, and their labels.
-
-    The validation images come last.
-    """
-    if spec.precision == "float32" or spec.freeze == "all":
-        return held_out_logits()
+    """Return the logits of the validation images as the finished model computes them, in float32, and their labels."""
     if not len(validation.labels):
         return np.zeros((0, model.output_shape[-1])), validation.labels
     return logits_of(in_float32(model, spec).predict_on_batch, validation, batch_size), validation.labels

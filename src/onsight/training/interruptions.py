@@ -9,11 +9,12 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from onsight.core.errors import TrainingError
+from onsight.core.errors import Interrupted, TrainingError
 from onsight.core.files import argument, is_disk_full
 from onsight.runs.run import Run
 from onsight.spec import TrainSpec
 from onsight.training.checkpoints import checkpoint_folders
+from onsight.training.state import State
 
 SIGNALS = "SIGINT", "SIGTERM", "SIGHUP"  # Windows has no SIGHUP
 
@@ -46,9 +47,29 @@ def signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def cause(received: list[int]) -> str:
-    """Return the name of the first signal: Ctrl-C, SIGTERM or SIGHUP."""
-    return "Ctrl-C" if received[0] == signal.SIGINT else signal.Signals(received[0]).name
+def cause(number: int) -> str:
+    """Return the name of a signal: Ctrl-C, SIGTERM or SIGHUP."""
+    return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+
+
+def interruption(run: Run, state: State, epochs: int, number: int) -> Interrupted:
+    """Return the error of a training that a signal stops after its state has been saved."""
+    ended = state["stopped"] or state["epoch"] >= epochs
+    at = f"at epoch {state['epoch'] + 1}, step {state['step']}"
+    return Interrupted(
+        f"Stopped by {cause(number)} {'after the last epoch' if ended else at}. Everything is saved. "
+        f"Continue with: onsight train --resume {argument(run.folder)}",
+        128 + number,
+    )
+
+
+def diverged(what: str, run: Run, state: State, spec: TrainSpec) -> TrainingError:
+    """Return the error for numbers that are no longer finite."""
+    return TrainingError(
+        f"{what} at epoch {state['epoch'] + 1}, step {state['step']}: training diverged. The last good "
+        f"state is in {run.checkpoints}. Train again with a lower rate: --learning-rate {spec.learning_rate / 10:g} "
+        f"(it was {spec.learning_rate:g})."
+    )
 
 
 @contextlib.contextmanager

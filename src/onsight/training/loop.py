@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onsight.core.errors import Interrupted, RunError, TrainingError
-from onsight.core.files import argument
+from onsight.core.errors import Interrupted, RunError
 from onsight.core.progress import Reporter
 from onsight.core.text import percent, seconds_of
 from onsight.data.batches import (
@@ -29,13 +28,15 @@ from onsight.metrics.scores import cross_entropy
 from onsight.models.registry import prepare_model
 from onsight.runs.run import Run
 from onsight.spec import TrainSpec
-from onsight.training.checkpoints import checkpoint_folders, load_checkpoint, save_checkpoint
+from onsight.training.checkpoints import Checkpoint, save_checkpoint
+from onsight.training.distributed import Wishes, here
 from onsight.training.finish import write_model
 from onsight.training.head_phase import HeadFit, featured, likeness_of, starts_fresh
-from onsight.training.interruptions import cause, explained, signals
+from onsight.training.interruptions import cause, diverged, explained, interruption, signals
 from onsight.training.network import at_any_size, build, check_freeze, freeze, logits_of
 from onsight.training.phases import Phase, from_scratch, phase_at, plan_phases
 from onsight.training.schedules import judge_epoch, rate_factor, restart_judge
+from onsight.training.shared_run import continued_by, newest_checkpoint
 from onsight.training.state import State, new_state, part
 from onsight.training.steps import Loss, Step, assign_variables, balanced_weights, make_optimizer, make_step
 from onsight.training.teacher import Teacher, inherit_weights
@@ -82,10 +83,9 @@ def fit(
         loop.checkpoint()
         loop.finish()
         loop.events.close()
-        if received:  # too late to stop this training, but nothing should follow it
-            raise Interrupted(
-                f"Stopped by {cause(received)}; training had just finished: {run.folder}", 128 + received[0]
-            )
+        if signal := loop.ranks.largest(*received[:1] or [0]):
+            # Too late to stop this training, but nothing should follow it.
+            raise Interrupted(f"Stopped by {cause(signal)}; training had just finished: {run.folder}", 128 + signal)
 
 
 class Loop:
@@ -106,6 +106,8 @@ class Loop:
 
         self.run, self.spec = run, spec
         self.show, self.received = show, received
+        self.ranks = here()
+        self.wishes = Wishes(self.ranks)
         self.batch_size = min(spec.batch_size, len(training.labels))
         self.answered = max(self.batch_size, answered_at_once(spec.image_size))  # images per batch in validation
         self.steps = steps_per_epoch(len(training.labels), self.batch_size)
@@ -124,11 +126,11 @@ class Loop:
         self.best: dict[str, np.ndarray] = {}  # the weights of the best epoch, if early stopping judges epochs
         self.deadline = math.inf
         self.began = self.saved = self.shown = self.logged = self.started = time.perf_counter()
-        if checkpoint_folders(run.checkpoints):
-            self.restore()
+        if checkpoint := newest_checkpoint(self.ranks, run.checkpoints):
+            self.restore(checkpoint)
         else:
             self.begin()
-        self.events = EventLog(run.folder / "tensorboard", self.state["epoch"])
+        self.events = EventLog(run.folder / "tensorboard" if self.ranks.first else None, self.state["epoch"])
 
     # Starting, and continuing from a checkpoint -----------------------------------------------------------------------
 
@@ -168,15 +170,14 @@ class Loop:
             report = partial(self.report, "computing features")
             self.training, self.validation = featured(self.model, self.spec, self.examples, report)
 
-    def report(self, work: str, done: int, count: int) -> None:
+    def report(self, work: str, done: int, of: int) -> None:
         """Show the progress of work before the first step or after the last one, and stop if a signal was received."""
-        self.show.work(work, done, count)
+        self.show.work(work, done, of)
         if self.received:
-            self.interrupt()
+            raise interruption(self.run, self.state, self.spec.epochs, self.received[0])
 
-    def restore(self) -> None:
+    def restore(self, checkpoint: Checkpoint) -> None:
         """Go back to the newest valid checkpoint, and drop later epochs from history.jsonl."""
-        checkpoint = load_checkpoint(self.run.checkpoints)
         self.state = State(**checkpoint.state)  # type: ignore[typeddict-item]  # as `checkpoint` saved it
         self.best = part(checkpoint, "best.")
         if masks := part(checkpoint, "mask."):
@@ -199,9 +200,11 @@ class Loop:
             self.state["stopped"], self.state["total"], self.state["judge"]["waited"] = False, None, 0
             self.checkpoint()
             self.record_epochs("chosen when the run was resumed")
+        where = f"epoch {self.state['epoch'] + 1}, step {self.state['step']}"
+        if warning := continued_by(self.ranks, self.run, where):
+            self.show.note("warning", warning)
         self.feed()
         self.run.rewrite_history(self.state["history"])
-        where = f"epoch {self.state['epoch'] + 1}, step {self.state['step']}"
         self.show.note("resuming", f"{self.run.folder} at {where}, from checkpoint {checkpoint.folder.name}")
 
     def fit_into(self, budget: float) -> None:
@@ -243,13 +246,14 @@ class Loop:
             now = time.perf_counter()
             if now - self.shown > SHOWN_EVERY:
                 self.tick(now)
-            if self.received or now - self.saved > self.spec.checkpoint_seconds:
+            signal, late = self.wishes.agree(*self.received[:1] or [0], now > self.deadline)
+            if signal or now - self.saved > self.spec.checkpoint_seconds:
                 self.count(*pending)
                 pending = None
                 self.checkpoint()
-            if self.received:
-                self.interrupt()
-            if now > self.deadline:  # steps take longer than they did when they were timed
+            if signal:
+                raise interruption(self.run, state, self.spec.epochs, signal)
+            if late:  # steps take longer than they did when they were timed
                 state["stopped"] = True
                 break
         if pending:
@@ -307,7 +311,7 @@ class Loop:
         """Add one batch to the totals of the epoch. A loss that is not finite ends the training."""
         loss = float(loss)
         if not math.isfinite(loss):
-            raise self.diverged(f"The loss became {loss}")
+            raise diverged(f"The loss became {loss}", self.run, self.state, self.spec)
         self.state["loss_sum"] += loss * self.batch_size
         self.state["correct"] += int(correct)
         self.state["seen"] += self.batch_size
@@ -322,7 +326,7 @@ class Loop:
         self.events.write(row)
         self.show.epoch({**row, "epochs": self.spec.epochs, "seconds_left": self.seconds_left(row)})
         self.callbacks.on_epoch_end(state["epoch"], {key: row[key] for key in row if key not in ("event", "epoch")})
-        state["stopped"] |= bool(self.model.stop_training)
+        state["stopped"] |= bool(self.ranks.largest(int(self.model.stop_training)))
         state.update({"epoch": state["epoch"] + 1, "step": 0, "loss_sum": 0.0, "correct": 0, "seen": 0, "seconds": 0.0})
         phase = phase_at(self.phases, state["epoch"])
         if phase is not self.phase and not state["stopped"]:
@@ -374,7 +378,7 @@ class Loop:
         weights = None if self.class_weights is None else self.class_weights[labels]
         loss = cross_entropy(logits, labels, weights)
         if not math.isfinite(loss):
-            raise self.diverged(f"The validation loss became {loss}")
+            raise diverged(f"The validation loss became {loss}", self.run, self.state, self.spec)
         return loss, int((logits.argmax(axis=1) == labels).sum()) / len(labels)
 
     def validation_logits(self) -> np.ndarray:
@@ -411,34 +415,18 @@ class Loop:
 
     def checkpoint(self) -> None:
         """Save everything that the next step depends on."""
+        self.saved = time.perf_counter()
+        if not self.ranks.first:
+            return
         self.state["seconds"] = time.perf_counter() - self.started if self.state["step"] else 0.0
         arrays = self.step.arrays()
         for array in arrays.values():
             if not np.isfinite(array).all():
-                raise self.diverged("A weight is no longer finite")
+                raise diverged("A weight is no longer finite", self.run, self.state, self.spec)
         best = {f"best.{name}": array for name, array in self.best.items()}
         masks = {f"mask.{name}": array for name, array in self.masks.arrays().items()}
         save_checkpoint(self.run.checkpoints, arrays | best | masks, dict(self.state))
         self.saved = time.perf_counter()
-
-    def interrupt(self) -> None:
-        """Leave the training because of a signal. The state has just been saved."""
-        ended = self.state["stopped"] or self.state["epoch"] >= self.spec.epochs
-        at = f"at epoch {self.state['epoch'] + 1}, step {self.state['step']}"
-        raise Interrupted(
-            f"Stopped by {cause(self.received)} {'after the last epoch' if ended else at}. Everything is saved. "
-            f"Continue with: onsight train --resume {argument(self.run.folder)}",
-            128 + self.received[0],
-        )
-
-    def diverged(self, what: str) -> TrainingError:
-        """Return the error for numbers that are no longer finite."""
-        rate = self.spec.learning_rate
-        return TrainingError(
-            f"{what} at epoch {self.state['epoch'] + 1}, step {self.state['step']}: training diverged. The last good "
-            f"state is in {self.run.checkpoints}. Train again with a lower rate: --learning-rate {rate / 10:g} "
-            f"(it was {rate:g})."
-        )
 
     def finish(self) -> None:
         """Write `model/`: with the weights of the best epoch if early stopping judged epochs, else with the last."""
@@ -448,17 +436,23 @@ class Loop:
             self.show.note("kept", f"the weights of epoch {best}, the best on validation")
         self.step.sync()
         training, validation = self.examples
+        held_out = self.held_out_logits()
+        if not self.ranks.first:
+            return
         features = self.training if self.phase.head_only else None
         report = partial(self.report, "computing features")
         likeness = likeness_of(self.model, self.spec, training, features, report)
-        judged = training, validation, self.held_out_logits
+        judged = training, validation, held_out
         write_model(self.run, self.spec, self.model, *judged, likeness, self.answered, self.show)
 
-    def held_out_logits(self) -> tuple[np.ndarray, np.ndarray]:
+    def held_out_logits(self) -> tuple[np.ndarray, np.ndarray] | None:
         """Return logits (n, classes) float64 of images that the weights were not fitted to, and their labels (n,).
 
-        They are the validation images and, if only a head was fitted, the training images out of fold.
+        They are the validation images and, if only a head was fitted, the training images out of fold. None if training
+        computes less exactly than the finished model.
         """
+        if self.spec.precision != "float32" and self.spec.freeze != "all":
+            return None
         logits, labels = self.validation_logits(), self.validation.labels
         if not isinstance(self.step, HeadFit):
             return logits, labels

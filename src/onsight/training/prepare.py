@@ -40,6 +40,7 @@ from onsight.runs.images import RunImages, find_parts
 from onsight.runs.run import Run, open_run
 from onsight.runs.seen import FILE, Seen, run_of, seen_before, unknown_text
 from onsight.spec import FROM_SCRATCH, IMAGENET, Role, TrainSpec, fields_with
+from onsight.training.distributed import here
 from onsight.training.network import at_any_size, build
 from onsight.training.phases import plan_phases
 from onsight.training.resolve import AT_ONCE, ONLY_HEAD, Resolved, resolve
@@ -299,6 +300,8 @@ def spec_record(asked: TrainSpec, chosen: Chosen, show: Reporter) -> SpecRecord:
         "phases": [str(phase) for phase in plan_phases(spec)],
         "environment": {**environment(), "precision": spec.precision},
     }
+    if here().size > 1:
+        record["processes"] = here().size
     if chosen.warnings:
         record["warnings"] = chosen.warnings
     if is_custom(spec):

@@ -7,13 +7,16 @@ in device memory and mirrors and shifts them inside the step, so the host only c
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
+from safetensors.numpy import load, save
 
 from onsight.core.backend import to_numpy
 from onsight.data.batches import Examples, Plan, ahead, shares, steps_per_epoch, training_batches
+from onsight.training.distributed import here
 
 if TYPE_CHECKING:
     import keras
@@ -39,7 +42,7 @@ class Step(Protocol):
         Both are scalars, and reading them waits for the device.
 
         Args:
-            images: (batch, H, W, 3) uint8.
+            images: (batch, H, W, 3) uint8; of several processes, each gives its share of the batch.
             labels: (batch,) int32.
             learning_rate: of this step.
             taught: (batch, classes) float32, a teacher's probabilities.
@@ -233,8 +236,9 @@ class TensorFlowStep(Variables):
 class JaxStep(Variables):
     """The step as one `jax.jit`. The state is a tuple of arrays, which each step donates to the next.
 
-    If there are several devices, each holds the whole state and computes its share of the batch, and XLA adds up the
-    gradients. Keras' DataParallel does the same, but needs a process-wide setting and variables that Keras holds.
+    If there are several devices, of this process or of several, each holds the whole state and computes its share of
+    the batch, and XLA adds up the gradients. Keras' DataParallel does the same, but needs a process-wide setting and
+    variables that Keras holds.
     """
 
     def __init__(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, loss: Loss) -> None:
@@ -243,6 +247,7 @@ class JaxStep(Variables):
         from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
         super().__init__(model, optimizer)
+        self.ranks = here()
         rate = next(i for i, variable in enumerate(optimizer.variables) if variable is optimizer._learning_rate)
         mesh = Mesh(np.array(jax.devices()), ("batch",))
         self._everywhere, self._shared = (NamedSharding(mesh, PartitionSpec(*axis)) for axis in ((), ("batch",)))
@@ -279,10 +284,12 @@ class JaxStep(Variables):
             state, mean, correct = train(state, changed, labels[chosen], rates[position], None, None)
             return state, mean, correct, position + 1
 
-        self._train = jax.jit(train, donate_argnums=0)
-        self._train_resident = jax.jit(train_resident, donate_argnums=(0, 1), static_argnums=(6, 7, 8))
+        whole = {"out_shardings": self._everywhere}  # every process can read what every device has
+        self._train = jax.jit(train, donate_argnums=0, **whole)
+        self._train_resident = jax.jit(train_resident, donate_argnums=(0, 1), static_argnums=(6, 7, 8), **whole)
         self._logits = jax.jit(
-            lambda trainable, others, images: model.stateless_call(trainable, others, images, training=False)[0]
+            lambda trainable, others, images: model.stateless_call(trainable, others, images, training=False)[0],
+            **whole,
         )
         self.take()
 
@@ -290,14 +297,13 @@ class JaxStep(Variables):
         return (self.model.trainable_variables, self.model.non_trainable_variables, self.optimizer.variables)
 
     def take(self) -> None:
-        """Continue from the values of the Keras variables."""
-        import jax
-
+        """Continue from the values of the Keras variables, with several processes from those of the first."""
         # Copies, because the step donates the memory of its arguments, and the Keras variables must keep theirs.
-        self._state = tuple(
-            [jax.device_put(np.array(variable.value), self._everywhere) for variable in owned]
-            for owned in self._owned()
-        )
+        copies = {f"{i}": np.array(variable.value) for i, variable in enumerate(itertools.chain(*self._owned()))}
+        if self.ranks.size > 1:
+            copies = load(self.ranks.told(save(copies)))
+        values = iter(copies[f"{i}"] for i in range(len(copies)))
+        self._state = tuple([_placed(next(values), self._everywhere) for _ in owned] for owned in self._owned())
 
     def sync(self) -> None:
         for owned, values in zip(self._owned(), self._state, strict=True):
@@ -316,11 +322,8 @@ class JaxStep(Variables):
         taught: np.ndarray | None = None,
         masks: list[Any] | None = None,
     ) -> tuple[Any, Any]:
-        import jax
-
-        spread = self._shared if len(labels) % self._shared.num_devices == 0 else self._everywhere
-        images, labels, taught = jax.device_put((images, labels, taught), spread)
-        masks = jax.device_put(masks, self._everywhere)
+        images, labels, taught = _placed((images, labels, taught), self._spread(len(labels) * self.ranks.size))
+        masks = _placed(masks, self._everywhere)
         self._state, loss, correct = self._train(self._state, images, labels, np.float32(learning_rate), taught, masks)
         return loss, correct
 
@@ -332,15 +335,14 @@ class JaxStep(Variables):
         Augmentation that does more than mirror, shift and shrink images is done by NumPy and Pillow, so its images come
         from the host.
         """
-        import jax
-
         kept = self._keep(examples) if self.on_device and plan.draws.only_move else None
         if kept is None:
-            yield from super().epoch(examples, plan, rates, batch_size, start)
+            rank, count = self.ranks
+            yield from super().epoch(examples, plan.share(rank, count, batch_size), rates, batch_size // count, start)
             return
         fixed = batch_size, int(np.abs(plan.draws.shifts).max(initial=0)), plan.side or examples.images.shape[1]
         plan = plan._replace(order=plan.order.astype(np.int32), side=None)
-        position, plan, shown = jax.device_put((np.int32(start), plan, rates), self._everywhere)
+        position, plan, shown = _placed((np.int32(start), plan, rates), self._everywhere)
         for _ in range(start, steps_per_epoch(len(examples.labels), batch_size)):
             self._state, loss, correct, position = self._train_resident(
                 self._state, position, *kept, plan, shown, *fixed
@@ -352,16 +354,29 @@ class JaxStep(Variables):
         import jax
 
         if self._resident is None:
-            statistics = jax.devices()[0].memory_stats() or {}
+            statistics = jax.local_devices()[0].memory_stats() or {}
             room = statistics.get("bytes_limit", np.inf)
             if len(examples.labels) * examples.images[0].nbytes > room / 3:
                 return None
             images = examples.images[examples.chosen], examples.labels.astype(np.int32)
-            self._resident = jax.device_put(images, self._everywhere)
+            self._resident = _placed(images, self._everywhere)
         return self._resident
 
     def logits(self, images: np.ndarray) -> np.ndarray:
-        return np.asarray(self._logits(self._state[0], self._state[1], images))
+        spread = self._spread(len(images))
+        mine = self.ranks.share(images) if spread is self._shared else images
+        return np.asarray(self._logits(self._state[0], self._state[1], _placed(mine, spread)))
+
+    def _spread(self, rows: int) -> Any:
+        """Return how a batch lies on the devices: in equal shares or, if it cannot be divided, whole on each."""
+        return self._shared if rows % self._shared.num_devices == 0 else self._everywhere
+
+
+def _placed(arrays: Any, sharding: Any) -> Any:
+    """Copy arrays to the devices. Of what the devices share, each process gives its part."""
+    import jax
+
+    return jax.tree.map(lambda each: jax.make_array_from_process_local_data(sharding, np.asarray(each)), arrays)
 
 
 def _moved(images: Any, mirrored: Any, shifts: Any, reach: int) -> Any:

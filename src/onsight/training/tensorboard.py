@@ -21,12 +21,12 @@ TAGS = {
 
 
 class EventLog:
-    """Write scalars of each epoch to a folder for `tensorboard --logdir`; do nothing without the package."""
+    """Write scalars of each epoch for `tensorboard --logdir`; without the package or a folder, do nothing."""
 
-    def __init__(self, folder: Path, done: int = 0) -> None:
+    def __init__(self, folder: Path | None, done: int = 0) -> None:
         """Open a new file in `folder`. It invalidates the entries of older files for epochs after `done`."""
         self.writer: Any = None
-        if not find_spec("tensorboard"):
+        if folder is None or not find_spec("tensorboard"):
             return
         # If this module exists, tensorboard does not import TensorFlow, which would take seconds and 0.7 GB.
         sys.modules.setdefault("tensorboard.compat.notf", ModuleType("notf"))

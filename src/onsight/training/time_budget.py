@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from onsight.data.batches import Examples, Plan
+    from onsight.training.distributed import Ranks
     from onsight.training.steps import Step
 
 TIMED = 8  # number of steps that are timed, after one that compiles
@@ -26,6 +27,7 @@ class Timed(Protocol):
     """The part of `loop.Loop` that is used here."""
 
     step: Step
+    ranks: Ranks
     steps: int  # per epoch
     batch_size: int
     validation: Examples
@@ -71,7 +73,7 @@ def steps_in(loop: Timed, budget: float) -> int:
         validation = time.perf_counter() - started
     loop.step.restore(before)
     left = MARGIN * (budget - (time.perf_counter() - loop.began) - validation - FINISH)
-    steps = int(left / (step + validation / loop.steps))
+    steps = -loop.ranks.largest(-int(left / (step + validation / loop.steps)))  # the fewest that any process counts
     if steps < LEAST:
         raise TrainingError(
             f"A time budget of {budget:g} s has room for {count(max(0, steps), 'step')} of "

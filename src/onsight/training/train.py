@@ -21,14 +21,16 @@ from onsight.reporting import plot_style, plots
 from onsight.reporting.commands import command_for
 from onsight.reporting.report import report
 from onsight.runs.images import RunImages, open_images
-from onsight.runs.run import Run, open_run
+from onsight.runs.run import Run, list_runs, open_run
 from onsight.runs.seen import write_seen
 from onsight.spec import FROM_SCRATCH, IMAGENET, TrainSpec
 from onsight.training.checkpoints import checkpoint_folders, load_checkpoint
+from onsight.training.distributed import explained_loss, here
 from onsight.training.loop import fit
 from onsight.training.phases import plan_phases
 from onsight.training.prepare import Prepared, prepare
 from onsight.training.resolve import KEPT
+from onsight.training.shared_run import check_alike, check_shared, from_first, pack_run, unpack_run
 from onsight.training.teacher import compare_with_teacher, open_teacher
 
 if TYPE_CHECKING:
@@ -57,9 +59,11 @@ def train(
         DataError: the images cannot be used.
         TrainingError: training could not continue; the last good state is kept in the run.
     """
-    spec = as_spec(spec, options)
-    with reporter or make_reporter() as show:
+    spec, ranks = as_spec(spec, options), here()
+    with reporter or make_reporter(quiet=not ranks.first) as show, explained_loss():
         prepared = prepare(spec, show)
+        check_alike(ranks, prepared.record, prepared.members)
+        check_shared(prepared.spec, ranks, len(prepared.images.readable("train")))
         with created_run(prepared) as run:
             show.note("run", str(run.folder))
             return fit_and_report(run, prepared.spec, prepared.images, show, callbacks)
@@ -87,16 +91,23 @@ def as_spec(spec: TrainSpec | str | Path | None, options: dict[str, Any], verb: 
 def created_run(prepared: Prepared, folder: Path | None = None) -> Iterator[Run]:
     """Create the run, in `folder` if one is given.
 
-    If training fails before its first checkpoint, remove it, because it could not be resumed.
+    If training fails before its first checkpoint, remove it, because it could not be resumed. Of several processes, the
+    first one does so.
     """
-    name = f"{prepared.images.dataset.name}-{prepared.spec.model}"
-    run = Run.create(name, prepared.record, prepared.members, folder)
-    try:
+    ranks = here()
+
+    def create() -> Run:
+        name = f"{prepared.images.dataset.name}-{prepared.spec.model}"
+        run = Run.create(name, prepared.record, prepared.members, folder)
         write_json(run.folder / "check.json", prepared.check)
         write_seen(run, prepared.seen)
+        return run
+
+    run = from_first(ranks, create, pack_run, unpack_run)
+    try:
         yield run
     except BaseException:
-        if not checkpoint_folders(run.checkpoints):
+        if ranks.first and not checkpoint_folders(run.checkpoints):
             shutil.rmtree(run.folder, ignore_errors=True)
         raise
 
@@ -108,14 +119,20 @@ def fit_and_report(
     show: Reporter,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> Run:
-    """Train `run` from where it is, then draw its curves and write its first report."""
+    """Train `run` from where it is, then draw its curves and write its first report.
+
+    Of several processes, the first one writes them, and the others wait for it.
+    """
+    ranks = here()
     training, validation = images.examples("train"), images.examples("validation")
     teacher = open_teacher(run, spec, images, show)
     fit(run, spec, training, validation, show, callbacks, teacher)
     if teacher:
         compare_with_teacher(run, teacher, validation, show)
-    plot_style.save(plots.curves(run.history()), run.folder / "curves.png")
-    report(run)
+    if ranks.first:
+        plot_style.save(plots.curves(run.history()), run.folder / "curves.png")
+        report(run)
+    ranks.largest(0)
     return run
 
 
@@ -139,15 +156,51 @@ def resume(
         RunError: there is no such run, it has no valid checkpoint, or it has finished.
         DataError: its images are gone or have changed.
     """
-    run = open_run(run, finished=False if epochs is None else None)
-    run.require_network()
-    spec = spec_to_resume(run, epochs)
-    with reporter or make_reporter() as show:
+    ranks = here()
+
+    def begun() -> tuple[Run, TrainSpec]:
+        found = open_run(run, finished=False if epochs is None else None)
+        found.require_network()
+        return found, spec_to_resume(found, epochs)
+
+    found, spec = from_first(
+        ranks,
+        begun,
+        lambda both: [pack_run(both[0]), both[1].model_dump(mode="json")],
+        lambda packed: (unpack_run(packed[0]), TrainSpec(**packed[1])),
+    )
+    with reporter or make_reporter(quiet=not ranks.first) as show, explained_loss():
         choose_backend(spec.backend)
-        images = open_images(run, ("train", "validation"), show.work)
+        images = open_images(found, ("train", "validation"), show.work)
+        check_shared(spec, ranks, len(images.readable("train")))
         show.note("starting", f"Keras on {spec.backend}")
         use_backend(spec.backend)
-        return fit_and_report(run, spec, images, show, callbacks)
+        return fit_and_report(found, spec, images, show, callbacks)
+
+
+def train_or_resume(
+    spec: TrainSpec,
+    *,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    reporter: Reporter | None = None,
+) -> Run:
+    """Continue the newest run with the same options, or begin one; return a finished one as it is.
+
+    A job that a scheduler starts again after a failure therefore ends with the run that it began. Arguments and errors
+    are those of `train`.
+    """
+    asked = spec.model_dump(mode="json", exclude_unset=True)
+
+    def find() -> Run | None:
+        same = [run for run in list_runs() if run.record.get("asked") == asked]
+        return next((run for run in reversed(same) if run.is_trained or checkpoint_folders(run.checkpoints)), None)
+
+    found: Run | None = from_first(here(), find, lambda run: run and pack_run(run), lambda it: it and unpack_run(it))
+    if found is None:
+        return train(spec, callbacks=callbacks, reporter=reporter)
+    if from_first(here(), lambda: found.is_trained, bool, bool):
+        return found
+    return resume(found.folder, callbacks=callbacks, reporter=reporter)
 
 
 def spec_to_resume(run: Run, epochs: int | None) -> TrainSpec:
