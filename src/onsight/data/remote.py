@@ -179,10 +179,8 @@ def matches(pattern: str) -> list[str]:
     start = f"{scheme}://{rest.partition('/')[0] if scheme in HOSTS else ''}"
 
     def find(system: Any, path: str) -> list[str]:
-        return [
-            each if is_address(each) else f"{start}{each if scheme in HOSTS else each.lstrip('/')}"
-            for each in system.glob(path)
-        ]
+        found = [str(each) if scheme in HOSTS else str(each).lstrip("/") for each in system.glob(path)]
+        return [each if is_address(each) else start + each for each in found]
 
     found = _tried(pattern, find)
     if not found:

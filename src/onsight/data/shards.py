@@ -190,7 +190,7 @@ def read_shards(
 def _in_folders(
     name: str, shown: list[str], parts: list[str], pieces: dict[str, Piece], reading: Reading
 ) -> tuple[dict[str, Piece], set[str]]:
-    """Return the images of tars of folders, and their folders: as in a zip, with a folder per part on top if it has one.
+    """Return the images of tars of folders, and their folders: as in a zip. Each part has a folder of its own.
 
     Raises:
         DataError: two images have the same name.
@@ -198,12 +198,8 @@ def _in_folders(
     images: dict[str, Piece] = {}
     folders: set[str] = set()
     for part in dict.fromkeys(parts):
-        mine = [
-            (path.removeprefix(f"{shown[each.file]}/"), each)
-            for path, each in pieces.items()
-            if parts[each.file] == part
-        ]
-        inside = dict(mine)
+        mine = [(path, each) for path, each in pieces.items() if parts[each.file] == part]
+        inside = {path.removeprefix(f"{shown[each.file]}/"): each for path, each in mine}
         if len(inside) < len(mine):
             raise DataError(f"The tars of '{name}' hold images of the same name, but no labels beside them")
         above_them = {folder for path in inside for folder in above(path)}
