@@ -17,6 +17,7 @@ from onsight.core.errors import DataError, SpecError
 from onsight.core.files import argument, check_target, is_address, write_lines
 from onsight.core.text import count, plain
 from onsight.data.reading import names_shards
+from onsight.data.shards import find_shards
 from onsight.inference.heat_maps import MOST
 from onsight.inference.parts import PLAN, Parts, predict_parts
 from onsight.inference.predict import Prediction, Predictor
@@ -79,6 +80,8 @@ def predict(
     target = None if out is None else Path(out)
     if target is not None:
         check_target(target)
+    if explain is not None or sort_into is not None:
+        check_files("--explain" if explain else "--sort-into", given)
     if explain is not None:
         check_explain(explain, given, tta)
     sorter = None if sort_into is None else Sorter(sort_into, given)
@@ -156,6 +159,13 @@ def names_images(word: str) -> bool:
         return path.is_file() or (glob.has_magic(word) and next(glob.iglob(word, recursive=True), None) is not None)
     except (OSError, ValueError):  # ValueError: the path contains a NUL
         return False
+
+
+def check_files(flag: str, images: Sequence[str]) -> None:
+    """Raise SpecError if some of the images are no files of their own on this machine, which a flag needs."""
+    for word in images:
+        if is_address(word) or names_shards(word) or (os.path.isdir(word) and find_shards(word)):
+            raise SpecError(f"{flag} is for images that are files on this machine, but '{word}' is a shard or address.")
 
 
 def check_explain(path: Path, images: Sequence[str], tta: bool) -> None:
