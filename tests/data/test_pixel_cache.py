@@ -1,5 +1,6 @@
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -196,3 +197,29 @@ def test_heic_that_was_unreadable_is_decoded_once_pi_heif_is_installed(photos, m
     found = load_pixels(dataset, 16)
     assert found.broken == {}
     assert (found.images[0] == 9).all()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+def test_a_killed_fill_goes_on_where_it_was(photos, tmp_path, monkeypatch):
+    code = (
+        "import time; from onsight.data import pixel_cache; from onsight.data.load import load_dataset; "
+        "pixel_cache.SAVED_EVERY = 0; load = pixel_cache.decode.load; "
+        "pixel_cache.decode.load = lambda *words: (time.sleep(0.02), load(*words))[1]; "
+        "pixel_cache.each = lambda read, count, threads: (read(number) or number + 1 for number in range(count)); "
+        f"pixel_cache.load_pixels(load_dataset({str(photos)!r}), 16)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code])
+    while not [*(tmp_path / "cache" / "pixels").glob("*/done.txt")] and process.poll() is None:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = int(next((tmp_path / "cache" / "pixels").glob("*/done.txt")).read_text())
+    assert 0 < done < 40
+    calls, load = [], pixel_cache.decode.load
+    monkeypatch.setattr(pixel_cache.decode, "load", lambda *words: (calls.append(1), load(*words))[1])
+    dataset = load_dataset(photos)
+    found = load_pixels(dataset, 16)
+    assert len(calls) == 40 - done
+    assert all(np.array_equal(found.images[index], load(dataset.read(index), 16)) for index in range(40))
+    assert (found.hashes > 0).all()
+    assert not [*(tmp_path / "cache" / "pixels").glob("*/done.txt")]

@@ -324,3 +324,18 @@ def test_no_run_holds_credentials(bucket, monkeypatch, tmp_path):
 def test_an_image_that_is_too_large_is_not_read():
     with pytest.raises(ImageError, match="is larger than 256 MiB"):
         remote.read("memory://b", {"a.jpg": remote.Entry(remote.MAX_FILE + 1, "")}, "a.jpg")
+
+
+def test_a_run_whose_data_is_elsewhere(memory, tmp_path, monkeypatch):
+    """Training, evaluation, and the check read an address; the run records it as it is."""
+    import onsight
+
+    fill(memory, "/b/photos", 20)
+    monkeypatch.setenv("ONSIGHT_RUNS", str(tmp_path / "runs"))
+    show = onsight.Reporter()
+    spec = onsight.TrainSpec("memory://b/photos", model="mlp", epochs=2, image_size=16, batch_size=16)
+    run = onsight.train(spec, reporter=show)
+    assert run.spec["data"] == "memory://b/photos"
+    assert onsight.evaluate(run, reporter=show).metrics["n"] > 0
+    assert onsight.evaluate(run, data="memory://b/photos", reporter=show).metrics["n"] > 0
+    assert onsight.check("memory://b/photos", features=False, reporter=show).record["data"] == "memory://b/photos"
