@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+import warnings
 from collections.abc import Iterator
 from functools import lru_cache
 from importlib.metadata import version
@@ -61,17 +62,25 @@ def on_ray(
 
 
 def connect(address: str) -> Any:
-    """Return the module `ray`, connected to a cluster; "ray" starts one on this machine if there is none."""
+    """Return the module `ray`, connected to a cluster.
+
+    "ray" is the cluster of this machine, and starts one if there is none; "ray://auto" starts none.
+    """
     if address != "ray" and not address.startswith("ray://"):
         raise SpecError(f"--on {address}: expected ray, or the address of a Ray cluster, ray://HOST:PORT.")
+    target = {"ray": None, "ray://auto": "auto"}.get(address, address)
     if not find_spec("ray"):
         raise SpecError("--on needs Ray, which is not installed. Install it: pip install 'onsight[scale]'")
     import ray
 
     try:
-        ray.init(None if address == "ray" else address, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, TimeoutError, RuntimeError) as error:
-        raise DataError(f"There is no Ray cluster at {address}: {str(error).partition(chr(10))[0]}") from error
+        with warnings.catch_warnings(action="ignore"):  # they say less than the error
+            ray.init(target, log_to_driver=False, logging_level="ERROR")
+    except (ConnectionError, TimeoutError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        raise DataError(
+            f"No Ray cluster answers at {address} ({str(error).partition(chr(10))[0]}). If it asks for a token, this "
+            "machine needs the same RAY_AUTH_MODE and token."
+        ) from error
     return ray
 
 
