@@ -102,6 +102,14 @@ def test_a_damaged_shard_stops_no_other_and_is_tried_again(toy_run, shards, answ
     with pytest.raises(DataError, match=r"1 part of 4 could not be made; .*tries them again.*\n.*photos-001"):
         write(toy_run, shards, answers)
     assert sorted(path.name for path in answers.glob("part*")) == [f"part-00000{number}.csv" for number in (0, 2, 3)]
+    (shards / "photos-001.tar").write_bytes(whole)  # repaired
+    assert write(toy_run, shards, answers).kept == 3
+    assert names(answers) == expected()
+    os.utime(shards / "photos-001.tar", (1, 1))
+    with pytest.raises(DataError, match="The images have changed"):
+        write(toy_run, shards, answers)
+    with pytest.raises(SpecError, match="No format 'xml'"):
+        write(toy_run, shards, answers, format="xml")
 
 
 def test_other_settings_need_another_folder(toy_run, shards, answers, tmp_path):

@@ -22,9 +22,9 @@ from urllib.parse import urlsplit
 from onsight.core.errors import DataError, DownloadError, ImageError, OnsightError, SpecError
 from onsight.core.files import cache_folder, is_address, is_disk_full, sync_folder
 from onsight.core.progress import Progress
+from onsight.data.folder import MAX_FILE
 
 Result = TypeVar("Result")
-MAX_FILE = 256 << 20  # bytes of an image: imaging/decode.py accepts no larger one
 MAX_SHARD = 64 << 30  # bytes of a shard whose size the server does not say
 BLOCK = 8 << 20  # bytes per request
 ATTEMPTS = 3
@@ -142,7 +142,7 @@ def words(address: str) -> Iterator[None]:
             raise DataError(f"There are no valid credentials for '{address}' ({_plain(error)}). {hint}.") from None
         if kind.__module__ == "builtins" and not isinstance(error, OSError):
             raise  # a bug
-        remedy = "Start again: what was read is kept."
+        remedy = "Start the command again: what was decoded or downloaded is kept, and so are part files."
         raise DownloadError(f"'{address}' could not be read: {_plain(error)}.", remedy) from error
 
 

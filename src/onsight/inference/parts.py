@@ -161,9 +161,15 @@ def prepare(folder: Path, run: Run, settings: Settings, marks: list[str]) -> lis
         differing = [key for key in asked if found.get(key) != asked[key]]
     except (ValueError, AttributeError):
         raise SpecError(f"{path} is damaged. Name a new folder.") from None
+    kind = settings.format
+    missing = [number for number in range(len(marks)) if not part_path(folder, kind, number).exists()]
     if differing == ["parts"]:
+        then = found["parts"] if isinstance(found["parts"], list) else []
+        if len(then) == len(marks) and all(marks[at] == then[at] for at in {*range(len(marks))} - {*missing}):
+            write_json(path, asked)  # a shard was repaired, for example
+            return missing
         raise DataError(
-            f"The images have changed since {folder} was begun: {count(len(found['parts']), 'part')} then, "
+            f"The images have changed since {folder} was begun: {count(len(then), 'part')} then, "
             f"{len(marks):,} now, or other files in them. Name a new folder for new answers."
         )
     if differing:
@@ -171,7 +177,7 @@ def prepare(folder: Path, run: Run, settings: Settings, marks: list[str]) -> lis
             f"{folder} holds answers of another command: {', '.join(differing)} differ. Name a new folder, or repeat "
             "that command to go on with it."
         )
-    return [number for number in range(len(marks)) if not part_path(folder, settings.format, number).exists()]
+    return missing
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from itertools import islice
 from typing import IO, TYPE_CHECKING, Any
 
-from onsight.core.errors import SpecError
+from onsight.core.errors import SpecError, unknown_name
 from onsight.core.files import encoded
 from onsight.metrics.predictions_csv import csv_cell
 
@@ -86,7 +86,9 @@ WRITERS = {"csv": as_lines(csv_lines), "json": as_lines(json_lines), "parquet": 
 
 
 def check_format(format: str) -> None:  # noqa: A002 - the flag's name
-    """Raise SpecError if a package for a format is missing."""
+    """Raise SpecError if a format is unknown, or a package for it is missing."""
+    if format not in WRITERS:
+        raise SpecError(unknown_name("format", format, WRITERS))
     if format == "parquet" and not find_spec("pyarrow"):
         raise SpecError(
             "--format parquet needs pyarrow, which is not installed. Install it: pip install 'onsight[remote]'"
