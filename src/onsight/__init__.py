@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from onsight.inference.embed import Neighbour as Neighbour
     from onsight.inference.embed import embed as embed
     from onsight.inference.embed import similar as similar
+    from onsight.inference.parts import Parts as Parts
+    from onsight.inference.parts import predict_parts as predict_parts
     from onsight.inference.predict import Prediction as Prediction
     from onsight.inference.predict import Predictor as Predictor
     from onsight.inference.predict import predict as predict
@@ -121,6 +123,8 @@ _HOMES = {
     "Prediction": "inference.predict",
     "Predictor": "inference.predict",
     "predict": "inference.predict",
+    "Parts": "inference.parts",
+    "predict_parts": "inference.parts",
     "Exports": "reporting.export_table",
     "export": "exporting.export",
     "check_export": "exporting.export",

@@ -120,7 +120,9 @@ class TrainSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     data: Annotated[str, Parameter(parse=False)] = option(
-        "a named data set (`onsight datasets`), or a folder, zip or CSV of images", Role.TEACHERS, default="cifar10"
+        "a named data set (`onsight datasets`), or a folder, zip, CSV, shards or address of images",
+        Role.TEACHERS,
+        default="cifar10",
     )
     preset: str = option(
         "a set of choices (`onsight presets`); each can be overridden below",

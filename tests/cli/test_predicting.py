@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from onsight.data.load import load_dataset
+from trees import draw, write_shards
 
 
 @pytest.fixture
@@ -117,3 +118,64 @@ def test_images_are_sorted_into_folders(predict, images, tmp_path):
     assert (code, out) == (2, "")
     assert "exists and is not an empty folder" in err
     assert "lies in" in predict("latest", images, "--sort-into", images / "sorted")[2]
+
+
+@pytest.fixture
+def shards(tmp_path):
+    return write_shards(tmp_path / "shards", 2, 6)
+
+
+def test_shards_are_classified_in_their_order(predict, shards):
+    code, out, err = predict(shards)  # without a run: shards are images
+    assert code == 0, err
+    expected = [f"photos-00{shard}.tar/0{shard}00{number}.jpg" for shard in range(2) for number in range(6)]
+    assert [line.split()[0] for line in out.splitlines()] == expected
+    assert predict("latest", f"{shards}/photos-{{000..001}}.tar")[1] == out
+    assert len(predict(shards / "photos-001.tar")[1].splitlines()) == 6
+    code, _, err = predict("latest", shards / "photos-{001..002}.tar")
+    assert (code, "There is no shard at" in err) == (2, True)
+
+
+def test_answers_in_part_files(predict, shards, tmp_path):
+    out = f"{tmp_path / 'answers'}/"
+    code, said, err = predict("latest", shards, "--out", out)
+    assert (code, said) == (0, ""), err
+    assert "holds the answers in 2 part files: 12 images now." in err
+    expected = predict("latest", shards, "--format", "csv")[1].splitlines()
+    parts = [path.read_text().splitlines() for path in sorted((tmp_path / "answers").glob("part-*.csv"))]
+    assert [parts[0][0], *parts[0][1:], *parts[1][1:]] == expected
+    (tmp_path / "answers" / "part-000001.csv").unlink()
+    assert "6 images now, 1 part before." in predict("latest", shards, "--out", tmp_path / "answers")[2]
+
+
+def test_what_part_files_do_not_go_with(predict, shards, tmp_path):
+    out = f"{tmp_path / 'answers'}/"
+    for words, message in (
+        (["--out", out, "--format", "table"], "Part files are CSV, JSON lines or Parquet"),
+        (["--out", out, "--explain", tmp_path / "a.png"], "Part files are CSV"),
+        (["--format", "parquet"], "--format parquet is for part files: add --out answers/"),
+        (["--on", "ray", "--out", tmp_path / "a.csv"], "--on is for part files"),
+        (["--explain", tmp_path / "a.png"], "--explain is for images that are files on this machine"),
+        (["--sort-into", tmp_path / "sorted"], "--sort-into is for images that are files"),
+    ):
+        code, _, err = predict("latest", shards, *words)
+        assert code == 2
+        assert message in err
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "bad.jpg").write_bytes(b"nothing")
+    assert "None of 1 image could be read" in predict("latest", tmp_path / "in", "--out", out)[2]
+
+
+def test_images_at_an_address(predict, shards):
+    fsspec = pytest.importorskip("fsspec")
+    memory = fsspec.filesystem("memory")
+    memory.store.clear()
+    for number in range(3):
+        memory.pipe_file(f"/b/{number}.jpg", draw(number, number))
+    memory.pipe_file("/s/a.tar", (shards / "photos-000.tar").read_bytes())
+    code, out, err = predict("memory://b/")
+    assert code == 0, err
+    assert [line.split()[0] for line in out.splitlines()] == [f"memory://b/{number}.jpg" for number in range(3)]
+    assert len(predict("memory://s")[1].splitlines()) == 6
+    assert "There is nothing at 'memory://no'" in predict("memory://no")[2]
+    memory.store.clear()

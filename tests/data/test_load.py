@@ -85,7 +85,7 @@ def test_the_error_for_an_unknown_name_lists_the_known_ones():
     assert str(caught.value) == (
         "No data set 'cifar'. Known: cifar10, cifar100, mnist, fashion_mnist, svhn, stl10, digits, toy. "
         "Did you mean 'cifar10'? "
-        "Or give the path of a folder, a .zip or a .csv: there is nothing at 'cifar'."
+        "Or give the path of a folder, a .zip, a .csv, .tar or .parquet: there is nothing at 'cifar'."
     )
 
 
@@ -103,9 +103,9 @@ def test_a_folder_with_the_name_of_a_known_data_set_is_loaded_by_its_path(tmp_pa
 
 
 def test_another_kind_of_file_is_refused(tmp_path):
-    path = tmp_path / "photos.tar"
+    path = tmp_path / "photos.rar"
     path.touch()
-    with pytest.raises(DataError, match=r"photos\.tar' cannot be read: expected a folder, a \.zip or a \.csv"):
+    with pytest.raises(DataError, match=r"photos\.rar' cannot be read: expected a folder, \.zip, \.csv, \.tar or"):
         load_dataset(path)
 
 

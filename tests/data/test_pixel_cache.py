@@ -1,5 +1,6 @@
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -246,3 +247,29 @@ def test_a_jpeg_is_recognised_by_its_pixels_whatever_the_model_size_unless_it_is
     found = png.among(again.prints(np.arange(42)))
     assert not found.any()
     assert again.among(small.prints(np.arange(42))).all()  # by the hashes of the files
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+def test_a_killed_fill_goes_on_where_it_was(photos, tmp_path, monkeypatch):
+    code = (
+        "import time; from onsight.data import pixel_cache; from onsight.data.load import load_dataset; "
+        "pixel_cache.SAVED_EVERY = 0; load = pixel_cache.decode.load_and_whole; "
+        "pixel_cache.decode.load_and_whole = lambda *words: (time.sleep(0.02), load(*words))[1]; "
+        "pixel_cache.each = lambda read, count, threads: (read(number) or number + 1 for number in range(count)); "
+        f"pixel_cache.load_pixels(load_dataset({str(photos)!r}), 16)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code])
+    while not [*(tmp_path / "cache" / "pixels").glob("*/done.txt")] and process.poll() is None:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = int(next((tmp_path / "cache" / "pixels").glob("*/done.txt")).read_text())
+    assert 0 < done < 40
+    calls, load = [], pixel_cache.decode.load_and_whole
+    monkeypatch.setattr(pixel_cache.decode, "load_and_whole", lambda *words: (calls.append(1), load(*words))[1])
+    dataset = load_dataset(photos)
+    found = load_pixels(dataset, 16)
+    assert len(calls) == 40 - done
+    assert all(np.array_equal(found.images[index], load(dataset.read(index), 16)[0]) for index in range(40))
+    assert (found.hashes > 0).all()
+    assert not [*(tmp_path / "cache" / "pixels").glob("*/done.txt")]

@@ -90,7 +90,7 @@ def check(
     """Find what is wrong with a data set; write check.json and check.html.
 
     Args:
-        data: the name of a data set, or a folder, zip or CSV of images.
+        data: the name of a data set, or a folder, zip, CSV, shards or address of images.
         data_dir: the folder that holds the named data set.
         out: the folder to write to; by default checks/<name of the data set>.
         keep_list: the file to write the names of the images worth keeping to (see `keep`); None writes none.

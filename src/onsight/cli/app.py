@@ -164,7 +164,7 @@ def evaluate(
     run
         the folder of a run, or runs/latest
     data
-        score on this data instead: a name, folder, zip or CSV with classes that the run knows
+        score on this data instead: a name, folder, zip, CSV, shards or address with classes that the run knows
     folds
         also search the training images for wrong labels: train this many models (for example 5), each without its fold
     robustness
@@ -209,7 +209,7 @@ def evaluate(
 app.command(
     "onsight.cli.predicting:predict",
     name="predict",
-    help="Classify images: files, folders, patterns, or - for an image from standard input.",
+    help="Classify images: files, folders, patterns, shards, addresses, or - for an image from standard input.",
     group=UNDERSTANDING,
     sort_key=next(order),
 )

@@ -40,7 +40,7 @@ def check(
     Parameters
     ----------
     data
-        a named data set (`onsight datasets`), or a folder, zip or CSV of images
+        a named data set (`onsight datasets`), or a folder, zip, CSV, shards or address of images
     out
         folder for check.json and check.html (default: checks/ and the name of the data set)
     keep_list
@@ -57,9 +57,9 @@ def check(
     exclude
         leave these classes out: cat,dog
     path_column
-        the column of a CSV that holds the paths, if it has no usual name
+        the column of a CSV that holds the paths, or of a Parquet file with the images, if it has no usual name
     label_column
-        the column of a CSV that holds the labels, if it has no usual name
+        the column of a CSV or Parquet file that holds the labels, if it has no usual name
     format
         text for people, or check.json
     """

@@ -62,33 +62,3 @@ def table_lines(predictions: Iterable[Prediction], top: int) -> Iterable[str]:
         answers = "   ".join(f"{probability:6.1%} {plain(label)}" for label, probability in prediction.top)
         answers += f"   ({plain(prediction.doubt)})" if prediction.unsure else ""
         yield f"{plain(prediction.source)}   " + (answers or f"unreadable: {plain(prediction.error or '')}")
-
-
-def csv_lines(predictions: Iterable[Prediction], top: int) -> Iterable[str]:
-    """Yield a heading, then path,label1,probability1,…,unsure,error,reason,distance.
-
-    Cells that a spreadsheet would run are quoted.
-    """
-    from onsight.metrics.predictions_csv import csv_cell
-
-    answers = [f"{kind}{i}" for i in range(1, top + 1) for kind in ("label", "probability")]
-    yield ",".join(["path", *answers, "unsure", "error", "reason", "distance"])
-    for prediction in predictions:
-        cells = [csv_cell(prediction.source)]
-        for label, probability in prediction.top:
-            cells += [csv_cell(label), f"{probability:.9g}"]
-        cells += [""] * (1 + 2 * top - len(cells))  # an unreadable image, or fewer classes than were asked for
-        unsure = "" if prediction.error else str(prediction.unsure).lower()
-        distance = "" if prediction.distance is None else f"{prediction.distance:.6g}"
-        yield ",".join([*cells, unsure, csv_cell(prediction.error or ""), prediction.reason or "", distance])
-
-
-def json_lines(predictions: Iterable[Prediction], top: int) -> Iterable[str]:
-    """Yield one JSON object per image: path, top (label and probability), unsure, error, reason, distance."""
-    import json
-
-    for prediction in predictions:
-        answers = [{"label": label, "probability": probability} for label, probability in prediction.top]
-        row = {"path": prediction.source, "top": answers, "unsure": prediction.unsure, "error": prediction.error}
-        row |= {"reason": prediction.reason, "distance": prediction.distance}
-        yield json.dumps(row, ensure_ascii=False)

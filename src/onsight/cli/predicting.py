@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -11,13 +12,17 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from onsight.cli.app import EngineChoice
-from onsight.cli.output import csv_lines, json_lines, say, table_lines, warn
+from onsight.cli.output import say, table_lines, warn
 from onsight.core.errors import DataError, SpecError
-from onsight.core.files import argument, check_target, write_lines
+from onsight.core.files import argument, check_target, is_address, write_lines
 from onsight.core.text import count, plain
+from onsight.data.reading import names_shards
+from onsight.data.shards import find_shards
 from onsight.inference.heat_maps import MOST
+from onsight.inference.parts import PLAN, Parts, predict_parts
 from onsight.inference.predict import Prediction, Predictor
 from onsight.inference.sort_into import UNSURE, Sorter
+from onsight.inference.writers import csv_lines, json_lines
 from onsight.runs.run import UNCALIBRATED, Run, list_runs, open_run, runs_folder
 
 
@@ -26,21 +31,28 @@ def predict(
     /,
     *images: str,
     top: Annotated[int, Parameter(help="classes per answer")] = 3,
-    format: Literal["table", "csv", "json"] = "table",  # noqa: A002
+    format: Literal["table", "csv", "json", "parquet"] | None = None,  # noqa: A002
     batch_size: Annotated[int, Parameter(help="images per step; changes the speed only")] = 256,
     engine: EngineChoice = "auto",
+    on: Annotated[
+        str | None,
+        Parameter(help="who makes parts: ray for the Ray cluster here, or ray://HOST:PORT (default: this machine)"),
+    ] = None,
     tta: Annotated[
         bool, Parameter(negative="", help="test-time augmentation: up to six views, six times the work")
     ] = False,
     explain: Annotated[
         Path | None, Parameter(help="draw heat maps of the first 32 images into this .png or .svg")
     ] = None,
-    out: Annotated[Path | None, Parameter(help="write the answers to this file")] = None,
+    out: Annotated[
+        str | None,
+        Parameter(help="write the answers to this file; with / at its end, to part files in this folder, for millions"),
+    ] = None,
     sort_into: Annotated[
         Path | None, Parameter(help="copy the images into sub-folders of this new folder, one per class")
     ] = None,
 ) -> None:
-    """Classify images: files, folders, patterns, or - for an image from standard input.
+    """Classify images: files, folders, patterns, shards, addresses, or - for an image from standard input.
 
     Parameters
     ----------
@@ -49,13 +61,27 @@ def predict(
     images
         what to classify
     format
-        a table, CSV, or JSON lines
+        a table, CSV, JSON lines, or in part files Parquet (default: a table, in part files CSV)
     """
     chosen, given = run_and_images(run, images)
     if top < 1 or batch_size < 1:
         raise SpecError(f"--top {top} and --batch-size {batch_size} must be 1 or more.")
-    if out is not None:
-        check_target(out)
+    if out is not None and is_folder(out):
+        if format == "table" or explain or sort_into or "-" in given:
+            raise SpecError(
+                "Part files are CSV, JSON lines or Parquet, without --explain, --sort-into and images from standard "
+                "input. Give --out the name of a file instead of a folder, or leave these out."
+            )
+        options = {"top": top, "batch_size": batch_size, "engine": engine, "tta": tta, "on": on}
+        warn(parts_line(predict_parts(chosen, given, out, format=format or "csv", **options)))  # type: ignore[arg-type]
+        return
+    if on is not None or format == "parquet":
+        raise SpecError(f"{'--on' if on else '--format parquet'} is for part files: add --out answers/ (with the /).")
+    target = None if out is None else Path(out)
+    if target is not None:
+        check_target(target)
+    if explain is not None or sort_into is not None:
+        check_files("--explain" if explain else "--sort-into", given)
     if explain is not None:
         check_explain(explain, given, tta)
     sorter = None if sort_into is None else Sorter(sort_into, given)
@@ -68,18 +94,18 @@ def predict(
     predictions = seen.noted(predictor.stream(given, top=top))
     if sorter is not None:
         predictions = sorter.copied(predictions, predictor.engine.classes)
-    write = {"table": table_lines, "csv": csv_lines, "json": json_lines}[format]
-    if out is None:
-        for line in write(predictions, top):
+    lines = {"table": table_lines, "csv": csv_lines, "json": json_lines}[format or "table"](predictions, top)
+    if target is None:
+        for line in lines:
             say(line)
     else:
-        write_lines(out, write(predictions, top))
+        write_lines(target, lines)
     if seen.failed:
         if not seen.answered:
             raise DataError(f"None of {count(seen.failed, 'image')} could be read.")
         warn(f"{seen.failed} of {count(seen.answered + seen.failed, 'image')} could not be read.")
-    if out is not None:
-        warn(f"{out} holds the answers for {count(seen.answered + seen.failed, 'image')}.")
+    if target is not None:
+        warn(f"{target} holds the answers for {count(seen.answered + seen.failed, 'image')}.")
     if sorter is not None:
         warn(copies(sorter))
     if explain is not None:
@@ -88,6 +114,25 @@ def predict(
         _, method = draw_heat_maps(predictor.run, seen.first, path=explain, top=top, engine=engine)
         some = f" of the first {MOST} images" if seen.answered > MOST else ""
         warn(f"{explain} shows the heat maps{some} ({method}).")
+
+
+def is_folder(out: str) -> bool:
+    """Return whether answers go to part files in a folder: its name ends with /, or an earlier command made it."""
+    return out.endswith(("/", os.sep)) or (Path(out) / PLAN).is_file()
+
+
+def parts_line(made: Parts) -> str:
+    """Return what was written to part files.
+
+    Raises:
+        DataError: no image could be read.
+    """
+    images = made.answered + made.unreadable
+    if images and not made.answered:
+        raise DataError(f"None of {count(images, 'image')} could be read.")
+    line = f"{made.folder} holds the answers in {count(made.total, 'part file')}: {count(images, 'image')} now"
+    line += f", {made.unreadable:,} of them could not be read" if made.unreadable else ""
+    return line + (f", {count(made.kept, 'part')} before." if made.kept else ".")
 
 
 def run_and_images(first: str, others: Sequence[str]) -> tuple[str | Run, list[str]]:
@@ -102,8 +147,8 @@ def run_and_images(first: str, others: Sequence[str]) -> tuple[str | Run, list[s
 
 
 def names_images(word: str) -> bool:
-    """Return whether a word names images (a file, a folder, a pattern, or standard input) and no run."""
-    if word == "-":
+    """Return whether a word names images (a file, folder, pattern, shard, address, or standard input) and no run."""
+    if word == "-" or is_address(word) or names_shards(word):
         return True
     path = Path(word)
     if path.name == "latest" and not path.exists():
@@ -116,6 +161,13 @@ def names_images(word: str) -> bool:
         return path.is_file() or (glob.has_magic(word) and next(glob.iglob(word, recursive=True), None) is not None)
     except (OSError, ValueError):  # ValueError: the path contains a NUL
         return False
+
+
+def check_files(flag: str, images: Sequence[str]) -> None:
+    """Raise SpecError if some of the images are no files of their own on this machine, which a flag needs."""
+    for word in images:
+        if is_address(word) or names_shards(word) or (os.path.isdir(word) and find_shards(word)):
+            raise SpecError(f"{flag} is for images that are files on this machine, but '{word}' is a shard or address.")
 
 
 def check_explain(path: Path, images: Sequence[str], tta: bool) -> None:

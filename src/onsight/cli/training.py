@@ -53,7 +53,7 @@ def train(
     Parameters
     ----------
     data
-        a named data set (`onsight datasets`), or a folder, zip or CSV of images (default: cifar10)
+        a named data set (`onsight datasets`), or a folder, zip, CSV, shards or address of images (default: cifar10)
     spec
         the training options
     resume
@@ -134,7 +134,7 @@ def learning_curve(
     Parameters
     ----------
     data
-        a named data set (`onsight datasets`), or a folder, zip or CSV of images
+        a named data set (`onsight datasets`), or a folder, zip, CSV, shards or address of images
     spec
         the training options
     sizes

@@ -9,10 +9,10 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from onsight.core.errors import SpecError
 from onsight.core.text import plain
@@ -26,8 +26,20 @@ def expanded(path: str | Path) -> Path:
     return Path(os.path.expanduser(path))
 
 
+def is_address(data: str | Path) -> bool:
+    """Return whether `data` is the address of files elsewhere, like s3://bucket/photos, and no path or name."""
+    return isinstance(data, str) and re.match(r"[a-z][a-z0-9+.-]+://", data) is not None
+
+
+def located(data: str) -> str:
+    """Return a path as it is valid from every folder, and an address unchanged."""
+    return data if is_address(data) else os.path.realpath(expanded(data))
+
+
 def from_here(path: str | Path) -> str:
     """Return a path as it is valid from the current folder: relative if it lies in that folder, otherwise absolute."""
+    if is_address(path):
+        return str(path)
     full, here = Path(os.path.abspath(expanded(path))), Path.cwd()
     return str(full.relative_to(here)) if full.is_relative_to(here) else str(full)
 
@@ -53,20 +65,26 @@ def temporary_sibling(path: Path) -> Path:
 
 def write_atomic(path: Path, content: bytes | str) -> None:
     """Write `content` so that `path` holds either its old content or all of the new, even after a power cut."""
-    _write(path, [content.encode() if isinstance(content, str) else content])
+    data = content.encode() if isinstance(content, str) else content
+    write_file(path, lambda file: file.write(data))
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
     """Write lines as they come; the file appears, or is replaced, once all are written."""
-    _write(path, (f"{line}\n".encode(errors="backslashreplace") for line in lines))
+    write_file(path, lambda file: file.writelines(encoded(lines)))
 
 
-def _write(path: Path, pieces: Iterable[bytes]) -> None:
+def encoded(lines: Iterable[str]) -> Iterator[bytes]:
+    """Yield lines as bytes, whatever names of files are in them."""
+    return (f"{line}\n".encode(errors="backslashreplace") for line in lines)
+
+
+def write_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Let `write` write a file piece by piece; it appears, or is replaced, once all is written."""
     partial = temporary_sibling(path)
     try:
         with open(partial, "wb") as file:
-            for piece in pieces:
-                file.write(piece)
+            write(file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)

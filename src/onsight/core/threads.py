@@ -8,15 +8,17 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 CHUNK = 64  # images per task
+FEW = 4  # images per task of those that are waited for
+AT_ONCE = 32  # images that are requested at the same time over a network
 SLOW = 1e-3  # seconds per image above which threads are faster
 
 
-def each(read: Callable[[int], None], count: int) -> Iterator[int]:
+def each(read: Callable[[int], None], count: int, threads: int | None = None) -> Iterator[int]:
     """Call read(index) for each index below `count`; yield the number done so far at intervals.
 
     Large images are read on all cores, because Pillow releases the GIL while it decodes and resizes. Small images are
     read on this thread only, because handing the GIL back and forth takes longer than reading them (60,000 JPEG files
-    of 32 px on two cores: 24 s on two threads, 13 s on one).
+    of 32 px on two cores: 24 s on two threads, 13 s on one). `threads` asks for this many, whatever the images are.
     """
     probe = min(count, 16)
     started = time.perf_counter()
@@ -24,16 +26,19 @@ def each(read: Callable[[int], None], count: int) -> Iterator[int]:
         read(index)
     slow = time.perf_counter() - started > SLOW * probe
 
+    step = CHUNK if threads is None else FEW
+
     def chunk(start: int) -> int:
-        stop = min(start + CHUNK, count)
+        stop = min(start + step, count)
         for index in range(start, stop):
             read(index)
         return stop
 
     yield probe
-    starts = range(probe, count, CHUNK)
-    if not slow:
+    starts = range(probe, count, step)
+    number = threads or ((os.cpu_count() or 1) if slow else 1)
+    if number == 1:
         yield from map(chunk, starts)
         return
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        yield from threads.map(chunk, starts)
+    with ThreadPoolExecutor(number) as pool:
+        yield from pool.map(chunk, starts)

@@ -45,7 +45,7 @@ def unpack(archive: Path, wanted: Mapping[str, range], folder: Path, *, most: in
     try:
         partial.mkdir(parents=True)
         with _Limited(archive, most) as stream:
-            with tarfile.open(fileobj=stream, mode="r|", bufsize=1 << 20, tarinfo=_Member) as tar:
+            with tarfile.open(fileobj=stream, mode="r|", bufsize=1 << 20, tarinfo=ShortHeader) as tar:
                 while member := tar.next():
                     name = PurePosixPath(member.name).name
                     content = tar.extractfile(member) if name in missing and member.isreg() else None
@@ -77,11 +77,12 @@ def unpack(archive: Path, wanted: Mapping[str, range], folder: Path, *, most: in
         raise DataError(f"'{archive}' lacks {', '.join(sorted(missing))}: is it the official archive?")
 
 
-class _Member(tarfile.TarInfo):
+class ShortHeader(tarfile.TarInfo):
     """A tar header that must be short if tarfile would read its data into memory whole (long names, pax)."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """Return the header in a block, as `TarInfo.frombuf` does."""
         member = super().frombuf(buf, encoding, errors)
         if member.size > LONGEST_HEADER and member.type in HEADERS:
             raise tarfile.ReadError(f"a header of {member.size:,} bytes, expected at most {LONGEST_HEADER:,}")

@@ -41,6 +41,7 @@ class Dataset:
     left_out: frozenset[str] = frozenset()  # the names of the images of classes that the user left out
     excluded: tuple[str, ...] = ()  # the classes that the user left out by name
     notes: tuple[str, ...] = ()  # what was ignored or put together, one sentence each
+    waits: bool = False  # `read` waits for a network, so that many calls at a time are faster
     unusable: Mapping[str, str] = field(default_factory=dict)  # line of a CSV that stands for no image -> reason
 
     def read(self, index: int) -> bytes:

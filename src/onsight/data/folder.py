@@ -36,6 +36,15 @@ class Row(NamedTuple):
     part: str
 
 
+class Sample(NamedTuple):
+    """One image of a shard (a tar or Parquet file) as it is listed."""
+
+    name: str
+    place: tuple[int, int]  # what the shard's reader finds it by
+    label: str | None
+    problem: str = ""  # why it has no label, if the label cannot be used
+
+
 class Listing(NamedTuple):
     """What was found in a folder, zip or CSV."""
 
@@ -92,6 +101,20 @@ def is_image(name: str) -> bool:
 def is_hidden(name: str) -> bool:
     """Return whether a file or folder of this name is skipped: dot files, and what macOS adds to a zip."""
     return name.startswith(".") or name == "__MACOSX"
+
+
+def is_within_hidden(path: str) -> bool:
+    """Return whether a file or a folder above it is hidden."""
+    return any(is_hidden(piece) for piece in path.split("/"))
+
+
+def above(path: str) -> list[str]:
+    """Return the folders above a path, the outermost first.
+
+    >>> above("a/b/c.jpg")
+    ['a', 'a/b']
+    """
+    return [path[:end] for end, letter in enumerate(path) if letter == "/"]
 
 
 def walk(root: Path) -> tuple[dict[str, str], set[str]]:

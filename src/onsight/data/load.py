@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from onsight.core.errors import DataError, SpecError, unknown_name
-from onsight.core.files import expanded
+from onsight.core.files import expanded, is_address
 from onsight.core.progress import Progress
 from onsight.data.dataset import Dataset, fingerprint
 from onsight.data.reading import AUTOMATIC, Reading
@@ -77,14 +77,16 @@ def load_dataset(
     """Load a named data set, or list the images at a path.
 
     Args:
-        data: A name in `DATASETS`, or the path of a folder, a .zip or a .csv. A name takes precedence: to load a folder
-            with the name of a known data set, pass "./digits" or a `Path`.
+        data: A name in `DATASETS`, or the path of a folder, a .zip or a .csv; shards, which are .tar or .parquet files,
+            a pattern of them (photos-{000..019}.tar) or a folder of them; or the address of a folder, a .zip or
+            shards, like s3://bucket/photos. A name takes precedence: to load a folder with the name of a known data
+            set, pass "./digits" or a `Path`.
         data_dir: Where to look for the files of a named data set before downloading; by default the folder that
             ONSIGHT_DATA names.
         progress: Called with (what, bytes so far, bytes in total) during a download.
         reading: How the images become a data set: the layout, the classes, the columns of a CSV.
         complete: Whether a class without images, or without images in one of the parts, is a DataError.
-        download: Whether a named data set that is not on this machine may be downloaded. If not, it is a DataError.
+        download: Whether data that is not on this machine may be downloaded. If not, it is a DataError.
 
     Raises:
         SpecError: `data` is neither a known name nor an existing path, or `reading` does not fit it.
@@ -93,11 +95,23 @@ def load_dataset(
     """
     path = expanded(data)
     if str(data) in DATASETS and not (isinstance(data, Path) and path.exists()):
-        _check_fit(reading, str(data), "a named data set")
+        reading.check_fit(str(data), "a named data set")
         return restrict(_load_known(str(data), data_dir, progress, download), reading)
+    from onsight.data.shards import find_shards, read_shards
+
+    if is_address(data):
+        if not download:
+            raise DataError(f"'{data}' is not on this machine")
+        from onsight.data.address import read_address
+
+        return read_address(str(data), complete, reading, progress)
+    if shards := find_shards(data):
+        return read_shards(data, shards, complete, reading, progress)
     if not path.exists():
         message = unknown_name("data set", str(data), DATASETS)
-        raise SpecError(f"{message} Or give the path of a folder, a .zip or a .csv: there is nothing at '{data}'.")
+        raise SpecError(
+            f"{message} Or give the path of a folder, a .zip, a .csv, .tar or .parquet: there is nothing at '{data}'."
+        )
     try:
         os.path.realpath(path).encode()
     except UnicodeEncodeError:
@@ -110,12 +124,12 @@ def load_dataset(
     from onsight.data.zip_file import read_zip
 
     if is_folder_or_zip(data):
-        _check_fit(reading, str(data), "no CSV", layout=True)
+        reading.check_fit(str(data), "no CSV", layout=True)
         return (read_folder if path.is_dir() else read_zip)(path, complete, reading)
     if path.suffix.lower() == ".csv":
-        _check_fit(reading, str(data), "a CSV", columns=True)
+        reading.check_fit(str(data), "a CSV", columns=True)
         return read_csv(path, complete, reading)
-    raise DataError(f"'{path}' cannot be read: expected a folder, a .zip or a .csv")
+    raise DataError(f"'{path}' cannot be read: expected a folder, .zip, .csv, .tar or .parquet")
 
 
 def is_folder_or_zip(data: str | Path) -> bool:
@@ -123,14 +137,6 @@ def is_folder_or_zip(data: str | Path) -> bool:
     path = expanded(data)
     known = str(data) in DATASETS and not isinstance(data, Path)
     return not known and (path.is_dir() or path.suffix.lower() == ".zip")
-
-
-def _check_fit(reading: Reading, data: str, kind: str, layout: bool = False, columns: bool = False) -> None:
-    """Raise SpecError if the reading has a layout or columns, and this kind of data has none."""
-    if reading.layout and not layout:
-        raise SpecError(f"--layout is for folders and zips, but '{data}' is {kind}: leave it out.")
-    if (reading.path_column or reading.label_column) and not columns:
-        raise SpecError(f"--path-column and --label-column are for CSVs, but '{data}' is {kind}: leave them out.")
 
 
 def restrict(dataset: Dataset, reading: Reading) -> Dataset:

@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import shutil
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -22,12 +23,11 @@ from onsight.core.files import (
     is_disk_full,
     sync_file,
     sync_folder,
-    temporary_sibling,
     write_atomic,
 )
 from onsight.core.spread import spread
 from onsight.core.text import quoted
-from onsight.core.threads import each
+from onsight.core.threads import AT_ONCE, each
 from onsight.data.dataset import check_broken
 from onsight.data.reading import exclude_flag
 from onsight.imaging import decode
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 READER_VERSION = 2  # increase it when imaging/decode.py returns other pixels, so that old caches are not used
 HASHED = 64  # images per task
+SAVED_EVERY = 10.0  # seconds of decoding that a power cut may cost
+BEGUN = "done.txt"  # how many images are decoded, in a folder that is not complete
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,10 +145,12 @@ def _read_broken(folder: Path) -> dict[int, str]:
 
 
 def _fill(folder: Path, dataset: Dataset, size: int, fit: Fit, progress: Progress | None) -> None:
-    """Decode every image of `dataset` into `folder`, which appears complete or not at all."""
-    partial = temporary_sibling(folder)
+    """Decode every image of `dataset` into `folder`, which appears complete or not at all.
+
+    When this breaks off, the images that are done stay in a folder beside it, and the next call goes on behind them.
+    """
+    partial = folder.with_suffix(".partial")  # the caller holds the lock, so that nobody else uses it
     try:
-        partial.mkdir()
         _decode(partial, dataset, size, fit, progress)
         for name in ("images.npy", "hashes.npy", "contents.npy"):
             sync_file(partial / name)
@@ -156,22 +160,28 @@ def _fill(folder: Path, dataset: Dataset, size: int, fit: Fit, progress: Progres
     except OSError as error:
         if not is_disk_full(error):
             raise
+        shutil.rmtree(partial, ignore_errors=True)
         raise DataError(
             f"The disk that holds {folder.parent} is full: {len(dataset):,} images of {size} px take "
             f"{len(dataset) * size * size * 3 / 1e6:,.0f} MB. Make room, or set ONSIGHT_CACHE to a folder elsewhere."
         ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _decode(partial: Path, dataset: Dataset, size: int, fit: Fit, progress: Progress | None) -> None:
     """Write images.npy, the hashes and broken.json. No file is still mapped on return, as Windows requires."""
     count = len(dataset)
-    hashes, contents = np.zeros(count, np.uint64), np.zeros(count, np.uint64)
-    broken: dict[str, str] = {}
-    pixels = create_mapped(partial / "images.npy", (count, size, size, 3), np.uint8)
+    first, broken = _begun(partial)
+    if not first:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        create_mapped(partial / "images.npy", (count, size, size, 3), np.uint8)
+        create_mapped(partial / "hashes.npy", (count,), np.uint64)
+        create_mapped(partial / "contents.npy", (count,), np.uint64)
+    names = ("images.npy", "hashes.npy", "contents.npy")
+    pixels, hashes, contents = (np.load(partial / name, mmap_mode="r+") for name in names)
 
-    def read(index: int) -> None:
+    def read(number: int) -> None:
+        index = first + number
         try:
             if dataset.images is not None:
                 data = whole = dataset.images[index].tobytes()
@@ -180,18 +190,43 @@ def _decode(partial: Path, dataset: Dataset, size: int, fit: Fit, progress: Prog
                 data = dataset.read(index)
                 pixels[index], whole = decode.load_and_whole(data, size, fit)
         except ImageError as error:
-            broken[str(index)] = str(error)
+            broken[index] = str(error)
         else:
             hashes[index] = content_hash(data)
             contents[index] = content_hash(whole or data)
 
-    for done in each(read, count):
-        if progress:
-            progress("reading images", done, count)
-    pixels.flush()
-    np.save(partial / "hashes.npy", hashes)
-    np.save(partial / "contents.npy", contents)
-    write_atomic(partial / "broken.json", json.dumps(broken))
+    def save(done: int) -> None:
+        pixels.flush()
+        hashes.flush()
+        contents.flush()
+        reasons = {str(index): reason for index, reason in sorted(broken.items()) if index < done}
+        write_atomic(partial / "broken.json", json.dumps(reasons))
+        write_atomic(partial / BEGUN, str(done))
+
+    done, saved = first, time.monotonic()
+    try:
+        for number in each(read, count - first, AT_ONCE if dataset.waits else None):
+            done = first + number
+            if progress:
+                progress("reading images", done, count)
+            if time.monotonic() - saved > SAVED_EVERY:
+                save(done)
+                saved = time.monotonic()
+    except BaseException:
+        save(done)
+        if not done:
+            shutil.rmtree(partial, ignore_errors=True)
+        raise
+    save(count)
+    (partial / BEGUN).unlink()
+
+
+def _begun(partial: Path) -> tuple[int, dict[int, str]]:
+    """Return how many images an earlier call has decoded into `partial`, and which of them were broken."""
+    try:
+        return int((partial / BEGUN).read_text()), _read_broken(partial)
+    except (OSError, ValueError):
+        return 0, {}
 
 
 def content_hash(data: bytes) -> int:

@@ -7,9 +7,11 @@ import io
 import shlex
 import unicodedata
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Literal, NamedTuple
 
-from onsight.core.errors import DataError, unknown_name
+from onsight.core.errors import DataError, SpecError, unknown_name
+from onsight.core.files import expanded
 
 Layout = Literal["parts", "classes"]
 
@@ -20,8 +22,17 @@ class Reading(NamedTuple):
     layout: Layout | None = None  # what the top folders are: the parts (train, test), or the classes
     classes: tuple[str, ...] = ()  # use these classes only; empty: all
     exclude: tuple[str, ...] = ()  # leave these classes out
-    path_column: str | None = None  # the column of a CSV that holds the paths
-    label_column: str | None = None  # the column of a CSV that holds the labels
+    path_column: str | None = None  # the column of a CSV that holds the paths, or of a Parquet file with the images
+    label_column: str | None = None  # the column of a CSV or Parquet file that holds the labels
+
+    def check_fit(self, data: str, kind: str, *, layout: bool = False, columns: bool = False) -> None:
+        """Raise SpecError if there is a layout or there are columns, and this kind of data has none."""
+        if self.layout and not layout:
+            raise SpecError(f"--layout is for folders and zips, but '{data}' is {kind}: leave it out.")
+        if (self.path_column or self.label_column) and not columns:
+            raise SpecError(
+                f"--path-column and --label-column are for CSVs and Parquet, but '{data}' is {kind}: leave them out."
+            )
 
     def chosen(self, known: Sequence[str], where: str) -> tuple[str, ...]:
         """Return the classes among `known` that are used, in their order; `where` begins the error message.
@@ -44,6 +55,12 @@ class Reading(NamedTuple):
 
 
 AUTOMATIC = Reading()
+SHARDS = (".tar", ".parquet")  # the suffixes of files that hold many images each
+
+
+def names_shards(data: str | Path) -> bool:
+    """Return whether a path or address is that of a shard or a pattern of shards, as photos-{000..019}.tar is."""
+    return str(data).lower().endswith(SHARDS) and not expanded(data).is_dir()
 
 
 def names_in(text: str) -> tuple[str, ...]:

@@ -113,7 +113,7 @@ def _columns(path: Path, header: list[str], reading: Reading) -> Columns:
         ("label", LABEL, reading.label_column, "--label-column"),
         ("split", SPLIT, None, ""),
     ):
-        places = _places(header, [asked] if asked else names)
+        places = columns_named(header, [asked] if asked else names)
         if asked and not places:
             raise DataError(f"{where}: {unknown_name('column', asked, header)}")
         spelled = [header[place] for place in places]
@@ -137,7 +137,7 @@ def _columns(path: Path, header: list[str], reading: Reading) -> Columns:
     return Columns(path_place, label_place, split_place, usual)
 
 
-def _places(header: list[str], names: Sequence[str]) -> list[int]:
+def columns_named(header: list[str], names: Sequence[str]) -> list[int]:
     """Return the columns of the first of `names`, or else those of all others."""
     usual, others = _key(names[0]), {_key(name) for name in names[1:]}
     keys = [_key(cell) for cell in header]

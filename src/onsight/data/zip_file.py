@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from onsight.core.errors import DataError, ImageError
 from onsight.data.dataset import Dataset
-from onsight.data.folder import arrange, below, is_hidden, is_image
+from onsight.data.folder import arrange, below, is_image, is_within_hidden
 from onsight.data.folder_layout import needless_levels
 from onsight.data.reading import AUTOMATIC, Reading
 
@@ -122,8 +122,8 @@ def _list(path: Path) -> tuple[dict[str, Member], set[str]]:
             raise DataError(f"'{path.name}' is refused: {name[:200]!a} {refusal}")
         if not name.endswith("/"):
             members[name] = Member(info.header_offset, info.compress_size, info.file_size, info.compress_type, info.CRC)
-    images = {name: member for name, member in members.items() if is_image(name) and not _is_within_hidden(name)}
-    folders = {name[:-1] for name in spelled.values() if name.endswith("/") and not _is_within_hidden(name)}
+    images = {name: member for name, member in members.items() if is_image(name) and not is_within_hidden(name)}
+    folders = {name[:-1] for name in spelled.values() if name.endswith("/") and not is_within_hidden(name)}
     return images, folders
 
 
@@ -164,10 +164,6 @@ def _clash(name: str, members: dict[str, Member], spelled: dict[str, str]) -> st
 
 def _pieces(name: str) -> list[str]:
     return name.removesuffix("/").split("/")
-
-
-def _is_within_hidden(name: str) -> bool:
-    return any(is_hidden(piece) for piece in name.split("/"))
 
 
 class _Capped(io.FileIO):

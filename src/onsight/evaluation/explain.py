@@ -15,7 +15,7 @@ from onsight.evaluation.thumbnails import jpeg
 from onsight.imaging import decode
 from onsight.inference.engines import Answer, EngineName, open_engine
 from onsight.inference.heat_maps import MOST, enlarge, heat_maps, overlay
-from onsight.inference.predict import expand
+from onsight.inference.sources import Source, expand, opened
 from onsight.models.registry import MODELS
 from onsight.runs.run import Run, open_run
 
@@ -134,7 +134,7 @@ def check_drawing(path: Path) -> None:
     check_target(path)
 
 
-def few(images: Sequence[ImageSource]) -> list[tuple[str, ImageSource]]:
+def few(images: Sequence[ImageSource]) -> list[tuple[str, Source]]:
     """Return the images with their names.
 
     Raises:
@@ -156,7 +156,7 @@ def read(images: Sequence[ImageSource], size: int, fit: Fit) -> tuple[list[str],
     decoded = np.empty((len(chosen), size, size, 3), np.uint8)
     for number, (name, source) in enumerate(chosen):
         try:
-            decoded[number] = decode.load(source, size, fit)
+            decoded[number] = decode.load(opened(source), size, fit)
         except ImageError as error:
             raise ImageError(f"{name}: {error}") from None
     return [Path(name).name for name, _ in chosen], decoded

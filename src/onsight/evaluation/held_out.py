@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +12,7 @@ import numpy as np
 from onsight.checks.copies import find_copies
 from onsight.checks.measures import known_facts, load_facts
 from onsight.core.errors import DataError
-from onsight.core.files import expanded
+from onsight.core.files import located
 from onsight.core.text import count
 from onsight.data.dataset import Dataset
 from onsight.data.pixel_cache import Pixels
@@ -52,7 +51,7 @@ def images_to_score(run: Run, data: str | Path | None, dataset: Dataset, pixels:
         else:
             unknown = [name for name in seen.unknown if name != run.name]  # it was divided from these images itself
             return unseen(run, ToScore("test", parts, True, []), pixels.among(seen.before), unknown)
-    own = run.spec["data"] in (str(data), os.path.realpath(expanded(str(data))))
+    own = run.spec["data"] in (str(data), located(str(data)))
     with contextlib.suppress(DataError):
         own = own or bool(find_parts(run, dataset, pixels, ["train"]).parts.any())
     parts = dataset.parts if "test" in dataset.parts else np.full(len(dataset), "test")

@@ -31,7 +31,7 @@ from onsight.features.published_weights import PUBLISHED
 from onsight.imaging import decode
 from onsight.imaging.fit import Fit
 from onsight.inference.engines import read_litert
-from onsight.inference.predict import expand
+from onsight.inference.sources import expand
 from onsight.models.model_file import read_description
 from onsight.models.registry import MODELS
 from onsight.runs.run import Run, open_run

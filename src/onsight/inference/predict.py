@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import glob
 import itertools
 import os
-import stat
-import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,10 +15,11 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from onsight.core.errors import DataError, ImageError
-from onsight.core.threads import each
+from onsight.core.errors import ImageError
+from onsight.core.threads import AT_ONCE, each
 from onsight.imaging import decode
 from onsight.inference.engines import Answer, Answers, Engine, EngineName, doubts, open_engine
+from onsight.inference.sources import Source, as_iterable, expand, opened
 from onsight.inference.test_time_augmentation import mirrors, with_views
 from onsight.runs.run import Run, open_run
 
@@ -30,6 +28,7 @@ if TYPE_CHECKING:
     from onsight.imaging.decode import ImageSource
     from onsight.imaging.fit import Fit
 
+HELD = 256 << 20  # bytes of images that are in memory as they came, before they are decoded
 SHOWN = 24  # images that a list of predictions keeps for display in a notebook
 
 
@@ -110,11 +109,12 @@ def predict(
     engine: EngineName = "auto",
     tta: bool = False,
 ) -> PredictionList:
-    """Return one prediction per image, in order. A folder or pattern stands for all images that it names.
+    """Return one prediction per image, in order. A folder, pattern, shard or address stands for all images in it.
 
     Args:
         run: the run, its folder, or `latest`.
-        images: one or more paths, folders, glob patterns, bytes, PIL images or uint8 arrays (H, W, 3).
+        images: one or more paths, folders, glob patterns, bytes, PIL images or uint8 arrays (H, W, 3); also shards
+            (.tar or .parquet) and addresses, like s3://bucket/photos.
         top: the number of classes per prediction.
         batch_size: images per step; changes the speed only.
         engine: what answers: "litert" (no framework is imported), "keras", or "auto": LiteRT if it can answer.
@@ -128,7 +128,15 @@ def predict(
     sources = expand(as_iterable(images))
     first = list(itertools.islice(sources, SHOWN))
     answers = predictor.answers(itertools.chain(first, sources), top)
-    return PredictionList(answers, [image for _, image in first])
+    return PredictionList(answers, [shown(image) for _, image in first])
+
+
+def shown(source: Source) -> ImageSource:
+    """Return an image as a notebook can show it; no bytes if it cannot be read."""
+    try:
+        return opened(source)
+    except ImageError:
+        return b""
 
 
 class Predictor:
@@ -139,10 +147,16 @@ class Predictor:
         batch_size: images per step; changes the speed only.
         engine: what answers, or its name.
         tta: test-time augmentation.
+        threads: how many batches are worked on at once; None: one per core.
     """
 
     def __init__(
-        self, run: str | Path | Run, batch_size: int = 256, engine: EngineName | Engine = "auto", tta: bool = False
+        self,
+        run: str | Path | Run,
+        batch_size: int = 256,
+        engine: EngineName | Engine = "auto",
+        tta: bool = False,
+        threads: int | None = None,
     ) -> None:
         self.run = open_run(run)
         self.engine = open_engine(self.run, engine) if isinstance(engine, str) else engine
@@ -151,23 +165,34 @@ class Predictor:
         if tta:
             self.answer = self._with_views(mirrors(self.run))
         self.batch_size = batch_size
+        self.threads = threads
         self.reading = Lock()
 
     def stream(self, images: ImageSource | Iterable[ImageSource], *, top: int = 3) -> Iterator[Prediction]:
         """Yield one prediction per image, as soon as its batch is done."""
         yield from self.answers(expand(as_iterable(images)), top)
 
-    def answers(self, sources: Iterator[tuple[str, ImageSource]], top: int) -> Iterator[Prediction]:
+    def answers(self, sources: Iterator[tuple[str, Source]], top: int) -> Iterator[Prediction]:
         """Yield one prediction per item of `sources`, which `expand` yields."""
-        cores = os.cpu_count() or 1
+        cores = self.threads or os.cpu_count() or 1
         with ThreadPoolExecutor(cores) as workers:
-            working: deque[tuple[list[tuple[str, ImageSource]], Future[tuple[Answers, list[str | None]]]]] = deque()
-            while batch := list(itertools.islice(sources, self.batch_size)):
+            working: deque[tuple[list[tuple[str, Source]], Future[tuple[Answers, list[str | None]]]]] = deque()
+            while batch := self._batch(sources):
                 working.append((batch, workers.submit(self._work, batch)))
                 if len(working) > cores:
                     yield from self._named(*working.popleft(), top)
             while working:
                 yield from self._named(*working.popleft(), top)
+
+    def _batch(self, sources: Iterator[tuple[str, Source]]) -> list[tuple[str, Source]]:
+        """Return the next images: a batch, or fewer if they are large and in memory."""
+        batch, held = [], 0
+        for name, source in itertools.islice(sources, self.batch_size):
+            batch.append((name, source))
+            held += len(source) if isinstance(source, bytes) else 0
+            if held > HELD // ((self.threads or os.cpu_count() or 1) + 1):
+                break
+        return batch
 
     def _with_views(self, flips: bool) -> Callable[[np.ndarray], Answers]:
         """Return a function that answers from several views; the distance is that of the unchanged image."""
@@ -178,7 +203,7 @@ class Predictor:
 
         return answer
 
-    def _work(self, batch: Sequence[tuple[str, ImageSource]]) -> tuple[Answers, list[str | None]]:
+    def _work(self, batch: Sequence[tuple[str, Source]]) -> tuple[Answers, list[str | None]]:
         """Return the answers of a batch, and for each image the reason why it could not be read, or None.
 
         One batch is decoded at a time, because small images hold the GIL. (Large images are decoded by one thread per
@@ -188,23 +213,24 @@ class Predictor:
             pixels, errors = self._read(batch)
         return self.answer(pixels), errors
 
-    def _read(self, batch: Sequence[tuple[str, ImageSource]]) -> tuple[np.ndarray, list[str | None]]:
+    def _read(self, batch: Sequence[tuple[str, Source]]) -> tuple[np.ndarray, list[str | None]]:
         size = self.engine.size
         pixels = np.zeros((len(batch), size, size, 3), np.uint8)
         errors: list[str | None] = [None] * len(batch)
 
         def read(number: int) -> None:
             try:
-                pixels[number] = decode.load(batch[number][1], size, self.engine.fit)
+                pixels[number] = decode.load(opened(batch[number][1]), size, self.engine.fit)
             except ImageError as error:
                 errors[number] = str(error)
 
-        for _ in each(read, len(batch)):
+        waits = any(callable(source) for _, source in batch)
+        for _ in each(read, len(batch), AT_ONCE if waits else self.threads):
             pass
         return pixels, errors
 
     def _named(
-        self, batch: Sequence[tuple[str, ImageSource]], work: Future[tuple[Answers, list[str | None]]], top: int
+        self, batch: Sequence[tuple[str, Source]], work: Future[tuple[Answers, list[str | None]]], top: int
     ) -> Iterator[Prediction]:
         answers, errors = work.result()
         classes, fit = self.engine.classes, self.engine.fit
@@ -253,45 +279,3 @@ def probabilities(
         if show:
             show.work("evaluating", start + len(chosen), len(index))
     return np.concatenate(outputs)
-
-
-def as_iterable(images: ImageSource | Iterable[ImageSource]) -> Iterable[ImageSource]:
-    """Return several images unchanged, and a single one in a list."""
-    single = isinstance(images, str | os.PathLike | bytes | np.ndarray) or hasattr(images, "getexif")
-    return [images] if single else images  # type: ignore[list-item, return-value]
-
-
-def expand(images: Iterable[ImageSource]) -> Iterator[tuple[str, ImageSource]]:
-    """Yield one (source, image) per image. Folders and patterns are replaced by the images that they name, sorted.
-
-    Raises:
-        DataError: a path, folder or pattern names no image.
-    """
-    for number, image in enumerate(images, start=1):
-        if not isinstance(image, str | os.PathLike):
-            yield f"image {number}", image
-            continue
-        path = os.fspath(image)
-        if path == "-":
-            yield "standard input", sys.stdin.buffer.read()
-            continue
-        try:
-            mode = os.stat(path).st_mode
-        except (OSError, ValueError):  # ValueError: the path contains a NUL
-            mode = 0
-        if stat.S_ISDIR(mode):
-            from onsight.data.folder import (
-                walk,  # as in training: it skips hidden files and follows links to folders
-            )
-
-            found = sorted(str(Path(path) / name) for name in walk(Path(path))[0])
-            if not found:
-                raise DataError(f"The folder '{path}' holds no images ({', '.join(sorted(decode.SUFFIXES))}).")
-            yield from ((file, file) for file in found)
-        elif mode:
-            yield path, path
-        else:
-            found = sorted(glob.glob(path, recursive=True)) if glob.has_magic(path) else []
-            if not found:
-                raise DataError(f"There is no image at '{path}'. Give files, folders, patterns like 'x/*.jpg', or -.")
-            yield from ((file, file) for file in found)

@@ -7,21 +7,18 @@ checkpoint.
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import os
 import shlex
 import signal
 import socket
 import subprocess
 import sys
-import warnings
 from collections.abc import Sequence
-from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 from onsight.core.errors import Interrupted, OnsightError, SpecError, TrainingError
 from onsight.core.progress import Reporter
+from onsight.core.ray_cluster import connected
 from onsight.core.text import count
 from onsight.data.load import DATASETS
 from onsight.reporting.commands import PATHS, command_for
@@ -84,7 +81,7 @@ def train_on(
     """Train on `workers` nodes of a Ray cluster and return the folder of the run, as the nodes see it.
 
     Args:
-        address: ray://HOST:PORT, or ray://auto on a node of the cluster.
+        address: of the cluster (`core.ray_cluster`).
         workers: the number of processes, one per node as long as there are enough nodes.
         spec: what to train; None with `resume`.
         resume: the run to continue.
@@ -100,7 +97,7 @@ def train_on(
     words = command(spec, resume)
     environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     environment["ONSIGHT_RUNS"] = str(runs_folder().resolve())
-    with connected(address) as ray, signals() as received:
+    with connected(address, show_workers=True) as ray, signals() as received:
         bundle, strategy = resources(ray.nodes(), workers)
         show.note("ray", f"{count(workers, 'worker')} with {bundle} each on {address}")
         for attempt in range(RESTARTS + 1):
@@ -138,31 +135,6 @@ def command(spec: TrainSpec | None, resume: str | None) -> list[str]:
         if value not in DATASETS and os.path.exists(value):
             asked[name] = os.path.abspath(value)
     return shlex.split(command_for(asked))[1:]
-
-
-@contextlib.contextmanager
-def connected(address: str) -> Any:
-    """Connect with a Ray cluster; yields the module `ray`.
-
-    Raises:
-        SpecError: Ray is not installed, or no cluster answers at this address.
-    """
-    if not address.startswith("ray://"):
-        raise SpecError(f"--on {address} names no place to train on: give ray://HOST:PORT, or ray://auto on a node.")
-    if not find_spec("ray"):
-        raise SpecError("--on needs Ray: pip install 'onsight[scale]'")
-    import ray
-
-    logging.getLogger("ray.client_builder").setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings(action="ignore"):  # they say less than the error
-            ray.init("auto" if address == "ray://auto" else address)
-    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        raise SpecError(f"No Ray cluster answers at {address} ({str(error).splitlines()[0]}).") from None
-    try:
-        yield ray
-    finally:
-        ray.shutdown()
 
 
 def resources(nodes: Sequence[dict[str, Any]], workers: int) -> tuple[dict[str, float], str]:

@@ -16,7 +16,7 @@ from onsight.checks.check import findings_for_training, summary
 from onsight.checks.keep_list import read_keep_list
 from onsight.core.backend import Choice, choose_backend, choose_precision, dtype_policy, environment, use_backend
 from onsight.core.errors import DataError
-from onsight.core.files import expanded, from_here, sha256
+from onsight.core.files import from_here, located, sha256
 from onsight.core.progress import Reporter
 from onsight.core.records import CheckSummary, DatasetRecord, SpecRecord
 from onsight.core.text import count, short
@@ -195,7 +195,7 @@ def settle(resolved: Resolved, start: Start | None, backend: Choice) -> Resolved
     elif spec.precision is None:
         update["precision"], reasons["precision"] = choose_precision(backend.value)
     if spec.data not in DATASETS:
-        update["data"] = os.path.realpath(expanded(spec.data))
+        update["data"] = located(spec.data)
     elif folder := data_folder(spec.data_dir):
         update["data_dir"] = folder.resolve()
     if spec.keep_list:

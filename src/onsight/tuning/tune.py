@@ -5,14 +5,13 @@ The test set is never opened.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from onsight.core.errors import Interrupted, OnsightError, RunError, SpecError
-from onsight.core.files import argument, expanded, make_folder, now, numbered_folder, write_json
+from onsight.core.files import argument, located, make_folder, now, numbered_folder, write_json
 from onsight.core.progress import Reporter
 from onsight.core.records import SearchedSetting, StudyRecord
 from onsight.core.text import seconds_of
@@ -231,7 +230,7 @@ def same_study(folder: Path, spec: TrainSpec, space: Mapping[str, SearchedSettin
     journal = open_journal(folder)
     record = journal.record
     asked = spec.model_dump(mode="json", exclude_unset=True)
-    data = spec.data if spec.data in DATASETS else os.path.realpath(expanded(spec.data))
+    data = spec.data if spec.data in DATASETS else located(spec.data)
     for name, before, now_given in (
         ("data", record["preset"]["data"], data),
         ("spec", record["asked"] | {"data": data}, asked | {"data": data}),
