@@ -155,12 +155,7 @@ def test_all_trainings_of_a_curve_start_from_the_same_weights(tmp_path, monkeypa
     monkeypatch.setattr(train_module, "find_start", lambda *_: SimpleNamespace(weights=next(found)))
     learning_curve(TrainSpec(data="photos/", weights="runs/latest"), sizes=[10, 50], seeds=2, out=tmp_path / "a")
     assert [spec.weights for spec in asked] == ["runs/run-0000"] * 4
-    assert [spec.split_seed for spec in asked] == [
-        None,
-        5,
-        5,
-        5,
-    ]  # the split of the first run: it is that of its weights
+    assert [spec.split_seed for spec in asked] == [None, 5, 5, 5]  # the first run knows the split of its weights
     del asked[:]
     learning_curve(TrainSpec(data="photos/"), sizes=[10, 50], seeds=2, out=tmp_path / "b")  # no weights were available
     assert [spec.weights for spec in asked] == [None, *["none"] * 3]
