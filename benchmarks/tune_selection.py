@@ -61,6 +61,7 @@ def main() -> None:
     for candidates, n, spread, alike in itertools.product((5, 20), (300, 2000), (0.0, 0.02), (0.0, 0.6, 0.9)):
         show(f"{candidates:10}  {n:6}  {spread:6.2f}  {alike:5.1f}",
              [simulate(rng, candidates, n, spread, alike) for _ in range(studies)])  # fmt: skip
+    rng = np.random.default_rng(1)
     print("halving   images  spread   kept  plain: error, coverage  corrected: error, coverage")
     for n, spread, kept in itertools.product((300, 2000), (0.0, 0.02), (0.0, 0.1, 0.2)):
         show(f"27, 9, 3    {n:6}  {spread:6.2f}  {kept:5.1f}",
