@@ -3,7 +3,7 @@
 #SBATCH --job-name=onsight
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=4
-#SBATCH --gpus-per-task=1
+#SBATCH --gpus-per-node=4
 #SBATCH --cpus-per-task=8
 #SBATCH --time=04:00:00
 #SBATCH --requeue
@@ -16,8 +16,9 @@ export ONSIGHT_RUNS="$SLURM_SUBMIT_DIR/runs/$SLURM_JOB_ID"
 export ONSIGHT_CACHE="${TMPDIR:-/tmp}/onsight"
 mkdir -p "$ONSIGHT_RUNS"
 
-# JAX reads the number of this process and the address of the first one from SLURM. Two minutes before the end of the
-# time, SLURM sends SIGTERM, all processes save, and the job is queued again; --or-resume then continues the same run.
+# JAX gives each process of a node one of its GPUs, and reads its number and the address of the first one from SLURM.
+# Two minutes before the end of the time, SLURM sends SIGTERM, all processes save, and the job is queued again;
+# --or-resume then continues the same run.
 status=0
 srun --kill-on-bad-exit=1 onsight train "$SLURM_SUBMIT_DIR/photos" --weights none --batch-size 1024 --backend jax --or-resume || status=$?
 if [ "$status" -eq 143 ]; then

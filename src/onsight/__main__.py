@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from typing import NoReturn
 
 from onsight.cli.stopping import CODE, Stopping
 from onsight.core.errors import OnsightError
@@ -24,7 +25,7 @@ def main() -> None:
         run()
     except KeyboardInterrupt:
         stopping.say()
-        sys.exit(CODE)
+        end(CODE)
     finally:
         stopping.ignore()
 
@@ -45,11 +46,7 @@ def run() -> None:
         sys.stdout.flush()
     except OnsightError as error:
         print(f"onsight: {printable(str(error))}", file=sys.stderr)  # noqa: T201
-        if "jax" in sys.modules:
-            from onsight.training.distributed import leave
-
-            leave(error.exit_code)
-        sys.exit(error.exit_code)
+        end(error.exit_code)
     except BrokenPipeError:  # the reader closed the pipe: `onsight predict … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
@@ -64,6 +61,15 @@ def run() -> None:
             raise
         print(f"onsight: The disk is full: {error.filename or error}. Make room and try again.", file=sys.stderr)  # noqa: T201
         sys.exit(1)
+
+
+def end(code: int) -> NoReturn:
+    """Exit with this code; if the process trains together with others, without waiting long for them."""
+    if "jax" in sys.modules:
+        from onsight.training.distributed import leave
+
+        leave(code)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ def test_flags_or_a_launcher_give_the_place_of_a_process(monkeypatch):
             assert find_place(None, None, None) is None
             patch.setenv(name, "4")
             assert find_place(None, None, None) == Place(None, None, None)
+            assert find_place("10.0.0.1:3456", None, None) == Place("10.0.0.1:3456", None, None)
             assert find_place(None, 1, None) is None  # each by itself
 
 

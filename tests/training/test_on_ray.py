@@ -50,7 +50,9 @@ def test_workers_get_the_users_command_with_absolute_paths(photos):
     expected = ["train", str(photos), "--epochs", "2", "--classes", "red,blue", "--backend", "jax"]
     assert sorted(command(spec, None)) == sorted(expected)
     assert command(onsight.TrainSpec("toy", backend="jax"), None)[:2] == ["train", "toy"]
-    assert command(None, "runs/one") == ["train", "--resume", str(Path.cwd() / "runs" / "one")]
+    resumed = ["train", "--resume", str(Path.cwd() / "runs" / "one")]
+    assert command(None, Path("runs/one")) == resumed
+    assert sorted(command(onsight.TrainSpec(epochs=9), Path("runs/one"))) == sorted([*resumed, "--epochs", "9"])
     with pytest.raises(SpecError, match="on JAX only: add --backend jax"):
         command(onsight.TrainSpec("toy"), None)
 

@@ -8,7 +8,7 @@ from onsight.core.progress import Reporter
 from onsight.training.distributed import Ranks
 from onsight.training.shared_run import check_alike, check_shared, from_first
 
-SPEC = onsight.TrainSpec("toy", model="mlp", batch_size=16, freeze=None, precision="float32")
+SPEC = onsight.TrainSpec("toy", model="mlp", batch_size=16, precision="float32", backend="jax")
 MEMBERS = {
     "classes": ["cat", "dog"],
     "counts": {"train": {"cat": 3, "dog": 2}, "test": {"cat": 1, "dog": 1}},
@@ -63,6 +63,7 @@ def two_devices(monkeypatch):
         ({}, 15, r"Batches of 15 \(there are 15 training images\).* Choose --batch-size 12\."),
         ({"batch_size": 3}, 3, "Choose fewer processes"),
         ({"freeze": "all"}, 100, "freeze=all fits only a head, at once, which 2 processes cannot share"),
+        ({"backend": "tensorflow"}, 100, "on JAX only, and this run is trained on tensorflow"),
         ({"teacher": "runs/teacher"}, 100, "Distilling and pruning do not share their work between 2 processes"),
     ],
 )  # fmt: skip

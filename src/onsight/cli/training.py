@@ -91,13 +91,14 @@ def train(
             say(line)
         return
     if on is not None:
-        from onsight.training.on_ray import train_on
+        from onsight.training.on_ray import command, train_on
 
         if resume is not None:
             refuse_with_resume(data, spec, seeds, or_resume)
-        given = None if resume else with_data(spec, data)
-        show = make_reporter(quiet, verbose)
-        say(train_on(on, workers, given, str(resume) if resume else None, show, or_resume))
+        if seeds != 1:
+            raise SpecError(f"--on trains one run, so it does not go with --seeds {seeds}. Leave one out.")
+        words = command(spec if resume else with_data(spec, data), resume) + ["--quiet"] * quiet
+        say(train_on(on, workers, words, or_resume=or_resume, reporter=make_reporter(quiet, verbose)))
         return
     if place := find_place(coordinator, processes, rank):
         join(place, "jax" if resume else spec.backend if spec else None)

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from onsight.core.errors import Interrupted, OnsightError, SpecError, TrainingError
@@ -71,22 +72,16 @@ class Worker:
 
 
 def train_on(
-    address: str,
-    workers: int,
-    spec: TrainSpec | None,
-    resume: str | None = None,
-    reporter: Reporter | None = None,
-    or_resume: bool = False,
+    address: str, workers: int, words: list[str], *, or_resume: bool = False, reporter: Reporter | None = None
 ) -> str:
     """Train on `workers` nodes of a Ray cluster and return the folder of the run, as the nodes see it.
 
     Args:
         address: of the cluster (`core.ray_cluster`).
         workers: the number of processes, one per node as long as there are enough nodes.
-        spec: what to train; None with `resume`.
-        resume: the run to continue.
-        reporter: receives the progress.
+        words: the command, as `command` returns it.
         or_resume: continue the run of the same options, if there is one.
+        reporter: receives the progress.
 
     Raises:
         SpecError: there is no such cluster, or it has no room.
@@ -94,14 +89,13 @@ def train_on(
         Interrupted: a signal was received, and the training has been saved.
     """
     show = reporter or Reporter()
-    words = command(spec, resume)
     environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     environment["ONSIGHT_RUNS"] = str(runs_folder().resolve())
     with connected(address, show_workers=True) as ray, signals() as received:
         bundle, strategy = resources(ray.nodes(), workers)
         show.note("ray", f"{count(workers, 'worker')} with {bundle} each on {address}")
         for attempt in range(RESTARTS + 1):
-            again = ["--or-resume"] if (attempt or or_resume) and not resume else []
+            again = ["--or-resume"] if (attempt or or_resume) and "--resume" not in words else []
             ended = run_once(ray, bundle, strategy, workers, [*words, *again], environment, received)
             if received:
                 text = f"Stopped by {cause(received[0])}. Continue with the same command and --or-resume."
@@ -118,18 +112,21 @@ def train_on(
     )
 
 
-def command(spec: TrainSpec | None, resume: str | None) -> list[str]:
+def command(spec: TrainSpec | None, resume: Path | None) -> list[str]:
     """Return the words of the command that each worker runs, with absolute paths.
+
+    Args:
+        spec: what to train; with `resume`, the options that change.
+        resume: the run to continue.
 
     Raises:
         SpecError: the training would not run on JAX.
     """
-    if resume:
-        return ["train", "--resume", os.path.abspath(resume)]
     asked = spec.model_dump(mode="json", exclude_unset=True) if spec else {}
+    if resume:
+        return ["train", *shlex.split(command_for({**asked, "data": "", "resume": resume.resolve()}))[3:]]
     if asked.get("backend") != "jax":
         raise SpecError("Several processes train together on JAX only: add --backend jax.")
-    asked["data"] = spec.data if spec else ""
     for name in {*PATHS} & {*asked}:
         value = str(asked[name])
         if value not in DATASETS and os.path.exists(value):

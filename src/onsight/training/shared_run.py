@@ -152,8 +152,6 @@ def newest_checkpoint(ranks: Ranks, root: Path) -> Checkpoint | None:
     Raises:
         RunError: there are checkpoints, but none is valid.
     """
-    from safetensors.numpy import load, save
-
     found: Checkpoint | None = from_first(
         ranks,
         lambda: load_checkpoint(root) if checkpoint_folders(root) else None,
@@ -162,7 +160,7 @@ def newest_checkpoint(ranks: Ranks, root: Path) -> Checkpoint | None:
     )
     if found is None or ranks.size == 1:
         return found
-    return found._replace(arrays=load(ranks.told(save(found.arrays))))
+    return found._replace(arrays=ranks.told_arrays(found.arrays))
 
 
 def continued_by(ranks: Ranks, run: Run, where: str) -> str | None:

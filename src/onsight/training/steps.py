@@ -7,12 +7,10 @@ in device memory and mirrors and shifts them inside the step, so the host only c
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
-from safetensors.numpy import load, save
 
 from onsight.core.backend import to_numpy
 from onsight.data.batches import Examples, Plan, ahead, shares, steps_per_epoch, training_batches
@@ -299,11 +297,16 @@ class JaxStep(Variables):
     def take(self) -> None:
         """Continue from the values of the Keras variables, with several processes from those of the first."""
         # Copies, because the step donates the memory of its arguments, and the Keras variables must keep theirs.
-        copies = {f"{i}": np.array(variable.value) for i, variable in enumerate(itertools.chain(*self._owned()))}
-        if self.ranks.size > 1:
-            copies = load(self.ranks.told(save(copies)))
-        values = iter(copies[f"{i}"] for i in range(len(copies)))
-        self._state = tuple([_placed(next(values), self._everywhere) for _ in owned] for owned in self._owned())
+        copies = {
+            f"{kind}.{number}": np.array(variable.value)
+            for kind, owned in enumerate(self._owned())
+            for number, variable in enumerate(owned)
+        }
+        told = self.ranks.told_arrays(copies)
+        self._state = tuple(
+            [_placed(told[f"{kind}.{number}"], self._everywhere) for number in range(len(owned))]
+            for kind, owned in enumerate(self._owned())
+        )
 
     def sync(self) -> None:
         for owned, values in zip(self._owned(), self._state, strict=True):

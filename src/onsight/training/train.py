@@ -25,7 +25,7 @@ from onsight.runs.run import Run, list_runs, open_run
 from onsight.runs.seen import write_seen
 from onsight.spec import FROM_SCRATCH, IMAGENET, TrainSpec
 from onsight.training.checkpoints import checkpoint_folders, load_checkpoint
-from onsight.training.distributed import explained_loss, here
+from onsight.training.distributed import here, others_explained
 from onsight.training.loop import fit
 from onsight.training.phases import plan_phases
 from onsight.training.prepare import Prepared, prepare
@@ -60,10 +60,11 @@ def train(
         TrainingError: training could not continue; the last good state is kept in the run.
     """
     spec, ranks = as_spec(spec, options), here()
-    with reporter or make_reporter(quiet=not ranks.first) as show, explained_loss():
+    ranks.meet()
+    with reporter or make_reporter(quiet=not ranks.first) as show, others_explained():
         prepared = prepare(spec, show)
         check_alike(ranks, prepared.record, prepared.members)
-        check_shared(prepared.spec, ranks, len(prepared.images.readable("train")))
+        check_shared(prepared.spec, ranks, len(prepared.images.examples("train").labels))
         with created_run(prepared) as run:
             show.note("run", str(run.folder))
             return fit_and_report(run, prepared.spec, prepared.images, show, callbacks)
@@ -132,7 +133,7 @@ def fit_and_report(
     if ranks.first:
         plot_style.save(plots.curves(run.history()), run.folder / "curves.png")
         report(run)
-    ranks.largest(0)
+    ranks.largest(0)  # all are here
     return run
 
 
@@ -169,10 +170,10 @@ def resume(
         lambda both: [pack_run(both[0]), both[1].model_dump(mode="json")],
         lambda packed: (unpack_run(packed[0]), TrainSpec(**packed[1])),
     )
-    with reporter or make_reporter(quiet=not ranks.first) as show, explained_loss():
+    with reporter or make_reporter(quiet=not ranks.first) as show, others_explained():
         choose_backend(spec.backend)
         images = open_images(found, ("train", "validation"), show.work)
-        check_shared(spec, ranks, len(images.readable("train")))
+        check_shared(spec, ranks, len(images.examples("train").labels))
         show.note("starting", f"Keras on {spec.backend}")
         use_backend(spec.backend)
         return fit_and_report(found, spec, images, show, callbacks)
