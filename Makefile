@@ -60,7 +60,7 @@ $(LITERT)/package.json: web/package.json web/package-lock.json
 COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --upgrade --quiet \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links --group build
 pins:
-	$(COMPILE) --extra tensorflow --extra jax --extra export --extra heic --group dev -o requirements/dev.txt
+	$(COMPILE) --extra tensorflow --extra jax --extra export --extra heic --extra serve --group dev -o requirements/dev.txt
 	$(COMPILE) --extra tensorflow -c requirements/dev.txt -o requirements/tensorflow.txt
 	$(COMPILE) --extra jax -c requirements/dev.txt -o requirements/jax.txt
 	# Apart and without what it asks for: that excludes pydantic, and it imports none of it.
