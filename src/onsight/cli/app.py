@@ -311,6 +311,15 @@ def export(
         say(line)
 
 
+app.command(
+    "onsight.cli.serving:serve",
+    name="serve",
+    help="Answer over HTTP with a run: a page, JSON, and the protocols of Triton and TensorFlow Serving.",
+    group=SHIPPING,
+    sort_key=next(order),
+)
+
+
 # Housekeeping --------------------------------------------------------------------------------------------------------
 
 

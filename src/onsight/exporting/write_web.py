@@ -74,7 +74,8 @@ def page(facts: dict[str, Any], content: bytes) -> str:
 
     package = json.loads((LITERT / "package.json").read_text("utf-8"))
     loader = escaped((LITERT / "litert_wasm_compat_internal.js").read_text("utf-8"))
-    script = escaped(as_module((LITERT / "index.js").read_text("utf-8")) + (TEMPLATES / "web.js").read_text("utf-8"))
+    own = "".join((TEMPLATES / name).read_text("utf-8") for name in ("classify.js", "web.js"))
+    script = escaped(as_module((LITERT / "index.js").read_text("utf-8")) + own)
     scripts = " ".join(f"'{digest(source)}'" for source in (loader, script))
     return fill(
         "web.html.j2",
@@ -93,7 +94,7 @@ def page(facts: dict[str, Any], content: bytes) -> str:
 
 
 def as_module(source: str) -> str:
-    """Return the source of the LiteRT.js module without its import and exports, so that web.js can be appended.
+    """Return the source of the LiteRT.js module without its import and exports, so that ours can be appended.
 
     The module imports one function, which loads the runtime from a URL. It is not needed, because the page already
     contains the runtime (web.js).

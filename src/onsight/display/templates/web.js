@@ -1,10 +1,8 @@
 
 // The page takes images from disk, clipboard or camera, prepares them like `onsight.imaging.decode.resize`, and
 // classifies them with LiteRT.
-const $ = (id) => document.getElementById(id);
 const facts = JSON.parse($("facts").textContent);
 const SIZE = facts.size;
-const SHOWN = 5;
 
 async function unpacked(id) {
   const text = $(id).textContent;
@@ -123,37 +121,21 @@ async function answer(picture) {
   return { probabilities, distance };
 }
 
-function show({ probabilities, distance }) {
+// Return the classes of an answer, likeliest first, and why it is unsure.
+function described({ probabilities, distance }) {
   const order = Array.from(probabilities.keys()).sort((a, b) => probabilities[b] - probabilities[a]).slice(0, SHOWN);
   const unlike = distance !== null && facts.distance_threshold !== null && distance > facts.distance_threshold;
-  const sure = !unlike && (facts.threshold === null || probabilities[order[0]] >= facts.threshold);
-  document.body.classList.toggle("unsure", !sure);
-  const verdict = $("verdict");
-  const best = document.createElement("span"); // cut with an ellipsis if it is too long
-  const either = order.slice(0, 2).map((index) => facts.classes[index]).join(" or ");
-  best.title = best.textContent = unlike ? "unlike anything it was trained on" : sure ? facts.classes[order[0]] : either;
-  verdict.replaceChildren(best);
-  if (!sure) {
-    const mark = document.createElement("small");
-    mark.textContent = "unsure:";
-    verdict.prepend(mark);
-  }
-  const bars = $("bars");
-  while (bars.children.length < order.length) {
-    const item = document.createElement("li");
-    item.append(...["span", "span", "i"].map((kind) => document.createElement(kind)));
-    bars.append(item);
-  }
-  order.forEach((index, place) => {
-    const [name, share, bar] = bars.children[place].children;
-    name.title = name.textContent = facts.classes[index];
-    share.textContent = `${(probabilities[index] * 100).toFixed(1)} %`;
-    bar.style.setProperty("--share", probabilities[index]);
-  });
+  const close = facts.threshold !== null && probabilities[order[0]] < facts.threshold;
+  const top = order.map((index) => ({ class: facts.classes[index], probability: probabilities[index] }));
+  return { top, reason: unlike ? "far" : close ? "close" : null };
 }
 
-function say(text) {
-  $("told").textContent = text;
+async function classify(source, width, height) {
+  return described(await answer(look(source, width, height)));
+}
+
+function seen() {
+  return `seen as ${SIZE} × ${SIZE}`;
 }
 
 async function choose(file) {
@@ -176,92 +158,10 @@ async function choose(file) {
   $("stage").classList.remove("empty");
   if (!(await ready)) return;
   const started = performance.now();
-  show(await answer(picture));
-  say(`${bitmap.width} × ${bitmap.height} pixels, seen as ${SIZE} × ${SIZE}; answered in ${(performance.now() - started).toFixed(1)} ms`);
+  show(described(await answer(picture)));
+  say(`${bitmap.width} × ${bitmap.height} pixels, ${seen()}; answered in ${(performance.now() - started).toFixed(1)} ms`);
   bitmap.close();
 }
-
-let stream = null, facing = "environment";
-let asked = 0; // counts starts and stops; a camera that the user allows only after a later start or stop is released
-async function start() {
-  stop();
-  const mine = asked;
-  let found;
-  try {
-    const wanted = { facingMode: facing, width: { ideal: 640 }, height: { ideal: 480 } };
-    found = await navigator.mediaDevices.getUserMedia({ video: wanted, audio: false });
-  } catch (error) {
-    if (mine === asked) say(`The camera cannot be used: ${error.message}.`);
-    return;
-  }
-  if (mine !== asked) {
-    found.getTracks().forEach((track) => track.stop());
-    return;
-  }
-  stream = found;
-  $("verdict").ariaLive = "off"; // a screen reader must not read twenty verdicts per second
-  const video = $("video");
-  video.srcObject = stream;
-  await video.play();
-  $("stage").classList.remove("empty");
-  $("stage").classList.toggle("mirrored", stream.getVideoTracks()[0].getSettings().facingMode !== "environment");
-  video.hidden = $("rate").hidden = false;
-  $("invite").hidden = $("shown").hidden = true;
-  $("camera").textContent = "Stop the camera";
-  const cameras = (await navigator.mediaDevices.enumerateDevices()).filter((device) => device.kind === "videoinput");
-  $("turn").hidden = cameras.length < 2;
-  say(`${video.videoWidth} × ${video.videoHeight} pixels, seen as ${SIZE} × ${SIZE}`);
-  watch(stream);
-}
-
-async function watch(mine) {
-  const video = $("video"), times = [];
-  while (stream === mine) {
-    await new Promise(video.requestVideoFrameCallback ? (done) => video.requestVideoFrameCallback(done) : requestAnimationFrame);
-    if (stream !== mine) return;
-    const started = performance.now();
-    const answered = await answer(look(video, video.videoWidth, video.videoHeight));
-    if (stream !== mine) return;
-    show(answered);
-    times.push(performance.now());
-    while (times[0] < times.at(-1) - 2000) times.shift();
-    const rate = times.length > 1 ? ((times.length - 1) * 1000) / (times.at(-1) - times[0]) : 0;
-    $("rate").textContent = `${rate.toFixed(0)} frames/s · ${(times.at(-1) - started).toFixed(1)} ms each`;
-  }
-}
-
-function stop() {
-  asked++;
-  if (stream === null) return;
-  stream.getTracks().forEach((track) => track.stop());
-  stream = null;
-  $("verdict").ariaLive = "polite";
-  $("video").srcObject = null;
-  $("video").hidden = $("rate").hidden = $("turn").hidden = true;
-  $("camera").textContent = "Use the camera";
-  if ($("shown").hidden) {
-    $("invite").hidden = false;
-    $("stage").classList.add("empty");
-  }
-}
-
-$("file").addEventListener("change", (event) => event.target.files[0] && choose(event.target.files[0]));
-$("camera").addEventListener("click", () => (stream === null ? start() : stop()));
-$("turn").addEventListener("click", () => {
-  facing = facing === "environment" ? "user" : "environment";
-  start();
-});
-for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
-  document.addEventListener(kind, (event) => {
-    event.preventDefault();
-    $("stage").classList.toggle("over", kind === "dragenter" || kind === "dragover");
-  });
-}
-document.addEventListener("drop", (event) => event.dataTransfer.files[0] && choose(event.dataTransfer.files[0]));
-document.addEventListener("paste", (event) => {
-  const file = [...event.clipboardData.files].find((each) => each.type.startsWith("image/"));
-  if (file) choose(file);
-});
 
 $("stage").classList.add("empty");
 $("stage").classList.toggle("whole", facts.fit === "pad");

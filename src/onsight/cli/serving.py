@@ -1,0 +1,46 @@
+"""`serve`: answers over HTTP with finished runs."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from onsight.cli.output import hint, say
+from onsight.core.errors import SpecError
+
+
+def serve(
+    *runs: str,
+    host: Annotated[str, Parameter(help="the address to listen on; 0.0.0.0 is all of this machine")] = "127.0.0.1",
+    port: Annotated[int | None, Parameter(help="the port (default: 8000, or the next that is free)")] = None,
+    no_token: Annotated[bool, Parameter(negative="", help="answer without a token; on 127.0.0.1 only")] = False,
+    allow_host: Annotated[
+        list[str] | None,
+        Parameter(negative="", help="a further name of the server, as behind a proxy; can be repeated"),
+    ] = None,
+    shadow: Annotated[
+        bool, Parameter(negative="", help="the first run answers; the others are asked too, and differences counted")
+    ] = False,
+) -> None:
+    """Answer over HTTP with finished runs: a page, JSON, the Open Inference Protocol, TensorFlow Serving's requests.
+
+    Parameters
+    ----------
+    runs
+        the folder of a run, or runs/latest; or several, each with a name: champion=runs/a challenger=runs/b
+    """
+    from onsight.serving.server import serve as run_server
+
+    if not runs:
+        raise SpecError("No run was given. For example: onsight serve runs/latest")
+    names = allow_host or ()
+    run_server(runs, host=host, port=port, token=not no_token, names=names, shadow=shadow, announce=announce)
+
+
+def announce(address: str, has_token: bool) -> None:
+    """Print the address at once, also into a pipe, and what to know about it."""
+    say(address)
+    sys.stdout.flush()
+    hint("Whoever has this address can use the server. Ctrl-C stops it." if has_token else "Ctrl-C stops it.")
