@@ -1,4 +1,6 @@
 import json
+import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -49,10 +51,9 @@ def test_processes_with_other_settings_are_refused():
 
 
 @pytest.fixture
-def two_devices(monkeypatch):
-    import jax
-
-    monkeypatch.setattr(jax, "device_count", lambda: 4)
+def four_devices(monkeypatch):
+    """Let `import jax` find four devices: the real one, once imported, warns whenever a later test forks."""
+    monkeypatch.setitem(sys.modules, "jax", SimpleNamespace(device_count=lambda: 4))
 
 
 @pytest.mark.parametrize(
@@ -67,7 +68,7 @@ def two_devices(monkeypatch):
         ({"teacher": "runs/teacher"}, 100, "Distilling and pruning do not share their work between 2 processes"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_shared_is_refused(changes, images, message, two_devices):
+def test_what_cannot_be_shared_is_refused(changes, images, message, four_devices):
     with pytest.raises(SpecError, match=message):
         check_shared(SPEC.model_copy(update=changes), Ranks(1, 2), images)
     check_shared(SPEC, Ranks(1, 2), 100)
