@@ -156,16 +156,20 @@ def test_a_stopped_training_ends_in_the_weights_of_the_unbroken_one(rank, signum
     # A finished training is not repeated: the job of a scheduler may be started again after its last step.
     again = ends(start(words))
     assert [code for code, _, _ in again] == [0, 0], again
-    assert again[0][1] == f"{run.folder.relative_to(tmp_path)}\n"
+    assert again[0][1] == f"{run.folder}\n"
 
 
 @pytest.mark.slow
 @needs_jax
 @pytest.mark.backend
-def test_a_training_that_cannot_be_shared_ends_in_one_sentence(photos):
+def test_a_training_that_cannot_be_shared_ends_in_one_sentence():
     for words, code, message in (
-        ([*WORDS, "--batch-size", 17], 2, "Batches of 17 cannot be shared equally by 2 processes with 2 devices"),
-        ([*WORDS, "--weights", "missing.h5"], 2, "missing.h5"),
+        (
+            ["train", "toy", "--model", "mlp", "--batch-size", 17],
+            2,
+            "Batches of 17 cannot be shared equally by 2 processes with 2 devices",
+        ),
+        (["train", "toy", "--model", "mlp", "--weights", "missing.h5"], 2, "missing.h5"),
     ):
         for found, _, err in ends(start(words)):
             assert found == code, err
