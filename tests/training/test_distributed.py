@@ -156,19 +156,19 @@ def test_a_stopped_training_ends_in_the_weights_of_the_unbroken_one(rank, signum
     # A finished training is not repeated: the job of a scheduler may be started again after its last step.
     again = ends(start(words))
     assert [code for code, _, _ in again] == [0, 0], again
-    assert again[0][1] == f"{run.folder.relative_to(tmp_path)}\n"
+    assert again[0][1] == f"{run.folder}\n"
 
 
 @pytest.mark.slow
 @needs_jax
 @pytest.mark.backend
-def test_a_training_that_cannot_be_shared_ends_in_one_sentence(photos):
-    for words, code, message in (
-        ([*WORDS, "--batch-size", 17], 2, "Batches of 17 cannot be shared equally by 2 processes with 2 devices"),
-        ([*WORDS, "--weights", "missing.h5"], 2, "missing.h5"),
+def test_a_training_that_cannot_be_shared_ends_in_one_sentence():
+    for flag, value, message in (
+        ("--batch-size", 17, "Batches of 17 cannot be shared equally by 2 processes with 2 devices"),
+        ("--weights", "missing.h5", "missing.h5"),
     ):
-        for found, _, err in ends(start(words)):
-            assert found == code, err
+        for found, _, err in ends(start(["train", "toy", "--model", "mlp", flag, value])):
+            assert found == 2, err
             assert message in err
             assert "Traceback" not in err
     assert not onsight.list_runs()

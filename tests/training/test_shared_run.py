@@ -61,6 +61,7 @@ def four_devices(monkeypatch):
     [
         ({"batch_size": 18}, 100, "Batches of 18 cannot be shared equally by 2 processes with 4 devices. Choose "
          "--batch-size 16 or --batch-size 20"),
+        ({"batch_size": 1026}, 5000, "Batches of 1,026 .* Choose --batch-size 1024 or --batch-size 1028"),
         ({}, 15, r"Batches of 15 \(there are 15 training images\).* Choose --batch-size 12\."),
         ({"batch_size": 3}, 3, "Choose fewer processes"),
         ({"freeze": "all"}, 100, "freeze=all fits only a head, at once, which 2 processes cannot share"),

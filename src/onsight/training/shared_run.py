@@ -47,7 +47,7 @@ def check_shared(spec: TrainSpec, ranks: Ranks, images: int) -> None:
         )
     if batch % devices:
         below = batch // devices * devices
-        sizes = " or ".join(f"--batch-size {size:,}" for size in (below, below + devices) if 0 < size <= images)
+        sizes = " or ".join(f"--batch-size {size}" for size in (below, below + devices) if 0 < size <= images)
         why = "" if batch == spec.batch_size else f" (there are {count(images, 'training image')})"
         raise SpecError(
             f"Batches of {batch:,}{why} cannot be shared equally by {ranks.size} processes with {devices} devices. "
