@@ -128,6 +128,15 @@ def curve(world):
     return [("curve", point["accuracy"], point["n"]) for point in found.record["points"]]
 
 
+def tuned(world):
+    spec = world.spec(weights=str(world.memoriser.folder), freeze="none", epochs=3, learning_rate=None, seed=1)
+    study = onsight.tune(
+        spec, trials=3, search={"learning_rate": (1e-4, 1e-2)}, study=world.folder / "study", reporter=QUIET
+    )
+    found = [("trial", trial.done.accuracy, study.record["validation"]) for trial in study.trials if trial.done]
+    return [*found, *credited(study.run)]
+
+
 def generations(world):
     half = world.pictures()[::2]
     middle = world.after(world.memoriser, data=str(world.folder_of("half", half)), seed=2)
@@ -168,6 +177,7 @@ ROUTES = {
         )
     ),
     "learning curve": curve,
+    "tune": tuned,
     "longer": lambda w: credited(onsight.resume(w.train(), epochs=41, reporter=QUIET)),
 }  # fmt: skip
 REFUSED = {  # routes that have nothing else to credit, and how they say so
