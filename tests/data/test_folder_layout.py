@@ -176,7 +176,7 @@ def test_parts_need_class_folders(load, names):
 def test_a_layout_is_for_folders_and_columns_are_for_csvs(load, tmp_path):
     with pytest.raises(SpecError, match="--layout is for folders and zips, but 'toy' is a named data set"):
         load_dataset("toy", reading=Reading(layout="classes"))
-    with pytest.raises(SpecError, match=r"--path-column and --label-column are for CSVs, but .* is no CSV"):
+    with pytest.raises(SpecError, match=r"are for CSVs and Parquet, but .* is neither"):
         load(*PAIR, path_column="img")
     (tmp_path / "labels.csv").write_text("path,label\n")
     with pytest.raises(SpecError, match=r"--layout is for folders and zips, but .*labels.csv' is a CSV"):

@@ -124,7 +124,7 @@ def load_dataset(
     from onsight.data.zip_file import read_zip
 
     if is_folder_or_zip(data):
-        reading.check_fit(str(data), "no CSV", layout=True)
+        reading.check_fit(str(data), "neither", layout=True)
         return (read_folder if path.is_dir() else read_zip)(path, complete, reading)
     if path.suffix.lower() == ".csv":
         reading.check_fit(str(data), "a CSV", columns=True)
