@@ -20,7 +20,9 @@ def stir(model, low=0.5):
             layer.moving_mean.assign(RNG.normal(0, 0.3, shape))
             layer.moving_variance.assign(RNG.uniform(0.5, 2, shape))
             if layer.scale:
-                layer.gamma.assign(RNG.uniform(low, 1.5, shape))
+                scales = RNG.uniform(low, 1.5, shape)
+                scales[0] = low  # so that one is negative whenever `low` is
+                layer.gamma.assign(scales)
             if layer.center:
                 layer.beta.assign(RNG.normal(0, 0.3, shape))
     return model
