@@ -186,7 +186,18 @@ REFUSED = {  # routes that have nothing else to credit, and how they say so
     "data, validation": "No image is left to score",
     "data, in another format": "No image is left to score",
 }
-FAST = ("weights", "weights, another split", "teacher", "folds", "data, with others", "keep-list")
+FAST = (
+    "weights",
+    "weights, another split",
+    "teacher",
+    "folds",
+    "data",
+    "data, with others",
+    "shots",
+    "keep-list",
+    "seeds",
+    "tune",
+)
 
 
 @pytest.fixture(scope="module")
