@@ -89,6 +89,31 @@ def ask(page, image):
     return np.uint8(prepared).reshape(size, size, 3), np.float32(answer)
 
 
+def test_an_int8_page_answers_as_the_int8_file(litert, browser, toy_run, tmp_path):
+    """Its input is uint8 with a scale, and LiteRT.js must take it as plain pixels."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    from onsight.core.silence import without_logs
+    from onsight.exporting.quantize import quantized
+
+    images = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), np.uint8)
+    with without_logs():
+        content = quantized((toy_run.model_folder / "model.tflite").read_bytes(), "int8", images)
+    description = read_description(toy_run.model_folder)
+    facts = {"name": "toy", "model": "cnn", "size": 32, "fit": "cut", "grey": 128, "classes": description.classes,
+             "threshold": None, "distance_threshold": None, "precision": "int8"}  # fmt: skip
+    path = tmp_path / "model-int8.html"
+    path.write_text(write_web.page(facts, fix_batch(content)), "utf-8")
+    interpreter = Interpreter(model_content=content)
+    interpreter.allocate_tensors()
+    for page in opened(browser, path):
+        for image in images[:5]:
+            interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image[None])
+            interpreter.invoke()
+            expected = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0]
+            np.testing.assert_allclose(ask(page, image)[1], expected, atol=0.05)
+
+
 def test_prepared_pixels_equal_those_of_python_exactly(fitted):
     fit, page = fitted
     rng = np.random.default_rng(0)
