@@ -58,22 +58,8 @@ class Run:
         return cast(DatasetRecord, self._read("dataset.json", {"name": str, "classes": list}))
 
     def _read(self, name: str, expected: dict[str, type]) -> dict[str, Any]:
-        path = self.folder / name
-        try:
-            value = json.loads(path.read_text("utf-8"))
-        except OSError:
-            raise RunError(f"{self.folder} is not a run: it has no {name}. `onsight runs` lists the runs.") from None
-        except ValueError as error:
-            raise RunError(f"{path} is damaged: {error}.") from None
-        if not isinstance(value, dict):
-            raise RunError(f"{path} is damaged: expected a JSON object.")
-        schema = value.get("schema", SCHEMA)
-        if not isinstance(schema, int) or schema > SCHEMA:
-            raise RunError(f"{path} was written by a newer Onsight (schema {schema!r}; this version reads {SCHEMA}).")
-        for key, kind in expected.items():
-            if not isinstance(value.get(key), kind):
-                raise RunError(f"{path} is damaged: '{key}' is missing or is not a {kind.__name__}.")
-        return value
+        missing = f"{self.folder} is not a run: it has no {name}. `onsight runs` lists the runs."
+        return read_checked(self.folder / name, expected, SCHEMA, missing)
 
     @classmethod
     def create(cls, name: str, record: SpecRecord, dataset: DatasetRecord, folder: Path | None = None) -> Run:
@@ -293,6 +279,35 @@ def read_evaluations(run: Run) -> dict[str, Metrics]:
         for name, metrics in sorted(found.items(), key=lambda item: item[0] != "test")
         if metrics and metrics.get("weights_sha256", weights) == weights
     }
+
+
+def read_checked(path: Path, expected: dict[str, type], newest: int, missing: str) -> dict[str, Any]:
+    """Return the JSON object in a file, with these keys and types of values.
+
+    Args:
+        path: the file.
+        expected: the keys that it must have, with the types of their values.
+        newest: the newest schema that this version reads.
+        missing: what to say if the file cannot be read.
+
+    Raises:
+        RunError: the file is missing or damaged, or a newer Onsight wrote it.
+    """
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except OSError:
+        raise RunError(missing) from None
+    except ValueError as error:
+        raise RunError(f"{path} is damaged: {error}.") from None
+    if not isinstance(value, dict):
+        raise RunError(f"{path} is damaged: expected a JSON object.")
+    schema = value.get("schema", newest)
+    if not isinstance(schema, int) or schema > newest:
+        raise RunError(f"{path} was written by a newer Onsight (schema {schema!r}; this version reads {newest}).")
+    for key, kind in expected.items():
+        if not isinstance(value.get(key), kind):
+            raise RunError(f"{path} is damaged: '{key}' is missing or is not a {kind.__name__}.")
+    return value
 
 
 def read_object(path: Path) -> dict[str, Any] | None:

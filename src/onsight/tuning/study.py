@@ -14,14 +14,13 @@ whose lock is free was killed, and the next process goes on with it.
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from onsight.core.errors import RunError, SpecError
 from onsight.core.records import StudyRecord
-from onsight.runs.run import Run
+from onsight.runs.run import Run, read_checked
 from onsight.tuning.halving import Training
 from onsight.tuning.space import distributions
 
@@ -67,21 +66,8 @@ def read_record(folder: Path) -> StudyRecord:
     Raises:
         RunError: there is no study, it is damaged, or a newer Onsight wrote it.
     """
-    path = folder / "study.json"
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except OSError:
-        raise RunError(f"{folder} is not a study: it has no study.json. Studies are in {tunes_folder()}.") from None
-    except ValueError as error:
-        raise RunError(f"{path} is damaged: {error}.") from None
-    if isinstance(value, dict) and isinstance(value.get("schema"), int) and value["schema"] > SCHEMA:
-        raise RunError(
-            f"{path} was written by a newer Onsight (schema {value['schema']}; this version reads {SCHEMA})."
-        )
-    for key, kind in EXPECTED.items():
-        if not isinstance(value, dict) or not isinstance(value.get(key), kind):
-            raise RunError(f"{path} is damaged: '{key}' is missing or is not a {kind.__name__}.")
-    return cast(StudyRecord, value)
+    missing = f"{folder} is not a study: it has no study.json. Studies are in {tunes_folder()}."
+    return cast(StudyRecord, read_checked(folder / "study.json", EXPECTED, SCHEMA, missing))
 
 
 class Entry(NamedTuple):
