@@ -7,6 +7,7 @@ from scipy import stats
 
 from onsight.core.errors import DataError
 from onsight.data.load import load_dataset
+from onsight.data.pixel_cache import load_pixels
 from onsight.evaluation import slices
 from onsight.metrics.intervals import holm
 
@@ -89,8 +90,9 @@ def test_files_are_described_by_size_and_type(tmp_path):
     (tmp_path / "cat" / "broken.jpeg").write_bytes(b"no image")
     dataset = load_dataset(tmp_path)
     index = np.arange(len(dataset))
-    images = np.zeros((5, 8, 8, 3), np.uint8)
-    columns = slices.describe(dataset, index, [dataset.classes[i] for i in dataset.labels], images)
+    columns = slices.describe(
+        dataset, index, [dataset.classes[i] for i in dataset.labels], load_pixels(dataset, 8, pass_over_all=True)
+    )
     by_name = dict(zip(dataset.names, zip(columns["original size"], columns["file type"], strict=True), strict=True))
     assert by_name == {
         "cat/20.jpg": ("up to 32 px", "JPEG"),
@@ -100,7 +102,7 @@ def test_files_are_described_by_size_and_type(tmp_path):
         "dog/3000.png": ("over 2048 px", "PNG"),
     }
     toy = load_dataset("toy")
-    assert set(slices.describe(toy, index, list("abcde"), toy.images)) == {"class", "brightness"}
+    assert set(slices.describe(toy, index, list("abcde"), load_pixels(toy, 16))) == {"class", "brightness"}
 
 
 def test_read_columns_of_a_user(tmp_path):

@@ -1,11 +1,14 @@
 """Parts made by a Ray cluster of two nodes with one core each, one of which is killed."""
 
+import numpy as np
 import pytest
+from PIL import Image
 from test_parts import expected, names
 
+import onsight
+from onsight.core import ray_cluster
+from onsight.core.errors import SpecError
 from onsight.core.progress import Reporter
-from onsight.inference import on_ray
-from onsight.inference.part import Part, Settings, Work
 from onsight.inference.parts import predict_parts
 from trees import write_shards
 
@@ -51,7 +54,26 @@ def test_every_image_once_and_in_order_after_a_node_is_killed(cluster, toy_run, 
     assert all(path.read_bytes() == (here / path.name).read_bytes() for path in answers.glob("*.csv"))
 
 
+@pytest.mark.timeout(280)
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_check_and_evaluate_find_the_same_on_a_cluster(cluster, toy_run, tmp_path, monkeypatch):
+    toy = onsight.load_dataset("toy")
+    for number in np.flatnonzero(toy.parts == "test").tolist():
+        folder = tmp_path / "photos" / toy.classes[toy.labels[number]]
+        folder.mkdir(exist_ok=True, parents=True)
+        Image.fromarray(toy.images[number]).save(folder / f"{number}.png")
+    data = tmp_path / "photos"
+    found = {}
+    for on in (None, "ray"):
+        monkeypatch.setenv("ONSIGHT_CACHE", str(tmp_path / f"cache-{on}"))
+        checked = onsight.check(data, out=tmp_path / f"check-{on}", on=on, reporter=Reporter())
+        scored = onsight.evaluate(toy_run, data=data, tta=True, on=on, reporter=Reporter())
+        found[on] = checked.findings, scored.predictions.probabilities, scored.metrics["tta"]["accuracy"]
+    assert found[None][0] == found["ray"][0]
+    np.testing.assert_allclose(found[None][1], found["ray"][1], atol=1e-6)
+    assert found[None][2] == found["ray"][2]
+
+
 def test_another_version_is_an_error():
-    part = on_ray._answer([], "", Settings(), Work("", shard="a.tar"), "9.9")
-    assert isinstance(part, Part)
-    assert "expected 9.9" in part.error
+    with pytest.raises(SpecError, match=r"has onsight .*, expected 9.9"):
+        ray_cluster.call("9.9", print, [], None)

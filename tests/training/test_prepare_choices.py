@@ -26,7 +26,8 @@ def shown(spec, verbose=False):
     """Return the notes on the settings of a training."""
     dataset, show = load_dataset(spec.data), Notes(verbose)
     chosen = choose(spec, dataset, np.ones(len(dataset), bool), choose_backend("tensorflow"), show)
-    pixels = Pixels(np.zeros((len(dataset), 1, 1, 3), np.uint8), np.zeros(len(dataset), np.uint64), {})
+    images, hashes = np.zeros((len(dataset), 1, 1, 3), np.uint8), np.zeros(len(dataset), np.uint64)
+    pixels = Pixels(images, hashes, {}, np.zeros((len(dataset), 3), np.int32))
     show_choices(chosen, RunImages(dataset, pixels, np.full(len(dataset), "train")), show)
     return show.found, chosen
 

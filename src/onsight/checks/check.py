@@ -85,6 +85,7 @@ def check(
     keep_list: Path | None = None,
     reading: Reading = AUTOMATIC,
     features: bool | None = None,
+    on: str | None = None,
     reporter: Reporter | None = None,
 ) -> Check:
     """Find what is wrong with a data set; write check.json and check.html.
@@ -97,6 +98,8 @@ def check(
         reading: how the images become a data set, as for training: the layout, the classes, the columns of a CSV.
         features: whether to look for wrong labels, images of one scene, and odd images by the features of a pretrained
             network; None: if the images are photos and its weights and Keras are installed (`checks.meaning`).
+        on: who decodes the images: None for this machine, "ray" for the Ray cluster here, or ray://HOST:PORT. All
+            machines see the images and the cache (ONSIGHT_CACHE).
         reporter: shows the progress.
 
     Raises:
@@ -109,7 +112,8 @@ def check(
         dataset = load_dataset(data, data_dir, show.work, reading=reading, complete=False)
         folder = out or Path("checks") / (re.sub(r"[^A-Za-z0-9._]+", "-", dataset.name).strip("-.") or "data")
         make_folder(folder)
-        pixels = load_pixels(dataset, 64 if median_side(dataset) >= 64 else 32, show.work, pass_over_all=True)
+        size = 64 if median_side(dataset) >= 64 else 32
+        pixels = load_pixels(dataset, size, show.work, pass_over_all=True, on=on)
         facts = measure(dataset, pixels, show.work)
         kept = keep(dataset, facts)
         findings = [*find(dataset, facts), *too_small(dataset, pixels)]

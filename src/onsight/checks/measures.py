@@ -13,13 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onsight.checks.near_duplicates import Pairs, find_pairs, no_pairs
-from onsight.core.errors import ImageError
 from onsight.core.files import cache_folder, write_atomic
 from onsight.core.progress import Progress
-from onsight.core.threads import each
 from onsight.data.dataset import Dataset
 from onsight.data.pixel_cache import Pixels, hash_rows
-from onsight.imaging import decode
 
 VERSION = 3  # raise it whenever a measure changes, so that stored ones are not reused
 CHUNK = 1024  # images measured at a time
@@ -84,15 +81,15 @@ def measure(dataset: Dataset, pixels: Pixels, progress: Progress | None = None) 
     brightness, contrast, colour = _levels(pixels.images)
     content = _first_of_equal(hash_rows(pixels.images), pixels.broken)
     firsts = np.setdiff1d(np.unique(content), list(pixels.broken))
-    sides, orientation = _headers(dataset, progress)
+    turned = pixels.headers[:, 2]
     facts = Facts(
         content=content,
         pairs=find_pairs(pixels.images, firsts, progress),
         brightness=brightness,
         contrast=contrast,
         colour=colour,
-        sides=sides,
-        orientation=orientation,
+        sides=pixels.headers[:, :2],
+        orientation=np.where((turned >= 1) & (turned <= 8), turned, 1).astype(np.uint8),  # invalid means upright
         broken=pixels.broken,
     )
     _save(_path(dataset), facts)
@@ -151,24 +148,3 @@ def _levels(images: np.ndarray) -> tuple[NDArray[np.float32], NDArray[np.float32
         spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
         colour[part] = spread.mean(axis=(1, 2))
     return brightness, contrast, colour
-
-
-def _headers(dataset: Dataset, progress: Progress | None) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
-    """Return (n, 2) width and height, and (n,) EXIF orientation; 0 and 1 where an image cannot be read."""
-    sides, orientation = np.zeros((len(dataset), 2), np.int32), np.ones(len(dataset), np.uint8)
-    if dataset.images is not None:
-        sides[:] = dataset.images.shape[2], dataset.images.shape[1]
-        return sides, orientation
-
-    def read(index: int) -> None:
-        try:
-            width, height, turned = decode.header(dataset.read(index))
-        except ImageError:
-            return  # already among the broken images
-        sides[index] = width, height
-        orientation[index] = turned if 1 <= turned <= 8 else 1  # an invalid value means upright
-
-    for done in each(read, len(dataset)):
-        if progress:
-            progress("reading headers", done, len(dataset))
-    return sides, orientation

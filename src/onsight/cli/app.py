@@ -35,6 +35,12 @@ Quiet = Annotated[bool, Parameter(negative="", help="show no progress")]
 EngineChoice = Annotated[
     Literal["auto", "litert", "keras"], Parameter(help="what runs the model; auto: LiteRT, which needs no framework")
 ]
+On = Annotated[
+    str | None,
+    Parameter(
+        help="who decodes images and answers: ray for the Ray cluster here, or ray://HOST:PORT; all share the cache"
+    ),
+]
 DataDir = Annotated[Path | None, Parameter(help="folder with a copy of a named data set (or set ONSIGHT_DATA)")]
 
 
@@ -154,6 +160,7 @@ def evaluate(
     quick: Annotated[bool, Parameter(negative="")] = False,
     tta: Annotated[bool, Parameter(negative="", help="also score with test-time augmentation")] = False,
     far: str | None = None,
+    on: On = None,
     format: Literal["text", "json"] = "text",  # noqa: A002 - the flag's name
     quiet: Quiet = False,
 ) -> None:
@@ -194,6 +201,7 @@ def evaluate(
         tta=tta,
         far=far,
         engine=engine,
+        on=on,
         reporter=make_reporter(quiet),
     )
     if format == "json":

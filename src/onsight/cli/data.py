@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from onsight.checks import check as checks
-from onsight.cli.app import DataDir, Quiet
+from onsight.cli.app import DataDir, On, Quiet
 from onsight.cli.output import say
 from onsight.core.text import columns, plain
 from onsight.data.load import DATASETS
@@ -26,6 +26,7 @@ def check(
     keep_list: Path | None = None,
     strict: Annotated[bool, Parameter(negative="")] = False,
     features: bool | None = None,
+    on: On = None,
     layout: Layout | None = None,
     classes: str = "",
     exclude: str = "",
@@ -66,7 +67,7 @@ def check(
     reading = Reading(layout, names_in(classes), names_in(exclude), path_column, label_column)
     show = make_reporter(quiet)
     found = checks.check(
-        data, data_dir=data_dir, out=out, keep_list=keep_list, reading=reading, features=features, reporter=show
+        data, data_dir=data_dir, out=out, keep_list=keep_list, reading=reading, features=features, on=on, reporter=show
     )
     if format == "json":
         say(json.dumps(found.record, ensure_ascii=False))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from onsight.core.errors import DataError, ImageError
+from onsight.core.errors import DataError, ImageError, SpecError
 from onsight.core.files import (
     cache_folder,
     create_mapped,
@@ -27,8 +27,8 @@ from onsight.core.files import (
 )
 from onsight.core.spread import spread
 from onsight.core.text import quoted
-from onsight.core.threads import AT_ONCE, each
 from onsight.data.dataset import check_broken
+from onsight.data.decoding import Job, Rows, content_hash, decode_here, decode_on, shapes
 from onsight.data.reading import exclude_flag
 from onsight.imaging import decode
 from onsight.imaging.containers import NO_HEIC
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from onsight.imaging.fit import Fit
 
 
-READER_VERSION = 2  # increase it when imaging/decode.py returns other pixels, so that old caches are not used
+READER_VERSION = 3  # increase it when imaging/decode.py returns other pixels, so that old caches are not used
 HASHED = 64  # images per task
 SAVED_EVERY = 10.0  # seconds of decoding that a power cut may cost
 BEGUN = "done.txt"  # how many images are decoded, in a folder that is not complete
@@ -55,12 +55,25 @@ class Pixels:
         broken: index -> reason, for images that could not be read.
         contents: (n,) uint64, a hash of the decoded pixels at full size, whatever file they are in; None if `hashes`
             are that already. Of a large JPEG it is the hash of the file, see `imaging.decode.load_and_whole`.
+        headers: (n, 3) int32, width and height in pixels as stored, and the EXIF orientation; zeros where the header
+            cannot be read.
     """
 
     images: np.ndarray
     hashes: np.ndarray
     broken: dict[int, str]
+    headers: np.ndarray
     contents: np.ndarray | None = None
+
+    def shared_file(self) -> Path:
+        """Return the path of the images in the cache, from which other machines read them.
+
+        Raises:
+            SpecError: the images are not in the cache, but in memory.
+        """
+        if isinstance(self.images, np.memmap) and self.images.filename:
+            return Path(self.images.filename)
+        raise SpecError("--on is for images in files: those of this named data set are in memory. Leave --on out.")
 
     def prints(self, index: np.ndarray) -> np.ndarray:
         """Return the sorted hashes by which the images of `index` are recognised in any other data, uint64.
@@ -84,11 +97,13 @@ def load_pixels(
     *,
     fit: Fit = "cut",
     pass_over_all: bool = False,
+    on: str | None = None,
 ) -> Pixels:
     """Return the images of `dataset` at `size` x `size` pixels, from the cache if they are there.
 
     `fit` is "cut" for the centre squares, or "pad" for the whole images on grey squares (`imaging.decode.resize`). Two
-    processes that request the same images do the work once: the second one waits for the first.
+    processes that request the same images do the work once: the second one waits for the first. `on` is the address of
+    a Ray cluster whose machines decode the images (`core.ray_cluster`); they share the cache.
 
     Raises:
         DataError: more images are unreadable than can be skipped (1 %, at least 3); the message lists the first of
@@ -97,8 +112,10 @@ def load_pixels(
     from filelock import FileLock  # imported here: it would take a tenth of the time of one prediction
 
     if dataset.images is not None and dataset.images.shape[1:3] == (size, size):
-        return Pixels(dataset.images, hash_rows(dataset.images), {})
-    facts = f"{dataset.fingerprint} {size} {READER_VERSION}" + ("" if fit == "cut" else f" {fit}")
+        height, width = dataset.images.shape[1:3]
+        headers = np.broadcast_to(np.array([width, height, 1], np.int32), (len(dataset), 3))
+        return Pixels(dataset.images, hash_rows(dataset.images), {}, headers)
+    facts = f"{dataset.fingerprint} {size} {READER_VERSION} {fit}"
     key = hashlib.sha256(facts.encode()).hexdigest()[:32]
     folder = cache_folder() / "pixels" / key
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -106,7 +123,7 @@ def load_pixels(
         with FileLock(folder.with_suffix(".lock")):
             if _is_outdated(folder):  # another process may have made it in the meantime
                 shutil.rmtree(folder, ignore_errors=True)
-                _fill(folder, dataset, size, fit, progress)
+                _fill(folder, Job(dataset, size, fit), progress, on)
     broken = _read_broken(folder)
     if not pass_over_all:
         named = {dataset.names[index]: reason for index, reason in broken.items()} | {**dataset.unusable}
@@ -116,8 +133,8 @@ def load_pixels(
             # Remove the cached result, so that the next start tries again: the disk or the network may have failed.
             shutil.rmtree(folder, ignore_errors=True)
             raise
-    hashes, contents = (np.load(folder / f"{name}.npy") for name in ("hashes", "contents"))
-    return Pixels(np.load(folder / "images.npy", mmap_mode="r"), hashes, broken, contents)
+    headers, hashes, contents = (np.load(folder / f"{name}.npy") for name in ("headers", "hashes", "contents"))
+    return Pixels(np.load(folder / "images.npy", mmap_mode="r"), hashes, broken, headers, contents)
 
 
 def _fix(dataset: Dataset, broken: dict[int, str]) -> str:
@@ -130,11 +147,8 @@ def _fix(dataset: Dataset, broken: dict[int, str]) -> str:
 
 
 def _is_outdated(folder: Path) -> bool:
-    """Return whether `folder` has to be made: it is absent, or HEIC images in it were unreadable and no longer are.
-
-    One of an older version, without the hashes of the contents, has to be made again, too.
-    """
-    if not (folder / "contents.npy").exists():
+    """Return whether `folder` has to be made: it is absent, or HEIC images in it were unreadable and no longer are."""
+    if not (folder / "images.npy").exists():
         return True
     return NO_HEIC in _read_broken(folder).values() and find_spec("pi_heif") is not None
 
@@ -144,16 +158,16 @@ def _read_broken(folder: Path) -> dict[int, str]:
     return {int(index): reason for index, reason in json.loads((folder / "broken.json").read_text("utf-8")).items()}
 
 
-def _fill(folder: Path, dataset: Dataset, size: int, fit: Fit, progress: Progress | None) -> None:
-    """Decode every image of `dataset` into `folder`, which appears complete or not at all.
+def _fill(folder: Path, job: Job, progress: Progress | None, on: str | None) -> None:
+    """Decode every image of a data set into `folder`, which appears complete or not at all.
 
     When this breaks off, the images that are done stay in a folder beside it, and the next call goes on behind them.
     """
     partial = folder.with_suffix(".partial")  # the caller holds the lock, so that nobody else uses it
     try:
-        _decode(partial, dataset, size, fit, progress)
-        for name in ("images.npy", "hashes.npy", "contents.npy"):
-            sync_file(partial / name)
+        _decode(partial, job, progress, on)
+        for name in Rows._fields:
+            sync_file(partial / f"{name}.npy")
         sync_folder(partial)
         os.rename(partial, folder)
         sync_folder(folder.parent)
@@ -161,51 +175,36 @@ def _fill(folder: Path, dataset: Dataset, size: int, fit: Fit, progress: Progres
         if not is_disk_full(error):
             raise
         shutil.rmtree(partial, ignore_errors=True)
+        megabytes = len(job.dataset) * job.size * job.size * 3 / 1e6
         raise DataError(
-            f"The disk that holds {folder.parent} is full: {len(dataset):,} images of {size} px take "
-            f"{len(dataset) * size * size * 3 / 1e6:,.0f} MB. Make room, or set ONSIGHT_CACHE to a folder elsewhere."
+            f"The disk that holds {folder.parent} is full: {len(job.dataset):,} images of {job.size} px take "
+            f"{megabytes:,.0f} MB. Make room, or set ONSIGHT_CACHE to a folder elsewhere."
         ) from error
 
 
-def _decode(partial: Path, dataset: Dataset, size: int, fit: Fit, progress: Progress | None) -> None:
-    """Write images.npy, the hashes and broken.json. No file is still mapped on return, as Windows requires."""
-    count = len(dataset)
+def _decode(partial: Path, job: Job, progress: Progress | None, on: str | None) -> None:
+    """Write the arrays and broken.json. No file is still mapped on return, as Windows requires."""
+    count = len(job.dataset)
     first, broken = _begun(partial)
     if not first:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
-        create_mapped(partial / "images.npy", (count, size, size, 3), np.uint8)
-        create_mapped(partial / "hashes.npy", (count,), np.uint64)
-        create_mapped(partial / "contents.npy", (count,), np.uint64)
-    names = ("images.npy", "hashes.npy", "contents.npy")
-    pixels, hashes, contents = (np.load(partial / name, mmap_mode="r+") for name in names)
-
-    def read(number: int) -> None:
-        index = first + number
-        try:
-            if dataset.images is not None:
-                data = whole = dataset.images[index].tobytes()
-                pixels[index] = decode.resize(dataset.images[index], size, fit)
-            else:
-                data = dataset.read(index)
-                pixels[index], whole = decode.load_and_whole(data, size, fit)
-        except ImageError as error:
-            broken[index] = str(error)
-        else:
-            hashes[index] = content_hash(data)
-            contents[index] = content_hash(whole or data)
+        for name, (shape, kind) in shapes(job, count).items():
+            create_mapped(partial / f"{name}.npy", shape, kind)
+    arrays = [np.load(partial / f"{name}.npy", mmap_mode="r+") for name in Rows._fields]
+    rows = Rows(*arrays)
 
     def save(done: int) -> None:
-        pixels.flush()
-        hashes.flush()
-        contents.flush()
+        for array in arrays:
+            array.flush()
         reasons = {str(index): reason for index, reason in sorted(broken.items()) if index < done}
         write_atomic(partial / "broken.json", json.dumps(reasons))
         write_atomic(partial / BEGUN, str(done))
 
+    decoded = decode_on(on, job, first, partial, broken) if on else decode_here(job, first, count, rows, broken)
     done, saved = first, time.monotonic()
     try:
-        for number in each(read, count - first, AT_ONCE if dataset.waits else None):
+        for number in decoded:
             done = first + number
             if progress:
                 progress("reading images", done, count)
@@ -227,11 +226,6 @@ def _begun(partial: Path) -> tuple[int, dict[int, str]]:
         return int((partial / BEGUN).read_text()), _read_broken(partial)
     except (OSError, ValueError):
         return 0, {}
-
-
-def content_hash(data: bytes) -> int:
-    """Return the 64-bit BLAKE2b hash of `data`."""
-    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest())
 
 
 def hash_rows(images: np.ndarray, chosen: np.ndarray | None = None) -> np.ndarray:

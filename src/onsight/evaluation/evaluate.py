@@ -36,7 +36,9 @@ from onsight.evaluation.held_out import copies_of_learned, images_to_score
 from onsight.evaluation.label_errors import EXPECTED, averaged, write_label_errors
 from onsight.evaluation.thumbnails import SIDES, largest_side, original, write_thumbnails
 from onsight.inference.embed import network_of
-from onsight.inference.engines import Answer, Answers, Engine, EngineName, open_engine
+from onsight.inference.engines import Answers, Engine, EngineName, open_engine
+from onsight.inference.on_ray import answered_on
+from onsight.inference.part import Settings
 from onsight.inference.predict import answered, probabilities
 from onsight.inference.test_time_augmentation import count_views, mirrors, with_views
 from onsight.metrics.intervals import share_interval
@@ -73,8 +75,9 @@ class Task:
     index: np.ndarray  # (n,) the images that are scored
     labels: np.ndarray  # (n,) integers, indices into the classes of the run
     engine: Engine
+    settings: Settings  # how it answers
+    on: str | None  # the Ray cluster whose machines answer; None: this machine
     description: ModelDescription
-    batch_size: int
     columns: slices.Columns  # of the user's CSV
     notes: list[str]  # sentences on images that are not scored, and on what is unknown
 
@@ -83,9 +86,15 @@ class Task:
         """The names of the n images."""
         return [self.images.dataset.names[i] for i in self.index.tolist()]
 
-    def answer(self, answer: Answer, show: Reporter) -> np.ndarray:
-        """Return the probabilities (n, classes) that `answer` gives."""
-        return probabilities(answer, self.images.pixels.images, self.index, self.batch_size, show)
+    def answers(self, show: Reporter, *, tta: bool = False) -> Answers:
+        """Return the answers for the n images."""
+        settings, pixels = self.settings._replace(tta=tta), self.images.pixels
+        if self.on:
+            return answered_on(self.on, self.run, settings, pixels, self.index, show)
+        if tta:
+            answer = with_views(self.engine.probabilities, mirrors(self.run))
+            return Answers(probabilities(answer, pixels.images, self.index, settings.batch_size, show), None)
+        return answered(self.engine, pixels.images, self.index, settings.batch_size, show)
 
 
 def evaluate(
@@ -101,6 +110,7 @@ def evaluate(
     far: str | Path | None = None,
     batch_size: int = 256,
     engine: EngineName = "auto",
+    on: str | None = None,
     reporter: Reporter | None = None,
 ) -> Evaluation:
     """Score a finished run on its test images, or on other data; write predictions, metrics, plots and the report.
@@ -123,6 +133,9 @@ def evaluate(
             file or pattern of images; None: a built-in data set.
         batch_size: images per step; changes the speed only.
         engine: what answers: "litert" (no framework is imported), "keras", or "auto": LiteRT if it can answer.
+        on: who decodes the images and answers: None for this machine, "ray" for the Ray cluster here, or
+            ray://HOST:PORT. All machines see the images and the cache (ONSIGHT_CACHE). Corruptions, folds, heat maps
+            and far-off images stay on this machine.
         reporter: receives the progress.
 
     Raises:
@@ -138,8 +151,10 @@ def evaluate(
     run.require_trained()
     with reporter or make_reporter() as show:
         measured = ["robustness"] * robustness + [f"{count_views(mirrors(run))} views of each image"] * tta
-        task = prepare(run, data, data_dir, folds, slices_file, batch_size, engine, measured, show)
-        answers = answered(task.engine, task.images.pixels.images, task.index, batch_size, show)
+        task = prepare(
+            run, data, data_dir, folds, slices_file, Settings(batch_size=batch_size, engine=engine), on, measured, show
+        )
+        answers = task.answers(show)
         scores = answers.probabilities
         metrics = compute_metrics(task, answers)
         if found := far_off(run, task.engine, far, show):
@@ -166,8 +181,8 @@ def prepare(
     data_dir: Path | None,
     folds: int,
     slices_file: Path | None,
-    batch_size: int,
-    engine: EngineName,
+    settings: Settings,
+    on: str | None,
     measured: list[str],
     show: Reporter,
 ) -> Task:
@@ -175,7 +190,9 @@ def prepare(
 
     The arguments are those of `evaluate`, and what is `measured` beside the accuracy, for the log.
     """
-    dataset, pixels = load_images(run, show.work, data=data, data_dir=data_dir)
+    dataset, pixels = load_images(run, show.work, data=data, data_dir=data_dir, on=on)
+    if on:
+        pixels.shared_file()  # or an error before anything is scored
     name, parts, own, notes = images_to_score(run, data, dataset, pixels)
     for text in notes:
         show.note("note", text)
@@ -189,14 +206,14 @@ def prepare(
     if not len(index):
         raise DataError(f"{dataset.name} has no readable test images.")
     columns = slices.read_columns(slices_file, [dataset.names[i] for i in index.tolist()]) if slices_file else {}
-    opened = open_engine(run, engine)
+    opened = open_engine(run, settings.engine)
     show.note("answering", f"{opened.name}  ({opened.reason})")
     if own:
         run.log_test_use(f"{' with '.join(['evaluate', *measured])} on {dataset.provenance}", scored=True)
     folder = run.evaluation_folder(name)
     folder.mkdir(parents=True, exist_ok=True)
     description = read_description(run.model_folder)
-    return Task(run, folder, images, index, labels[index], opened, description, batch_size, columns, notes)
+    return Task(run, folder, images, index, labels[index], opened, settings, on, description, columns, notes)
 
 
 def map_classes(dataset: Dataset, run: Run) -> np.ndarray:
@@ -253,9 +270,8 @@ def without_temperature(scores: np.ndarray, right: np.ndarray, temperature: floa
 
 def augmented_accuracy(task: Task, show: Reporter) -> AugmentedAccuracy:
     """Return the accuracy with test-time augmentation."""
-    flips = mirrors(task.run)
-    scores = task.answer(with_views(task.engine.probabilities, flips), show)
-    return AugmentedAccuracy(**accuracy(task.labels, scores), views=count_views(flips))
+    scores = task.answers(show, tta=True).probabilities
+    return AugmentedAccuracy(**accuracy(task.labels, scores), views=count_views(mirrors(task.run)))
 
 
 def accuracy(labels: np.ndarray, scores: np.ndarray) -> Accuracy:
@@ -277,7 +293,7 @@ def find_label_errors(task: Task, folds: int, show: Reporter) -> None:
     """Write label_errors.json: suspects among the scored images, and among training images that folds have scored."""
     run, (dataset, pixels, _) = task.run, task.images
     if folds:
-        predict_out_of_fold(run, dataset, pixels, folds, task.batch_size, show)
+        predict_out_of_fold(run, dataset, pixels, folds, task.settings.batch_size, show)
     scored, runs = read_predictions(task.folder / "predictions.csv"), 1
     if task.folder.name == "test":
         scored, runs = averaged(run, scored)
@@ -325,7 +341,7 @@ def write_slices(task: Task, scores: np.ndarray) -> None:
     """Write slices.json: the accuracy by class, brightness, size, file type and the user's columns."""
     classes, (dataset, pixels, _) = task.run.classes, task.images
     truth = [classes[label] for label in task.labels.tolist()]
-    columns = slices.describe(dataset, task.index, truth, pixels.images) | task.columns
+    columns = slices.describe(dataset, task.index, truth, pixels) | task.columns
     write_json(task.folder / "slices.json", slices.measure(scores.argmax(axis=1) == task.labels, columns))
 
 

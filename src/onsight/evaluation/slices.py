@@ -14,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from onsight.core.errors import DataError, ImageError
+from onsight.core.errors import DataError
 from onsight.core.records import Slice, Slices
 from onsight.core.text import count
 from onsight.data.dataset import Dataset
+from onsight.data.pixel_cache import Pixels
 from onsight.metrics.intervals import holm, share_intervals
 
 FIFTHS = ("darkest fifth", "second darkest fifth", "middle fifth", "second brightest fifth", "brightest fifth")
@@ -85,18 +86,18 @@ def worse_than_rest(correct: np.ndarray, n: np.ndarray, right_others: np.ndarray
     return np.array(holm(chance.tolist())) < LEVEL
 
 
-def describe(dataset: Dataset, index: np.ndarray, labels: Sequence[str], images: np.ndarray) -> Columns:
+def describe(dataset: Dataset, index: np.ndarray, labels: Sequence[str], pixels: Pixels) -> Columns:
     """Return the columns that Onsight knows without a CSV of the user, for the images in `index`.
 
     Args:
         dataset: the data set of the images. Original sizes and file types are known if it consists of files.
         index: (n,) the indices of the images.
         labels: n class names.
-        images: (all, H, W, 3) uint8, at the size that the network takes.
+        pixels: the images of the data set, at the size that the network takes.
     """
-    columns: Columns = {"class": list(labels), "brightness": brightness(images, index)}
+    columns: Columns = {"class": list(labels), "brightness": brightness(pixels.images, index)}
     if dataset.reader is not None:
-        columns["original size"] = [size(dataset, position) for position in index.tolist()]
+        columns["original size"] = [size(side) for side in pixels.headers[index, :2].min(axis=1).tolist()]
         columns["file type"] = [kind(dataset.names[position]) for position in index.tolist()]
     return columns
 
@@ -109,13 +110,9 @@ def brightness(images: np.ndarray, index: np.ndarray) -> list[str]:
     return [FIFTHS[fifth] for fifth in _fifths(luma)]
 
 
-def size(dataset: Dataset, position: int) -> str:
-    """Return the range that a file's shorter side is in, such as "65 to 128 px", or "" if its header has no size."""
-    from onsight.imaging import decode
-
-    try:
-        side = decode.shorter_side(dataset.read(position))
-    except ImageError:
+def size(side: int) -> str:
+    """Return the range that a file's shorter side in pixels is in, such as "65 to 128 px", or "" if it is unknown."""
+    if not side:
         return ""
     at = int(np.searchsorted(SIDES, side))
     if at == len(SIDES):

@@ -91,11 +91,6 @@ def _decoded(data: bytes, at_least: int | None) -> Image.Image:
         raise ImageError(f"The {kind} data is damaged or cut short ({len(data):,} bytes). {SAVE_AGAIN}.") from error
 
 
-def shorter_side(data: bytes) -> int:
-    """Return the shorter side of an image file in pixels, from its `header`."""
-    return min(header(data)[:2])
-
-
 def header(data: bytes) -> tuple[int, int, int]:
     """Return the width and height in pixels as stored, and the EXIF orientation (1 is upright), without decoding.
 

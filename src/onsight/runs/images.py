@@ -43,7 +43,12 @@ class RunImages(NamedTuple):
 
 
 def load_images(
-    run: Run, progress: Progress | None = None, *, data: str | Path | None = None, data_dir: Path | None = None
+    run: Run,
+    progress: Progress | None = None,
+    *,
+    data: str | Path | None = None,
+    data_dir: Path | None = None,
+    on: str | None = None,
 ) -> tuple[Dataset, Pixels]:
     """Return the data set of a run, or other data, and its images at the run's image size and fit.
 
@@ -52,6 +57,7 @@ def load_images(
         progress: receives what is done.
         data: other data, as `load_dataset` takes it; None: the run's own.
         data_dir: where the files of a named data set are, if not where they were.
+        on: the Ray cluster whose machines decode the images, if they are not in the cache (`data.pixel_cache`).
 
     Raises:
         SpecError: the data is no longer there.
@@ -62,7 +68,7 @@ def load_images(
         dataset = load_other(run, data, data_dir, progress)
     else:
         dataset = load_dataset(spec.data, data_dir or spec.data_dir, progress, reading=recorded_reading(run))
-    return dataset, load_pixels(dataset, spec.image_size, progress, fit=spec.fit)
+    return dataset, load_pixels(dataset, spec.image_size, progress, fit=spec.fit, on=on)
 
 
 def load_other(run: Run, data: str | Path, data_dir: Path | None, progress: Progress | None) -> Dataset:
