@@ -197,6 +197,14 @@ def test_the_range_test_is_the_centre_if_asked_for(monkeypatch):
         onsight.tune(TOY, search=SEARCH, find_learning_rate=True, reporter=Reporter())
 
 
+def test_all_machines_train_with_the_backend_and_the_precision_of_the_first(toy_study):
+    study, _ = toy_study
+    preset = study.record["preset"]
+    assert study.record["pinned"] == {name: preset[name] for name in ("backend", "precision")}
+    spec = spec_of(study.record, {"learning_rate": 0.001}, 0)
+    assert (spec.backend, spec.precision) == (preset["backend"], preset["precision"])
+
+
 def test_trials_keep_the_pretrained_start_of_the_preset(make):
     record = {
         **make.record,

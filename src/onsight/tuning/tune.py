@@ -209,11 +209,15 @@ def start(
 def pinned(spec: TrainSpec, preset: TrainSpec) -> dict[str, Any]:
     """Return what all trials share because the preset was resolved to it: what training starts from, and is frozen.
 
-    A trial names settings that would otherwise turn pretrained weights off.
+    A trial names settings that would otherwise turn pretrained weights off. Other machines would choose another backend
+    and precision.
     """
-    if preset.weights == FROM_SCRATCH:
-        return {} if spec.data in DATASETS else {"weights": FROM_SCRATCH}
-    return preset.model_dump(mode="json", include={"weights", "freeze", "head_epochs"})
+    shared = {"backend", "precision"}
+    if preset.weights != FROM_SCRATCH:
+        shared |= {"weights", "freeze", "head_epochs"}
+    elif spec.data not in DATASETS:
+        shared |= {"weights"}
+    return preset.model_dump(mode="json", include=shared)
 
 
 def centre_on_test(record: StudyRecord, prepared: Prepared, show: Reporter) -> None:
