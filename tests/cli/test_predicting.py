@@ -4,12 +4,15 @@ import csv
 import json
 import os
 import shutil
+import subprocess
+import sys
 from functools import partial
 
 import pytest
 from PIL import Image
 
 from onsight.data.load import load_dataset
+from onsight.inference import sources
 from trees import draw, write_shards
 
 
@@ -73,6 +76,28 @@ def test_words_that_name_no_image(predict, images, toy_run, monkeypatch, tmp_pat
     code, out, err = predict(*words)
     assert (code, out) == (2, "")
     assert message in err
+
+
+def test_an_image_from_standard_input(images, toy_run):
+    def piped(content, *words):
+        command = [sys.executable, "-m", "onsight", "predict", *words, "--format", "csv"]
+        return subprocess.run(command, input=content, capture_output=True, check=False)
+
+    done = piped((images / "00.png").read_bytes(), str(toy_run.folder), "-")
+    assert done.returncode == 0, done.stderr
+    (row,) = csv.DictReader(done.stdout.decode().splitlines())
+    assert row["path"] == "standard input"
+    done = piped(b"", str(toy_run.folder), "-", "--tpo", "3")
+    assert done.returncode == 2
+    assert b"Unknown option: --tpo" in done.stderr
+
+
+def test_standard_input_is_not_read_without_limit(monkeypatch):
+    monkeypatch.setattr(sources, "MAX_BYTES", 1 << 20)
+    monkeypatch.setattr("sys.stdin", open("/dev/zero"))  # noqa: SIM115
+    ((_, found),) = sources.expand(["-"])
+    assert "more than 1 MiB" in str(found)
+    sys.stdin.close()
 
 
 def test_heat_maps_of_the_first_32_of_more_images(predict, images, tmp_path):

@@ -1,12 +1,13 @@
 import json
 import multiprocessing
+import os
 import shutil
 
 import pytest
 
 from onsight.core.errors import RunError
 from onsight.core.files import read_lines
-from onsight.runs.run import Run, list_runs, open_run
+from onsight.runs.run import Run, damaged_runs, list_runs, open_run
 
 DATASET = {"name": "photos", "classes": ["a", "b"], "counts": {}, "split": {}}
 
@@ -38,6 +39,30 @@ def test_latest_is_the_newest_run():
     assert open_run("latest", finished=False).name == unfinished.name
     assert open_run(last.name).name == last.name
     assert open_run(last.folder).name == last.name
+
+
+def test_a_clock_that_was_set_back_does_not_change_which_run_is_the_newest():
+    old, new, renamed = create(), create(), create()
+    for run, created in ((old, "2026-03-01"), (new, "2026-01-01"), (renamed, "2026-02-01")):
+        (run.folder / "spec.json").write_text(json.dumps(run.record | {"created": created}))
+    renamed.folder.rename(renamed.folder.parent / "the good one")
+    assert [run.name for run in list_runs()] == [old.name, "the good one", new.name]
+
+
+def test_a_damaged_run_is_told_and_hides_no_other():
+    made = [create() for _ in range(5)]
+    (made[0].folder / "spec.json").write_text("{")
+    (made[1].folder / "dataset.json").write_text("[" * 100_000)
+    (made[2].folder / "dataset.json").unlink()
+    os.mkfifo(made[2].folder / "dataset.json")
+    (made[3].folder / "dataset.json").unlink()
+    (made[3].folder / "dataset.json").symlink_to("/dev/zero")
+    damaged = damaged_runs()
+    assert {*damaged} == {run.folder for run in made[:4]}
+    assert "nested too deeply" in damaged[made[1].folder]
+    assert "not a regular file" in damaged[made[2].folder]
+    assert "not a regular file" in damaged[made[3].folder]
+    assert open_run("latest", finished=None).name == made[4].name
 
 
 def test_a_missing_run():

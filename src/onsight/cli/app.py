@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from cyclopts import App, Group, Parameter
 
 from onsight import __version__
-from onsight.cli.output import say
+from onsight.cli.output import say, warn
 from onsight.core.text import columns, plain
 
 # The help lists groups, and the commands in them, in the order of use.
@@ -346,9 +346,12 @@ def demo(*, data_dir: DataDir = None, quiet: Quiet = False) -> None:
 def runs(folder: Path | None = None, /) -> None:
     """List the runs in a folder (default: runs, or ONSIGHT_RUNS)."""
     from onsight.cli.output import run_rows
-    from onsight.runs.run import list_runs, runs_folder
+    from onsight.runs.run import damaged_runs, list_runs, runs_folder
 
-    found = list_runs(folder)
+    damaged = damaged_runs(folder)
+    found = [run for run in list_runs(folder) if run.folder not in damaged]
+    for reason in damaged.values():
+        warn(reason)
     if not found:
         say(f"No runs in {folder or runs_folder()}. Train one: onsight train")
         return

@@ -27,9 +27,9 @@ from onsight.runs.run import UNCALIBRATED, Run, list_runs, open_run, runs_folder
 
 
 def predict(
-    run: str,
+    run: Annotated[str, Parameter(allow_leading_hyphen=True)],
     /,
-    *images: str,
+    *images: Annotated[str, Parameter(allow_leading_hyphen=True)],
     top: Annotated[int, Parameter(help="classes per answer")] = 3,
     format: Literal["table", "csv", "json", "parquet"] | None = None,  # noqa: A002
     batch_size: Annotated[int, Parameter(help="images per step; changes the speed only")] = 256,
@@ -63,6 +63,10 @@ def predict(
     format
         a table, CSV, JSON lines, or in part files Parquet (default: a table, in part files CSV)
     """
+    if unknown := next((word for word in (run, *images) if word.startswith("-") and word != "-"), None):
+        raise SpecError(
+            f"Unknown option: {unknown}. onsight predict --help lists them; a file of that name is ./{unknown}"
+        )
     chosen, given = run_and_images(run, images)
     if top < 1 or batch_size < 1:
         raise SpecError(f"--top {top} and --batch-size {batch_size} must be 1 or more.")

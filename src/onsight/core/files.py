@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import hashlib
 import json
 import os
 import re
 import shlex
+import shutil
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +22,8 @@ from onsight.core.text import plain
 
 if TYPE_CHECKING:
     import numpy as np
+
+LARGEST = 256 << 20  # bytes of a file of a run: dataset.json of a million images has 100 MB
 
 
 def expanded(path: str | Path) -> Path:
@@ -92,6 +97,38 @@ def write_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         partial.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def replace_folder(new: Path, folder: Path) -> None:
+    """Rename the folder `new` to `folder`, which may exist already. If this is killed, `restore_folder` repairs it."""
+    restore_folder(folder)
+    old = _aside(folder)
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
+    sync_folder(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def restore_folder(folder: Path) -> None:
+    """Put back what a killed `replace_folder` has moved aside, if that can be done."""
+    if not folder.exists():
+        with contextlib.suppress(OSError):
+            _aside(folder).rename(folder)
+
+
+def _aside(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.old")
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder, so that it is there as a whole or not at all, also if this is killed; and what was left then."""
+    aside = temporary_sibling(folder)
+    with contextlib.suppress(FileNotFoundError):
+        folder.rename(aside)
+    for left in folder.parent.glob(f".{glob.escape(folder.name)}.*.partial"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -175,11 +212,41 @@ def numbered_folder(root: Path, name: str) -> Path:
             number += 1
 
 
+def read_regular(path: Path, most: int = LARGEST) -> bytes:
+    """Return the content of a file that anyone may have put there.
+
+    Raises:
+        OSError: it is missing, cannot be read, or is no regular file: one would wait for a pipe, and a device
+            may never end.
+        ValueError: it has more than `most` bytes.
+    """
+    with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"it has more than {most:,} bytes")
+    return content
+
+
+def read_json(path: Path, most: int = LARGEST) -> Any:
+    """Return the value in a JSON file that anyone may have put there.
+
+    Raises:
+        OSError: as `read_regular`.
+        ValueError: it is too large, or no JSON.
+    """
+    try:
+        return json.loads(read_regular(path, most))
+    except RecursionError:
+        raise ValueError("its values are nested too deeply") from None
+
+
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Return the objects of a JSON-lines file, without lines that a crash damaged. A missing file has none."""
     lines = []
     with contextlib.suppress(FileNotFoundError):
-        for line in path.read_bytes().split(b"\n"):
+        for line in read_regular(path).split(b"\n"):
             with contextlib.suppress(ValueError, RecursionError):
                 value = json.loads(line)
                 if isinstance(value, dict):

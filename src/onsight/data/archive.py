@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import hashlib
 import os
+import re
 import shutil
 import tarfile
 import time
@@ -18,6 +19,7 @@ from onsight.core.errors import DataError
 from onsight.core.files import cache_folder, checksum, sync_folder, temporary_sibling, write_atomic
 
 LONGEST_HEADER = 1 << 20  # bytes
+MAX_DEPTH, MAX_PATH = 32, 1000  # folders above a file in an archive, and bytes of its path
 HEADERS = b"xgXLK"  # member types: pax headers (x, g, and Solaris's X), GNU long names of files (L) and of links (K)
 
 
@@ -75,6 +77,16 @@ def unpack(archive: Path, wanted: Mapping[str, range], folder: Path, *, most: in
         shutil.rmtree(partial, ignore_errors=True)
     if missing:
         raise DataError(f"'{archive}' lacks {', '.join(sorted(missing))}: is it the official archive?")
+
+
+def path_refusal(path: str) -> str:
+    """Return why an archive with this path of a file (or of a folder, without "/" at its end) is refused, or ""."""
+    pieces = path.split("/")
+    if "\0" in path or "\\" in path or re.match("[A-Za-z]:", path) or {"", ".", ".."} & {*pieces}:
+        return "is not a plain relative path"
+    if len(pieces) > MAX_DEPTH + 1 or len(path.encode(errors="surrogateescape")) > MAX_PATH:
+        return f"is too deep or too long: at most {MAX_DEPTH} folders and {MAX_PATH:,} bytes are allowed"
+    return ""
 
 
 class ShortHeader(tarfile.TarInfo):

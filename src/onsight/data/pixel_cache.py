@@ -21,6 +21,7 @@ from onsight.core.files import (
     cache_folder,
     create_mapped,
     is_disk_full,
+    remove_folder,
     sync_file,
     sync_folder,
     write_atomic,
@@ -122,7 +123,7 @@ def load_pixels(
     if _is_outdated(folder):
         with FileLock(folder.with_suffix(".lock")):
             if _is_outdated(folder):  # another process may have made it in the meantime
-                shutil.rmtree(folder, ignore_errors=True)
+                remove_folder(folder)
                 _fill(folder, Job(dataset, size, fit), progress, on)
     broken = _read_broken(folder)
     if not pass_over_all:
@@ -131,7 +132,7 @@ def load_pixels(
             check_broken(dataset.name, named, len(dataset) + len(dataset.unusable), _fix(dataset, broken))
         except DataError:
             # Remove the cached result, so that the next start tries again: the disk or the network may have failed.
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_folder(folder)
             raise
     headers, hashes, contents = (np.load(folder / f"{name}.npy") for name in ("headers", "hashes", "contents"))
     return Pixels(np.load(folder / "images.npy", mmap_mode="r"), hashes, broken, headers, contents)
@@ -147,8 +148,12 @@ def _fix(dataset: Dataset, broken: dict[int, str]) -> str:
 
 
 def _is_outdated(folder: Path) -> bool:
-    """Return whether `folder` has to be made: it is absent, or HEIC images in it were unreadable and no longer are."""
-    if not (folder / "images.npy").exists():
+    """Return whether `folder` has to be made.
+
+    It is absent or incomplete, or HEIC images in it were unreadable and no longer are.
+    """
+    files = [*(f"{name}.npy" for name in Rows._fields), "broken.json"]
+    if not all((folder / name).exists() for name in files):
         return True
     return NO_HEIC in _read_broken(folder).values() and find_spec("pi_heif") is not None
 
@@ -264,6 +269,7 @@ def clear_cache() -> int:
     """
     size = 0
     for folder in (cache_folder() / name for name in ("pixels", "features", "jax")):
-        size += sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-        shutil.rmtree(folder, ignore_errors=True)
+        for path in [folder, *folder.parent.glob(f".{folder.name}.*.partial")]:
+            size += sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        remove_folder(folder)
     return size

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
 from onsight.core.errors import DataError, ImageError
-from onsight.data.archive import ShortHeader
+from onsight.data.archive import ShortHeader, path_refusal
 from onsight.data.folder import MAX_FILE, Sample, is_hidden, is_image
 from onsight.data.table import LABEL
 
@@ -136,8 +135,8 @@ def _words(where: str) -> Iterator[None]:
 def _refusal(info: tarfile.TarInfo, name: str) -> str:
     if not info.isreg() or info.issparse():
         return "is a link, a device or a sparse file"
-    if "\0" in name or "\\" in name or re.match("[A-Za-z]:", name) or {"", ".", ".."} & {*name.split("/")}:
-        return "is not a plain relative path"
+    if refusal := path_refusal(name):
+        return refusal
     if info.size > MAX_FILE:
         return f"has {info.size:,} bytes: at most {MAX_FILE:,} are allowed"
     return ""

@@ -7,7 +7,6 @@ where a byte is written, and every limit is enforced again while inflating.
 from __future__ import annotations
 
 import io
-import re
 import stat
 import struct
 import unicodedata
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from onsight.core.errors import DataError, ImageError
+from onsight.data.archive import path_refusal
 from onsight.data.dataset import Dataset
 from onsight.data.folder import arrange, below, is_image, is_within_hidden
 from onsight.data.folder_layout import needless_levels
@@ -131,8 +131,8 @@ def _refusal(info: zipfile.ZipInfo) -> str:
     """Return why a zip with this member is refused, or an empty string."""
     name = info.orig_filename
     kind = stat.S_IFMT(info.external_attr >> 16)
-    if "\0" in name or "\\" in name or re.match("[A-Za-z]:", name) or {"", ".", ".."} & set(_pieces(name)):
-        return "is not a plain relative path"
+    if refusal := path_refusal(name.removesuffix("/")):
+        return refusal
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         return "is a link or a device"
     if info.flag_bits & ENCRYPTED:
@@ -153,17 +153,13 @@ def _refusal(info: zipfile.ZipInfo) -> str:
 
 def _clash(name: str, members: dict[str, Member], spelled: dict[str, str]) -> str:
     """Add `name` and the folders above it to `spelled`; return why `name` is refused, or an empty string."""
-    pieces = _pieces(name)
+    pieces = name.removesuffix("/").split("/")
     paths = ["/".join(pieces[:length]) + "/" for length in range(1, len(pieces))] + [name]
     for path in paths:
         known = spelled.setdefault(unicodedata.normalize("NFC", path.rstrip("/")).casefold(), path)
         if known != path:
             return f"and {known[:200]!a} are the same file on some systems"
     return "appears twice" if name in members else ""
-
-
-def _pieces(name: str) -> list[str]:
-    return name.removesuffix("/").split("/")
 
 
 class _Capped(io.FileIO):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -12,7 +11,7 @@ from typing import cast
 import numpy as np
 
 from onsight.core.errors import DataError, ModelFileError, RunError, SpecError
-from onsight.core.files import now, write_json
+from onsight.core.files import now, read_json, write_json
 from onsight.core.progress import Reporter
 from onsight.core.records import (
     Accuracy,
@@ -330,7 +329,7 @@ def kept_robustness(task: Task) -> Robustness | None:
     """Return robustness.json of an earlier evaluation. If it was measured with other weights, remove it."""
     path = task.folder / "robustness.json"
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        found = json.loads(path.read_text("utf-8"))
+        found = read_json(path)
         if found.get("weights_sha256") == task.description.weights_sha256:
             return cast(Robustness, found)
     path.unlink(missing_ok=True)

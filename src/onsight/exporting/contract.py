@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from onsight.core.errors import ExportError
-from onsight.core.files import sha256
+from onsight.core.files import read_json, sha256
 from onsight.core.records import ExportRow
 from onsight.exporting.formats import FORMATS, READERS, file_name
 from onsight.imaging.fit import SENTENCES
@@ -95,7 +94,7 @@ def read_contract(folder: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        value = json.loads(path.read_text("utf-8"))
+        value = read_json(path)
         known = {file_name(name, precision) for name in FORMATS for precision in FORMATS[name].precisions}
         if value["schema"] != 1 or not set(value["files"]) <= known or not isinstance(value["weights_sha256"], str):
             raise ValueError("it has unknown file names or a schema other than 1")

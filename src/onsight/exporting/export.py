@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from onsight.core.errors import ExportError, ParityError, RunError, SpecError
-from onsight.core.files import argument, now, sync_folder, temporary_sibling, write_atomic, write_json
+from onsight.core.files import argument, now, replace_folder, temporary_sibling, write_atomic, write_json
 from onsight.core.progress import Reporter
 from onsight.core.records import ExportRow
 from onsight.core.spread import spread
@@ -84,14 +84,14 @@ def export(
     run.require_trained()
     with reporter or make_reporter() as show:
         questions = ask_keras(run, show)
-        staged = temporary_sibling(run.folder / "export")
+        staged = temporary_sibling(run.export_folder)
         staged.mkdir()
         try:
             (staged / "vectors").mkdir()
             rows, failures = make_all(run, wanted, precision, staged, questions, max_drop, show)
             if rows:
                 table = complete(run, staged, rows, questions)
-                replace_folder(staged, run.folder / "export")
+                replace_folder(staged, run.export_folder)
         finally:
             shutil.rmtree(staged, ignore_errors=True)
         if rows:
@@ -250,16 +250,16 @@ def complete(run: Run, folder: Path, rows: list[ExportRow], questions: Questions
     contract, table, test vectors and README.
     """
     description = read_description(run.model_folder)
-    contract = read_contract(run.folder / "export")
+    contract = read_contract(run.export_folder)
     table: list[ExportRow] = []
     new = {row["file"] for row in rows}
     if contract and contract["weights_sha256"] == description.weights_sha256:
-        for row in (read_object(run.folder / "export" / "table.json") or {"files": []})["files"]:
-            source = run.folder / "export" / row["file"]
+        for row in (read_object(run.export_folder / "table.json") or {"files": []})["files"]:
+            source = run.export_folder / row["file"]
             kept = row["file"] not in new and row["file"] in contract["files"]
             if kept and checksums(source) == contract["files"][row["file"]]["sha256"]:  # neither replaced nor missing
                 if row["precision"] != "float32":
-                    answers = run.folder / "export" / "vectors" / own_answers(row["file"])
+                    answers = run.export_folder / "vectors" / own_answers(row["file"])
                     if not answers.exists():  # an earlier version wrote the file
                         continue
                     shutil.copy2(answers, folder / "vectors")
@@ -290,7 +290,7 @@ def check_export(run: str | Path | Run, reporter: Reporter | None = None) -> lis
         ParityError: the answers of a file have changed since it was written.
     """
     run = open_run(run)
-    folder = run.folder / "export"
+    folder = run.export_folder
     contract = read_contract(folder)
     if contract is None:
         raise RunError(f"{run.folder} has no export/. Create it: onsight export {argument(run.folder)} litert")
@@ -353,13 +353,3 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def replace_folder(new: Path, folder: Path) -> None:
-    """Replace `folder` with `new`."""
-    old = temporary_sibling(folder)
-    if folder.exists():
-        folder.rename(old)
-    new.rename(folder)
-    sync_folder(folder.parent)
-    shutil.rmtree(old, ignore_errors=True)

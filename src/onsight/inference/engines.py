@@ -91,12 +91,18 @@ def open_engine(run: Run, engine: EngineName = "auto") -> Engine:
         SpecError: the engine is unknown, or something that it needs is missing.
         ModelFileError: a file of the model is damaged.
     """
+    from onsight.models.manifest import read_manifest
     from onsight.models.model_file import read_description
 
     if engine not in ("auto", "litert", "keras"):
         raise SpecError(f"There is no engine '{engine}'; expected auto, litert or keras.")
     run.require_trained()
     description = read_description(run.model_folder)
+    if not read_manifest(run.model_folder) and tuple(description.classes) != run.classes:  # of an earlier version
+        raise ModelFileError(
+            f"{run.model_folder / 'model.json'} and {run.folder / 'dataset.json'} name different classes: one of them "
+            "was edited or damaged."
+        )
     missing = None
     if not description.litert_sha256:
         missing = f"{run.name} has no verified model.tflite"

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from onsight.core.errors import DataError, SpecError
-from onsight.core.files import argument, make_folder, write_atomic, write_json
+from onsight.core.files import argument, make_folder, read_json, write_atomic, write_json
 from onsight.core.progress import Reporter
 from onsight.core.text import count
 from onsight.display.reporters import make_reporter
@@ -157,7 +156,7 @@ def prepare(folder: Path, run: Run, settings: Settings, marks: list[str]) -> lis
             raise SpecError(f"--out {folder} holds something other than answers. Name a new folder.")
         write_json(path, asked)
     try:
-        found = json.loads(path.read_text("utf-8"))
+        found = read_json(path)
         differing = [key for key in asked if found.get(key) != asked[key]]
     except (ValueError, AttributeError):
         raise SpecError(f"{path} is damaged. Name a new folder.") from None

@@ -16,6 +16,7 @@ from onsight.core.errors import DataError, ImageError
 from onsight.core.files import is_address
 from onsight.data.reading import names_shards
 from onsight.imaging import decode
+from onsight.imaging.containers import MAX_BYTES
 from onsight.imaging.decode import ImageSource
 
 # An image, or what reads it when its turn comes, or why it cannot be used.
@@ -55,7 +56,9 @@ def find_places(images: Iterable[ImageSource]) -> Iterator[str | tuple[str, Sour
             continue
         path = os.fspath(image)
         if path == "-":
-            yield "standard input", sys.stdin.buffer.read()
+            content = sys.stdin.buffer.read(MAX_BYTES + 1)
+            too_long = ImageError(f"It has more than {MAX_BYTES >> 20} MiB, the most that can be read.")
+            yield "standard input", content if len(content) <= MAX_BYTES else too_long
             continue
         if is_address(path):
             yield from _at_address(path)

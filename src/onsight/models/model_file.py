@@ -18,10 +18,11 @@ import numpy as np
 
 from onsight.core.backend import dtype_policy, to_numpy
 from onsight.core.errors import ModelFileError, OnsightError
-from onsight.core.files import write_atomic, write_json
+from onsight.core.files import read_regular, write_atomic, write_json
 from onsight.core.limits import LARGEST_SIZE, MAX_CLASS_NAME, MAX_CLASSES, MAX_PROTOTYPES, SMALLEST_SIZE
 from onsight.imaging.fit import GEOMETRIES, Fit
 from onsight.models.custom import NAME, missing
+from onsight.models.manifest import MANIFEST, is_sha256, read_manifest
 from onsight.models.registry import MODELS, build_model, classifier, layer_table
 
 if TYPE_CHECKING:
@@ -81,11 +82,6 @@ class ModelDescription:
 def is_number(value: Any, low: float, high: float) -> bool:
     """Return whether a value from JSON is a number from `low` to `high`; NaN does not count as one."""
     return type(value) in (int, float) and low <= value <= high
-
-
-def is_sha256(value: Any) -> bool:
-    """Return whether a value is a string of 64 hexadecimal digits."""
-    return type(value) is str and re.fullmatch("[0-9a-f]{64}", value) is not None
 
 
 RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -178,13 +174,17 @@ def read_description(folder: Path) -> ModelDescription:
     """Return the checked content of `folder`/model.json. This does not import Keras.
 
     Raises:
-        ModelFileError: the file is missing, too large, not JSON or of a newer schema, or one of its values is invalid.
+        ModelFileError: the file is missing, too large, not JSON or of a newer schema, one of its values is invalid, or
+            it is not the one that manifest.json names.
     """
     path = folder / "model.json"
     try:
         if path.stat().st_size > JSON_LIMIT:
             raise ModelFileError(f"{path} has {path.stat().st_size:,} bytes; a model.json has at most {JSON_LIMIT:,}.")
-        value = json.loads(path.read_text("utf-8"))
+        content = read_regular(path, JSON_LIMIT)
+        if read_manifest(folder).get("sha256", digest := hashlib.sha256(content).hexdigest()) != digest:
+            raise ModelFileError(f"{path} does not have the SHA-256 that {MANIFEST} names: it was damaged or edited.")
+        value = json.loads(content)
     except OSError as error:
         raise ModelFileError(f"{path} cannot be read ({error.strerror}). A finished run has one in model/.") from None
     except (ValueError, RecursionError) as error:
@@ -276,7 +276,7 @@ def read_tensors(
         actual = path.stat().st_size
         if not size <= actual <= allowed:
             raise ModelFileError(f"{path} has {actual:,} bytes; its network needs {size:,} to {allowed:,}.")
-        content = path.read_bytes()
+        content = read_regular(path, allowed)
     except OSError as error:
         raise ModelFileError(f"{path} cannot be read: {error.strerror}.") from None
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:

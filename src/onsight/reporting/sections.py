@@ -297,7 +297,7 @@ def findings(run: Run, checked: CheckSummary) -> list[Finding]:
 def exports(run: Run) -> list[tuple[str, ...]]:
     """Return the cells of each exported file, an empty list if there is none; `HEADING` names the columns."""
     try:
-        table = cast(ExportTable | None, read_object(run.folder / "export" / "table.json"))
+        table = cast(ExportTable | None, read_object(run.export_folder / "table.json"))
         return [] if table is None else table_rows(table["files"])
     except (RunError, KeyError, TypeError, ValueError) as error:
         raise RunError(

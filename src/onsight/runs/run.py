@@ -10,16 +10,28 @@ import contextlib
 import json
 import math
 import os
+import re
 import shlex
+import sys
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from onsight.core.errors import OnsightError, RunError
-from onsight.core.files import argument, now, numbered_folder, read_lines, write_atomic, write_json
+from onsight.core.errors import ModelFileError, OnsightError, RunError
+from onsight.core.files import (
+    argument,
+    now,
+    numbered_folder,
+    read_json,
+    read_lines,
+    restore_folder,
+    write_atomic,
+    write_json,
+)
 from onsight.core.records import DatasetRecord, Metrics, SpecRecord
 from onsight.core.text import plain
+from onsight.models.manifest import read_manifest
 
 if TYPE_CHECKING:
     import keras
@@ -79,6 +91,12 @@ class Run:
         return self.folder.resolve().name
 
     @property
+    def number(self) -> int | None:
+        """The number at the end of the name; None if the folder was renamed."""
+        found = re.search(r"-(\d{4,9})$", self.name)
+        return int(found[1]) if found else None
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """The class names, in the order of the model's outputs."""
         return tuple(self.dataset["classes"])
@@ -87,6 +105,13 @@ class Run:
     def model_folder(self) -> Path:
         """The path of `model/`, which exists once training has finished."""
         return self.folder / "model"
+
+    @property
+    def export_folder(self) -> Path:
+        """The path of `export/`, which holds files for other runtimes."""
+        folder = self.folder / "export"
+        restore_folder(folder)
+        return folder
 
     @property
     def checkpoints(self) -> Path:
@@ -104,9 +129,21 @@ class Run:
         return self.folder / "report.html"
 
     @property
+    def newest_checkpoint(self) -> int:
+        """The number of the newest checkpoint; 0 if there is none."""
+        return max((int(path.name) for path in self.checkpoints.glob("[0-9]*") if path.name.isdigit()), default=0)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether training went on after `model/` was written, and has not written it again."""
+        with contextlib.suppress(ModelFileError):  # who opens the model is told
+            return self.newest_checkpoint > int(read_manifest(self.model_folder).get("checkpoint", sys.maxsize))
+        return False
+
+    @property
     def is_trained(self) -> bool:
         """Whether training has finished."""
-        return self.model_folder.is_dir()
+        return self.model_folder.is_dir() and not self.is_behind
 
     @property
     def is_calibrated(self) -> bool:
@@ -123,8 +160,9 @@ class Run:
     def require_trained(self) -> None:
         """Raise RunError unless training has finished."""
         if not self.is_trained:
+            what = "is trained longer, and its model/ is of before" if self.is_behind else "has no model/ yet"
             raise RunError(
-                f"{self.folder} has no model/ yet: its training has not finished. "
+                f"{self.folder} {what}: its training has not finished. "
                 f"Continue with: onsight train --resume {argument(self.folder)}"
             )
 
@@ -253,7 +291,28 @@ def list_runs(root: str | Path | None = None) -> list[Run]:
         if (path / "spec.json").is_file():
             with contextlib.suppress(RunError):
                 runs.append(Run(path))
-    return sorted(runs, key=lambda run: (run.record.get("created", ""), run.name))
+    runs.sort(key=lambda run: (str(run.record.get("created", "")), run.name))
+    # The clock may have been set back between two runs: then their numbers say which is newer.
+    places = [place for place, run in enumerate(runs) if run.number is not None]
+    numbered = sorted((runs[place] for place in places), key=lambda run: run.number or 0)
+    for place, run in zip(places, numbered, strict=True):
+        runs[place] = run
+    return runs
+
+
+def damaged_runs(root: str | Path | None = None) -> dict[Path, str]:
+    """Return run -> reason, for the runs in a folder whose figures cannot be listed."""
+    root = Path(root) if root else runs_folder()
+    damaged = {}
+    for path in sorted(root.iterdir()) if root.is_dir() else []:
+        if (path / "spec.json").exists():
+            try:
+                run = Run(path)
+                run.history()
+                str(run.dataset["name"])
+            except (RunError, OSError) as error:
+                damaged[path] = str(error)
+    return damaged
 
 
 # Readers -------------------------------------------------------------------------------------------------------------
@@ -294,9 +353,11 @@ def read_checked(path: Path, expected: dict[str, type], newest: int, missing: st
         RunError: the file is missing or damaged, or a newer Onsight wrote it.
     """
     try:
-        value = json.loads(path.read_text("utf-8"))
-    except OSError:
+        value = read_json(path)
+    except FileNotFoundError:
         raise RunError(missing) from None
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {error.strerror}.") from None
     except ValueError as error:
         raise RunError(f"{path} is damaged: {error}.") from None
     if not isinstance(value, dict):
@@ -317,10 +378,10 @@ def read_object(path: Path) -> dict[str, Any] | None:
         RunError: the file is damaged.
     """
     try:
-        value = json.loads(path.read_text("utf-8"))
+        value = read_json(path)
     except OSError:
         return None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise RunError(f"{path} is damaged: {error}.") from None
     return value if isinstance(value, dict) else None
 

@@ -11,7 +11,6 @@ its parent. The newest two are kept. An older one is removed only after the new 
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -21,7 +20,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from onsight.core.errors import RunError
-from onsight.core.files import sha256, sync_file, sync_folder, write_json
+from onsight.core.files import read_json, sha256, sync_file, sync_folder, write_json
 
 FILES = ("state.safetensors", "state.json")
 KEPT = 2
@@ -76,7 +75,7 @@ def load_checkpoint(root: Path) -> Checkpoint:
     """
     for folder in reversed(checkpoint_folders(root)):
         if is_valid(folder):
-            state = json.loads((folder / FILES[1]).read_text("utf-8"))
+            state = read_json(folder / FILES[1])
             return Checkpoint(load_file(folder / FILES[0]), state, folder)
     raise RunError(
         f"{root} holds no valid checkpoint: training stopped before the first one, or all are damaged. Train again "
@@ -92,7 +91,7 @@ def checkpoint_folders(root: Path) -> list[Path]:
 def is_valid(folder: Path) -> bool:
     """Return whether the manifest exists and both files have its checksums."""
     try:
-        manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
+        manifest = read_json(folder / "manifest.json")
         return all(manifest[name] == sha256(folder / name) for name in FILES)
     except (OSError, ValueError, KeyError, TypeError):
         return False

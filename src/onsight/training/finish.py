@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from onsight.core.files import sync_folder, write_atomic
+from onsight.core.files import replace_folder, write_atomic
 from onsight.core.progress import Reporter
 from onsight.core.spread import spread
 from onsight.data.batches import Examples
 from onsight.inference.litert import add_litert
 from onsight.metrics.scores import fit_to_smoothing
+from onsight.models.manifest import write_manifest
 from onsight.models.model_file import Likeness, save_model
 from onsight.runs.run import UNCALIBRATED, Run
 from onsight.spec import TrainSpec
@@ -52,9 +53,8 @@ def write_model(
         batch_size: images answered at a time.
         show: where progress goes.
     """
-    folder, partial, old = (run.folder / name for name in ("model", ".model.partial", ".model.old"))
-    for leftover in (partial, old):
-        shutil.rmtree(leftover, ignore_errors=True)
+    partial = run.folder / ".model.partial"
+    shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     logits, labels = held_out or answered(spec, model, validation, batch_size)
     write_right(run, logits, labels, len(validation.labels))
@@ -66,11 +66,8 @@ def write_model(
     chosen = training.chosen[spread(len(training.chosen), COMPARED)]
     if why := add_litert(partial, training.images[chosen]):
         show.note("model.tflite", f"none: {why}. `onsight predict` uses Keras for this run")
-    if folder.exists():  # a finished run that was trained longer
-        folder.rename(old)
-    partial.rename(folder)
-    sync_folder(run.folder)
-    shutil.rmtree(old, ignore_errors=True)
+    write_manifest(partial, run.newest_checkpoint)
+    replace_folder(partial, run.model_folder)
 
 
 def answered(

@@ -213,6 +213,8 @@ def spec_to_resume(run: Run, epochs: int | None) -> TrainSpec:
     state = load_checkpoint(run.checkpoints).state
     done, stopped = state["epoch"], state["stopped"]
     spec = TrainSpec(**run.spec)
+    if epochs == spec.epochs and run.is_behind:
+        epochs = None  # the same command again, after it was stopped
     if epochs is None and run.is_trained and (stopped or done >= spec.epochs):
         raise RunError(f"{run.folder} has finished, after {count(done, 'epoch')}. To train it longer: --epochs N.")
     recorded, planned = run.record.get("phases"), [str(phase) for phase in plan_phases(spec)]
