@@ -57,6 +57,24 @@ class Handler(BaseHTTPRequestHandler):
             self.whole(bytes(len(CONTENT)))
         elif manner == "login-page":
             self.whole(b"<html>Please log in</html>", "text/html")
+        elif manner == "to-nowhere":
+            self.redirect("http://[half")
+        elif manner == "empty":
+            self.whole(b"")
+        elif manner == "drip":
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(CONTENT)))
+            self.end_headers()
+            for start in range(0, len(CONTENT), 7):
+                self.wfile.write(CONTENT[start : start + 7])
+                self.wfile.flush()
+                if self.server.over.wait(0.05):
+                    break
+        elif manner == "never-more":  # breaks off, and answers the rest with 416
+            if self.headers.get("Range"):
+                self.send_error(416)
+            else:
+                self.send(CONTENT, 200, stop=HALF)
         elif manner == "endless":
             self.send_response(200)
             self.end_headers()
@@ -307,6 +325,40 @@ def test_attempts_that_receive_much_do_not_count_as_failed(server, target, monke
     left_by_an_earlier_start(target, content_left)
     assert fetch(server, "cut-always", target, attempts=2).read_bytes() == CONTENT
     assert len(server.asked) == 5
+
+
+def test_bytes_that_come_again_are_no_progress(server, target, monkeypatch):
+    monkeypatch.setattr(download_module, "PROGRESS", 1000)
+    with pytest.raises(DownloadError, match="broke off 4 times"):
+        fetch(server, "never-more", target)
+    assert len(server.asked) <= 10
+
+
+def test_a_server_that_drips_is_given_up(server, target, monkeypatch):
+    monkeypatch.setattr(download_module, "WINDOW", 0.2)
+    with pytest.raises(DownloadError, match="broke off 2 times: it sends fewer than 1,024 bytes per second"):
+        fetch(server, "drip", target, attempts=2)
+
+
+def test_a_download_that_nobody_asked_for_ends_in_time(server, target):
+    with pytest.raises(DownloadError, match=r"is slow: .* of 1,048,576 bytes came in time and are kept"):
+        fetch(server, "drip", target, within=0.2)
+    assert partial_of(target).stat().st_size
+    assert fetch(server, "file", target).read_bytes() == CONTENT
+
+
+def test_a_file_that_begins_otherwise_does_not_become_the_truth(server, target):
+    with pytest.raises(DownloadError, match=r"begins with b'.*', expected b'MATLAB'"):
+        fetch(server, "file", target, sha256=None, magic=b"MATLAB")
+    assert [path.name for path in target.parent.iterdir()] == [f"{target.name}.lock"]
+    assert fetch(server, "file", target, sha256=None, magic=CONTENT[:6]).read_bytes() == CONTENT
+
+
+def test_an_empty_file_and_a_malformed_redirect_are_errors(server, target):
+    with pytest.raises(DownloadError, match="is empty: it has 0 bytes"):
+        fetch(server, "empty", target, size=None)
+    with pytest.raises(DownloadError, match="redirects to a malformed address"):
+        fetch(server, "to-nowhere", target)
 
 
 def test_redirects_are_followed(server, target):

@@ -21,6 +21,7 @@ from onsight.core.text import count
 PAUSE = 0.5  # seconds before the second attempt, doubled before each further one
 CHUNK = 1 << 18  # bytes: the most that one read returns
 PROGRESS = 1 << 20  # bytes: an attempt that received this much does not count as failed
+LEAST, WINDOW = 1024, 30.0  # bytes per second below which a server counts as stalled, over so many seconds
 HEADERS = {"User-Agent": "onsight", "Accept-Encoding": "identity"}
 WORTH_RETRYING = {408, 416, 425, 429, 500, 502, 503, 504}  # HTTP status codes
 
@@ -36,6 +37,8 @@ def download(
     progress: Callable[[int, int], None] | None = None,
     timeout: float = 5.0,
     attempts: int = 4,
+    within: float | None = None,
+    magic: bytes = b"",
 ) -> Path:
     """Download `url` to `target` and return `target`.
 
@@ -54,7 +57,10 @@ def download(
         remedy: What to do if the download fails, for the error message; by default, how to use a copy of a data set.
         progress: Called with (bytes so far, bytes in total).
         timeout: Seconds without a byte after which the server counts as stalled.
-        attempts: The download fails after this many failed attempts in a row that received less than 1 MiB each.
+        attempts: The download fails after this many failed attempts in a row that received less than 1 MiB each. Bytes
+            count that no earlier attempt had reached.
+        within: Seconds after which the download is given up, for one that the user did not ask for; None: no limit.
+        magic: What the file begins with, for one whose checksum nobody has published.
 
     Raises:
         DownloadError: The message has the reason, and how to go on with a file obtained by other means.
@@ -62,6 +68,7 @@ def download(
     remedy = remedy or f"Put {target.name} in a folder and pass --data-dir FOLDER (or set ONSIGHT_DATA)."
     kind, published = ("MD5", md5) if md5 else ("SHA-256", sha256)
     check_scheme(url)
+    until = None if within is None else time.monotonic() + within
     partial = target.with_name(target.name + ".partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -73,15 +80,17 @@ def download(
                 return target
             if size is None:
                 size = _length(url, timeout, attempts)
+            if not size:
+                raise DownloadError(f"{url} is empty: it has 0 bytes.")
             if first and not _held_version(partial):  # nothing could show that the partial file is wrong
                 partial.unlink(missing_ok=True)
             resumed = partial.exists()
-            _fetch(url, partial, size, progress, timeout, attempts)
+            _fetch(url, partial, size, progress, timeout, attempts, until)
             found = files.checksum(partial, kind)
             if found != expected and resumed and not first:
                 # The partial file was left by an earlier run: download the whole file before blaming the server.
                 partial.unlink()
-                _fetch(url, partial, size, progress, timeout, attempts)
+                _fetch(url, partial, size, progress, timeout, attempts, until)
                 found = files.checksum(partial, kind)
             if found != expected and not first:
                 for each in (partial, _version(partial)):
@@ -92,6 +101,7 @@ def download(
                     "The file was removed."
                 )
             if first:
+                _check_beginning(url, partial, magic)
                 files.write_atomic(note, found)
             os.replace(partial, target)
             _version(partial).unlink(missing_ok=True)
@@ -122,15 +132,32 @@ def _length(url: str, timeout: float, attempts: int, pause: float = PAUSE) -> in
         raise DownloadError(f"Could not reach {urlsplit(url).hostname}: {reason}.") from error
 
 
+def _check_beginning(url: str, partial: Path, magic: bytes) -> None:
+    """Remove a file that does not begin with `magic`, and raise DownloadError."""
+    with open(partial, "rb") as file:
+        found = file.read(len(magic))
+    if found != magic:
+        for each in (partial, _version(partial)):
+            each.unlink(missing_ok=True)
+        raise DownloadError(f"{url} sent something else: it begins with {found!r}, expected {magic!r}. It was removed.")
+
+
 def _fetch(
-    url: str, partial: Path, size: int, progress: Callable[[int, int], None] | None, timeout: float, attempts: int
+    url: str,
+    partial: Path,
+    size: int,
+    progress: Callable[[int, int], None] | None,
+    timeout: float,
+    attempts: int,
+    until: float | None,
 ) -> None:
-    """Download until `partial` holds `size` bytes; give up after `attempts` failures in a row."""
+    """Download until `partial` holds `size` bytes; give up after `attempts` failures in a row, or at `until`."""
     failed = 0
-    began = held = _size(partial)
-    while held != size:
+    began = most = _size(partial)
+    now = most
+    while now != size:
         try:
-            _attempt(url, partial, size, progress, timeout)
+            _attempt(url, partial, size, progress, timeout, until)
             reason: Exception = ConnectionError(f"the connection ended after {_size(partial):,} of {size:,} bytes")
         except urllib.error.HTTPError as error:
             error.close()
@@ -149,8 +176,8 @@ def _fetch(
         now = _size(partial)
         if now == size:
             break
-        failed = 1 if now - held >= PROGRESS else failed + 1
-        held = now
+        failed = 1 if now - most >= PROGRESS else failed + 1
+        most = max(most, now)
         if failed >= attempts:
             raise DownloadError(
                 f"{url} broke off {count(failed, 'time')}: {_plain(reason)}; {now:,} of {size:,} bytes are kept."
@@ -158,7 +185,14 @@ def _fetch(
         time.sleep(PAUSE * 2 ** (failed - 1))
 
 
-def _attempt(url: str, partial: Path, size: int, progress: Callable[[int, int], None] | None, timeout: float) -> None:
+def _attempt(
+    url: str,
+    partial: Path,
+    size: int,
+    progress: Callable[[int, int], None] | None,
+    timeout: float,
+    until: float | None,
+) -> None:
     """Request the bytes that `partial` lacks, once, and append them; the response may end early without an error."""
     held, version = _size(partial), _held_version(partial)
     headers = dict(HEADERS)
@@ -194,8 +228,17 @@ def _attempt(url: str, partial: Path, size: int, progress: Callable[[int, int], 
         else:
             _version(partial).unlink(missing_ok=True)
         with open(partial, "ab" if held else "wb") as file:
+            since, before = time.monotonic(), held
             while chunk := _receive(response):
                 held += len(chunk)
+                if (passed := time.monotonic() - since) >= WINDOW:
+                    if held - before < LEAST * passed:
+                        raise ConnectionError(f"it sends fewer than {LEAST:,} bytes per second")
+                    since, before = time.monotonic(), held
+                if until is not None and time.monotonic() > until:
+                    raise DownloadError(
+                        f"{response.url} is slow: {held:,} of {size:,} bytes came in time and are kept."
+                    )
                 if held > size:
                     file.truncate(0)
                     raise DownloadError(f"{response.url} sent more than the expected {size:,} bytes.")
@@ -240,6 +283,16 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
             fp.close()
             raise
         return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+    def http_error_302(self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any) -> Any:
+        """Follow a redirect, whose address may be malformed."""
+        try:
+            return super().http_error_302(req, fp, code, msg, headers)
+        except ValueError as error:
+            fp.close()
+            raise DownloadError(f"{req.full_url} redirects to a malformed address ({error}).") from error
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
 
 def check_scheme(url: str, after: str = "http:") -> None:

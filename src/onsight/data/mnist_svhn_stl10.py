@@ -114,7 +114,8 @@ def _fetch(name: str, layout: Layout, file: str, target: Path, progress: Progres
             progress(f"downloading {file}", done, size)
 
     home = os.environ.get(f"ONSIGHT_{name.upper()}_URL", layout.home).rstrip("/")
-    download(f"{home}/{file}", target, size=layout.sizes.get(file), progress=report)
+    magic = b"\x1f\x8b" if file.endswith("gz") else b"MATLAB"
+    download(f"{home}/{file}", target, size=layout.sizes.get(file), magic=magic, progress=report)
     if file in layout.md5 and (found := checksum_of(target, "MD5")) != layout.md5[file]:
         target.unlink()
         target.with_name(f"{target.name}.sha256").unlink()

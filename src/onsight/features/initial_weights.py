@@ -18,7 +18,15 @@ from onsight.core.files import expanded
 from onsight.core.limits import MAX_CLASSES, MAX_PROTOTYPES
 from onsight.core.progress import Progress
 from onsight.features.hdf5 import read_h5
-from onsight.features.published_weights import PATIENCE, PUBLISHED, fetch, is_file_of, keras_folder, packaged_file
+from onsight.features.published_weights import (
+    PATIENCE,
+    PUBLISHED,
+    WITHIN,
+    fetch,
+    is_file_of,
+    keras_folder,
+    packaged_file,
+)
 from onsight.features.torch_weights import as_keras, keras_names, read_pth
 from onsight.imaging.fit import Fit
 from onsight.models.model_file import PROTOTYPES, ModelDescription, read_description, read_tensors, require_table
@@ -154,7 +162,7 @@ def default_start(image_size: int, progress: Progress | None = None, asked: str 
         where = f"are those of the package {package}"
     else:
         try:
-            file = fetch(model, image_size, progress, timeout=PATIENCE, attempts=1)
+            file = fetch(model, image_size, progress, timeout=PATIENCE, attempts=1, within=WITHIN)
         except (DownloadError, ModelFileError) as error:
             return new_weights(model, asked is not None, error)
         where = f"are in {file.parent}" if there else f"were fetched into {file.parent}"

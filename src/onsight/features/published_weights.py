@@ -19,7 +19,8 @@ from onsight.core.progress import Progress
 from onsight.data.download import download
 
 HOME = "https://storage.googleapis.com/tensorflow/keras-applications"
-PATIENCE = 3.0  # seconds: the timeout of a download that the user did not ask for
+PATIENCE, WITHIN = 3.0, 20.0  # seconds without a byte, and in all, for a download that the user did not ask for
+HDF5 = b"\x89HDF\r\n\x1a\n"  # what its files begin with
 
 KINDS = {32: "MD5", 64: "SHA-256"}  # by the number of hexadecimal digits of the hash
 
@@ -107,6 +108,7 @@ def fetch(
     *,
     timeout: float = 5.0,
     attempts: int = 4,
+    within: float | None = None,
 ) -> Path:
     """Return the file of a network's ImageNet weights; download it into Keras' cache folder if it is not there.
 
@@ -136,6 +138,8 @@ def fetch(
             progress=report,
             timeout=timeout,
             attempts=attempts,
+            within=within,
+            magic=HDF5,
             remedy=f"Put {target.name} (from {HOME}/{place}) into {target.parent} (or set KERAS_HOME), or train from "
             "scratch: --weights none.",
         )
