@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from onsight.imaging.fit import Fit
 
 
-READER_VERSION = 2  # increase it when imaging/decode.py returns other pixels, so that old caches are not used
+READER_VERSION = 3  # increase it when imaging/decode.py returns other pixels, so that old caches are not used
 HASHED = 64  # images per task
 SAVED_EVERY = 10.0  # seconds of decoding that a power cut may cost
 BEGUN = "done.txt"  # how many images are decoded, in a folder that is not complete
