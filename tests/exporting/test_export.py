@@ -64,6 +64,8 @@ def test_the_folder_holds_files_labels_contract_vectors_and_a_table(exported, to
     assert json.loads((folder / "labels.json").read_text()) == list(toy_run.classes)
     contract = json.loads((folder / "contract.json").read_text())
     assert contract["input"]["shape"] == ["batch", 32, 32, 3]
+    assert contract["input"]["decoding"].startswith("the file at full size")
+    assert contract["input"]["resampling"].startswith("triangle filter")
     assert contract["output"]["shape"] == ["batch", 3]
     assert set(contract["files"]) == files
     table = {row["file"]: row for row in json.loads((folder / "table.json").read_text())["files"]}
