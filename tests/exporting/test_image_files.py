@@ -1,5 +1,6 @@
 """The code that an export's README gives away opens image files as `predict` does, without Onsight."""
 
+import base64
 import io
 import re
 import runpy
@@ -46,7 +47,7 @@ def kinds():
     palette = SCENE.quantize(16)
     deep = Image.fromarray(np.asarray(SCENE.convert("L")).astype(np.uint16) * 200 + 7)
     found = {f"exif {i}": saved(SCENE, "JPEG", exif=exif(i)) for i in range(1, 9)}
-    found |= {f"{kind} {i}": saved(SCENE, kind, exif=exif(i)) for kind in ("PNG", "TIFF", "WEBP") for i in (3, 6, 8)}
+    found |= {f"{kind} {i}": saved(SCENE, kind, exif=exif(i)) for kind in ("PNG", "TIFF", "WEBP") for i in range(2, 9)}
     return found | {
         "4:4:4": saved(SCENE, "JPEG", subsampling=0),
         "progressive": saved(SCENE, "JPEG", progressive=True),
@@ -169,13 +170,18 @@ def test_the_python_code_of_the_readme_runs_without_onsight(exported):
 
 
 def test_the_javascript_of_the_readme_gives_the_same_pixels_in_a_browser(exported, browser, tmp_path):
+    """Chromium rounds a grey of 16 bits and transparent WebP otherwise, by 1 of 255. It reads no TIFF."""
     (code,) = blocks(exported, "js")
     assert (TEMPLATES / "open_image.js").read_text("utf-8").strip() in code
-    (tmp_path / "page.html").write_text(f"<!doctype html><input id=file type=file><script>{code}</script>", "utf-8")
+    (tmp_path / "page.html").write_text(f"<!doctype html><script>{code}</script>", "utf-8")
     page = browser.new_page()
     page.goto((tmp_path / "page.html").as_uri())
-    for file in sorted((exported / "vectors" / "files").iterdir()):
-        page.set_input_files("#file", str(file))
-        found = page.evaluate("async () => Array.from(await openImage(document.getElementById('file').files[0]))")
-        assert np.array_equal(np.uint8(found).reshape(32, 32, 3), decode.load(file, 32, "pad")), file.name
+    files = {file.name: file.read_bytes() for file in (exported / "vectors" / "files").iterdir()}
+    for name, data in (files | kinds()).items():
+        if data.startswith((b"II*", b"MM")):
+            continue
+        ask = "async (text) => Array.from(await openImage(await (await fetch(`data:;base64,${text}`)).blob()))"
+        found = np.int16(page.evaluate(ask, base64.b64encode(data).decode())).reshape(32, 32, 3)
+        apart = np.abs(found - decode.load(data, 32, "pad")).max()
+        assert apart <= (name in ("16 bits", "webp alpha")), name
     page.close()

@@ -80,15 +80,15 @@ def drawn() -> dict[str, bytes]:
     scene = Image.fromarray(np.rint(127.5 + 127.5 * waves).astype(np.uint8))
     ring = scene.copy()
     ring.putalpha(Image.fromarray(np.rint(255 * np.clip(2 * np.hypot(x - 0.7, y - 0.5), 0, 1)).astype(np.uint8)))
-    sideways = Image.Exif()
-    sideways[0x0112] = 6  # EXIF orientation: turn right by 90 degrees
+    sideways, upside_down = Image.Exif(), Image.Exif()
+    sideways[0x0112], upside_down[0x0112] = 6, 3  # EXIF orientations: turn right by 90 degrees, by 180 degrees
     return {
         "cmyk.jpg": _saved(scene.convert("CMYK"), "JPEG", quality=90),
         "grey.png": _saved(scene.convert("L").resize((21, 14)), "PNG"),
         "palette.gif": _saved(scene.quantize(64), "GIF"),
         "sideways.jpg": _saved(scene, "JPEG", quality=90, exif=sideways),
         "transparent.png": _saved(ring, "PNG"),
-        "waves.webp": _saved(scene, "WEBP", quality=80),
+        "upside_down.webp": _saved(scene, "WEBP", quality=80, exif=upside_down),
     }
 
 

@@ -4,8 +4,47 @@
 // square. The scaling of the browser itself (drawImage, CSS) gives other pixels.
 
 // Return an image file at its full size, turned upright, its colour profile ignored.
-function decoded(file) {
-  return createImageBitmap(file, { imageOrientation: "from-image", colorSpaceConversion: "none", premultiplyAlpha: "default" });
+async function decoded(file) {
+  const bytes = new Uint8Array(await file.arrayBuffer()), orientation = takeOrientation(bytes);
+  const options = { imageOrientation: "from-image", colorSpaceConversion: "none", premultiplyAlpha: "default" };
+  if (orientation === 1) return createImageBitmap(file, options);
+  const bitmap = await createImageBitmap(new Blob([bytes]), options), { width, height } = bitmap;
+  const canvas = document.createElement("canvas"), turn = canvas.getContext("2d");
+  [canvas.width, canvas.height] = orientation > 4 ? [height, width] : [width, height];
+  turn.setTransform(...TURNS[orientation](width, height));
+  turn.drawImage(bitmap, 0, 0);
+  return createImageBitmap(canvas);
+}
+
+// EXIF orientation -> the matrix that turns an image upright.
+const TURNS = {
+  2: (width) => [-1, 0, 0, 1, width, 0],
+  3: (width, height) => [-1, 0, 0, -1, width, height],
+  4: (width, height) => [1, 0, 0, -1, 0, height],
+  5: () => [0, 1, 1, 0, 0, 0],
+  6: (width, height) => [0, 1, -1, 0, height, 0],
+  7: (width, height) => [0, -1, -1, 0, height, width],
+  8: (width) => [0, -1, 1, 0, 0, width],
+};
+
+// Return the EXIF orientation of a WebP file, and rename its entry, so that no browser applies it, too: Chromium ignores
+// it. Return 1, which is upright, for any other file; browsers turn those themselves.
+function takeOrientation(bytes) {
+  const view = new DataView(bytes.buffer), name = (at) => String.fromCharCode(...bytes.subarray(at, at + 4));
+  if (name(0) !== "RIFF" || name(8) !== "WEBP") return 1;
+  try {
+    let at = 12;
+    while (name(at) !== "EXIF") at += 8 + view.getUint32(at + 4, true) + (view.getUint32(at + 4, true) & 1);
+    const start = at + (name(at + 8) === "Exif" ? 14 : 8), little = bytes[start] === 0x49;
+    bytes[at] = 0x5f;
+    const directory = start + view.getUint32(start + 4, little);
+    for (let entry = directory + 2; entry < directory + 2 + 12 * view.getUint16(directory, little); entry += 12) {
+      if (view.getUint16(entry, little) !== 0x0112) continue;
+      const value = view.getUint16(entry + 2, little) === 4 ? view.getUint32(entry + 8, little) : view.getUint16(entry + 8, little);
+      return value in TURNS ? value : 1;
+    }
+  } catch {} // there is no such entry, or it is damaged
+  return 1;
 }
 
 // Return Pillow's weights for scaling `side` pixels to `size`: a triangle, widened when shrinking, in multiples of 2^-22.
