@@ -1,7 +1,7 @@
 """Compare every exported file with `predict`, from image files to answers.
 
     onsight export RUN litert onnx openvino saved_model keras web
-    python benchmarks/file_to_answer.py RUN FOLDER
+    python benchmarks/file_to_answer.py RUN FOLDER [model.html ...]
 
 FOLDER holds image files, of any kind that a browser reads. For each file of the run's export/, the program opens every
 image with the code that the export's README gives away (Pillow and NumPy) and asks the file in its own runtime. The web
@@ -30,7 +30,9 @@ ASK = """async (text) => {
     const bitmap = await onsight.decoded(file);
     const pixels = onsight.look(bitmap, bitmap.width, bitmap.height, onsight.facts);
     bitmap.close();
-    return [Array.from(pixels), Array.from((await onsight.answer(pixels)).probabilities)];
+    let packed = "";
+    for (let at = 0; at < pixels.length; at += 8192) packed += String.fromCharCode(...pixels.subarray(at, at + 8192));
+    return [btoa(packed), Array.from((await onsight.answer(pixels)).probabilities)];
 }"""
 
 
@@ -38,6 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run")
     parser.add_argument("folder", type=Path)
+    parser.add_argument("names", nargs="*", help="files of export/; all by default")
     asked = parser.parse_args()
     run = open_run(asked.run)
     files = [path for path in sorted(asked.folder.rglob("*")) if path.suffix.lower() in decode.SUFFIXES]
@@ -50,6 +53,8 @@ def main() -> None:
     contract = read_contract(folder)
     print(f"{len(files)} files, {engine.size} px, {engine.name}")
     for name, entry in (contract or {"files": {}})["files"].items():
+        if asked.names and name not in asked.names:
+            continue
         path, seen = folder / name / FORMATS[entry["format"]].opened, opened
         if entry["format"] == "web":
             seen, found = in_browser(path, files)
@@ -71,7 +76,7 @@ def in_browser(path: Path, files: list[Path]) -> tuple[np.ndarray, np.ndarray]:
         page.wait_for_selector("body[data-state=ready]", timeout=60_000)
         found = [page.evaluate(ASK, base64.b64encode(file.read_bytes()).decode()) for file in files]
         browser.close()
-    seen = np.array([each for each, _ in found], np.uint8)
+    seen = np.stack([np.frombuffer(base64.b64decode(each), np.uint8) for each, _ in found])
     size = round((seen.shape[1] / 3) ** 0.5)
     return seen.reshape(-1, size, size, 3), np.array([each for _, each in found], np.float32)
 
