@@ -108,6 +108,16 @@ def test_a_replaced_or_removed_file_is_not_kept_by_the_next_export(run):
     assert not (folder / "model.onnx").exists()
 
 
+def test_a_quantized_file_with_answers_to_other_test_vectors_is_not_kept(run):
+    """An earlier version had fewer test vectors."""
+    path = run.folder / "export" / "vectors" / "model-int8.tflite.npz"
+    with np.load(path) as file:
+        answers = file["probabilities"]
+    np.savez(path, probabilities=answers[:-6])
+    export(run, ["litert"], reporter=Reporter())
+    assert set(dict(check_export(run, Reporter()))) == {"model.tflite", "model.onnx", "openvino"}
+
+
 def test_the_use_of_the_test_set_is_logged(exported):
     assert '"scored": false' in (exported.folder / "test_uses.jsonl").read_text()
 
