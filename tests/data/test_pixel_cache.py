@@ -212,6 +212,17 @@ def test_heic_that_was_unreadable_is_decoded_once_pi_heif_is_installed(photos, m
     assert (found.images[0] == 9).all()
 
 
+def test_images_that_an_earlier_version_decoded_are_decoded_again(photos, tmp_path, monkeypatch):
+    dataset = load_dataset(photos)
+    with monkeypatch.context() as patch:
+        patch.setattr(pixel_cache, "READER_VERSION", 2)  # decoded photos at a reduced size
+        old = load_pixels(dataset, 16)
+        (file,) = (tmp_path / "cache" / "pixels").glob("*/images.npy")
+        del old
+        np.save(file, np.zeros((40, 16, 16, 3), np.uint8))
+    assert load_pixels(dataset, 16).images.any()
+
+
 def test_an_image_is_recognised_in_any_lossless_format_and_in_an_array(photos, tmp_path):
     """What a run has seen must be found again, whatever file it is in."""
     names = ("cat/0.png", "cat/1.png", "dog/2.png", "dog/3.png")
@@ -234,7 +245,6 @@ def test_an_image_is_recognised_in_any_lossless_format_and_in_an_array(photos, t
 
 
 def test_a_jpeg_is_recognised_by_its_pixels_whatever_the_model_size_unless_it_is_large(photos, tmp_path, monkeypatch):
-    """It is decoded at a reduced size for a small model, but its hash is not of that."""
     rng = np.random.default_rng(0)
     for name in ("cat/new.jpg", "dog/new.jpg"):
         Image.fromarray(rng.integers(0, 256, (200, 300, 3), np.uint8)).save(photos / name)

@@ -64,6 +64,8 @@ def test_the_folder_holds_files_labels_contract_vectors_and_a_table(exported, to
     assert json.loads((folder / "labels.json").read_text()) == list(toy_run.classes)
     contract = json.loads((folder / "contract.json").read_text())
     assert contract["input"]["shape"] == ["batch", 32, 32, 3]
+    assert contract["input"]["decoding"].startswith("the file at full size")
+    assert contract["input"]["resampling"].startswith("triangle filter")
     assert contract["output"]["shape"] == ["batch", 3]
     assert set(contract["files"]) == files
     table = {row["file"]: row for row in json.loads((folder / "table.json").read_text())["files"]}
@@ -104,6 +106,16 @@ def test_a_replaced_or_removed_file_is_not_kept_by_the_next_export(run):
     contract = json.loads((folder / "contract.json").read_text())
     assert set(contract["files"]) == {"model.tflite", "model-int8.tflite"}
     assert not (folder / "model.onnx").exists()
+
+
+def test_a_quantized_file_with_answers_to_other_test_vectors_is_not_kept(run):
+    """An earlier version had fewer test vectors."""
+    path = run.folder / "export" / "vectors" / "model-int8.tflite.npz"
+    with np.load(path) as file:
+        answers = file["probabilities"]
+    np.savez(path, probabilities=answers[:-6])
+    export(run, ["litert"], reporter=Reporter())
+    assert set(dict(check_export(run, Reporter()))) == {"model.tflite", "model.onnx", "openvino"}
 
 
 def test_the_use_of_the_test_set_is_logged(exported):

@@ -76,7 +76,7 @@ ASK = """async ([text, width, height]) => {
     const rgb = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
     const rgba = new Uint8ClampedArray(width * height * 4).fill(255);
     for (let i = 0; i < width * height; i++) for (let c = 0; c < 3; c++) rgba[4 * i + c] = rgb[3 * i + c];
-    const prepared = onsight.prepare(rgba, width, height);
+    const prepared = onsight.prepare(rgba, width, height, onsight.facts);
     return [Array.from(prepared), Array.from((await onsight.answer(prepared)).probabilities)];
 }"""
 
@@ -196,7 +196,7 @@ def test_the_page_says_and_shows_what_the_model_sees(fitted, wide_photos):
     width, height, drawn = page.evaluate("""() => {
         const { width, height } = document.getElementById("shown");
         const rgba = document.getElementById("shown").getContext("2d").getImageData(0, 0, width, height).data;
-        return [width, height, Array.from(onsight.prepare(rgba, width, height))];
+        return [width, height, Array.from(onsight.prepare(rgba, width, height, onsight.facts))];
     }""")
     assert (width, height) == ((32, 32) if fit == "cut" else (96, 32))
     np.testing.assert_array_equal(np.uint8(drawn).reshape(32, 32, 3), decode.load(file, 32, fit))

@@ -9,7 +9,8 @@ from onsight.core.errors import ExportError
 from onsight.core.files import read_json, sha256
 from onsight.core.records import ExportRow
 from onsight.exporting.formats import FORMATS, READERS, file_name
-from onsight.imaging.fit import SENTENCES
+from onsight.exporting.image_files import from_file
+from onsight.imaging.fit import DECODED, RESAMPLED, SENTENCES
 from onsight.inference.parity import TOLERANCE
 from onsight.models.model_file import ModelDescription
 from onsight.runs.run import Run
@@ -36,7 +37,9 @@ def make_contract(description: ModelDescription, folder: Path, table: list[Expor
             "dtype": "uint8",
             "shape": ["batch", size, size, 3],
             "channels": "RGB",
+            "decoding": DECODED,
             "geometry": description.geometry,
+            "resampling": RESAMPLED,
         },
         "output": {"name": "probabilities", "dtype": "float32", "shape": ["batch", len(description.classes)]},
         **distance_output(description),
@@ -132,6 +135,7 @@ def readme(run: Run, description: ModelDescription, table: list[ExportRow]) -> s
         )
         if without := [f"`{row['file']}`" for row in table if "max_distance_difference" not in row]:
             parts.append(f"Without this output: {', '.join(without)}.\n")
+    parts.append(from_file(description))
     for row in table:
         format_ = FORMATS[row["format"]]
         needs = " ".join(sorted(set(format_.reads.values())))

@@ -38,6 +38,7 @@ from onsight.exporting.contract import (
     size_of,
 )
 from onsight.exporting.formats import FORMATS, READERS, check_formats, file_name, precision_of, write
+from onsight.exporting.image_files import drawn, open_files
 from onsight.exporting.judge import MAX_DROP, Precision, Questions, fewer, judge, judge_distances
 from onsight.inference.engines import open_engine
 from onsight.inference.parity import TOLERANCE, compare, edge_images, farthest, why_not_probabilities
@@ -87,7 +88,7 @@ def export(
         staged = temporary_sibling(run.export_folder)
         staged.mkdir()
         try:
-            (staged / "vectors").mkdir()
+            (staged / "vectors" / "files").mkdir(parents=True)
             rows, failures = make_all(run, wanted, precision, staged, questions, max_drop, show)
             if rows:
                 table = complete(run, staged, rows, questions)
@@ -134,13 +135,13 @@ def joined(failures: list[ExportError], written: list[str]) -> ExportError:
 def ask_keras(run: Run, show: Reporter) -> Questions:
     """Return the images that every file is tested with, and Keras' answers in float32. Log the use of the test set."""
     images = open_images(run, ("train", "validation", "test"), show.work)
-    pixels = images.pixels
+    pixels, keras = images.pixels, open_engine(run, "keras")
     train, validation, test = (images.readable(part) for part in ("train", "validation", "test"))
-    edges = edge_images(pixels.images.shape[1])
     source = validation if len(validation) else train
+    files = open_files(images.dataset, source, keras.size, keras.fit, show)
+    edges = np.concatenate([edge_images(keras.size), files])
     real = source[spread(len(source), GATE - len(edges))]
     asked = np.concatenate([pixels.images[real], edges, pixels.images[validation], pixels.images[test]])
-    keras = open_engine(run, "keras")
     show.note("comparing", f"with {keras.name} in float32 on {count(len(asked), 'image')}")
     if len(test):
         run.log_test_use("export: compared the answers of files with Keras', read no label", scored=False)
@@ -260,14 +261,16 @@ def complete(run: Run, folder: Path, rows: list[ExportRow], questions: Questions
             if kept and checksums(source) == contract["files"][row["file"]]["sha256"]:  # neither replaced nor missing
                 if row["precision"] != "float32":
                     answers = run.export_folder / "vectors" / own_answers(row["file"])
-                    if not answers.exists():  # an earlier version wrote the file
-                        continue
+                    if not answers.exists() or stored(answers) != len(questions.vectors):
+                        continue  # an earlier version wrote the file
                     shutil.copy2(answers, folder / "vectors")
                 (shutil.copytree if source.is_dir() else shutil.copy2)(source, folder / row["file"])
                 table.append(row)
     table += rows
     vectors = questions.vectors
     np.save(folder / "vectors" / "pictures.npy", questions.images[vectors])
+    for name, data in drawn().items():
+        write_atomic(folder / "vectors" / "files" / name, data)
     np.save(folder / "vectors" / "probabilities.npy", questions.expected[vectors])
     if questions.distances is not None:
         np.save(folder / "vectors" / "distances.npy", questions.distances[vectors])
@@ -276,6 +279,12 @@ def complete(run: Run, folder: Path, rows: list[ExportRow], questions: Questions
     write_json(folder / "contract.json", make_contract(description, folder, table))
     write_atomic(folder / "README.md", readme(run, description, table))
     return table
+
+
+def stored(path: Path) -> int:
+    """Return for how many test vectors a quantized file's own answers are stored."""
+    with np.load(path, allow_pickle=False) as file:
+        return len(file["probabilities"])
 
 
 def check_export(run: str | Path | Run, reporter: Reporter | None = None) -> list[tuple[str, float]]:

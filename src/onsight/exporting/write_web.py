@@ -74,7 +74,7 @@ def page(facts: dict[str, Any], content: bytes) -> str:
 
     package = json.loads((LITERT / "package.json").read_text("utf-8"))
     loader = escaped((LITERT / "litert_wasm_compat_internal.js").read_text("utf-8"))
-    own = "".join((TEMPLATES / name).read_text("utf-8") for name in ("classify.js", "web.js"))
+    own = "".join((TEMPLATES / name).read_text("utf-8") for name in ("open_image.js", "classify.js", "web.js"))
     script = escaped(as_module((LITERT / "index.js").read_text("utf-8")) + own)
     scripts = " ".join(f"'{digest(source)}'" for source in (loader, script))
     return fill(

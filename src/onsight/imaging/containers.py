@@ -13,7 +13,7 @@ from onsight.core.errors import ImageError
 
 MAX_SIDE = 20_000  # pixels
 MAX_PIXELS = 25_000_000  # decoded; 75 MB as RGB
-MAX_JPEG_PIXELS = 120_000_000  # of a JPEG that is decoded at reduced size: phones take 108 megapixels
+MAX_JPEG_PIXELS = 120_000_000  # of a JPEG, which can be decoded at a reduced size: phones take 108 megapixels
 MAX_RLE_PIXELS = 2_500_000  # Pillow unpacks run-length BMP in Python: 0.4 s per megapixel
 MAX_SCAN_PIXELS = 2_500_000_000  # pixels x scans: each scan of a progressive JPEG visits all pixels, 0.2 s per billion
 MAX_PARTS = 100_000  # segments, chunks or strips per file: each costs Python time
@@ -81,15 +81,15 @@ def check_size(width: int, height: int, most: int = MAX_PIXELS) -> None:
 # The openers raise struct.error, IndexError, KeyError or ValueError for damaged data; decode() reports it.
 
 
-def open_jpeg(data: bytes, at_least: int | None) -> tuple[Image.Image, int]:
-    """Decode a JPEG, at 1/2, 1/4 or 1/8 if its shorter side stays at least twice `at_least`.
+def open_jpeg(data: bytes) -> tuple[Image.Image, int]:
+    """Decode a JPEG, one of more than `MAX_PIXELS` at 1/2 or 1/4, whichever is the first that has no more.
 
     Returns:
         The image and its EXIF orientation.
     """
     width, height, components, exif = jpeg_header(data)
     scale = 1
-    while at_least and scale < 8 and min(width, height) >= 2 * scale * 2 * at_least:
+    while -(-width // scale) * -(-height // scale) > MAX_PIXELS:
         scale *= 2
     size = -(-width // scale), -(-height // scale)
     check_size(*size)

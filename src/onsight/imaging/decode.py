@@ -48,7 +48,7 @@ SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif"}
 )
 BACKGROUND = (255, 255, 255)
-WHOLE = 2**20  # pixels of a JPEG that is decoded at full size for its hash alone: about 10 ms
+WHOLE = 2**20  # pixels of a JPEG whose pixels are hashed
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -60,13 +60,12 @@ _TURNS = {
 }  # EXIF orientation -> the operation that turns the image upright
 
 
-def decode(data: bytes, at_least: int | None = None) -> np.ndarray:
+def decode(data: bytes) -> np.ndarray:
     """Decode the bytes of an image file: JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF if Pillow supports it, HEIC by pi-heif.
 
-    Args:
-        data: the whole file.
-        at_least: the length of the shorter side, in pixels, that the caller needs. A JPEG may then be decoded at 1/2,
-            1/4 or 1/8, which is faster, if its shorter side stays at least twice as long. None: never reduced.
+    The pixels depend on the file alone, never on the size that the caller needs: training, `predict`, the page in a
+    browser and the users of exported files must see the same ones. Only a JPEG of more than 25 million pixels is
+    decoded at a reduced size (`containers.open_jpeg`).
 
     Returns:
         (H, W, 3) uint8 RGB, read-only.
@@ -75,14 +74,14 @@ def decode(data: bytes, at_least: int | None = None) -> np.ndarray:
         ImageError: the bytes are not a complete image of a known format, or the image is too large; the message says
             which.
     """
-    return _array(_decoded(data, at_least))
+    return _array(_decoded(data))
 
 
-def _decoded(data: bytes, at_least: int | None) -> Image.Image:
+def _decoded(data: bytes) -> Image.Image:
     """Return what `decode` returns, as a Pillow image."""
     kind = file_format(data)
     try:
-        image, orientation = open_jpeg(data, at_least) if kind == "JPEG" else OPENERS[kind](data)
+        image, orientation = open_jpeg(data) if kind == "JPEG" else OPENERS[kind](data)
         image.load()
         return _rgb(image, orientation)
     except ImageError:
@@ -184,24 +183,21 @@ def load(source: ImageSource, size: int, fit: Fit = "cut") -> np.ndarray:
     if isinstance(source, Image.Image):
         return _fitted(_from_pillow(source), size, fit)
     if isinstance(source, bytes):
-        return _fitted(_decoded(source, size), size, fit)
+        return _fitted(_decoded(source), size, fit)
     if isinstance(source, str | os.PathLike):
-        return _fitted(_decoded(_read(source), size), size, fit)
+        return _fitted(_decoded(_read(source)), size, fit)
     raise ImageError(f"A {type(source).__name__} is not an image; expected a path, bytes, a Pillow image or an array.")
 
 
 def load_and_whole(data: bytes, size: int, fit: Fit = "cut") -> tuple[np.ndarray, bytes | None]:
     """Return what `load` returns for the bytes of a file, and the pixels (H, W, 3) of the whole image as bytes.
 
-    The pixels are None for a JPEG of more than 2^20 pixels that `load` decodes at a reduced size: to decode it at full
-    size, too, would take several times as long.
+    The pixels are None for a JPEG of more than 2^20 pixels: to copy and hash them would take half as long as to decode
+    it.
     """
-    image = _decoded(data, size)
-    width, height = header(data)[:2] if file_format(data) == "JPEG" else image.size
-    fitted = _fitted(image, size, fit)
-    if image.width * image.height == width * height:
-        return fitted, image.tobytes()
-    return fitted, _decoded(data, None).tobytes() if width * height <= WHOLE else None
+    image = _decoded(data)
+    large = image.width * image.height > WHOLE and file_format(data) == "JPEG"
+    return _fitted(image, size, fit), None if large else image.tobytes()
 
 
 def thumbnail(image: np.ndarray, size: int = 96, fit: Fit = "cut") -> bytes:

@@ -15,6 +15,12 @@ GEOMETRIES: dict[str, str] = {
     "cut": "centre square, scaled to image_size (antialiased)",
     "pad": f"whole image, longer side scaled to image_size (antialiased), centred on grey {GREY}",
 }
+# What `decode` and `decode.resize` do, as contract.json says it.
+DECODED = (
+    "the file at full size (a JPEG of more than 25 million pixels at 1/2 or 1/4), turned upright as its EXIF "
+    "orientation says, colour profile ignored, transparent pixels blended with white"
+)
+RESAMPLED = "triangle filter, widened when shrinking (Pillow's BILINEAR): columns, then rows, rounded each time"
 # Fit -> the same as a sentence for people; {size} is the number of pixels per side.
 SENTENCES: dict[str, str] = {
     "cut": "the centre square of the image, scaled to {size} x {size}",
