@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sys
 
-import keras
 import numpy as np
 import pytest
 
@@ -168,6 +167,23 @@ def test_a_truncated_or_replaced_file_is_refused(run, name):
         check_export(run, Reporter())
 
 
+SLOW_READERS = "keras", "saved_model"  # they import TensorFlow
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW_READERS else name for name in FORMATS]
+)
+@pytest.mark.parametrize("content", [b"", b"nothing", b"PK\x05\x06" + bytes(18)], ids=["empty", "text", "zip"])
+def test_every_reader_refuses_a_foreign_file(name, content, tmp_path):
+    path = tmp_path / FORMATS[name].file
+    opened = path / (FORMATS[name].opened or ("saved_model.pb" if name == "saved_model" else ""))
+    opened.parent.mkdir(exist_ok=True)
+    opened.write_bytes(content)
+    np.save(tmp_path / "images.npy", np.zeros((1, 8, 8, 3), np.uint8))
+    with pytest.raises(ExportError, match=rf"^{path.name} cannot be read as {name}: .*\. It is damaged, or another"):
+        export_module.run_reader(name, path, tmp_path / "images.npy", None, threads=1)
+
+
 @pytest.mark.parametrize("name", ["model.tflite", "model-int8.tflite"])
 def test_a_file_of_another_model_is_refused(run, tmp_path, name):
     (tmp_path / "other").mkdir()
@@ -255,14 +271,15 @@ def test_invalid_options_and_missing_packages_raise_errors(run, monkeypatch):
             export(run, wanted, reporter=Reporter(), **options)
 
 
-@pytest.mark.backend
-@pytest.mark.skipif(keras.config.backend() != "jax", reason="TensorFlow writes ONNX in this process")
-def test_a_missing_backend_raises_an_error_that_names_it(run, monkeypatch):
-    monkeypatch.setattr(formats, "find_spec", lambda name: None if name == "tensorflow" else True)
-    with pytest.raises(
-        ExportError, match=r"only be written with tensorflow\. Install: pip install 'onsight\[tensorflow,export\]'"
-    ):
-        export(run, ["onnx"], reporter=Reporter())
+@pytest.mark.parametrize(
+    ("name", "extras"), [("onnx", "'onsight[export]' 'onsight[tensorflow]'"), ("saved_model", "'onsight[tensorflow]'")]
+)
+def test_all_that_a_format_lacks_is_named_at_once(run, monkeypatch, name, extras):
+    """With JAX alone, TensorFlow is missing as well as what its converter needs."""
+    absent = {"tensorflow", "tf2onnx", "onnx", "onnxruntime"}
+    monkeypatch.setattr(formats, "find_spec", lambda package: None if package in absent else True)
+    with pytest.raises(ExportError, match=rf"needs .*tensorflow.*\. Install: pip install {re.escape(extras)}$"):
+        export(run, [name], reporter=Reporter())
 
 
 @pytest.mark.backend

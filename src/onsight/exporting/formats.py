@@ -116,6 +116,8 @@ def check_formats(names: list[str], precision: Precision) -> None:
             raise SpecError(unknown_name("format", name, FORMATS))
         format_ = FORMATS[name]
         needed = format_.writes | format_.reads
+        if format_.backend:
+            needed = needed | {format_.backend: f"onsight[{format_.backend}]"}
         if precision != "float32" and precision in format_.precisions:
             needed = needed | {"ai_edge_quantizer": EXPORT}
         if missing := [package for package in needed if not find_spec(package)]:
@@ -153,7 +155,7 @@ def write(name: str, model_folder: Path, path: Path, precision: Precision, image
         images: (n, H, W, 3) uint8 training images, from which int8 takes the ranges of its values.
 
     Raises:
-        ExportError: a backend is not installed, or a converter failed.
+        ExportError: a converter failed.
     """
     from onsight.core.silence import without_logs
     from onsight.models.litert_file import failures_named
@@ -171,12 +173,8 @@ def write_elsewhere(name: str, model_folder: Path, path: Path, backend: str) -> 
     """Write a format in a new process with another Keras backend.
 
     Raises:
-        ExportError: that backend is not installed, or the process failed. The message ends with its last line.
+        ExportError: the process failed. The message ends with its last line.
     """
-    if not find_spec(backend):
-        raise ExportError(
-            f"{name} can only be written with {backend}. Install: pip install 'onsight[{backend},export]'"
-        )
     words = [sys.executable, "-m", "onsight.exporting.formats", name, str(model_folder), str(path)]
     environment = os.environ | {"KERAS_BACKEND": backend} | own_network(model_folder)
     done = subprocess.run(words, env=environment, capture_output=True, text=True)
