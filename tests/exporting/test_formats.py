@@ -45,7 +45,7 @@ def test_gelu_can_be_converted_to_onnx():
     signature = [tf.TensorSpec((None,), tf.float32, name="x")]
     function = tf.function(lambda x: {"y": keras.activations.gelu(x)}, input_signature=signature)
     x = np.linspace(-6, 6, 101, dtype=np.float32)
-    session = onnxruntime.InferenceSession(to_onnx(function, signature))
+    session = onnxruntime.InferenceSession(to_onnx(function, signature).SerializeToString())
     np.testing.assert_allclose(session.run(["y"], {"x": x})[0], function(x)["y"], atol=1e-6)
 
 
