@@ -251,6 +251,48 @@ def test_a_format_that_fails_does_not_take_the_others_with_it(run, monkeypatch, 
     assert dict(check_export(run, Reporter())).keys() == {"model.onnx", "model-int8.tflite", "model.tflite", "openvino"}
 
 
+def test_a_file_that_this_system_cannot_run_is_not_called_proven(run, monkeypatch):
+    """Here a folder stands for the package of Core ML, so that the test needs no converter."""
+
+    def write(name, folder, path, *rest):
+        path.mkdir()
+        (path / "Manifest.json").write_text("{}")
+
+    monkeypatch.setattr(export_module, "write", write)
+    monkeypatch.setattr(formats, "find_spec", lambda package: True)
+    monkeypatch.setattr(formats.sys, "platform", "linux")
+    table = export(run, ["coreml"], reporter=Reporter())
+    row = {row["format"]: row for row in table}["coreml"]
+    assert (row["max_difference"], row["agreement"], row["latency_ms"], row["compared"]) == (None, None, None, 0)
+    (cells,) = (each for each in table.cells() if each[0] == "model.mlpackage")
+    assert cells[2:] == ("–", "not proven", *["–"] * 7)
+    assert "**Not proven here**" in (run.folder / "export" / "README.md").read_text()
+    assert "not proven" in run.report.read_text("utf-8")
+    assert "model.mlpackage" not in dict(check_export(run, Reporter()))
+    (run.folder / "export" / "model.mlpackage" / "Manifest.json").write_text("[]")
+    with pytest.raises(ExportError, match="damaged or replaced"):
+        check_export(run, Reporter())
+
+
+@pytest.mark.skipif(not formats.find_spec("coremltools"), reason="coremltools is not installed")
+def test_core_ml_answers_as_keras_does(run):
+    """On macOS this proves the file; elsewhere it can only be written and described."""
+    table = export(run, ["coreml"], reporter=Reporter())
+    row = {row["format"]: row for row in table}["coreml"]
+    import coremltools
+
+    model = coremltools.models.MLModel(str(run.folder / "export" / "model.mlpackage"), skip_model_load=True)
+    described = model.get_spec().description
+    assert described.input[0].type.imageType.width == 32
+    assert described.predictedFeatureName == "classLabel"
+    assert json.loads(model.user_defined_metadata["labels"]) == list(run.classes)
+    if sys.platform == "darwin":
+        assert row["max_difference"] <= 1e-5
+        run_readme(run, "model.mlpackage")
+    else:
+        assert row["max_difference"] is None
+
+
 def test_invalid_options_and_missing_packages_raise_errors(run, monkeypatch):
     for wanted, options, error, message in (
         ([], {}, SpecError, "No format was given. Formats: litert"),
@@ -292,7 +334,7 @@ def test_every_model_in_every_format(name, toy_spec, tmp_path, monkeypatch):
     monkeypatch.setenv("ONSIGHT_RUNS", str(tmp_path / "runs"))
     spec = toy_spec.model_copy(update={"model": name, "epochs": 2, "image_size": max(24, MODELS[name].smallest)})
     run = onsight.train(spec, reporter=Reporter())
-    wanted = [name for name in FORMATS if name != "c"]
+    wanted = [name for name in FORMATS if name not in ("c", "coreml")]
     table = export(run, wanted, reporter=Reporter())
     assert [row["format"] for row in table] == wanted
     export(run, ["litert"], precision="float16", reporter=Reporter())

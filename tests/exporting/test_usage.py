@@ -10,6 +10,12 @@ from onsight.exporting.usage import triton_config, usage
 from onsight.models.model_file import read_description
 
 
+def section(run, name, file=None, run_name="run"):
+    """Return what the README says about a proven file of a format."""
+    row = {"format": name, "file": file or FORMATS[name].file, "max_difference": 1e-7}
+    return usage(run_name, read_description(run.model_folder), row)
+
+
 @pytest.fixture(scope="module", params=["toy_run", "knowing_run"])
 def onnx(request, tmp_path_factory):
     """A run, its description, and its ONNX file in ONNX Runtime."""
@@ -55,22 +61,21 @@ def test_the_commands_lay_out_the_folder_of_a_server(toy_run, tmp_path, name, fo
         path.mkdir()
         path = path / "saved_model.pb"
     path.write_bytes(b"model")
-    text = usage("my run's", read_description(toy_run.model_folder), {"format": name, "file": FORMATS[name].file})
+    text = section(toy_run, name, run_name="my run's")
     subprocess.run(["sh", "-ec", re.search(r"```sh\n(.*?)```", text, re.DOTALL)[1]], cwd=tmp_path, check=True)
     assert (tmp_path / "models" / "my run's" / "1" / found).read_bytes() == b"model"
 
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_section_is_complete(toy_run, name):
-    text = usage("run", read_description(toy_run.model_folder), {"format": name, "file": FORMATS[name].file})
+    text = section(toy_run, name)
     assert text.count("```") % 2 == 0
     assert "{file}" not in text
-    assert (FORMATS[name].file in text) == bool(text)
+    assert "Not proven here" not in text
 
 
 def test_microcontrollers_and_phones_are_told_their_files(knowing_run):
-    description = read_description(knowing_run.model_folder)
-    text = usage("run", description, {"format": "litert", "file": "model-int8.tflite"})
+    text = section(knowing_run, "litert", "model-int8.tflite")
     assert 'createFromFile(context, "model-int8.tflite")' in text
     assert 'forResource: "model-int8", ofType: "tflite"' in text
     assert "its only score is the distance" in text

@@ -96,7 +96,7 @@ def read_contract(folder: Path) -> dict[str, Any] | None:
         for name, entry in value["files"].items():
             if name != file_name(entry["format"], entry["precision"]) or not isinstance(entry["sha256"], dict):
                 raise ValueError(f"its entry for {name} is invalid")
-            float(entry["max_difference"])
+            float(entry["max_difference"] or 0)  # null: not proven
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise ExportError(
             f"{path} is damaged, or was not written by Onsight: {error}. Remove {folder} and export again."

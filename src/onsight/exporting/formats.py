@@ -3,8 +3,8 @@
 A writer takes (folder of the model, path to write, precision, training images) and writes one file or folder. Its input
 `image` is uint8 RGB (batch, H, W, 3), and its output `probabilities` is float32 (batch, classes). Normalisation,
 temperature and softmax are part of the model. A writer need not check its result: `export` compares the answers with
-Keras' and rejects a file that differs. A reader is a file in `readers/` that does not import Onsight, so that it can be
-shipped with the exported file. Listing the registry does not import Keras.
+Keras' and rejects a file that differs, where the system can run it. A reader is a file in `readers/` that does not
+import Onsight, so that it can be shipped with the exported file. Listing the registry does not import Keras.
 """
 
 from __future__ import annotations
@@ -39,6 +39,12 @@ class Format(NamedTuple):
     precisions: tuple[Precision, ...] = ("float32",)  # the first is written where another one is asked for
     batches: tuple[int, ...] = (1, 7, 32)  # the batch sizes that a file is tested with
     asked: int = 0  # validation images that a file is tested with, where its runtime is too slow for all; 0: all
+    macos: bool = False  # whether only macOS can run it; elsewhere it is written, but not tested
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether this system can run such a file."""
+        return sys.platform == "darwin" or not self.macos
 
 
 EXPORT = "onsight[export]"
@@ -89,6 +95,17 @@ FORMATS: dict[str, Format] = {
         {"ai_edge_litert": "ai-edge-litert"},
         {"ai_edge_litert": "ai-edge-litert"},
         precisions=("float32", "float16", "int8"),
+    ),
+    "coreml": Format(
+        "model.mlpackage",
+        "Core ML: apps on iPhone, iPad and Mac",
+        "write_coreml:write_coreml",
+        {"coremltools": "coremltools>=9"},
+        {"coremltools": "coremltools>=9"},
+        backend="tensorflow",
+        batches=(1,),
+        asked=192,
+        macos=True,
     ),
     "c": Format(
         "classifier",

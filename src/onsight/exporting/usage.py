@@ -69,19 +69,47 @@ reads images of uint8 RGB from standard input and prints an answer per line. `kA
 that the model needs beside its own bytes. It was measured on a 64-bit computer with the reference kernels: 32-bit
 pointers need less, optimized kernels may need more.
 """
-SECTIONS = {"litert": LITERT, "onnx": ONNX, "saved_model": SAVED_MODEL, "c": MICROCONTROLLER}
+COREML = """\
+Drag the package into Xcode. On iOS and macOS, with an upright `image` of the class CGImage:
+
+```swift
+import CoreML
+import Vision
+
+let url = Bundle.main.url(forResource: "model", withExtension: "mlmodelc")!
+let model = try VNCoreMLModel(for: MLModel(contentsOf: url))
+let request = VNCoreMLRequest(model: model)
+request.imageCropAndScaleOption = .{scaling}
+try VNImageRequestHandler(cgImage: image).perform([request])
+let best = (request.results as! [VNClassificationObservation])[0]
+print(best.identifier, best.confidence)
+```
+
+Vision scales the image in its own way. For the same answers as `onsight predict`, give it an image that was made as
+described above.
+"""
+UNPROVEN = """\
+**Not proven here**: this file was written on a system that cannot run it, so its answers were never compared with those
+of Keras. `onsight export RUN {format}` on macOS compares them.
+
+"""
+SECTIONS = {"coreml": COREML, "litert": LITERT, "onnx": ONNX, "saved_model": SAVED_MODEL, "c": MICROCONTROLLER}
 
 
 def usage(run_name: str, description: ModelDescription, row: ExportRow) -> str:
     """Return how to use an exported file where there is no Python; empty if nothing is to be said about its format."""
-    text = SECTIONS.get(row["format"], "").format(
+    format_ = row["format"]
+    text = (UNPROVEN if row["max_difference"] is None else "") + SECTIONS.get(format_, "")
+    text = text.format(
+        format=format_,
+        scaling="scaleFit" if description.fit == "pad" else "centerCrop",
         name=shlex.quote(run_name),
         file=row["file"],
         stem=row["file"].partition(".")[0],
         size=description.image_size,
         config=triton_config(run_name, description),
     )
-    return text + (LITERT_DISTANCE if row["format"] == "litert" and description.prototypes else "")
+    return text + (LITERT_DISTANCE if format_ == "litert" and description.prototypes else "")
 
 
 def triton_config(run_name: str, description: ModelDescription) -> str:
