@@ -79,3 +79,9 @@ def test_microcontrollers_and_phones_are_told_their_files(knowing_run):
     assert 'createFromFile(context, "model-int8.tflite")' in text
     assert 'forResource: "model-int8", ofType: "tflite"' in text
     assert "its only score is the distance" in text
+
+
+def test_vision_is_told_how_to_fit_the_image(toy_run, padded_run):
+    assert ".centerCrop" in section(toy_run, "coreml")
+    assert ".scaleFit" in section(padded_run, "coreml")
+    assert "adds black, not grey" in section(padded_run, "coreml")

@@ -85,8 +85,8 @@ let best = (request.results as! [VNClassificationObservation])[0]
 print(best.identifier, best.confidence)
 ```
 
-Vision scales the image in its own way. For the same answers as `onsight predict`, give it an image that was made as
-described above.
+Vision scales the image in its own way{border}. For the same answers as `onsight predict`, give it an image that was
+made as described above.
 """
 UNPROVEN = """\
 **Not proven here**: this file was written on a system that cannot run it, so its answers were never compared with those
@@ -103,6 +103,7 @@ def usage(run_name: str, description: ModelDescription, row: ExportRow) -> str:
     text = text.format(
         format=format_,
         scaling="scaleFit" if description.fit == "pad" else "centerCrop",
+        border=" and adds black, not grey" if description.fit == "pad" else "",
         name=shlex.quote(run_name),
         file=row["file"],
         stem=row["file"].partition(".")[0],

@@ -38,7 +38,7 @@ def require_litert() -> None:
 
 
 def write_web(model_folder: Path, path: Path, precision: Precision, images: np.ndarray) -> None:
-    """Write the page. It contains the .tflite file that `export litert` writes, with the batch size fixed to 1."""
+    """Write the page. It contains the model that `export litert` writes, with the batch size fixed to 1."""
     from onsight.exporting.quantize import quantized
     from onsight.exporting.write_litert import litert_content, run_name
     from onsight.models.litert_file import fix_batch
