@@ -36,7 +36,8 @@ def with_metadata(content: bytes, description: ModelDescription, name: str) -> b
 
     model = parse(content)
     graph = model.subgraphs[0]
-    outputs = [graph.tensors[index].name.decode() for index in graph.outputs]
+    # By their dimensions, as the readers do: the runs of earlier versions name them otherwise.
+    outputs = ["probabilities" if len(graph.tensors[index].shape) == 2 else "distance" for index in graph.outputs]
     model.buffers.append(schema.BufferT(data=np.frombuffer(metadata(description, name, outputs), np.uint8)))
     model.metadata = [
         *(model.metadata or []),
