@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sys
 
-import keras
 import numpy as np
 import pytest
 
@@ -180,6 +179,23 @@ def test_a_truncated_or_replaced_file_is_refused(run, name):
         check_export(run, Reporter())
 
 
+SLOW_READERS = "keras", "saved_model"  # they import TensorFlow
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW_READERS else name for name in FORMATS]
+)
+@pytest.mark.parametrize("content", [b"", b"nothing", b"PK\x05\x06" + bytes(18)], ids=["empty", "text", "zip"])
+def test_every_reader_refuses_a_foreign_file(name, content, tmp_path):
+    path = tmp_path / FORMATS[name].file
+    opened = path / (FORMATS[name].opened or ("saved_model.pb" if name == "saved_model" else ""))
+    opened.parent.mkdir(exist_ok=True)
+    opened.write_bytes(content)
+    np.save(tmp_path / "images.npy", np.zeros((1, 8, 8, 3), np.uint8))
+    with pytest.raises(ExportError, match=rf"^{path.name} cannot be read as {name}: .*\. It is damaged, or another"):
+        export_module.run_reader(name, path, tmp_path / "images.npy", None, threads=1)
+
+
 @pytest.mark.parametrize("name", ["model.tflite", "model-int8.tflite"])
 def test_a_file_of_another_model_is_refused(run, tmp_path, name):
     (tmp_path / "other").mkdir()
@@ -247,6 +263,48 @@ def test_a_format_that_fails_does_not_take_the_others_with_it(run, monkeypatch, 
     assert dict(check_export(run, Reporter())).keys() == {"model.onnx", "model-int8.tflite", "model.tflite", "openvino"}
 
 
+def test_a_file_that_this_system_cannot_run_is_not_called_proven(run, monkeypatch):
+    """Here a folder stands for the package of Core ML, so that the test needs no converter."""
+
+    def write(name, folder, path, *rest):
+        path.mkdir()
+        (path / "Manifest.json").write_text("{}")
+
+    monkeypatch.setattr(export_module, "write", write)
+    monkeypatch.setattr(formats, "find_spec", lambda package: True)
+    monkeypatch.setattr(formats.sys, "platform", "linux")
+    table = export(run, ["coreml"], reporter=Reporter())
+    row = {row["format"]: row for row in table}["coreml"]
+    assert (row["max_difference"], row["agreement"], row["latency_ms"], row["compared"]) == (None, None, None, 0)
+    (cells,) = (each for each in table.cells() if each[0] == "model.mlpackage")
+    assert cells[2:] == ("–", "not proven", *["–"] * 7)
+    assert "**Not proven here**" in (run.folder / "export" / "README.md").read_text()
+    assert "not proven" in run.report.read_text("utf-8")
+    assert "model.mlpackage" not in dict(check_export(run, Reporter()))
+    (run.folder / "export" / "model.mlpackage" / "Manifest.json").write_text("[]")
+    with pytest.raises(ExportError, match="damaged or replaced"):
+        check_export(run, Reporter())
+
+
+@pytest.mark.skipif(not formats.find_spec("coremltools"), reason="coremltools is not installed")
+def test_core_ml_answers_as_keras_does(run):
+    """On macOS this proves the file; elsewhere it can only be written and described."""
+    table = export(run, ["coreml"], reporter=Reporter())
+    row = {row["format"]: row for row in table}["coreml"]
+    import coremltools
+
+    model = coremltools.models.MLModel(str(run.folder / "export" / "model.mlpackage"), skip_model_load=True)
+    described = model.get_spec().description
+    assert described.input[0].type.imageType.width == 32
+    assert described.predictedFeatureName == "classLabel"
+    assert json.loads(model.user_defined_metadata["labels"]) == list(run.classes)
+    if sys.platform == "darwin":
+        assert row["max_difference"] <= 1e-5
+        run_readme(run, "model.mlpackage")
+    else:
+        assert row["max_difference"] is None
+
+
 def test_invalid_options_and_missing_packages_raise_errors(run, monkeypatch):
     for wanted, options, error, message in (
         ([], {}, SpecError, "No format was given. Formats: litert"),
@@ -267,14 +325,15 @@ def test_invalid_options_and_missing_packages_raise_errors(run, monkeypatch):
             export(run, wanted, reporter=Reporter(), **options)
 
 
-@pytest.mark.backend
-@pytest.mark.skipif(keras.config.backend() != "jax", reason="TensorFlow writes ONNX in this process")
-def test_a_missing_backend_raises_an_error_that_names_it(run, monkeypatch):
-    monkeypatch.setattr(formats, "find_spec", lambda name: None if name == "tensorflow" else True)
-    with pytest.raises(
-        ExportError, match=r"only be written with tensorflow\. Install: pip install 'onsight\[tensorflow,export\]'"
-    ):
-        export(run, ["onnx"], reporter=Reporter())
+@pytest.mark.parametrize(
+    ("name", "extras"), [("onnx", "'onsight[export]' 'onsight[tensorflow]'"), ("saved_model", "'onsight[tensorflow]'")]
+)
+def test_all_that_a_format_lacks_is_named_at_once(run, monkeypatch, name, extras):
+    """With JAX alone, TensorFlow is missing as well as what its converter needs."""
+    absent = {"tensorflow", "tf2onnx", "onnx", "onnxruntime"}
+    monkeypatch.setattr(formats, "find_spec", lambda package: None if package in absent else True)
+    with pytest.raises(ExportError, match=rf"needs .*tensorflow.*\. Install: pip install {re.escape(extras)}$"):
+        export(run, [name], reporter=Reporter())
 
 
 @pytest.mark.backend
@@ -287,7 +346,7 @@ def test_every_model_in_every_format(name, toy_spec, tmp_path, monkeypatch):
     monkeypatch.setenv("ONSIGHT_RUNS", str(tmp_path / "runs"))
     spec = toy_spec.model_copy(update={"model": name, "epochs": 2, "image_size": max(24, MODELS[name].smallest)})
     run = onsight.train(spec, reporter=Reporter())
-    wanted = [name for name in FORMATS if name != "c"]
+    wanted = [name for name in FORMATS if name not in ("c", "coreml")]
     table = export(run, wanted, reporter=Reporter())
     assert [row["format"] for row in table] == wanted
     export(run, ["litert"], precision="float16", reporter=Reporter())

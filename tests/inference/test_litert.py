@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
+from onsight.core.errors import ExportError
 from onsight.exporting.quantize import quantized
 from onsight.inference import litert
 from onsight.inference.engines import LitertEngine
@@ -71,6 +72,49 @@ def test_every_network_answers_as_keras_does_at_any_batch_size(name, tmp_path):
     engine = LitertEngine(content, read_description(tmp_path))
     for count in (1, 7, 36, 2):
         np.testing.assert_allclose(engine.probabilities(images[:count]), expected[:count], atol=1e-5)
+
+
+class Halves(keras.layers.Layer):
+    """Computes 5 features of the upper and of the lower half of each image, as of two images."""
+
+    def call(self, image):
+        halves = keras.ops.reshape(keras.ops.cast(image, "float32") / 255, (-1, 384))
+        kernel = np.random.default_rng(0).normal(0, 0.05, (384, 5)).astype("float32")
+        return keras.ops.reshape(keras.ops.matmul(halves, kernel), (-1, 10))
+
+
+def test_only_the_batch_of_what_is_computed_becomes_free():
+    """The number of classes is the batch size while converting, and a layer doubles the batch."""
+    keras.utils.set_random_seed(0)
+    image = keras.Input((16, 16, 3), dtype="uint8", name="image")
+    logits = keras.layers.Dense(litert_file.BATCH, name="logits")(Halves()(image))
+    model = classifier(keras.Model(image, logits))
+    images = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), np.uint8)
+    interpreter = Interpreter(model_content=convert(model))
+    (given,), (answered,) = interpreter.get_input_details(), interpreter.get_output_details()
+    for size in (1, 2, 5):
+        interpreter.resize_tensor_input(given["index"], (size, 16, 16, 3))
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(given["index"], images[:size])
+        interpreter.invoke()
+        found = interpreter.get_tensor(answered["index"])
+        np.testing.assert_allclose(found, np.asarray(model(images[:size])), atol=1e-6)
+
+
+class Loop(keras.layers.Layer):
+    """Halves each image until its largest value is below 1."""
+
+    def call(self, image):
+        x = keras.ops.cast(image, "float32")
+        return keras.ops.while_loop(lambda x: keras.ops.max(x) > 1, lambda x: (x / 2,), (x,))[0]
+
+
+@pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="the converter from JAX refuses loops itself")
+def test_a_file_of_several_graphs_is_not_changed():
+    image = keras.Input((16, 16, 3), dtype="uint8", name="image")
+    logits = keras.layers.Dense(3, name="logits")(keras.layers.Flatten()(Loop()(image)))
+    with pytest.raises(ExportError, match=r"has 3 graphs, .* must have no loop"):
+        convert(classifier(keras.Model(image, logits)))
 
 
 def test_a_file_with_other_answers_is_not_kept(folder, monkeypatch):

@@ -301,7 +301,7 @@ def export(
     run
         the folder of a run, or runs/latest
     formats
-        litert, onnx, saved_model, keras, openvino, web
+        litert, onnx, saved_model, keras, openvino, web, coreml, c
     precision
         of litert and web files; int8 needs training images to find the ranges of its values
     max_drop

@@ -427,8 +427,8 @@ ClassDrop = TypedDict("ClassDrop", {"class": str, "drop": float})
 class Judgement(TypedDict):
     """How the answers of an exported file compare with Keras'."""
 
-    max_difference: float  # of a probability, on the edge, real and validation images
-    agreement: float  # share of all images with the same likeliest class, ties aside
+    max_difference: float | None  # of a probability, on the edge, real and validation images; None: not proven
+    agreement: float | None  # share of all images with the same likeliest class, ties aside
     compared: int
     validation_n: int
     validation_accuracy: float | None
@@ -441,21 +441,21 @@ class Judgement(TypedDict):
 
 
 class ExportRow(Judgement):
-    """One exported file."""
+    """One exported file. What another system has to measure is None."""
 
     file: str
     format: str
     precision: str
     bytes: int
-    latency_ms: float  # of one image on one thread
-    latency_p95_ms: float
-    images_per_second: float
+    latency_ms: float | None  # of one image on one thread
+    latency_p95_ms: float | None
+    images_per_second: float | None
     threads: int
-    latency_ms_all: float  # on all threads
-    latency_p95_ms_all: float
-    images_per_second_all: float
+    latency_ms_all: float | None  # on all threads
+    latency_p95_ms_all: float | None
+    images_per_second_all: float | None
     peak_mb: float | None
-    first_answer_seconds: float
+    first_answer_seconds: float | None
     made: str
 
 

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
-LOGGERS = ("absl", "tensorflow", "tf2onnx")  # of the libraries that convert models
+LOGGERS = ("absl", "coremltools", "tensorflow", "tf2onnx")  # of the libraries that convert models
 
 
 @contextmanager

@@ -10,18 +10,12 @@ from onsight.core.files import read_json, sha256
 from onsight.core.records import ExportRow
 from onsight.exporting.formats import FORMATS, READERS, file_name
 from onsight.exporting.image_files import from_file
+from onsight.exporting.usage import usage
 from onsight.imaging.fit import DECODED, RESAMPLED, SENTENCES
 from onsight.inference.parity import TOLERANCE
 from onsight.models.model_file import ModelDescription
 from onsight.runs.run import Run
 
-MICROCONTROLLER = """\
-For a microcontroller, take the folder `{folder}` into your project, beside TensorFlow Lite Micro. `classifier.h` says
-how to call it, and `classifier.ino` is a sketch for Arduino and ESP32. `main.cc` is a program for your computer: it
-reads images of uint8 RGB from standard input and prints an answer per line. `kArenaSize` in `model.h` is the memory
-that the model needs beside its own bytes. It was measured on a 64-bit computer with the reference kernels: 32-bit
-pointers need less, optimized kernels may need more.
-"""
 ROUNDING = 0.1  # a quantized file's answers differ by up to that much between processors, whose kernels round otherwise
 
 
@@ -104,7 +98,7 @@ def read_contract(folder: Path) -> dict[str, Any] | None:
         for name, entry in value["files"].items():
             if name != file_name(entry["format"], entry["precision"]) or not isinstance(entry["sha256"], dict):
                 raise ValueError(f"its entry for {name} is invalid")
-            float(entry["max_difference"])
+            float(entry["max_difference"] or 0)  # null: not proven
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise ExportError(
             f"{path} is damaged, or was not written by Onsight: {error}. Remove {folder} and export again."
@@ -145,8 +139,8 @@ def readme(run: Run, description: ModelDescription, table: list[ExportRow]) -> s
             f"{format_.description}; {row['precision']}, {row['bytes']:,} bytes. Needs: {needs}.\n",
             f"```python\n{example(description, row, opened)}```\n",
         ]
-        if row["format"] == "c":
-            parts.append(MICROCONTROLLER.format(folder=row["file"]))
+        if more := usage(run.name, description, row):
+            parts.append(more)
     return "\n".join(parts)
 
 

@@ -3,8 +3,8 @@
 A writer takes (folder of the model, path to write, precision, training images) and writes one file or folder. Its input
 `image` is uint8 RGB (batch, H, W, 3), and its output `probabilities` is float32 (batch, classes). Normalisation,
 temperature and softmax are part of the model. A writer need not check its result: `export` compares the answers with
-Keras' and rejects a file that differs. A reader is a file in `readers/` that does not import Onsight, so that it can be
-shipped with the exported file. Listing the registry does not import Keras.
+Keras' and rejects a file that differs, where the system can run it. A reader is a file in `readers/` that does not
+import Onsight, so that it can be shipped with the exported file. Listing the registry does not import Keras.
 """
 
 from __future__ import annotations
@@ -39,6 +39,12 @@ class Format(NamedTuple):
     precisions: tuple[Precision, ...] = ("float32",)  # the first is written where another one is asked for
     batches: tuple[int, ...] = (1, 7, 32)  # the batch sizes that a file is tested with
     asked: int = 0  # validation images that a file is tested with, where its runtime is too slow for all; 0: all
+    macos: bool = False  # whether only macOS can run it; elsewhere it is written, but not tested
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether this system can run such a file."""
+        return sys.platform == "darwin" or not self.macos
 
 
 EXPORT = "onsight[export]"
@@ -90,6 +96,17 @@ FORMATS: dict[str, Format] = {
         {"ai_edge_litert": "ai-edge-litert"},
         precisions=("float32", "float16", "int8"),
     ),
+    "coreml": Format(
+        "model.mlpackage",
+        "Core ML: apps on iPhone, iPad and Mac",
+        "write_coreml:write_coreml",
+        {"coremltools": "coremltools>=9"},
+        {"coremltools": "coremltools>=9"},
+        backend="tensorflow",
+        batches=(1,),
+        asked=192,
+        macos=True,
+    ),
     "c": Format(
         "classifier",
         "C++ for microcontrollers, with TensorFlow Lite Micro: the model as an array, and an Arduino sketch",
@@ -116,6 +133,8 @@ def check_formats(names: list[str], precision: Precision) -> None:
             raise SpecError(unknown_name("format", name, FORMATS))
         format_ = FORMATS[name]
         needed = format_.writes | format_.reads
+        if format_.backend:
+            needed = needed | {format_.backend: f"onsight[{format_.backend}]"}
         if precision != "float32" and precision in format_.precisions:
             needed = needed | {"ai_edge_quantizer": EXPORT}
         if missing := [package for package in needed if not find_spec(package)]:
@@ -153,7 +172,7 @@ def write(name: str, model_folder: Path, path: Path, precision: Precision, image
         images: (n, H, W, 3) uint8 training images, from which int8 takes the ranges of its values.
 
     Raises:
-        ExportError: a backend is not installed, or a converter failed.
+        ExportError: a converter failed.
     """
     from onsight.core.silence import without_logs
     from onsight.models.litert_file import failures_named
@@ -171,12 +190,8 @@ def write_elsewhere(name: str, model_folder: Path, path: Path, backend: str) -> 
     """Write a format in a new process with another Keras backend.
 
     Raises:
-        ExportError: that backend is not installed, or the process failed. The message ends with its last line.
+        ExportError: the process failed. The message ends with its last line.
     """
-    if not find_spec(backend):
-        raise ExportError(
-            f"{name} can only be written with {backend}. Install: pip install 'onsight[{backend},export]'"
-        )
     words = [sys.executable, "-m", "onsight.exporting.formats", name, str(model_folder), str(path)]
     environment = os.environ | {"KERAS_BACKEND": backend} | own_network(model_folder)
     done = subprocess.run(words, env=environment, capture_output=True, text=True)

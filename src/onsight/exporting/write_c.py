@@ -15,7 +15,7 @@ from onsight.core.files import write_atomic
 from onsight.core.silence import without_stderr
 from onsight.exporting.judge import Precision
 from onsight.exporting.quantize import quantized
-from onsight.exporting.write_litert import litert_content
+from onsight.exporting.write_litert import litert_content, run_name
 from onsight.models.litert_file import parse
 from onsight.models.model_file import ModelDescription, read_description
 
@@ -76,7 +76,7 @@ def write_c(model_folder: Path, path: Path, precision: Precision, images: np.nda
     path.mkdir()
     for source in MICRO.iterdir():
         shutil.copy2(source, path)
-    name = model_folder.resolve().parent.name.encode("ascii", "replace").decode()
+    name = run_name(model_folder).encode("ascii", "replace").decode()
     description = read_description(model_folder)
     write_atomic(path / "model.h", header(name, description, content))
     write_atomic(path / "model.cc", source_of(name, description.classes, content))

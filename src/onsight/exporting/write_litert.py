@@ -1,4 +1,4 @@
-"""The writer of .tflite files: the run's own in float32, or quantized to float16 or int8 (`quantize`)."""
+"""The writer of .tflite files: the run's own in float32, or quantized to float16 or int8, with labels and metadata."""
 
 from __future__ import annotations
 
@@ -12,11 +12,19 @@ from onsight.exporting.quantize import quantized
 
 
 def write_litert(model_folder: Path, path: Path, precision: Precision, images: np.ndarray) -> None:
-    """Write a .tflite file: the run's own in float32, or a quantized one."""
+    """Write a .tflite file: the run's own in float32, or a quantized one, with labels and metadata inside."""
+    from onsight.exporting.litert_metadata import with_metadata
+    from onsight.models.model_file import read_description
+
     content = litert_content(model_folder)
     if precision != "float32":
         content = quantized(content, precision, images)
-    write_atomic(path, content)
+    write_atomic(path, with_metadata(content, read_description(model_folder), run_name(model_folder)))
+
+
+def run_name(model_folder: Path) -> str:
+    """Return the name of the run that a model folder belongs to."""
+    return model_folder.resolve().parent.name
 
 
 def litert_content(model_folder: Path) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,27 +10,47 @@ import numpy as np
 
 from onsight.core.files import write_atomic
 from onsight.exporting.judge import Precision
+from onsight.exporting.write_litert import run_name
 from onsight.exporting.write_saved_model import tensorflow_function
+from onsight.models.model_file import ModelDescription
 
 
 def write_onnx(model_folder: Path, path: Path, precision: Precision, images: np.ndarray) -> None:
-    """Write an ONNX file with tf2onnx."""
+    """Write an ONNX file with tf2onnx. Its metadata holds what `contract.json` says about the answers."""
     from onsight.models.fold_batch_norm import fold_batch_norms
-    from onsight.models.model_file import load_model
+    from onsight.models.model_file import load_model, read_description
 
-    write_atomic(path, to_onnx(*tensorflow_function(fold_batch_norms(load_model(model_folder, distance=True)))))
+    made = to_onnx(*tensorflow_function(fold_batch_norms(load_model(model_folder, distance=True))))
+    add_metadata(made, read_description(model_folder), run_name(model_folder))
+    write_atomic(path, made.SerializeToString())
 
 
-def to_onnx(function: Any, signature: list[Any]) -> bytes:
-    """Return the ONNX file of a tf.function."""
+def add_metadata(made: Any, description: ModelDescription, name: str) -> None:
+    """Name the graph after the run and the first axis of its input and outputs `batch`, and add metadata, in place."""
+    from onnx import helper
+
+    made.graph.name = name
+    for value in (*made.graph.input, *made.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    facts = {
+        "labels": json.dumps(description.classes, ensure_ascii=False),
+        "geometry": description.geometry,
+        "threshold": description.threshold,
+        "distance_threshold": description.distance_threshold,
+        "weights_sha256": description.weights_sha256,
+    }
+    helper.set_model_props(made, {key: str(value) for key, value in facts.items() if value is not None})
+
+
+def to_onnx(function: Any, signature: list[Any]) -> Any:
+    """Return the ONNX model of a tf.function."""
     import tf2onnx
 
     # Version 17 of the operation set: every runtime of recent years supports it, and it has all operations we need.
     made, _ = tf2onnx.convert.from_function(
         function, input_signature=signature, opset=17, custom_op_handlers={"Erfc": (complement_erf, [])}
     )
-    content: bytes = made.SerializeToString()
-    return content
+    return made
 
 
 def complement_erf(graph: Any, node: Any, name: str, arguments: Any) -> None:

@@ -38,9 +38,9 @@ def require_litert() -> None:
 
 
 def write_web(model_folder: Path, path: Path, precision: Precision, images: np.ndarray) -> None:
-    """Write the page. It contains the .tflite file that `export litert` writes, with the batch size fixed to 1."""
+    """Write the page. It contains the model that `export litert` writes, with the batch size fixed to 1."""
     from onsight.exporting.quantize import quantized
-    from onsight.exporting.write_litert import litert_content
+    from onsight.exporting.write_litert import litert_content, run_name
     from onsight.models.litert_file import fix_batch
     from onsight.models.model_file import read_description
 
@@ -50,7 +50,7 @@ def write_web(model_folder: Path, path: Path, precision: Precision, images: np.n
         content = quantized(content, precision, images)
     description = read_description(model_folder)
     facts = {
-        "name": model_folder.resolve().parent.name,  # of the run
+        "name": run_name(model_folder),
         "model": description.model,
         "size": description.image_size,
         "fit": description.fit,

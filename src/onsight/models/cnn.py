@@ -65,7 +65,7 @@ def cnn_compact(image_size: int, num_classes: int) -> keras.Model:
 def micro(image_size: int, num_classes: int) -> keras.Model:
     """Return `cnn_compact` with 32, 40 and 56 filters, for microcontrollers.
 
-    It has 86 thousand parameters, takes 8.9 million multiply-adds at 32 px, and is 98 kB as an int8 .tflite file.
+    It has 86 thousand parameters, takes 8.9 million multiply-adds at 32 px, and is 95 kB as an int8 .tflite file.
     MLPerf Tiny's ResNet-8 has as many parameters and 12.5 million multiply-adds; the latency of this network is 0.77
     of that of ResNet-8 (one thread).
     """

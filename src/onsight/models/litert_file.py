@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import keras
 
 
-BATCH = 3  # the batch size while converting; `free_batch` replaces it
+BATCH = 7919  # the batch size while converting; `free_batch` replaces it. It is a prime, and no usual size of a network
 
 
 def convert(model: keras.Model, outputs: Sequence[str] = ("probabilities",)) -> bytes:
@@ -92,13 +92,18 @@ def free_batch(content: bytes, outputs: Sequence[str]) -> bytes:
     """Return a .tflite file of batch size BATCH changed to take any batch size, with its outputs named.
 
     The shapes of all values follow from the shape of the input, except that a reshape has its own shape as a constant.
+    Constants keep their sizes, whatever these are.
+
+    Raises:
+        ExportError: the file has several graphs.
     """
     from ai_edge_litert import schema_py_generated as schema
 
     model = parse(content)
-    graph = model.subgraphs[0]
-    for tensor in graph.tensors:
-        if len(tensor.shape) and tensor.shape[0] == BATCH and not len_or_zero(model.buffers[tensor.buffer].data):
+    graph = only_graph(model)
+    for index in {*graph.inputs, *(index for operator in graph.operators for index in operator.outputs)}:
+        tensor = graph.tensors[index]
+        if len(tensor.shape) and tensor.shape[0] % BATCH == 0:
             tensor.shapeSignature = [-1, *tensor.shape[1:]]
             tensor.shape = [1, *tensor.shape[1:]]
     for operator in graph.operators:
@@ -106,7 +111,7 @@ def free_batch(content: bytes, outputs: Sequence[str]) -> bytes:
             operator.builtinOptions = None
             buffer = model.buffers[graph.tensors[operator.inputs[1]].buffer]
             shape = np.frombuffer(bytes(buffer.data), "<i4").copy()
-            if shape[0] == BATCH:
+            if shape[0] % BATCH == 0:
                 shape[0] = -1
                 buffer.data = np.frombuffer(shape.tobytes(), np.uint8)
     # TensorFlow's names count the conversions of the process, so the same model would give other bytes each time.
@@ -139,7 +144,7 @@ def below_head(content: bytes, classes: int) -> tuple[bytes, int]:
     from ai_edge_litert import schema_py_generated as schema
 
     model = parse(content)
-    graph = model.subgraphs[0]
+    graph = only_graph(model)
     makers = {int(index): place for place, each in enumerate(graph.operators) for index in each.outputs}
     value, head = int(graph.outputs[0]), None
     while head is None and value in makers:
@@ -164,7 +169,7 @@ def below_head(content: bytes, classes: int) -> tuple[bytes, int]:
 def fix_batch(content: bytes) -> bytes:
     """Return a .tflite file of any batch size changed to take a single image, because LiteRT.js takes nothing else."""
     model = parse(content)
-    for tensor in model.subgraphs[0].tensors:
+    for tensor in only_graph(model).tensors:
         tensor.shapeSignature = None
     return pack(model)
 
@@ -194,9 +199,18 @@ def pack(model: Any, builder: Any = None) -> bytes:
     return bytes(builder.Output())
 
 
-def len_or_zero(data: Any) -> int:
-    """Return the length of a buffer, which is None if it is empty."""
-    return 0 if data is None else len(data)
+def only_graph(model: Any) -> Any:
+    """Return the graph of what `parse` returned.
+
+    Raises:
+        ExportError: there are several, as of a loop. Each depends on the others, so none is changed.
+    """
+    if len(model.subgraphs) != 1:
+        raise ExportError(
+            f"The .tflite file has {len(model.subgraphs)} graphs, and only a file of one graph can be changed: the "
+            "network must have no loop and no condition."
+        )
+    return model.subgraphs[0]
 
 
 @contextmanager

@@ -41,16 +41,21 @@ def table_row(row: ExportRow) -> tuple[str, ...]:
     return (
         str(row["file"]),
         f"{row['bytes'] / 1000:,.0f}",
-        "–" if row["validation_accuracy"] is None else f"{row['validation_accuracy']:.2%}",
-        f"{row['max_difference']:.1e}",
-        f"{row['agreement']:.2%}",
-        f"{row['latency_ms']:.2f} ({row['latency_p95_ms']:.2f})",
-        f"{row['latency_ms_all']:.2f} ({row['latency_p95_ms_all']:.2f})",
-        f"{row['images_per_second']:,.0f}",
-        f"{row['images_per_second_all']:,.0f}",
-        "–" if row["peak_mb"] is None else f"{row['peak_mb']:,.0f}",
-        f"{row['first_answer_seconds']:.2f} s",
+        cell("{:.2%}", row["validation_accuracy"]),
+        "not proven" if row["max_difference"] is None else f"{row['max_difference']:.1e}",
+        cell("{:.2%}", row["agreement"]),
+        cell("{:.2f} ({:.2f})", row["latency_ms"], row["latency_p95_ms"]),
+        cell("{:.2f} ({:.2f})", row["latency_ms_all"], row["latency_p95_ms_all"]),
+        cell("{:,.0f}", row["images_per_second"]),
+        cell("{:,.0f}", row["images_per_second_all"]),
+        cell("{:,.0f}", row["peak_mb"]),
+        cell("{:.2f} s", row["first_answer_seconds"]),
     )
+
+
+def cell(pattern: str, *values: float | None) -> str:
+    """Return values as text; a dash if they were not measured."""
+    return "–" if None in values else pattern.format(*values)
 
 
 def is_quantized(row: ExportRow) -> bool:
