@@ -120,7 +120,7 @@ def readme(run: Run, description: ModelDescription, table: list[ExportRow]) -> s
         f"output `probabilities` is float32 `(batch, {count})`, in the order of `labels.json`. Normalisation, "
         "temperature and softmax are part of the model, so its input is plain pixels: "
         f"{SENTENCES[description.fit].format(size=size)}. `contract.json` describes the same for programs. `vectors/` "
-        "holds test images and the probabilities that Keras computes for them. For a quantized file it also holds the "
+        "holds test images and the model's probabilities for them. For a quantized file it also holds the "
         f"file's own answers; on other processors they may differ by {ROUNDING:g}.\n",
     ]
     if description.threshold is not None:
