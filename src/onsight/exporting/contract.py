@@ -22,6 +22,8 @@ reads images of uint8 RGB from standard input and prints an answer per line. `kA
 that the model needs beside its own bytes. It was measured on a 64-bit computer with the reference kernels: 32-bit
 pointers need less, optimized kernels may need more.
 """
+# What a reader of README.md installs, where it is not the packages that the format's reader imports.
+NEEDS = {"keras": "keras, and tensorflow or jax", "web": "a browser; for the code below, ai-edge-litert"}
 ROUNDING = 0.1  # a quantized file's answers differ by up to that much between processors, whose kernels round otherwise
 
 
@@ -135,7 +137,7 @@ def readme(run: Run, description: ModelDescription, table: list[ExportRow]) -> s
             parts.append(f"Without this output: {', '.join(without)}.\n")
     for row in table:
         format_ = FORMATS[row["format"]]
-        needs = " ".join(sorted(set(format_.reads.values())))
+        needs = NEEDS.get(row["format"]) or ", ".join(name.replace("_", "-") for name in sorted(format_.reads))
         opened = row["file"] + (f"/{format_.opened}" if format_.opened else "")
         parts += [
             f"## {row['file']}\n",

@@ -12,6 +12,8 @@ HEADING = (
     "images/s, all threads", "MB", "first answer",
 )  # fmt: skip
 
+BUSY = 3  # times the median: a 95 % quantile above that is not the file's own
+
 
 class Exports(list[ExportRow]):
     """The exported files of a run: the rows of table.json."""
@@ -21,8 +23,9 @@ class Exports(list[ExportRow]):
         return [HEADING, *table_rows(self)]
 
     def sentences(self) -> list[str]:
-        """Return what int8 files cost, and how well quantized files know the images unlike the training images."""
+        """Return what int8 costs, whether the machine was busy, and how well quantized files know unlike images."""
         drops = [drop_sentence(row) for row in self if "drop" in row]
+        drops += busy_sentences(self)
         return drops + [unlike_sentence(row) for row in self if "unlike_agreement" in row and is_quantized(row)]
 
     def _repr_html_(self) -> str:
@@ -44,13 +47,39 @@ def table_row(row: ExportRow) -> tuple[str, ...]:
         "–" if row["validation_accuracy"] is None else f"{row['validation_accuracy']:.2%}",
         f"{row['max_difference']:.1e}",
         f"{row['agreement']:.2%}",
-        f"{row['latency_ms']:.2f} ({row['latency_p95_ms']:.2f})",
-        f"{row['latency_ms_all']:.2f} ({row['latency_p95_ms_all']:.2f})",
+        latency(row["latency_ms"], row["latency_p95_ms"]),
+        latency(row["latency_ms_all"], row["latency_p95_ms_all"]),
         f"{row['images_per_second']:,.0f}",
         f"{row['images_per_second_all']:,.0f}",
         "–" if row["peak_mb"] is None else f"{row['peak_mb']:,.0f}",
         f"{row['first_answer_seconds']:.2f} s",
     )
+
+
+def latency(median: float, high: float) -> str:
+    """Return the median and the 95 % quantile of a latency in ms; "busy" if others used the machine meanwhile."""
+    return f"{median:.2f} ({high:.2f}{', busy' if is_busy(median, high) else ''})"
+
+
+def is_busy(median: float, high: float) -> bool:
+    """Return whether a quantile is so far above the median that other programs used the machine meanwhile."""
+    return high > BUSY * median
+
+
+def busy_sentences(table: Iterable[ExportRow]) -> list[str]:
+    """Return what "busy" means in the table, if it is there."""
+    files = [
+        row["file"]
+        for row in table
+        if is_busy(row["latency_ms"], row["latency_p95_ms"])
+        or is_busy(row["latency_ms_all"], row["latency_p95_ms_all"])
+    ]
+    if not files:
+        return []
+    return [
+        f"The speed of {', '.join(files)} is not to be trusted: one answer in twenty took over {BUSY} times the "
+        "median, so the machine was busy. Export again when it is idle."
+    ]
 
 
 def is_quantized(row: ExportRow) -> bool:
