@@ -61,7 +61,7 @@ COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --gen
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links --group build
 pins:
 	$(COMPILE) --extra tensorflow --extra jax --extra export --extra heic --extra tune --extra remote --extra scale \
-		--extra serve --group dev -o requirements/dev.txt
+		--extra serve --group dev --group release -o requirements/dev.txt
 	$(COMPILE) --extra tensorflow -c requirements/dev.txt -o requirements/tensorflow.txt
 	$(COMPILE) --extra jax -c requirements/dev.txt -o requirements/jax.txt
 	# Apart and without what it asks for: that excludes pydantic, and it imports none of it.

@@ -8,7 +8,7 @@ import sys
 from typing import NoReturn
 
 from onsight.cli.stopping import CODE, Stopping
-from onsight.core.errors import OnsightError
+from onsight.core.errors import OnsightError, SpecError
 from onsight.core.text import printable
 
 
@@ -47,6 +47,14 @@ def run() -> None:
     except OnsightError as error:
         print(f"onsight: {printable(str(error))}", file=sys.stderr)  # noqa: T201
         end(error.exit_code)
+    except ModuleNotFoundError as error:
+        from onsight.core.extras import PACKAGES, sentence
+
+        package = str(error.name).partition(".")[0]
+        if package not in PACKAGES:
+            raise
+        print(f"onsight: {sentence(package)}", file=sys.stderr)  # noqa: T201
+        end(SpecError.exit_code)
     except BrokenPipeError:  # the reader closed the pipe: `onsight predict … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)

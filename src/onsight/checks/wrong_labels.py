@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from onsight.checks.resemblance import directions
 from onsight.core.spread import spread
+from onsight.metrics.distributions import softmax
 
 PENALTIES = (30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)  # of the ridge regression
 SCALES = tuple(np.geomspace(1, 40, 13).tolist())  # of its answers, as logits
@@ -66,8 +67,6 @@ def judge_labels(features: NDArray[np.float32], labels: NDArray[np.int64]) -> Ju
         features: (n, features).
         labels: (n,) integers; a class with fewer than 10 images is not judged.
     """
-    from scipy.special import softmax
-
     present, classes = np.unique(labels, return_inverse=True)
     sizes = np.bincount(classes)
     judged = sizes[classes] >= FEWEST
@@ -92,7 +91,7 @@ def judge_labels(features: NDArray[np.float32], labels: NDArray[np.int64]) -> Ju
                 own = own_share(answers, classes, scale)
                 right = (1 - np.array(RATES)[:, np.newaxis]) * own
                 wrong += of_rates @ (1 - right / likelihood(own, len(present)))
-                probabilities += of_rates.sum() * softmax(answers * scale, axis=1)
+                probabilities += of_rates.sum() * softmax(answers * scale)
     probabilities[np.arange(len(labels)), classes] = -1
     share = float(weights.sum(axis=(0, 1)) @ RATES)
     return Judged(np.where(judged, wrong, 0.0), present[probabilities.argmax(axis=1)], share)

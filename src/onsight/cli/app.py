@@ -225,7 +225,7 @@ app.command(
 
 @app.command(group=UNDERSTANDING, sort_key=next(order))
 def report(run: str = "latest", /) -> None:
-    """Write the report.html of a run again, from the files that it has now."""
+    """Write the report.html and MODEL_CARD.md of a run again, from the files that it has now."""
     from onsight.reporting.report import report as write_report
     from onsight.runs.run import open_run
 

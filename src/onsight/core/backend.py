@@ -33,14 +33,19 @@ class Choice(NamedTuple):
     reason: str
 
 
+def installed_backends() -> list[str]:
+    """Return which of `BACKENDS` are installed; none if Keras is not. Imports no framework."""
+    return [name for name in BACKENDS if find_spec(name)] if find_spec("keras") else []
+
+
 def choose_backend(requested: str | None = None) -> Choice:
     """Return which of `BACKENDS` Keras should run on, and why. Imports no framework.
 
     Raises:
         SpecError: the name is unknown, the backend is not installed, or Keras already runs on another backend.
     """
-    installed = [name for name in BACKENDS if find_spec(name)]
-    if not installed or not find_spec("keras"):
+    installed = installed_backends()
+    if not installed:
         raise SpecError(
             "No Keras backend is installed. Install one: pip install 'onsight[tensorflow]' (fastest on a CPU) "
             "or pip install 'onsight[jax]'."

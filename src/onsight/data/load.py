@@ -22,45 +22,56 @@ class Source(NamedTuple):
 
     function: str  # "module:function" in this package
     description: str
+    licence: str = "not recorded"  # of the images, as far as it is known
     files: bool = True  # the function takes (name, folder, progress, *, download), otherwise nothing
     mirrors: bool = True  # whether a mirrored image keeps its label; a mirrored digit is not that digit any more
 
 
 DATASETS = {
     "cifar10": Source(
-        "cifar:load_cifar", "60,000 photos of 32x32 pixels in 10 classes (a download of 170 MB, or your own copy)"
+        "cifar:load_cifar",
+        "60,000 photos of 32x32 pixels in 10 classes (a download of 170 MB, or your own copy)",
+        licence="none is given; the authors ask to cite Krizhevsky 2009",
     ),
     "cifar100": Source(
-        "cifar:load_cifar", "60,000 photos of 32x32 pixels in 100 classes (a download of 169 MB, or your own copy)"
+        "cifar:load_cifar",
+        "60,000 photos of 32x32 pixels in 100 classes (a download of 169 MB, or your own copy)",
+        licence="none is given; the authors ask to cite Krizhevsky 2009",
     ),
     "mnist": Source(
         "mnist_svhn_stl10:load_classic",
         "70,000 handwritten digits of 28x28 pixels (a download of 12 MB, or your own copy)",
         mirrors=False,
+        licence="CC BY-SA 3.0, as far as is known",
     ),
     "fashion_mnist": Source(
         "mnist_svhn_stl10:load_classic",
         "70,000 grey 28x28-pixel images of clothes in 10 classes (a download of 31 MB, or your own copy)",
+        licence="MIT",
     ),
     "svhn": Source(
         "mnist_svhn_stl10:load_classic",
         "99,289 digits of house numbers, 32x32 pixels (a download of 246 MB, or your own copy)",
         mirrors=False,
+        licence="for non-commercial use only, say the authors",
     ),
     "stl10": Source(
         "mnist_svhn_stl10:load_classic",
         "13,000 labelled photos of 96x96 pixels in 10 classes (a download of 2.6 GB, or your own copy)",
+        licence="none is given; the images are from ImageNet, whose terms allow non-commercial research and education",
     ),
     "digits": Source(
         "built_in:load_digits",
         "1,797 handwritten digits of 8x8 pixels that come with scikit-learn (no download)",
         files=False,
         mirrors=False,
+        licence="CC BY 4.0 (UCI, Optical Recognition of Handwritten Digits)",
     ),
     "toy": Source(
         "built_in:draw_toy",
         "240 coloured discs and squares of 24x24 pixels, drawn by Onsight: trains in seconds (no download)",
         files=False,
+        licence="Apache-2.0, as Onsight, which drew them",
     ),
 }
 

@@ -11,6 +11,7 @@ from typing import cast
 import numpy as np
 
 from onsight.core.errors import DataError, ModelFileError, RunError, SpecError
+from onsight.core.extras import missing, require
 from onsight.core.files import now, read_json, write_json
 from onsight.core.progress import Reporter
 from onsight.core.records import (
@@ -56,6 +57,7 @@ from onsight.reporting.report import report
 from onsight.runs.images import RunImages, load_images
 from onsight.runs.run import Run, open_run
 
+PLOTS = "samples", "confusion", "predictions", "mistakes"
 SAMPLES = 32  # images of samples.png
 ALL_COPIED = (
     "Each of these images has a copy among those that the model was trained or judged on, so this accuracy rewards "
@@ -146,6 +148,8 @@ def evaluate(
         raise SpecError("quick measures robustness on a tenth of the images: it needs --robustness.")
     if folds == 1 or folds < 0:
         raise SpecError(f"folds={folds} holds no image out; expected 0, or at least 2, for example 5.")
+    if robustness:
+        require("scipy", "--robustness")
     run = open_run(run)
     run.require_trained()
     with reporter or make_reporter() as show:
@@ -164,7 +168,7 @@ def evaluate(
         find_label_errors(task, folds, show)
         robust = measure_robustness(task, quick, show) if robustness else kept_robustness(task)
         write_slices(task, scores)
-        draw(task, scores, metrics)
+        draw(task, scores, metrics, show)
         explain_worst(task, scores, engine, show)
         draw_map(task, scores, engine, show)
         report(run)
@@ -344,8 +348,28 @@ def write_slices(task: Task, scores: np.ndarray) -> None:
     write_json(task.folder / "slices.json", slices.measure(scores.argmax(axis=1) == task.labels, columns))
 
 
-def draw(task: Task, scores: np.ndarray, metrics: Metrics) -> None:
-    """Write the plots: samples, confusion matrix, predictions, the most confident mistakes; and the thumbnails."""
+def draw(task: Task, scores: np.ndarray, metrics: Metrics, show: Reporter) -> None:
+    """Write the thumbnails and, if Matplotlib is installed, the plots. Plots of an earlier evaluation are removed."""
+    for name in PLOTS:
+        (task.folder / f"{name}.png").unlink(missing_ok=True)
+    if said := missing("matplotlib"):
+        show.note("no plots", said)
+    else:
+        draw_plots(task, scores, metrics)
+    images = task.images.pixels.images
+    write_thumbnails(
+        task.folder,
+        functools.partial(original, task.images.dataset, images, task.engine.fit),
+        largest_side(task.images.dataset, images),
+        task.index,
+        task.labels,
+        scores,
+        task.names,
+    )
+
+
+def draw_plots(task: Task, scores: np.ndarray, metrics: Metrics) -> None:
+    """Write the plots: samples, confusion matrix, predictions, the most confident mistakes."""
     folder, classes, images, labels = task.folder, task.run.classes, task.images.pixels.images, task.labels
     chosen = np.random.default_rng(0).permutation(len(task.index))[:SAMPLES]
     samples = plots.sample_images(images[task.index[chosen]], [classes[i] for i in labels[chosen]])
@@ -358,17 +382,6 @@ def draw(task: Task, scores: np.ndarray, metrics: Metrics) -> None:
             truth = [classes[i] for i in labels[picked]]
             figure = plots.predictions(images[task.index[picked]], truth, scores[picked], classes, title=heading)
             plot_style.save(figure, folder / f"{name}.png")
-        else:
-            (folder / f"{name}.png").unlink(missing_ok=True)  # of an earlier evaluation
-    write_thumbnails(
-        folder,
-        functools.partial(original, task.images.dataset, images, task.engine.fit),
-        largest_side(task.images.dataset, images),
-        task.index,
-        labels,
-        scores,
-        task.names,
-    )
 
 
 def explain_worst(task: Task, scores: np.ndarray, engine: EngineName, show: Reporter) -> None:
@@ -389,6 +402,9 @@ def explain_worst(task: Task, scores: np.ndarray, engine: EngineName, show: Repo
 def draw_map(task: Task, scores: np.ndarray, engine: EngineName, show: Reporter) -> None:
     """Write the map of the images. With `engine` "litert", no framework is imported for it."""
     (task.folder / "map.json").unlink(missing_ok=True)
+    if said := missing("sklearn"):
+        show.note("no map", said)
+        return
     try:
         network = network_of(task.run, by_keras=engine != "litert")
     except (SpecError, RunError, ModelFileError) as error:  # an evaluation does not fail for want of a map

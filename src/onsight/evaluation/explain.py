@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from onsight.core.errors import ImageError, ModelFileError, SpecError
+from onsight.core.extras import require
 from onsight.core.files import check_target, write_atomic, write_json
 from onsight.evaluation.thumbnails import jpeg
 from onsight.imaging import decode
@@ -104,6 +105,7 @@ def explain(
     """
     from onsight.reporting import plot_style, plots
 
+    require("matplotlib", "A drawing of heat maps")
     if path is not None:
         check_drawing(path)
         few(images)

@@ -19,7 +19,8 @@ from onsight.core.records import Slice, Slices
 from onsight.core.text import count
 from onsight.data.dataset import Dataset
 from onsight.data.pixel_cache import Pixels
-from onsight.metrics.intervals import holm, share_intervals
+from onsight.metrics.distributions import hypergeometric_cdf
+from onsight.metrics.intervals import holm, share_intervals, upper_bound
 
 FIFTHS = ("darkest fifth", "second darkest fifth", "middle fifth", "second brightest fifth", "brightest fifth")
 SIDES = (32, 64, 128, 256, 512, 1024, 2048)  # pixels: the upper ends of the ranges of original sizes
@@ -42,8 +43,6 @@ def measure(right: np.ndarray, columns: Columns) -> Slices:
         right: (n,) bool, whether the answer was right.
         columns: each with n values.
     """
-    from scipy.special import betaincinv
-
     groups: list[
         tuple[str, str, int, int, int, int]
     ] = []  # (by, value, n, correct, n of the rest, correct of the rest)
@@ -63,7 +62,7 @@ def measure(right: np.ndarray, columns: Columns) -> Slices:
     n, correct, others, right_others = np.array([group[2:] for group in groups]).T
     low, high = share_intervals(correct, n)
     tail = LEVEL / 2 / len(groups)
-    upper = np.where(correct < n, betaincinv(correct + 1, np.maximum(n - correct, 1), 1 - tail), 1.0)
+    upper = [upper_bound(hits, total - hits, tail) for hits, total in zip(correct.tolist(), n.tolist(), strict=True)]
     worse = worse_than_rest(correct, n, right_others, others)
     rows: list[Slice] = [
         {
@@ -80,10 +79,8 @@ def worse_than_rest(correct: np.ndarray, n: np.ndarray, right_others: np.ndarray
 
     Fisher's exact test asks how often `n` of all images, drawn at random, would hold at most `correct` right ones.
     """
-    from scipy.stats import hypergeom
-
-    chance = hypergeom.cdf(correct, n + others, correct + right_others, n)
-    return np.array(holm(chance.tolist())) < LEVEL
+    table = np.stack([correct, n, correct + right_others, n + others], axis=1)
+    return np.array(holm([hypergeometric_cdf(*row) for row in table.tolist()])) < LEVEL
 
 
 def describe(dataset: Dataset, index: np.ndarray, labels: Sequence[str], pixels: Pixels) -> Columns:

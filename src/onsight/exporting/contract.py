@@ -16,6 +16,8 @@ from onsight.inference.parity import TOLERANCE
 from onsight.models.model_file import ModelDescription
 from onsight.runs.run import Run
 
+# What a reader of README.md installs, where it is not the packages that the format's reader imports.
+NEEDS = {"keras": "keras, and tensorflow or jax", "web": "a browser; for the code below, ai-edge-litert"}
 ROUNDING = 0.1  # a quantized file's answers differ by up to that much between processors, whose kernels round otherwise
 
 
@@ -116,7 +118,7 @@ def readme(run: Run, description: ModelDescription, table: list[ExportRow]) -> s
         f"output `probabilities` is float32 `(batch, {count})`, in the order of `labels.json`. Normalisation, "
         "temperature and softmax are part of the model, so its input is plain pixels: "
         f"{SENTENCES[description.fit].format(size=size)}. `contract.json` describes the same for programs. `vectors/` "
-        "holds test images and the probabilities that Keras computes for them. For a quantized file it also holds the "
+        "holds test images and the model's probabilities for them. For a quantized file it also holds the "
         f"file's own answers; on other processors they may differ by {ROUNDING:g}.\n",
     ]
     if description.threshold is not None:
@@ -132,7 +134,7 @@ def readme(run: Run, description: ModelDescription, table: list[ExportRow]) -> s
     parts.append(from_file(description))
     for row in table:
         format_ = FORMATS[row["format"]]
-        needs = " ".join(sorted(set(format_.reads.values())))
+        needs = NEEDS.get(row["format"]) or ", ".join(name.replace("_", "-") for name in sorted(format_.reads))
         opened = row["file"] + (f"/{format_.opened}" if format_.opened else "")
         parts += [
             f"## {row['file']}\n",

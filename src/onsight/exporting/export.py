@@ -1,8 +1,8 @@
-"""export(run, formats): files for other runtimes. A file is kept only if it gives the same answers as Keras.
+"""export(run, formats): files for other runtimes. A file is kept only if it gives the same answers as the model.
 
 Each file is first written to a temporary folder next to `export/`. Its own runtime opens it, in a process that does not
 import Onsight, and classifies real and edge images. If the answers match those of Keras in float32, the file moves into
-`export/`.
+`export/`. Without Keras, the answers of the run's model.tflite stand for Keras': training proved them equal.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from onsight.core.backend import installed_backends
 from onsight.core.errors import ExportError, ParityError, RunError, SpecError
 from onsight.core.files import argument, now, replace_folder, temporary_sibling, write_atomic, write_json
 from onsight.core.progress import Reporter
@@ -40,7 +41,7 @@ from onsight.exporting.contract import (
 from onsight.exporting.formats import FORMATS, READERS, check_formats, file_name, precision_of, write
 from onsight.exporting.image_files import drawn, open_files
 from onsight.exporting.judge import MAX_DROP, Precision, Questions, fewer, judge, judge_distances
-from onsight.inference.engines import open_engine
+from onsight.inference.engines import Engine, open_engine
 from onsight.inference.parity import TOLERANCE, compare, edge_images, farthest, why_not_probabilities
 from onsight.models.model_file import read_description
 from onsight.reporting.export_table import Exports
@@ -84,7 +85,7 @@ def export(
     run = open_run(run)
     run.require_trained()
     with reporter or make_reporter() as show:
-        questions = ask_keras(run, show)
+        questions = ask_model(run, show)
         staged = temporary_sibling(run.export_folder)
         staged.mkdir()
         try:
@@ -132,25 +133,37 @@ def joined(failures: list[ExportError], written: list[str]) -> ExportError:
     return ParityError(text) if parity else ExportError(text)
 
 
-def ask_keras(run: Run, show: Reporter) -> Questions:
-    """Return the images that every file is tested with, and Keras' answers in float32. Log the use of the test set."""
+def open_reference(run: Run) -> Engine:
+    """Return what every file is compared with: Keras, or without it the run's model.tflite.
+
+    Raises:
+        SpecError: Keras is not installed, and the run has no verified model.tflite.
+    """
+    if installed_backends():
+        return open_engine(run, "keras")
+    return open_engine(run, "auto")
+
+
+def ask_model(run: Run, show: Reporter) -> Questions:
+    """Return the images that every file is tested with, and the model's answers in float32. Log the test use."""
     images = open_images(run, ("train", "validation", "test"), show.work)
-    pixels, keras = images.pixels, open_engine(run, "keras")
+    pixels, reference = images.pixels, open_reference(run)
     train, validation, test = (images.readable(part) for part in ("train", "validation", "test"))
     source = validation if len(validation) else train
-    files = open_files(images.dataset, source, keras.size, keras.fit, show)
-    edges = np.concatenate([edge_images(keras.size), files])
+    files = open_files(images.dataset, source, reference.size, reference.fit, show)
+    edges = np.concatenate([edge_images(reference.size), files])
     real = source[spread(len(source), GATE - len(edges))]
     asked = np.concatenate([pixels.images[real], edges, pixels.images[validation], pixels.images[test]])
-    show.note("comparing", f"with {keras.name} in float32 on {count(len(asked), 'image')}")
+    stands = "; Keras is not installed, and training proved this file equal to it" if reference.name == "litert" else ""
+    show.note("comparing", f"with {reference.name} in float32 on {count(len(asked), 'image')}{stands}")
     if len(test):
         run.log_test_use("export: compared the answers of files with Keras', read no label", scored=False)
-    expected, distances = keras.answer(asked)
+    expected, distances = reference.answer(asked)
     start = len(real) + len(edges)
     calibration = pixels.images[train[spread(len(train), CALIBRATION)]]
     within, edged = slice(start, start + len(validation)), slice(len(real), start)
     labels = images.dataset.labels[validation]
-    return Questions(asked, expected, edged, within, labels, calibration, distances, keras.distance_threshold)
+    return Questions(asked, expected, edged, within, labels, calibration, distances, reference.distance_threshold)
 
 
 def make(

@@ -1,6 +1,6 @@
 """Tests and intervals for whether one of two classifiers is better or the difference could be due to chance.
 
-Uses SciPy and arithmetic only.
+Uses NumPy and arithmetic only.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
+
+from onsight.metrics.distributions import beta_quantile, coin, normal_cdf, t_beyond, t_quantile
 
 CONFIDENCE = 0.95
 FEW, SMALL = 10, 100  # fewer right or wrong answers, or fewer images: Wilson's interval can cover 84 % only
@@ -32,21 +34,25 @@ def share_interval(correct: float, n: float) -> tuple[float, float]:
 
 
 def share_intervals(correct: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return both ends of many 95 % intervals, in an instant: SciPy's `binomtest` takes milliseconds for each.
+    """Return both ends of many 95 % intervals.
 
     They are Wilson's, except where that may cover much less than 95 %: with fewer than 100 images, ten right answers
     or ten wrong ones. There they are exact (Clopper and Pearson 1934, "The Use of Confidence or Fiducial Limits
     Illustrated in the Case of the Binomial"). docs/decisions/evaluation.md has the coverage.
     """
-    from scipy.special import betaincinv
-
     correct, n = np.asarray(correct, float), np.asarray(n, float)
     wrong, tail = n - correct, (1 - CONFIDENCE) / 2
     exact = (n < SMALL) | (np.minimum(correct, wrong) < FEW)
     low, high = wilson_bounds(correct, np.maximum(n, 1))
-    lowest = np.where(correct > 0, betaincinv(np.maximum(correct, 1e-9), wrong + 1, tail), 0.0)
-    highest = np.where(wrong > 0, betaincinv(correct + 1, np.maximum(wrong, 1e-9), 1 - tail), 1.0)
-    return np.where(exact, lowest, low), np.where(exact, highest, high)
+    for i in np.flatnonzero(exact).tolist():
+        low[i] = beta_quantile(correct[i], wrong[i] + 1, tail) if correct[i] > 0 else 0.0
+        high[i] = upper_bound(correct[i], wrong[i], tail)
+    return low, high
+
+
+def upper_bound(correct: float, wrong: float, tail: float) -> float:
+    """Return the share that the true one exceeds with probability `tail` at most (Clopper and Pearson 1934)."""
+    return beta_quantile(correct + 1, wrong, 1 - tail) if wrong > 0 else 1.0
 
 
 def wilson_bounds(correct: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -86,17 +92,15 @@ def paired(only_a: int, only_b: int, n: int) -> Difference:
     Fagerland, Lydersen and Laake 2014 recommend for paired proportions. It does not mirror the exact test: near
     p = 0.05 one may show a difference when the other does not.
     """
-    from scipy.stats import binomtest, norm
-
     if not (min(only_a, only_b) >= 0 and only_a + only_b <= n and n > 0):
         raise ValueError(
             f"only_a = {only_a} and only_b = {only_b} do not fit n = {n} images: expected n above 0 and counts from 0 "
             "that sum to at most n"
         )
     a, b = (only_a + 1) / (n + 2), (only_b + 1) / (n + 2)
-    half = norm.ppf((1 + CONFIDENCE) / 2) * math.sqrt((a + b - (b - a) ** 2) / (n + 2))
-    p = binomtest(only_b, only_a + only_b).pvalue if only_a + only_b else 1.0
-    return Difference((only_b - only_a) / n, float(max(-1.0, b - a - half)), float(min(1.0, b - a + half)), float(p))
+    half = NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * math.sqrt((a + b - (b - a) ** 2) / (n + 2))
+    p = coin(only_b, only_a + only_b)
+    return Difference((only_b - only_a) / n, float(max(-1.0, b - a - half)), float(min(1.0, b - a + half)), p)
 
 
 LEAST_SEEDS = 3  # on either side: with two, Welch's test depends on a deviation that is known from two numbers
@@ -108,8 +112,6 @@ def between_seeds(a: Sequence[float], b: Sequence[float]) -> Difference:
     The interval and p are NaN where the variance is not known well enough: fewer than three seeds on either side, or
     seeds that all gave the same result.
     """
-    from scipy.stats import t
-
     value = mean(b) - mean(a)
     # The variances of both means; fewer than three seeds say too little of them.
     parts = [(deviation(each) or 0.0) ** 2 / len(each) for each in (a, b)]
@@ -117,9 +119,9 @@ def between_seeds(a: Sequence[float], b: Sequence[float]) -> Difference:
         return Difference(value, math.nan, math.nan, math.nan)
     error = math.sqrt(sum(parts))
     freedom = sum(parts) ** 2 / sum(part**2 / (len(each) - 1) for part, each in zip(parts, (a, b), strict=True))
-    half = float(t.ppf((1 + CONFIDENCE) / 2, freedom)) * error
+    half = t_quantile((1 + CONFIDENCE) / 2, freedom) * error
     low, high = max(-1.0, value - half), min(1.0, value + half)  # a difference of accuracies cannot be larger
-    return Difference(value, low, high, float(2 * t.sf(abs(value) / error, freedom)))
+    return Difference(value, low, high, t_beyond(value / error, freedom))
 
 
 def best_of(k: int) -> float:
@@ -128,10 +130,9 @@ def best_of(k: int) -> float:
     >>> [round(best_of(k), 2) for k in (1, 2, 3, 10)]
     [0.0, 0.56, 0.85, 1.54]
     """
-    from scipy.special import ndtr
-
     z = np.linspace(-8, 8, 4001)
-    return float(np.trapezoid(ndtr(z) - ndtr(z) ** k, z))
+    below = normal_cdf(z)
+    return float(np.trapezoid(below - below**k, z))
 
 
 def holm(values: Sequence[float]) -> list[float]:

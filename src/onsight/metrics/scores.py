@@ -1,7 +1,6 @@
 """Scores of predictions: accuracy and its interval, per-class scores, calibration, temperature, thresholds.
 
-Uses NumPy, SciPy and scikit-learn only. The last two are imported when they are needed, because importing them takes
-seconds on a small machine.
+Uses NumPy and arithmetic only.
 """
 
 from __future__ import annotations
@@ -13,9 +12,11 @@ import numpy as np
 
 from onsight.core.errors import DataError
 from onsight.core.records import Bin, CoveragePoint, Scores, ThresholdEffect
-from onsight.metrics.intervals import share_interval, wilson_bounds
+from onsight.metrics.distributions import root, softmax
+from onsight.metrics.intervals import share_interval, share_intervals, wilson_bounds
 
 CALIBRATION_BINS = 15
+LEAST = 2.2e-16  # probability, for the loss
 NOISE_DRAWS = 400  # simulations of a perfectly calibrated model
 TEMPERATURES = (0.05, 20.0)  # bounds of the search in `fit_temperature`
 
@@ -40,22 +41,20 @@ def score(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str],
 
     Raises DataError if there are no images or a row holds no probabilities, ValueError if the shapes do not match.
     """
-    from sklearn import metrics as sklearn_metrics
-
     labels = np.asarray(labels)
     probabilities = np.asarray(probabilities, np.float64)
     _check(labels, probabilities, len(classes))
-    # A float32 softmax sums to 1 only within 1e-6, and scikit-learn would warn about that.
+    # A float32 softmax sums to 1 only within 1e-6.
     probabilities = probabilities / probabilities.sum(axis=1, keepdims=True)
     n, count = probabilities.shape
-    every = np.arange(count)
     predicted = probabilities.argmax(axis=1)  # (n,)
     right = predicted == labels  # (n,) bool
     correct = int(right.sum())
-    precision, recall, f1, support = sklearn_metrics.precision_recall_fscore_support(
-        labels, predicted, labels=every, zero_division=np.nan
-    )
-    confusion = sklearn_metrics.confusion_matrix(labels, predicted, labels=every)  # (C, C)
+    confusion = np.bincount(labels * count + predicted, minlength=count**2).reshape(count, count)
+    found, support, named = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    with np.errstate(invalid="ignore"):  # 0 / 0 is NaN: the score is undefined
+        precision, recall, f1 = found / named, found / support, 2 * found / (named + support)
+    low, high = share_intervals(found, support)
     confidence = probabilities.max(axis=1)  # (n,)
     bins = calibration(confidence, right)
     k = min(top_k, count - 1)
@@ -65,7 +64,7 @@ def score(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str],
         "correct": correct,
         "accuracy_interval": list(share_interval(correct, n)),
         "confidence": float(confidence.mean()),
-        "loss": float(sklearn_metrics.log_loss(labels, probabilities, labels=every)),
+        "loss": float(-np.log(np.maximum(probabilities[np.arange(n), labels], LEAST)).mean()),
         "top_k": {"k": k, "accuracy": _top_k_accuracy(labels, probabilities, k)} if k > 1 else None,
         "macro_f1": float(np.nanmean(f1)),
         "per_class": [
@@ -75,7 +74,7 @@ def score(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str],
                 "recall": _number(recall[i]),
                 "f1": _number(f1[i]),
                 "support": int(support[i]),
-                "recall_interval": list(share_interval(int(confusion[i, i]), int(support[i]))) if support[i] else None,
+                "recall_interval": [float(low[i]), float(high[i])] if support[i] else None,
             }
             for i, name in enumerate(classes)
         ],
@@ -88,9 +87,24 @@ def score(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str],
     if count == 2:
         both = 0 < int(labels.sum()) < n  # if only one class occurs, neither area is defined
         positive = probabilities[:, 1]
-        result["roc_auc"] = float(sklearn_metrics.roc_auc_score(labels, positive)) if both else None
-        result["average_precision"] = float(sklearn_metrics.average_precision_score(labels, positive)) if both else None
+        roc_auc, average_precision = areas(labels, positive) if both else (None, None)
+        result["roc_auc"], result["average_precision"] = roc_auc, average_precision
     return result
+
+
+def areas(labels: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
+    """Return the area under the ROC curve and the average precision of (n,) scores of class 1. Both classes occur.
+
+    The first is the probability that an image of class 1 has the higher score than one of class 0, where a tie counts
+    half. The second is the mean, over the images of class 1, of the precision at a threshold that just includes them.
+    """
+    _, place = np.unique(-scores, return_inverse=True)  # equal scores share a place; the highest is first
+    positives, every = np.bincount(place, labels), np.bincount(place)
+    negatives = every - positives
+    above = np.cumsum(positives)
+    ranked = (negatives * (above - positives / 2)).sum() / (positives.sum() * negatives.sum())
+    precise = (positives * above / np.cumsum(every)).sum() / positives.sum()
+    return float(ranked), float(precise)
 
 
 def calibration(confidence: np.ndarray, right: np.ndarray, bins: int = CALIBRATION_BINS) -> list[Bin]:
@@ -160,23 +174,26 @@ def fit_to_smoothing(logits: np.ndarray, smoothing: float) -> float:
     answers p therefore means (p - smoothing / C) / (1 - smoothing). Negative values count as 0. softmax(`logits` / T),
     with `logits` (n, C), has the lowest cross entropy to these.
     """
-    from scipy.special import softmax
-
     each = np.asarray(logits, np.float64)
-    meant = np.clip(softmax(each, axis=1) - smoothing / each.shape[1], 0, None)
+    meant = np.clip(softmax(each) - smoothing / each.shape[1], 0, None)
     return _best_temperature(each, meant / meant.sum(axis=1, keepdims=True))
 
 
 def _best_temperature(logits: np.ndarray, wanted: np.ndarray) -> float:
-    """Return T for which softmax(`logits` (n, C) / T) has the lowest cross entropy to `wanted` (n, C)."""
-    from scipy.optimize import minimize_scalar
-    from scipy.special import log_softmax
+    """Return T for which softmax(`logits` (n, C) / T) has the lowest cross entropy to `wanted` (n, C).
 
-    def loss(log_temperature: float) -> float:
-        return -float((wanted * log_softmax(logits / np.exp(log_temperature), axis=1)).sum(axis=1).mean())
+    The cross entropy is convex in 1 / T. Its slope is the mean logit under the softmax minus the mean wanted one, and
+    the slope of that is the variance of the logits under the softmax.
+    """
+    aim = (wanted * logits).sum(axis=1)
 
-    found = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded", options={"xatol": 1e-6})
-    return float(np.exp(found.x))
+    def slope(inverse: float) -> tuple[float, float]:
+        share = softmax(logits * inverse)
+        mean = (share * logits).sum(axis=1)
+        return float((mean - aim).mean()), float(((share * logits**2).sum(axis=1) - mean**2).mean())
+
+    lowest, highest = TEMPERATURES
+    return 1 / root(slope, 1 / highest, 1 / lowest, 1.0)
 
 
 def with_temperature(probabilities: np.ndarray, ratio: float) -> np.ndarray:
@@ -185,10 +202,8 @@ def with_temperature(probabilities: np.ndarray, ratio: float) -> np.ndarray:
     A model that divides its logits by T returns softmax(logits / T). The logarithm of that is logits / T, except for
     one constant per row. So a ratio of 1 / T gives the probabilities before calibration.
     """
-    from scipy.special import softmax
-
     with np.errstate(divide="ignore"):  # a probability of 0 stays 0
-        return np.asarray(softmax(np.log(np.asarray(probabilities, np.float64)) / ratio, axis=1))
+        return softmax(np.log(np.asarray(probabilities, np.float64)) / ratio)
 
 
 def coverage_curve(confidence: np.ndarray, right: np.ndarray, points: int = 100) -> list[CoveragePoint]:

@@ -12,6 +12,8 @@ HEADING = (
     "images/s, all threads", "MB", "first answer",
 )  # fmt: skip
 
+BUSY = 3  # times the median: a 95 % quantile above that is not the file's own
+
 
 class Exports(list[ExportRow]):
     """The exported files of a run: the rows of table.json."""
@@ -21,8 +23,9 @@ class Exports(list[ExportRow]):
         return [HEADING, *table_rows(self)]
 
     def sentences(self) -> list[str]:
-        """Return what int8 files cost, and how well quantized files know the images unlike the training images."""
+        """Return what int8 costs, whether the machine was busy, and how well quantized files know unlike images."""
         drops = [drop_sentence(row) for row in self if "drop" in row]
+        drops += busy_sentences(self)
         return drops + [unlike_sentence(row) for row in self if "unlike_agreement" in row and is_quantized(row)]
 
     def _repr_html_(self) -> str:
@@ -44,8 +47,8 @@ def table_row(row: ExportRow) -> tuple[str, ...]:
         cell("{:.2%}", row["validation_accuracy"]),
         "not proven" if row["max_difference"] is None else f"{row['max_difference']:.1e}",
         cell("{:.2%}", row["agreement"]),
-        cell("{:.2f} ({:.2f})", row["latency_ms"], row["latency_p95_ms"]),
-        cell("{:.2f} ({:.2f})", row["latency_ms_all"], row["latency_p95_ms_all"]),
+        latency(row["latency_ms"], row["latency_p95_ms"]),
+        latency(row["latency_ms_all"], row["latency_p95_ms_all"]),
         cell("{:,.0f}", row["images_per_second"]),
         cell("{:,.0f}", row["images_per_second_all"]),
         cell("{:,.0f}", row["peak_mb"]),
@@ -53,9 +56,37 @@ def table_row(row: ExportRow) -> tuple[str, ...]:
     )
 
 
-def cell(pattern: str, *values: float | None) -> str:
-    """Return values as text; a dash if they were not measured."""
-    return "–" if None in values else pattern.format(*values)
+def cell(pattern: str, value: float | None) -> str:
+    """Return a value as text; a dash if it was not measured."""
+    return "–" if value is None else pattern.format(value)
+
+
+def latency(median: float | None, high: float | None) -> str:
+    """Return the median and the 95 % quantile of a latency in ms; "busy" if others used the machine meanwhile."""
+    if median is None or high is None:
+        return "–"
+    return f"{median:.2f} ({high:.2f}{', busy' if is_busy(median, high) else ''})"
+
+
+def is_busy(median: float | None, high: float | None) -> bool:
+    """Return whether a quantile is so far above the median that other programs used the machine meanwhile."""
+    return median is not None and high is not None and high > BUSY * median
+
+
+def busy_sentences(table: Iterable[ExportRow]) -> list[str]:
+    """Return what "busy" means in the table, if it is there."""
+    files = [
+        row["file"]
+        for row in table
+        if is_busy(row["latency_ms"], row["latency_p95_ms"])
+        or is_busy(row["latency_ms_all"], row["latency_p95_ms_all"])
+    ]
+    if not files:
+        return []
+    return [
+        f"The speed of {', '.join(files)} is not to be trusted: one answer in twenty took over {BUSY} times the "
+        "median, so the machine was busy. Export again when it is idle."
+    ]
 
 
 def is_quantized(row: ExportRow) -> bool:

@@ -1,4 +1,4 @@
-"""report(run) writes report.html: one page with everything that is known about a run.
+"""report(run) writes report.html, one page with everything that is known about a run, and the model card.
 
 It reads only the run folder, and works in every state of a run: before the first epoch, during training, trained or
 evaluated. The page makes no network request. Its only script opens images and sorts tables.
@@ -18,14 +18,15 @@ from onsight.display.page import TEMPLATES, fill
 from onsight.imaging import heat
 from onsight.reporting import sections
 from onsight.reporting.commands import check_command, train_command
+from onsight.reporting.model_card import write_model_card
 from onsight.reporting.verdict import next_step, sentences
 from onsight.runs.run import Run, place, read_evaluations
 
 
 def report(folder: Path | str | Run) -> Path:
-    """Write `report.html` into a run folder and return its path.
+    """Write `report.html` into a run folder and return its path; write MODEL_CARD.md, too, if the run is trained.
 
-    Each call writes the page again from the files that the run has now.
+    Each call writes the pages again from the files that the run has now.
 
     Raises:
         RunError: the folder is not a run, or one of its files is damaged.
@@ -34,6 +35,8 @@ def report(folder: Path | str | Run) -> Path:
     page = fill("report.html.j2", _filters(), **_page(run)).lstrip()
     path = run.report
     write_atomic(path, page.encode("utf-8", "replace"))  # bytes of a name that are not Unicode become "?"
+    if run.is_trained:
+        write_model_card(run)
     return path
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from onsight.core.text import count, percent
+from onsight.metrics.distributions import softmax
 from onsight.metrics.scores import at_threshold, calibration, calibration_error, choose_threshold, fit_temperature
 
 LEAST = 100  # images that a temperature is fitted on, at least; docs/decisions/evaluation.md has the figures
@@ -26,22 +27,19 @@ def calibrate(
         min_precision: the share of right answers wanted among those at or above the threshold; None: no threshold.
         note: receives a label and a text on each choice and its effect.
     """
-    from scipy.special import softmax
-
     right = logits.argmax(axis=1) == labels
     images = count(len(right), "held-out image")
     temperature, reason = 1.0, not_fitted(right)
     if not reason:
         temperature = fit_temperature(logits, labels)
         before, after = (
-            100 * calibration_error(calibration(softmax(logits / each, axis=1).max(axis=1), right))
-            for each in (1, temperature)
+            100 * calibration_error(calibration(softmax(logits / each).max(axis=1), right)) for each in (1, temperature)
         )
         reason = f"calibration error on {images} {before:.1f} points before, {after:.1f} after"
     note("temperature", f"{temperature:.4g}  ({reason})")
     if min_precision is None:
         return temperature, None
-    confidence = softmax(logits / temperature, axis=1).max(axis=1)
+    confidence = softmax(logits / temperature).max(axis=1)
     threshold = choose_threshold(confidence, right, min_precision)
     if threshold is None:
         note(

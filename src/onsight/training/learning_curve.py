@@ -18,6 +18,7 @@ from onsight.core.records import CurvePoint, CurveRecord, CurveVerdict, PowerFit
 from onsight.core.text import count, percent
 from onsight.data.load import load_dataset
 from onsight.display.reporters import make_reporter
+from onsight.metrics.distributions import t_quantile
 from onsight.metrics.intervals import deviation, mean, share_interval
 from onsight.reporting import plot_style, plots
 from onsight.runs.run import Run
@@ -187,9 +188,7 @@ def interval(accuracies: Sequence[float], n: int) -> tuple[float, float]:
     middle = mean(accuracies)
     low, high = share_interval(round(middle * n), n)
     if len(accuracies) > 1:
-        from scipy.stats import t
-
-        half = float(t.ppf(0.975, len(accuracies) - 1)) * (deviation(accuracies) or 0.0) / len(accuracies) ** 0.5
+        half = t_quantile(0.975, len(accuracies) - 1) * (deviation(accuracies) or 0.0) / len(accuracies) ** 0.5
         low, high = min(low, middle - half), max(high, middle + half)
     return max(0.0, low), min(1.0, high)
 
