@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint tests slow format notebooks web pins clean
+.PHONY: demo test lint tests dist slow format notebooks web pins clean
 
 demo: $(VENV)/.installed-tensorflow
 	$(BIN)/onsight demo
@@ -22,6 +22,11 @@ lint: $(VENV)/.installed-dev
 tests: $(VENV)/.installed-dev
 	KERAS_BACKEND=tensorflow $(BIN)/pytest -n auto --dist worksteal -m "not slow" --durations=10
 	KERAS_BACKEND=jax $(BIN)/pytest -n auto --dist worksteal -m "backend and not slow" --durations=10
+
+# The source archive and the wheel, as they are published.
+dist: $(VENV)/.installed-dev
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/twine check --strict dist/*
 
 slow: $(VENV)/.installed-dev
 	KERAS_BACKEND=tensorflow $(BIN)/pytest -m slow
