@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 import onsight
+from edits import edit_model
 from onsight.core.errors import DataError
 from onsight.core.progress import Reporter
 from onsight.data.load import load_dataset
@@ -192,8 +193,7 @@ def copy_of(run, folder):
 
 def describe(run, **changes):
     """Change fields of a run's model.json."""
-    path = run.model_folder / "model.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    edit_model(run.model_folder, **changes)
 
 
 def test_metrics_hold_the_calibration_with_and_without_temperature(toy_run, tmp_path):

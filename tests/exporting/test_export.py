@@ -59,7 +59,7 @@ def test_the_folder_holds_files_labels_contract_vectors_and_a_table(exported, to
     folder = exported.folder / "export"
     names = {path.name for path in folder.iterdir()}
     files = {"model.tflite", "model-int8.tflite", "model.onnx", "openvino"}
-    assert names == files | {"labels.json", "contract.json", "table.json", "README.md", "vectors"}
+    assert names == files | {"labels.json", "contract.json", "table.json", "README.md", "MODEL_CARD.md", "vectors"}
     assert json.loads((folder / "labels.json").read_text()) == list(toy_run.classes)
     contract = json.loads((folder / "contract.json").read_text())
     assert contract["input"]["shape"] == ["batch", 32, 32, 3]

@@ -1,7 +1,6 @@
 """These tests make their own files of ImageNet weights from Keras' networks; the published ones are not downloaded."""
 
 import hashlib
-import json
 import shutil
 import sys
 from dataclasses import replace
@@ -11,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 
+from edits import edit_model
 from onsight.core.backend import to_numpy
 from onsight.core.errors import ModelFileError, SpecError
 from onsight.features import published_weights
@@ -215,8 +215,7 @@ def test_changed_weights_of_a_run_are_refused(toy_run, tmp_path):
 
 def test_a_run_with_invalid_layers_is_refused(toy_run, tmp_path):
     run = shutil.copytree(toy_run.folder, tmp_path / "run")
-    description = json.loads((run / "model" / "model.json").read_text())
-    (run / "model" / "model.json").write_text(json.dumps(description | {"layers": [{}]}))
+    edit_model(run / "model", layers=[{}])
     with pytest.raises(ModelFileError, match="has other layers than this version's cnn"):
         load(build_model("cnn", 32, 7), str(run))
 

@@ -1,4 +1,3 @@
-import json
 import shutil
 import subprocess
 import sys
@@ -7,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from edits import edit_model
 from onsight.core.errors import ExportError, ModelFileError, SpecError
 from onsight.core.progress import Reporter
 from onsight.evaluation.evaluate import evaluate
@@ -26,8 +26,7 @@ def run(toy_run, tmp_path):
 
 
 def edit(run, **fields):
-    path = run.model_folder / "model.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+    edit_model(run.model_folder, **fields)
 
 
 @pytest.mark.backend

@@ -1,5 +1,4 @@
 import hashlib
-import json
 import shutil
 
 import keras
@@ -7,6 +6,7 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
+from edits import edit_model
 from onsight.core.errors import ExportError
 from onsight.exporting.quantize import quantized
 from onsight.inference import litert
@@ -33,8 +33,7 @@ def folder(toy_run, tmp_path):
     copy = tmp_path / "model"
     shutil.copytree(toy_run.model_folder, copy)
     (copy / "model.tflite").unlink()
-    value = json.loads((copy / "model.json").read_text()) | {"litert_sha256": None}
-    (copy / "model.json").write_text(json.dumps(value))
+    edit_model(copy, litert_sha256=None)
     return copy
 
 

@@ -1,5 +1,6 @@
 """The page in a real browser: what it shows, on a phone, and that nothing foreign is executed or asked for."""
 
+import json
 import shutil
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from PIL import Image
 
 from clients import TOKEN, running
+from edits import edit_model
 
 HOSTILE = ["</script><script>window.hacked=1</script>", "<img src=x onerror=window.hacked=1>", "\u202ecat{{7*7}}"]
 
@@ -102,14 +104,12 @@ def test_an_image_can_be_pasted(browser, server, red):
 
 
 def test_hostile_names_stay_text(browser, runs, tmp_path, colours):
-    import json
 
     shutil.copytree(runs / "toy", tmp_path / "hostile")
-    for name in ("model/model.json", "dataset.json"):
-        path = tmp_path / "hostile" / name
-        value = json.loads(path.read_text())
-        value["classes"] = [text.replace("\u202e", "") for text in HOSTILE]
-        path.write_text(json.dumps(value))
+    classes = [text.replace("\u202e", "") for text in HOSTILE]
+    edit_model(tmp_path / "hostile" / "model", classes=classes)
+    path = tmp_path / "hostile" / "dataset.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"classes": classes}))
     with running(tmp_path / "hostile") as client:
         for page in opened(browser, client):
             page.set_input_files("#file", str(colours / "red.png"))

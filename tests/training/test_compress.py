@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import onsight
+from edits import edit_model
 from onsight.core.errors import DataError, Interrupted, RunError, SpecError
 from onsight.core.files import sha256, write_json
 from onsight.core.progress import Reporter
@@ -262,8 +263,7 @@ def test_changed_weights_of_the_teacher_are_an_error(toy_run, tmp_path):
     teacher = open_run(tmp_path / "teacher-0001")
     with pytest.raises(Interrupted):
         distill(teacher, TrainSpec(model="mlp", epochs=2, batch_size=16), reporter=Spy(interrupt))
-    value = json.loads((teacher.model_folder / "model.json").read_text())
-    (teacher.model_folder / "model.json").write_text(json.dumps(value | {"weights_sha256": "0" * 64}))
+    edit_model(teacher.model_folder, weights_sha256="0" * 64)
     with pytest.raises(RunError, match="other weights than when"):
         resume(open_run("latest", finished=False), reporter=Spy())
 

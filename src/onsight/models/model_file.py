@@ -166,7 +166,8 @@ def save_model(
 
 
 def write_description(folder: Path, description: ModelDescription) -> None:
-    """Write `folder`/model.json."""
+    """Write `folder`/model.json; a manifest that is there was written for another one."""
+    (folder / MANIFEST).unlink(missing_ok=True)
     write_json(folder / "model.json", {"schema": SCHEMA, **vars(description)})
 
 
