@@ -91,8 +91,7 @@ def routes(work: Work) -> list[Route]:
 
     async def image(request: Request) -> Response:
         number = request.path_params["number"]
-        if number >= len(desk.questions):
-            raise unknown("There is no such question.")
+        desk.check(number)
         try:
             content = await asyncio.to_thread(work.draw, desk.questions[number].images[0])
         except ImageError:

@@ -98,8 +98,7 @@ class Desk:
         Raises:
             Refused: there is no such question or label, or the question has an answer.
         """
-        if not 0 <= number < len(self.questions):
-            raise unknown("There is no such question.")
+        self.check(number)
         if label != NONE and label not in self.classes:
             raise bad("The label is none of the classes.")
         if not self.open[number]:
@@ -110,7 +109,12 @@ class Desk:
         self._done(name, number, before)
 
     def skip(self, name: str, number: int) -> None:
-        """Ask a session something else; others may be asked this."""
+        """Ask a session something else; others may be asked this.
+
+        Raises:
+            Refused: there is no such question.
+        """
+        self.check(number)
         self.session(name).skipped.add(number)
         self.leases.pop(number, None)
         self._done(name, number, None)
@@ -133,6 +137,11 @@ class Desk:
             each: lease for each, lease in self.leases.items() if each != number and lease[0] != name
         }
         return True
+
+    def check(self, number: int) -> None:
+        """Raise Refused unless there is a question of this number."""
+        if not 0 <= number < len(self.questions):
+            raise unknown("There is no such question.")
 
     def _say(self, number: int, who: str, labels: Sequence[str]) -> None:
         images, when = self.questions[number].images, now()

@@ -9,12 +9,14 @@ reason starves the others:
   S. Wrobel, "Active Hidden Markov Models for Information Extraction", 2001);
 - far: it has no label, and is unlike all training images.
 
-Copies are asked about once. docs/decisions/labelling.md has what the order brings against a random one.
+Images whose labels fit come last. Copies are asked about once. docs/decisions/labelling.md has what the order brings
+against a random one.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -23,7 +25,7 @@ from numpy.typing import NDArray
 
 from onsight.checks.copies import find_copies
 from onsight.checks.measures import Facts
-from onsight.checks.wrong_labels import FEWEST, judge_labels
+from onsight.checks.wrong_labels import FEWEST, LIKELY, judge_labels
 from onsight.inference.engines import Answers
 
 SHOWN = 5  # likeliest classes that are shown with an image
@@ -33,7 +35,7 @@ class Question(NamedTuple):
     """One image to ask about."""
 
     images: tuple[int, ...]  # indices in the data set: the one that is shown, then its copies
-    reason: str  # suspect, unsure or far
+    reason: str  # suspect, unsure, far or fits
     top: tuple[tuple[int, float], ...]  # the likeliest classes, as indices, with their probabilities
 
 
@@ -55,14 +57,10 @@ def questions(
         answers: of the model, to the readable images.
         limit: the distance from which an image is unlike the training images; None if the model knows none.
     """
-    lists = [
-        [(reason, row) for row in rows.tolist()]
-        for reason, rows in orders(labels[readable], features, answers, limit).items()
-    ]
     row_of = {index: row for row, index in enumerate(readable.tolist())}
     copies = copies_of(facts)
     found, taken = [], np.zeros(len(readable), bool)
-    for reason, row in in_turn(lists):
+    for reason, row in order(labels[readable], features, answers, limit):
         if not taken[row]:
             index = int(readable[row])
             members = [index, *(each for each in copies.get(index, ()) if each != index and each in row_of)]
@@ -71,24 +69,31 @@ def questions(
     return found
 
 
-def orders(
+def order(
     labels: NDArray[np.int64], features: np.ndarray, answers: Answers, limit: float | None
-) -> dict[str, NDArray[np.intp]]:
-    """Return reason -> rows, the most urgent first; every row has one reason. The arguments are those of m images."""
+) -> Iterable[tuple[str, int]]:
+    """Yield the reason and the row of each of m images, in the order of asking. The arguments are those of m images."""
     known = labels >= 0
     wrong = np.zeros(len(labels))
     wrong[known] = suspicion(labels[known], features[known], answers.probabilities[known])
+    suspect = wrong >= LIKELY
     pair = np.sort(answers.probabilities, axis=1)[:, -2:]
     margin = pair[:, 1] - pair[:, 0]
-    far = np.zeros(len(labels), bool)
     distance = answers.distances if answers.distances is not None else np.zeros(len(labels))
-    if limit is not None:
-        far = ~known & (distance > limit)
-    urgencies = {"suspect": (known, wrong), "unsure": (~known & ~far, -margin), "far": (far, distance)}
-    return {
-        reason: np.flatnonzero(which)[np.argsort(-urgency[which], kind="stable")]
-        for reason, (which, urgency) in urgencies.items()
-    }
+    far = ~known & (distance > (math.inf if limit is None else limit))
+
+    def sorted_rows(reason: str, which: NDArray[np.bool_], urgency: np.ndarray) -> list[tuple[str, int]]:
+        rows = np.flatnonzero(which)
+        return [(reason, row) for row in rows[np.argsort(-urgency[rows], kind="stable")].tolist()]
+
+    yield from in_turn(
+        [
+            sorted_rows("suspect", suspect, wrong),
+            sorted_rows("unsure", ~known & ~far, -margin),
+            sorted_rows("far", far, distance),
+        ]
+    )
+    yield from sorted_rows("fits", known & ~suspect, wrong)
 
 
 def suspicion(labels: NDArray[np.int64], features: np.ndarray, probabilities: np.ndarray) -> NDArray[np.float64]:

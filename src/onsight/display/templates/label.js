@@ -45,6 +45,7 @@ function choice(name, digit, label) {
 const REASONS = {
   suspect: () => "The label disagrees with those of similar images, or with the model.",
   unsure: ([first, second]) => second ? `The model is unsure: ${first.class} ${percent(first.probability)}, ${second.class} ${percent(second.probability)}.` : "",
+  fits: () => "The label fits those of similar images.",
   far: () => "It is unlike all images that the model was trained on.",
 };
 
@@ -145,7 +146,7 @@ async function begin() {
     classes = facts.classes;
     document.title = `Label images · ${facts.run}`;
     $("who").value = localStorage.who ?? facts.user;
-    $("file").textContent = facts.file;
+    $("csv").textContent = facts.file;
     $("command").textContent = facts.command;
     show(await call("/v1/next", { session }), false);
     busy = false;
