@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import onsight
-from onsight.core.errors import SpecError
+from onsight.core.errors import DataError, SpecError
 from onsight.data.reading import LabelsFile, Reading
 from onsight.labelling.label import images_of, label
 
@@ -41,6 +41,9 @@ def test_what_is_refused_before_any_work(photos, tmp_path):
         label(run, "nowhere", **settings)
     with pytest.raises(SpecError, match="there is no folder"):
         label(run, out=Path("nowhere/labels.csv"), **settings)
+    (tmp_path / "mine.csv").write_text("label,path\nred,1.jpg\n")
+    with pytest.raises(DataError, match="does not begin with the line path,label,previous,who,when"):
+        label(run, out=Path("mine.csv"), **settings)
     with pytest.raises(SpecError, match="--no-token works on this machine only"):
         label(run, host="0.0.0.0", token=False, **settings)
 

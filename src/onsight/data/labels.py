@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -79,8 +79,8 @@ def read_answers(content: bytes, name: str) -> tuple[dict[str, dict[str, Answer]
     Raises:
         DataError: it is not such a file.
     """
-    header, *lines = content.decode("utf-8-sig", "surrogateescape").splitlines() or [""]
-    columns = [cell.strip().lower() for cell in next(csv.reader([header]), [])]
+    lines = content.decode("utf-8-sig", "surrogateescape").splitlines()
+    columns = columns_of(lines)
     if lacking := [column for column in ("path", "label") if column not in columns]:
         raise DataError(
             f"{name} has no column {' and no column '.join(lacking)}. Its first line must be {','.join(COLUMNS)}; "
@@ -88,7 +88,7 @@ def read_answers(content: bytes, name: str) -> tuple[dict[str, dict[str, Answer]
         )
     answers: dict[str, dict[str, Answer]] = {}
     incomplete = 0
-    for number, line in enumerate(lines, start=2):
+    for number, line in enumerate(lines[1:], start=2):
         cells = next(csv.reader([line]), [])
         if len(cells) < len(columns):
             incomplete += bool(cells)
@@ -100,6 +100,25 @@ def read_answers(content: bytes, name: str) -> tuple[dict[str, dict[str, Answer]
         if label := row["label"].strip():
             people[who] = Answer(number, label, who)
     return {path: people for path, people in answers.items() if people}, incomplete
+
+
+def columns_of(lines: Sequence[str]) -> list[str]:
+    """Return the names in the first line of a CSV, in lower case."""
+    return [cell.strip().lower() for cell in next(csv.reader(lines[:1]), [])]
+
+
+def begun(path: Path) -> dict[str, dict[str, Answer]]:
+    """Return the answers in a labels.csv that is to grow, as `read_answers` does; none if there is no such file.
+
+    Raises:
+        DataError: it is another file, or has other columns than the lines that are added.
+    """
+    content = path.read_bytes() if path.exists() else b""
+    if content and columns_of(content.decode("utf-8-sig", "replace").splitlines()) != [*COLUMNS]:
+        raise DataError(
+            f"'{path}' does not begin with the line {','.join(COLUMNS)}, so no line is added: choose another --out."
+        )
+    return read_answers(content, path.name)[0] if content else {}
 
 
 def content_of(file: LabelsFile) -> bytes:

@@ -19,7 +19,7 @@ from onsight.core.files import check_target, expanded, located
 from onsight.core.progress import Reporter
 from onsight.core.text import count
 from onsight.data.dataset import Dataset
-from onsight.data.labels import NONE, Row, append_rows, folder_of, name_in, read_answers
+from onsight.data.labels import NONE, Row, append_rows, begun, folder_of, name_in
 from onsight.data.load import load_dataset
 from onsight.data.pixel_cache import load_pixels, median_side
 from onsight.data.unlabelled import load_every_image
@@ -80,7 +80,7 @@ def label(
         dataset, own, paths = images_of(found, photos, out)
         if NONE in found.classes:
             raise DataError(f"{found.name} has a class {NONE}, which means none of the classes in {out}: rename it.")
-        said = read_answers(out.read_bytes(), out.name)[0] if out.exists() and out.stat().st_size else {}
+        said = begun(out)
         asked = ordered(found, dataset, own, show)
         show.note("asking", f"about {count(len(asked), 'image')}, copies once; {len(said):,} have answers in {out}")
     labels = [dataset.classes[each] if each >= 0 else "" for each in dataset.labels.tolist()]
