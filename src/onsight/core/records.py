@@ -306,18 +306,7 @@ class DatasetRecord(TypedDict):
     split: NotRequired[dict[str, list[str]]]
     digests: NotRequired[dict[str, str]]
     keep_list: NotRequired[dict[str, Any]]  # sha256, kept, of
-    labels: NotRequired[LabelsRecord]
-
-
-class LabelsRecord(TypedDict):
-    """What a labels.csv has changed in the data set of a run. It grows later, so its first `bytes` count."""
-
-    bytes: int
-    sha256: str
-    corrected: list[str]  # names of images
-    added: list[str]
-    left_out: list[str]
-    conflicts: list[str]  # one text for each image about which people disagree
+    labels: NotRequired[dict[str, Any]]  # bytes, sha256; names: corrected, added, left_out; texts: conflicts
 
 
 class ModelFacts(TypedDict):
