@@ -36,7 +36,7 @@ def label_of(dataset, name):
 
 def test_lines_are_only_added_and_read_back(tmp_path):
     path = tmp_path / "labels.csv"
-    hostile = ('=cmd|"x"', "'quoted", "a,b", "+1", "größe.jpg")
+    hostile = ('=cmd|"x"', "'quoted", "a,b", "+1", "größe.jpg", "a\u2028b\x1cc")
     for each in hostile:
         before = path.read_bytes() if path.exists() else b""
         append_rows(path, [row(each, each, each)])
@@ -59,6 +59,16 @@ def test_a_line_that_a_crash_has_cut_costs_only_itself(tmp_path, cut):
     found, incomplete = read_answers(path.read_bytes(), "labels.csv")
     assert {"a.jpg", "c.jpg"} <= {*found}
     assert incomplete == ("b.jpg" not in found)
+
+
+def test_lines_that_are_not_csv_cost_only_themselves(tmp_path):
+    path = tmp_path / "labels.csv"
+    append_rows(path, [row("a.jpg", "cat")])
+    path.write_bytes(path.read_bytes() + b'"' + b"x" * 200_000 + b"\na\rb,c\n\n" + b"\xff\n")
+    append_rows(path, [row("c.jpg", "dog")])
+    found, incomplete = read_answers(path.read_bytes().replace(b"\n", b"\r\n"), "labels.csv")
+    assert [*found] == ["a.jpg", "c.jpg"]
+    assert incomplete == 3
 
 
 def test_a_correction_counts_more_than_the_folder(photos):

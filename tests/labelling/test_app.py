@@ -163,3 +163,55 @@ def test_the_label_of_a_folder_is_confirmed_by_enter(browser, toy_run, pool, tmp
     ((_, label, previous, _),) = lines(tmp_path)
     assert label == previous
     assert asked == f"Is this “{label}”?"
+
+
+@pytest.fixture
+def many():
+    """A page with 30 classes, in a thread of this process; yields a client and the rows that were written."""
+    import asyncio
+    import socket
+    import threading
+
+    import uvicorn
+
+    from onsight.imaging.decode import thumbnail
+    from onsight.labelling.app import Work, make_app
+    from onsight.labelling.desk import Desk
+    from onsight.labelling.queue import Question
+    from onsight.serving.connection import options
+    from onsight.serving.guard import Access
+    from onsight.serving.server import known_hosts
+
+    classes = (*(f"bird {n}" for n in range(28)), "<img src=x onerror=window.hacked=1>", "owl")
+    rows = []
+    questions = [Question((n,), "unsure", tuple((each, 0.2) for each in range(5))) for n in range(2)]
+    desk = Desk(questions, ["<b>a.jpg", "b.jpg"], ["", ""], (), classes, rows.extend)
+    picture = thumbnail(np.zeros((40, 60, 3), np.uint8), 60, "pad")
+    work = Work(desk, "run", classes, "Ann", "labels.csv", "onsight train", lambda _: picture)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        access = Access(TOKEN, known_hosts("127.0.0.1", port, ()), False, port)
+        server = uvicorn.Server(uvicorn.Config(make_app(work, access), **options()))
+        thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listening])))
+        thread.start()
+        yield Client(None, port), rows
+        server.should_exit = True
+        thread.join()
+
+
+def test_of_many_classes_the_likeliest_have_digits_and_the_others_are_searched(browser, many):
+    client, rows = many
+    for page in opened(browser, client):
+        assert page.locator("#classes button").count() == 5
+        page.keyboard.press("/")
+        page.keyboard.type("OWL")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#told:has-text('Saved: owl.')")
+        page.keyboard.press("/")
+        page.keyboard.type("img")
+        page.locator("#found button").click()
+        page.wait_for_selector("#about:has-text('2 of 2')")
+        assert page.evaluate("window.hacked") is None
+    assert [(row.path, row.label, row.who) for row in rows] == [
+        ("<b>a.jpg", "owl", "Ann"), ("b.jpg", "<img src=x onerror=window.hacked=1>", "Ann"),
+    ]  # fmt: skip

@@ -11,7 +11,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -79,8 +80,8 @@ def read_answers(content: bytes, name: str) -> tuple[dict[str, dict[str, Answer]
     Raises:
         DataError: it is not such a file.
     """
-    lines = content.decode("utf-8-sig", "surrogateescape").splitlines()
-    columns = columns_of(lines)
+    lines = content.decode("utf-8-sig", "surrogateescape").split("\n")
+    columns = columns_of(lines[0])
     if lacking := [column for column in ("path", "label") if column not in columns]:
         raise DataError(
             f"{name} has no column {' and no column '.join(lacking)}. Its first line must be {','.join(COLUMNS)}; "
@@ -89,7 +90,7 @@ def read_answers(content: bytes, name: str) -> tuple[dict[str, dict[str, Answer]
     answers: dict[str, dict[str, Answer]] = {}
     incomplete = 0
     for number, line in enumerate(lines[1:], start=2):
-        cells = next(csv.reader([line]), [])
+        cells = cells_of(line)
         if len(cells) < len(columns):
             incomplete += bool(cells)
             continue
@@ -97,14 +98,27 @@ def read_answers(content: bytes, name: str) -> tuple[dict[str, dict[str, Answer]
         who = row.get("who", "")
         people = answers.setdefault(row["path"], {})
         people.pop(who, None)
-        if label := row["label"].strip():
+        if label := unicodedata.normalize("NFC", row["label"].strip()):
             people[who] = Answer(number, label, who)
     return {path: people for path, people in answers.items() if people}, incomplete
 
 
-def columns_of(lines: Sequence[str]) -> list[str]:
+def cells_of(line: str) -> list[str]:
+    """Return the cells of a line; one with an empty cell if it is none of a CSV."""
+    try:
+        return next(csv.reader([line.rstrip("\r")]), [])
+    except csv.Error:
+        return [""]
+
+
+def columns_of(line: str) -> list[str]:
     """Return the names in the first line of a CSV, in lower case."""
-    return [cell.strip().lower() for cell in next(csv.reader(lines[:1]), [])]
+    return [cell.strip().lower() for cell in cells_of(line)]
+
+
+def can_hold(name: str) -> bool:
+    """Return whether a labels.csv can hold the name of an image."""
+    return not {"\n", "\r"} & {*name}
 
 
 def begun(path: Path) -> dict[str, dict[str, Answer]]:
@@ -114,7 +128,7 @@ def begun(path: Path) -> dict[str, dict[str, Answer]]:
         DataError: it is another file, or has other columns than the lines that are added.
     """
     content = path.read_bytes() if path.exists() else b""
-    if content and columns_of(content.decode("utf-8-sig", "replace").splitlines()) != [*COLUMNS]:
+    if content and columns_of(content.decode("utf-8-sig", "replace").partition("\n")[0]) != [*COLUMNS]:
         raise DataError(
             f"'{path}' does not begin with the line {','.join(COLUMNS)}, so no line is added: choose another --out."
         )
@@ -203,7 +217,7 @@ def decided(
         yield name, last, f"'{name}' ({said})" if len(labels) > 1 else ""
 
 
-def name_in(path: str, known: Iterable[str], root: Path | None, file: Path) -> str:
+def name_in(path: str, known: Collection[str], root: Path | None, file: Path) -> str:
     """Return the name of an image in a data set with the names `known` below `root`, or else its absolute path."""
     if path in known:
         return path
@@ -293,6 +307,8 @@ def added_images(dataset: Dataset) -> NDArray[np.bool_]:
 def needless_copies(dataset: Dataset, pixels: Pixels) -> NDArray[np.bool_]:
     """Return (n,) bool: the added images that are copies of others. Trained on, they could leak a test image."""
     added = added_images(dataset)
+    if not added.any():
+        return added
     firsts = np.zeros(len(dataset), bool)
     firsts[np.unique(pixels.hashes, return_index=True)[1]] = True  # the added images come last
     copies: NDArray[np.bool_] = added & (~firsts | pixels.among(pixels.prints(np.flatnonzero(~added))))

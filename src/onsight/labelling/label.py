@@ -19,7 +19,7 @@ from onsight.core.files import check_target, expanded, located
 from onsight.core.progress import Reporter
 from onsight.core.text import count
 from onsight.data.dataset import Dataset
-from onsight.data.labels import NONE, Row, append_rows, begun, folder_of, name_in
+from onsight.data.labels import NONE, Row, append_rows, begun, can_hold, folder_of, name_in
 from onsight.data.load import load_dataset
 from onsight.data.pixel_cache import load_pixels, median_side
 from onsight.data.unlabelled import load_every_image
@@ -139,7 +139,8 @@ def ordered(run: Run, dataset: Dataset, labels: NDArray[np.int64], show: Reporte
     """Return the questions in the order of asking."""
     network, engine = network_of(run), open_engine(run)
     pixels = load_pixels(dataset, network.size, show.work, fit=network.fit, pass_over_all=True)
-    index = np.setdiff1d(np.arange(len(dataset)), list(pixels.broken))
+    named = np.flatnonzero([can_hold(name) for name in dataset.names])
+    index = np.setdiff1d(named, list(pixels.broken))
     if not len(index):
         raise DataError(f"No image of {dataset.name} can be read.")
     answers = answered(engine, pixels.images, index, BATCH, show)

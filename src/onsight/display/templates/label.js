@@ -51,6 +51,7 @@ const REASONS = {
 
 function show(state, focus) {
   question = state.question;
+  if (focus && document.activeElement !== $("who")) document.activeElement?.blur(); // so that keys answer again
   $("bar").max = Math.max(state.of, 1);
   $("bar").value = state.given;
   $("about").textContent = `${state.given.toLocaleString()} of ${state.of.toLocaleString()} images have an answer${state.skipped ? `, ${state.skipped.toLocaleString()} skipped` : ""}`;
@@ -78,7 +79,6 @@ function show(state, focus) {
   $("right").hidden = !known || !classes.includes(label);
   choices.push(...(classes.length <= FEW ? classes : top.map((each) => each.class)));
   $("classes").replaceChildren(...choices.map((name, place) => choice(name, place + 1, label)));
-  if (focus && document.activeElement?.tagName === "BUTTON") document.activeElement.blur(); // the buttons are new
 }
 
 // Send a step, and show what comes next. One at a time: a key that is held down must not answer two questions.

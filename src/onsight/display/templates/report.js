@@ -294,7 +294,7 @@
     document.querySelector(".sheet").append(box);
     const selects = [...document.querySelectorAll("[data-collect]")].map((holder) => {
       const place = Number(holder.dataset.collect), [path, label, said] = items[place];
-      const select = element("select", { className: "collect" }, new Option("collect …", ""), new Option(`${label}: is right`, label), new Option(`is ${said}`, said));
+      const select = element("select", { className: "collect" }, new Option("collect …", ""), new Option(`is ${label}, as labelled`, label), new Option(`is ${said}`, said));
       if (classes.length <= MANY) select.append(...classes.filter((name) => name !== label && name !== said).map((name) => new Option(`is ${name}`, name)));
       select.append(new Option("none of the classes", none));
       select.setAttribute("aria-label", `Label of ${path}`);
