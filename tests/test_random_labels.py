@@ -18,6 +18,7 @@ from PIL import Image
 import onsight
 from onsight.core.errors import OnsightError
 from onsight.core.progress import Reporter
+from onsight.data.labels import Row, append_rows
 from onsight.metrics.predictions_csv import read_predictions
 from onsight.spec import TrainSpec
 
@@ -81,6 +82,13 @@ class World:
     def keep_list(self, paths):
         file = self.folder / "keep.txt"
         file.write_text("".join(f"{path.relative_to(self.data).as_posix()}\n" for path in paths))
+        return file
+
+    def labels(self, folder):
+        """Write a labels.csv that adds the images of a folder with their labels."""
+        file = self.folder / f"{folder.name}.csv"
+        rows = [Row(str(path), path.parent.name, "", "", "") for path in sorted(folder.rglob("*.*"))]
+        append_rows(file, rows)
         return file
 
 
@@ -171,6 +179,7 @@ ROUTES = {
     "shots": lambda w: credited(w.after(w.memoriser, shots=20, seed=1)),
     "weights of shots": lambda w: credited(w.after(w.train(shots=100, seed=5), seed=6)),
     "keep-list": lambda w: credited(w.after(w.memoriser, keep_list=w.keep_list(w.pictures()[::2]), seed=1)),
+    "labels that add copies": lambda w: credited(w.train(labels=w.labels(w.folder_of("add", w.pictures(), "bmp")))),
     "seeds": lambda w: credited(
         *onsight.train_seeds(
             w.spec(weights=str(w.memoriser.folder), freeze="none", epochs=2, seed=1), seeds=2, reporter=QUIET
@@ -195,6 +204,7 @@ FAST = (
     "data, with others",
     "shots",
     "keep-list",
+    "labels that add copies",
     "seeds",
     "tune",
 )

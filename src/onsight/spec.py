@@ -15,7 +15,7 @@ from onsight.core.backend import BACKENDS
 from onsight.core.errors import SpecError, unknown_name
 from onsight.core.limits import LARGEST_SIZE, SMALLEST_SIZE
 from onsight.core.text import seconds_of
-from onsight.data.reading import Layout, Reading, names_in
+from onsight.data.reading import LabelsFile, Layout, Reading, names_in
 from onsight.imaging.augment import AUGMENTATIONS
 from onsight.imaging.fit import Fit
 from onsight.models.registry import MODELS
@@ -152,6 +152,9 @@ class TrainSpec(BaseModel):
     label_column: str | None = option(
         "the column of a CSV that holds the labels, if it has no usual name", Role.TEACHERS, Role.OPTIONAL
     )
+    labels: Path | None = option(
+        "a CSV that corrects labels and adds images (onsight label writes one)", Role.TEACHERS, Role.OPTIONAL
+    )
     shots: int | None = option(
         "train on only N images per class, to see how much more images help", Role.TEACHERS, Role.OPTIONAL, ge=1
     )
@@ -253,7 +256,8 @@ class TrainSpec(BaseModel):
     @property
     def reading(self) -> Reading:
         """How the data is read."""
-        return Reading(self.layout, self.classes, self.exclude, self.path_column, self.label_column)
+        labels = LabelsFile(self.labels) if self.labels else None
+        return Reading(self.layout, self.classes, self.exclude, self.path_column, self.label_column, labels)
 
     @classmethod
     def recorded(cls, values: dict[str, Any]) -> TrainSpec:

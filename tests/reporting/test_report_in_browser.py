@@ -295,7 +295,7 @@ def test_hundreds_of_hostile_names_are_inert(visit, tmp_path, classes):
     page.locator("#slices thead button").first.click()
     assert page.evaluate("window.hacked") is None
     assert page.evaluate("document.querySelectorAll('img, iframe, object, embed').length") == 0
-    assert page.evaluate("document.scripts.length") == 2
+    assert page.evaluate("document.scripts.length") == 3
     assert page.evaluate("document.documentElement.scrollWidth") == WIDE["width"]
 
 
@@ -311,3 +311,26 @@ def test_a_report_of_10000_images_is_small_and_fast(tmp_path):
     assert math.isclose(
         len(json.loads((path.parent / "evaluations/test/thumbnails.json").read_text())["path"]), 2900, rel_tol=0.1
     )
+
+
+def test_labels_are_collected_and_downloaded_as_a_labels_csv(visit, tmp_path):
+    """The download is what `train --labels` reads, also with names that a spreadsheet would run."""
+    from onsight.data.labels import NONE, read_answers
+
+    classes = ["=cat", "dog", "emu"]
+    page = visit(make_run(tmp_path / "photos-cnn-0001", classes, name="{label}/{i}.jpg"))
+    box = page.get_by_role("region", name="Collected labels")
+    assert box.is_hidden()
+    for path, label in (("=cat/0.jpg", "emu"), ("dog/1.jpg", NONE), ("emu/2.jpg", "emu"), ("emu/2.jpg", "")):
+        page.get_by_label(f"Label of {path}").select_option(label)
+    assert "2 labels collected" in box.inner_text()
+    page.get_by_label("Your name").fill("Zoë")
+    with page.expect_download() as download:
+        box.get_by_role("button").click()
+    assert download.value.suggested_filename == "labels.csv"
+    found, incomplete = read_answers(download.value.path().read_bytes(), "labels.csv")
+    assert {path: {who: each.label for who, each in people.items()} for path, people in found.items()} == {
+        "=cat/0.jpg": {"Zoë": "emu"},
+        "dog/1.jpg": {"Zoë": NONE},
+    }
+    assert incomplete == 0

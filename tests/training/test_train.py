@@ -29,6 +29,7 @@ def test_a_run_records_the_spec_as_asked_and_as_resolved(toy_run, toy_spec):
         "layout",
         "path_column",
         "label_column",
+        "labels",
         "teacher",
         "time_budget",
         "early_size",

@@ -35,17 +35,22 @@ class Copies:
         for each in (content, *self.around[content]):
             yield from self.groups[each]
 
-    def spare(self) -> int:
-        """Return how many contents are left over when one of each connected set of near-duplicates is kept."""
+    def sets(self) -> Iterator[set[int]]:
+        """Yield the connected sets of contents: each is a near-duplicate of another one in its set."""
         seen: set[int] = set()
-        sets = 0
         for start in self.around:
-            sets += start not in seen
+            found: set[int] = set()
             waiting = {start} - seen
             while waiting:
-                seen |= waiting
-                waiting = set().union(*(self.around[each] for each in waiting)) - seen
-        return len(self.around) - sets
+                found |= waiting
+                waiting = set().union(*(self.around[each] for each in waiting)) - found
+            seen |= found
+            if found:
+                yield found
+
+    def spare(self) -> int:
+        """Return how many contents are left over when one of each connected set of near-duplicates is kept."""
+        return len(self.around) - sum(1 for _ in self.sets())
 
 
 def find_copies(facts: Facts, used: NDArray[np.bool_], only_sure: bool = False) -> Copies:

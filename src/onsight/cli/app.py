@@ -271,6 +271,14 @@ def compare(
     say(f"Page: {out}")
 
 
+app.command(
+    "onsight.cli.serving:label",
+    name="label",
+    help="Ask people about images on a page, those first whose answers help most; train --labels uses the file.",
+    group=UNDERSTANDING,
+    sort_key=next(order),
+)
+
 # These two are in a module of their own, as those above are.
 for name, text in (
     ("embed", "Write the features of images to a file: NPZ, CSV or Parquet."),

@@ -14,7 +14,7 @@ from onsight.cli.app import DataDir, On, Quiet
 from onsight.cli.output import say
 from onsight.core.text import columns, plain
 from onsight.data.load import DATASETS
-from onsight.data.reading import Layout, Reading, names_in
+from onsight.data.reading import LabelsFile, Layout, Reading, names_in
 from onsight.display.reporters import make_reporter
 
 
@@ -32,6 +32,7 @@ def check(
     exclude: str = "",
     path_column: str | None = None,
     label_column: str | None = None,
+    labels: Path | None = None,
     data_dir: DataDir = None,
     format: Literal["text", "json"] = "text",  # noqa: A002 - the flag's name
     quiet: Quiet = False,
@@ -61,10 +62,14 @@ def check(
         the column of a CSV that holds the paths, or of a Parquet file with the images, if it has no usual name
     label_column
         the column of a CSV or Parquet file that holds the labels, if it has no usual name
+    labels
+        a CSV that corrects labels and adds images, as for train
     format
         text for people, or check.json
     """
-    reading = Reading(layout, names_in(classes), names_in(exclude), path_column, label_column)
+    reading = Reading(
+        layout, names_in(classes), names_in(exclude), path_column, label_column, LabelsFile(labels) if labels else None
+    )
     show = make_reporter(quiet)
     found = checks.check(
         data, data_dir=data_dir, out=out, keep_list=keep_list, reading=reading, features=features, on=on, reporter=show

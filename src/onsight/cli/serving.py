@@ -1,14 +1,17 @@
-"""`serve`: answers over HTTP with finished runs."""
+"""`serve` and `label`: the commands that run a server."""
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
+from onsight.cli.app import Quiet
 from onsight.cli.output import hint, say
 from onsight.core.errors import SpecError
+from onsight.display.reporters import make_reporter
 
 
 def serve(
@@ -37,6 +40,41 @@ def serve(
         raise SpecError("No run was given. For example: onsight serve runs/latest")
     names = allow_host or ()
     run_server(runs, host=host, port=port, token=not no_token, names=names, shadow=shadow, announce=announce)
+
+
+def label(
+    run: str = "latest",
+    photos: Path | None = None,
+    /,
+    *,
+    out: Path = Path("labels.csv"),
+    host: Annotated[str, Parameter(help="the address to listen on; 0.0.0.0 is all of this machine")] = "127.0.0.1",
+    port: Annotated[int | None, Parameter(help="the port (default: 8000, or the next that is free)")] = None,
+    no_token: Annotated[bool, Parameter(negative="", help="answer without a token; on 127.0.0.1 only")] = False,
+    allow_host: Annotated[
+        list[str] | None,
+        Parameter(negative="", help="a further name of the server, as behind a proxy; can be repeated"),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Ask people about images on a page, those first whose answers help most, and write labels.csv for train --labels.
+
+    Parameters
+    ----------
+    run
+        the folder of a run, or runs/latest
+    photos
+        a folder of images, with labels or without (default: the images of the run)
+    out
+        the CSV to write; answers that are in it stay
+    """
+    from onsight.labelling.label import label as run_page
+
+    names = allow_host or ()
+    run_page(
+        run, photos, out=out, host=host, port=port, token=not no_token, names=names, announce=announce,
+        reporter=make_reporter(quiet),
+    )  # fmt: skip
 
 
 def announce(address: str, has_token: bool) -> None:

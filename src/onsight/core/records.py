@@ -306,6 +306,7 @@ class DatasetRecord(TypedDict):
     split: NotRequired[dict[str, list[str]]]
     digests: NotRequired[dict[str, str]]
     keep_list: NotRequired[dict[str, Any]]  # sha256, kept, of
+    labels: NotRequired[dict[str, Any]]  # bytes, sha256; names: corrected, added, left_out; texts: conflicts
 
 
 class ModelFacts(TypedDict):

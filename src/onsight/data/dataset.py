@@ -21,6 +21,27 @@ from onsight.core.limits import MAX_CLASS_NAME, MAX_CLASSES
 BROKEN_SHARE, BROKEN_COUNT = 0.01, 3  # unusable images up to the larger limit are skipped
 
 
+@dataclass(frozen=True)
+class Relabelled:
+    """What a labels.csv has changed in a data set. The images are named as in it.
+
+    Attributes:
+        size: the bytes of the file that were read: it may grow later.
+        sha256: of these bytes.
+        corrected: the images that have another label than before.
+        added: the images that were not in the data set.
+        left_out: the images that are none of the classes.
+        conflicts: a text for each image about which people disagree.
+    """
+
+    size: int
+    sha256: str
+    corrected: tuple[str, ...]
+    added: tuple[str, ...]
+    left_out: tuple[str, ...]
+    conflicts: tuple[str, ...]
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """A labelled set of n images.
@@ -42,6 +63,7 @@ class Dataset:
     excluded: tuple[str, ...] = ()  # the classes that the user left out by name
     notes: tuple[str, ...] = ()  # what was ignored or put together, one sentence each
     waits: bool = False  # `read` waits for a network, so that many calls at a time are faster
+    relabelled: Relabelled | None = None  # what a labels.csv has changed
     unusable: Mapping[str, str] = field(default_factory=dict)  # line of a CSV that stands for no image -> reason
 
     def read(self, index: int) -> bytes:

@@ -85,7 +85,7 @@ def load_dataset(
     complete: bool = True,
     download: bool = True,
 ) -> Dataset:
-    """Load a named data set, or list the images at a path.
+    """Load a named data set, or list the images at a path, with the labels of a labels.csv if there is one.
 
     Args:
         data: A name in `DATASETS`, or the path of a folder, a .zip or a .csv; shards, which are .tar or .parquet files,
@@ -95,7 +95,7 @@ def load_dataset(
         data_dir: Where to look for the files of a named data set before downloading; by default the folder that
             ONSIGHT_DATA names.
         progress: Called with (what, bytes so far, bytes in total) during a download.
-        reading: How the images become a data set: the layout, the classes, the columns of a CSV.
+        reading: How the images become a data set: the layout, the classes, the columns of a CSV, the labels.csv.
         complete: Whether a class without images, or without images in one of the parts, is a DataError.
         download: Whether data that is not on this machine may be downloaded. If not, it is a DataError.
 
@@ -104,6 +104,22 @@ def load_dataset(
         DataError: The data set cannot be used; the message says why and what is expected.
         DownloadError: The data set could not be downloaded.
     """
+    dataset = _as_it_is(data, data_dir, progress, reading, complete, download)
+    if reading.labels is None:
+        return dataset
+    from onsight.data.labels import with_labels
+
+    return with_labels(dataset, reading)
+
+
+def _as_it_is(
+    data: str | Path,
+    data_dir: Path | None,
+    progress: Progress | None,
+    reading: Reading,
+    complete: bool,
+    download: bool,
+) -> Dataset:
     path = expanded(data)
     if str(data) in DATASETS and not (isinstance(data, Path) and path.exists()):
         reading.check_fit(str(data), "a named data set")

@@ -16,6 +16,14 @@ from onsight.core.files import expanded
 Layout = Literal["parts", "classes"]
 
 
+class LabelsFile(NamedTuple):
+    """A labels.csv, or its beginning: it grows after a run was trained with it."""
+
+    path: Path
+    size: int | None = None  # bytes that count; None: all
+    sha256: str = ""  # of these bytes; empty: they are not checked
+
+
 class Reading(NamedTuple):
     """How a data set is read. Whatever is left out is found from the data."""
 
@@ -24,6 +32,7 @@ class Reading(NamedTuple):
     exclude: tuple[str, ...] = ()  # leave these classes out
     path_column: str | None = None  # the column of a CSV that holds the paths, or of a Parquet file with the images
     label_column: str | None = None  # the column of a CSV or Parquet file that holds the labels
+    labels: LabelsFile | None = None  # corrects and adds labels
 
     def check_fit(self, data: str, kind: str, *, layout: bool = False, columns: bool = False) -> None:
         """Raise SpecError if there is a layout or there are columns, and this kind of data has none."""

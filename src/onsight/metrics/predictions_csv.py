@@ -65,11 +65,11 @@ def read_predictions(path: Path) -> Predictions:
         header, *rows = csv.reader(io.StringIO(text, newline=""), strict=True)
         if header[:3] != ["path", "label", "predicted"] or len(header) == 3:
             raise ValueError("its first line must be path, label, predicted and the classes")
-        classes = [_uncell(cell) for cell in header[3:]]
+        classes = [uncelled(cell) for cell in header[3:]]
         index = {name: i for i, name in enumerate(classes)}
         if len(index) != len(classes):
             raise ValueError("a class occurs twice in its first line")
-        labels = np.array([index[_uncell(row[1])] for row in rows], np.int64)
+        labels = np.array([index[uncelled(row[1])] for row in rows], np.int64)
         # Nine digits are so close to the float32 that rounding twice, via float64, changes nothing.
         probabilities = np.array([list(map(float, row[3:])) for row in rows], np.float32)
         probabilities = probabilities.reshape(len(rows), len(classes))
@@ -79,7 +79,7 @@ def read_predictions(path: Path) -> Predictions:
         raise DataError(
             f"{path} is not a complete predictions file ({error}). Create it again with: onsight evaluate RUN"
         ) from error
-    return Predictions([_uncell(row[0]) for row in rows], labels, probabilities, classes)
+    return Predictions([uncelled(row[0]) for row in rows], labels, probabilities, classes)
 
 
 def csv_cell(text: str) -> str:
@@ -88,6 +88,6 @@ def csv_cell(text: str) -> str:
     return f'"{guard}{text}"' if '"' not in text else '"' + guard + text.replace('"', '""') + '"'
 
 
-def _uncell(text: str) -> str:
+def uncelled(text: str) -> str:
     """Remove the apostrophe that `csv_cell` added. The csv module has already removed the quotes."""
     return text.removeprefix("'")

@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from onsight.core.records import LabelErrors, Metrics
 from onsight.core.text import short
+from onsight.data.labels import COLUMNS, NONE
 from onsight.display.page import data_uri
 from onsight.runs.run import read_object
 
@@ -126,7 +127,7 @@ def mistakes(folder: Path, classes: tuple[str, ...]) -> dict[str, Any] | None:
         source = image(folder / "heatmaps" / each["file"]) if re.fullmatch(r"\d+\.jpg", each["file"]) else None
         if source:
             label, said = classes[each["label"]], classes[each["predicted"]]
-            shown.append(each | {"source": source, "true": short(label), "said": short(said)})
+            shown.append(each | {"source": source, "pair": (label, said), "true": short(label), "said": short(said)})
     return {"method": index["method"], "shown": shown} if shown else None
 
 
@@ -139,11 +140,29 @@ def suspects(folder: Path, sprite: dict[str, Any] | None) -> dict[str, Any] | No
     for each in found["suspects"][:SUSPECTS]:
         name = Path(str(each.get("thumbnail", ""))).name  # without its folders, which could lead out of the run
         at = (sprite or {}).get("places", {}).get(each["path"])
-        named = {"true": short(each["label"]), "said": short(each["suggested"])}
+        pair = each["label"], each["suggested"]
+        named = {"pair": pair, "true": short(pair[0]), "said": short(pair[1])}
         shown.append({**each, **named, "source": image(folder / "label_errors" / name), "at": at})
     pictures = any(each["source"] or each["at"] is not None for each in shown)
     doubt = "The model may be wrong instead."
     return {"not_listed": [], "runs": 1, "expected": doubt, **found, "shown": shown, "pictures": pictures}
+
+
+def collection(name: str, classes: tuple[str, ...], *sections: dict[str, Any] | None) -> Markup | None:
+    """Return what the page needs to write a labels.csv about the images of these sections, or None if there are none.
+
+    Each image gets a `place`, its number in the list; one that is in both sections has one place. The images of other
+    evaluations than "test" are not in the data set of the run.
+    """
+    shown = [each for section in sections if section for each in section["shown"]]
+    if name != "test" or not shown:
+        return None
+    places = {path: place for place, path in enumerate(dict.fromkeys(each["path"] for each in shown))}
+    items: dict[str, tuple[str, ...]] = {}
+    for each in shown:
+        each["place"] = places[each["path"]]
+        items.setdefault(each["path"], (each["path"], *each["pair"]))
+    return island_json({"classes": classes, "none": NONE, "columns": COLUMNS, "items": [*items.values()]})
 
 
 def image(path: Path) -> str | None:

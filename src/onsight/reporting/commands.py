@@ -12,7 +12,7 @@ from onsight.data.reading import Reading, listed
 from onsight.runs.run import Run
 from onsight.spec import Role, fields_with
 
-PATHS = "data", "data_dir", "keep_list", "weights"  # settings that may be paths
+PATHS = "data", "data_dir", "keep_list", "labels", "weights"  # settings that may be paths
 
 
 def train_command(run: Run, *, shared: bool = False, **changes: Any) -> str:

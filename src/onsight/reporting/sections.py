@@ -31,7 +31,7 @@ from onsight.core.text import count, interval, note_line, percent, percent_numbe
 from onsight.display import svg
 from onsight.metrics.predictions_csv import read_predictions
 from onsight.metrics.scores import calibration, calibration_error, coverage_curve, with_temperature
-from onsight.reporting.answers import confusion, feature_map, mistakes, suspects, thumbnails
+from onsight.reporting.answers import collection, confusion, feature_map, mistakes, suspects, thumbnails
 from onsight.reporting.export_table import HEADING, table_rows
 from onsight.reporting.teacher_notes import teacher_notes
 from onsight.reporting.verdict import noise_text
@@ -112,6 +112,8 @@ def evaluation(
     sprite = thumbnails(folder) if with_images else None
     sure = certainty(folder, model, "" if run.is_calibrated else UNCALIBRATED)
     found = cast(Slices | None, read_object(folder / "slices.json"))
+    worst = mistakes(folder, run.classes) if with_images else None
+    suspected = suspects(folder, sprite) if with_images else None
     return {
         "name": name,
         "metrics": metrics,
@@ -125,8 +127,9 @@ def evaluation(
         "sprite": sprite,
         "map": feature_map(folder, sprite, run.classes) if with_images else None,
         "per_class": sorted(metrics["per_class"], key=lambda row: 2.0 if row["recall"] is None else row["recall"]),
-        "mistakes": mistakes(folder, run.classes) if with_images else None,
-        "suspects": suspects(folder, sprite) if with_images else None,
+        "mistakes": worst,
+        "suspects": suspected,
+        "collection": collection(name, run.classes, worst, suspected),
         "certainty": sure,
         "robustness": robustness(folder),
         "slices": None if found is None else found["slices"][:SLICES],

@@ -11,12 +11,13 @@ from typing import NamedTuple
 import numpy as np
 
 from onsight.core.errors import DataError, SpecError
+from onsight.core.files import located
 from onsight.core.progress import Progress
 from onsight.data.batches import Examples
 from onsight.data.dataset import Dataset
 from onsight.data.load import is_folder_or_zip, load_dataset
 from onsight.data.pixel_cache import Pixels, load_pixels
-from onsight.data.reading import Reading
+from onsight.data.reading import LabelsFile, Reading
 from onsight.data.split import recorded_parts
 from onsight.runs.run import Run
 from onsight.spec import TrainSpec
@@ -75,8 +76,11 @@ def load_other(run: Run, data: str | Path, data_dir: Path | None, progress: Prog
     """Return other data, or the run's own that was moved, read in the first way in which all its classes are the run's.
 
     The ways are: like the run's data, but of any layout; like the run's data; and automatically, whatever the classes.
+    The run's labels.csv is for its own data only.
     """
     reading = recorded_reading(run)
+    if run.spec["data"] not in (str(data), located(str(data))):
+        reading = reading._replace(labels=None)
     for each in (reading._replace(layout=None), reading):
         with contextlib.suppress(SpecError, DataError):
             dataset = load_dataset(data, data_dir, progress, reading=each)
@@ -86,7 +90,7 @@ def load_other(run: Run, data: str | Path, data_dir: Path | None, progress: Prog
 
 
 def recorded_reading(run: Run) -> Reading:
-    """Return how the data of a run was read: its layout, its classes and its columns.
+    """Return how the data of a run was read: its layout, its classes, its columns, and its labels as they were then.
 
     The names of the run's images show the layout too. A folder that has become ambiguous since is therefore read as it
     was, and so is one that an older version read without asking.
@@ -94,7 +98,12 @@ def recorded_reading(run: Run) -> Reading:
     reading = TrainSpec.recorded(run.spec).reading
     if reading.classes or reading.exclude:
         reading = reading._replace(classes=tuple(run.classes), exclude=())
-    names = [name for part in run.dataset.get("split", {}).values() for name in part]
+    added: list[str] = []
+    if (labelled := run.dataset.get("labels")) and reading.labels:
+        added = labelled["added"]
+        labels = LabelsFile(reading.labels.path, labelled["bytes"], labelled["sha256"])
+        reading = reading._replace(labels=labels)
+    names = {name for part in run.dataset.get("split", {}).values() for name in part} - {*added}
     tops = {unicodedata.normalize("NFC", name.partition("/")[0]) for name in names}
     if reading.layout is None and tops == {*run.classes} and is_folder_or_zip(run.spec["data"]):
         reading = reading._replace(layout="classes")

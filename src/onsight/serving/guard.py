@@ -145,7 +145,7 @@ class Guard:
         raise Refused(
             401,
             "no_token",
-            "The request has no valid token. Open the address that `onsight serve` has printed, or send the header "
+            "The request has no valid token. Open the address that the command has printed, or send the header "
             "Authorization: Bearer TOKEN.",
             {"WWW-Authenticate": "Bearer"},
         )

@@ -21,6 +21,7 @@ from onsight.core.progress import Reporter
 from onsight.core.records import CheckSummary, DatasetRecord, SpecRecord
 from onsight.core.text import count, short
 from onsight.data.dataset import Dataset
+from onsight.data.labels import added_images, needless_copies
 from onsight.data.load import DATASETS, data_folder, keeps_labels_when_mirrored, load_dataset
 from onsight.data.pixel_cache import Pixels, load_pixels, median_side
 from onsight.data.split import few_shots, membership, split
@@ -96,13 +97,14 @@ def prepare(spec: TrainSpec, show: Reporter) -> Prepared:
     show.note("classes", class_counts(dataset, used))
     chosen = choose(spec, dataset, used, backend, show)
     pixels = load_pixels(dataset, chosen.spec.image_size, show.work, fit=chosen.spec.fit)
+    used = used & ~needless_copies(dataset, pixels)
     before = seen_before(chosen.spec.model_dump(mode="json"), dataset, pixels)
     if before.unknown:
         chosen.warnings.append(unknown_text(before.unknown))
     parts = divide(chosen, dataset, pixels, used)
     ancestor = Path(chosen.spec.teacher or chosen.spec.weights).name
     parts, left_out = without_seen(parts, pixels, before, ancestor)
-    chosen.warnings.extend(left_out)
+    chosen.warnings.extend([*left_out, *about_labels(dataset, parts, pixels)])
     images = RunImages(dataset, pixels, parts)
     show_choices(chosen, images, show)
     check = summary(*findings_for_training(dataset, pixels, used))
@@ -198,8 +200,9 @@ def settle(resolved: Resolved, start: Start | None, backend: Choice) -> Resolved
         update["data"] = located(spec.data)
     elif folder := data_folder(spec.data_dir):
         update["data_dir"] = folder.resolve()
-    if spec.keep_list:
-        update["keep_list"] = spec.keep_list.resolve()
+    for name in ("keep_list", "labels"):
+        if path := getattr(spec, name):
+            update[name] = path.resolve()
     if start:
         update["weights"] = start.weights
     if spec.teacher:
@@ -241,9 +244,16 @@ def divide(chosen: Chosen, dataset: Dataset, pixels: Pixels, used: np.ndarray) -
 
 
 def split_readable(dataset: Dataset, pixels: Pixels, spec: TrainSpec, used: np.ndarray) -> np.ndarray:
-    """Return (n,) train, validation, test, or "" for an image that is not `used`, beyond `shots`, or unreadable."""
-    readable = np.setdiff1d(np.flatnonzero(used), list(pixels.broken))
+    """Return (n,) train, validation, test, or "" for an image that is not `used`, beyond `shots`, or unreadable.
+
+    What a labels.csv has added is trained on only: it was chosen because a model was unsure of it, so it would bias a
+    test, and the images of before stay the test.
+    """
+    usable = np.setdiff1d(np.flatnonzero(used), list(pixels.broken))
+    added = added_images(dataset)[usable]
+    readable = usable[~added]
     parts = np.full(len(dataset), "", dtype="<U10")
+    parts[usable[added]] = "train"
     parts[readable] = split(
         replace(
             dataset,
@@ -259,6 +269,23 @@ def split_readable(dataset: Dataset, pixels: Pixels, spec: TrainSpec, used: np.n
     if spec.shots:
         parts[few_shots(dataset.labels, pixels.hashes, parts, spec.shots, spec.seed)] = ""
     return parts
+
+
+def about_labels(dataset: Dataset, parts: np.ndarray, pixels: Pixels) -> list[str]:
+    """Return sentences about what a labels.csv means for the test, and about images of it that are not used."""
+    if not dataset.relabelled:
+        return []
+    sentences = []
+    if copies := int(needless_copies(dataset, pixels).sum()):
+        sentences.append(f"{count(copies, 'added image')} left out as copies of other images of {dataset.name}.")
+    corrected = {*dataset.relabelled.corrected}
+    tests = sum(dataset.names[index] in corrected for index in np.flatnonzero(parts == "test").tolist())
+    if tests:
+        sentences.append(
+            f"{count(tests, 'test label')} corrected. Compare the accuracy only with that of runs with the same "
+            "corrections: if the images to look at were those where a model disagreed, it is flattered."
+        )
+    return sentences
 
 
 def without_seen(parts: np.ndarray, pixels: Pixels, before: Seen, ancestor: str) -> tuple[np.ndarray, list[str]]:
@@ -329,6 +356,15 @@ def dataset_record(spec: TrainSpec, images: RunImages, used: np.ndarray) -> Data
     )
     if spec.keep_list:
         record["keep_list"] = {"sha256": sha256(spec.keep_list), "kept": int(used.sum()), "of": len(dataset)}
+    if changes := dataset.relabelled:
+        record["labels"] = {
+            "bytes": changes.size,
+            "sha256": changes.sha256,
+            "corrected": [*changes.corrected],
+            "added": [*changes.added],
+            "left_out": [*changes.left_out],
+            "conflicts": [*changes.conflicts],
+        }
     return record
 
 

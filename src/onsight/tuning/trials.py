@@ -23,7 +23,7 @@ from onsight.tuning.halving import rung_epochs
 from onsight.tuning.space import values_of
 from onsight.tuning.study import Claim, Journal
 
-PLACES = ("data", "data_dir", "keep_list")  # settings that are paths
+PLACES = ("data", "data_dir", "keep_list", "labels")  # settings that are paths
 JUDGED = ("train", "validation")  # parts that must be the same in every training
 
 

@@ -278,6 +278,48 @@
     draw();
   }
 
+  const collection = document.getElementById("collection");
+  if (collection) collect(JSON.parse(collection.textContent));
+
+  // Lets people choose the right label of each suspect and mistake, and downloads the choices as a labels.csv.
+  function collect({ classes, none, columns, items }) {
+    const MANY = 100; // of more classes, only the label and the answer can be chosen
+    const chosen = new Map(); // place -> label
+    const who = element("input", { id: "collect-who", autocomplete: "name", maxLength: 64 });
+    const told = element("span", { role: "status" });
+    const save = element("button", { type: "button", textContent: "Download labels.csv" });
+    const box = element("section", { className: "collect-box", hidden: true }, told,
+      element("label", { htmlFor: "collect-who", textContent: "Your name " }, who), save);
+    box.setAttribute("aria-label", "Collected labels");
+    document.querySelector(".sheet").append(box);
+    const selects = [...document.querySelectorAll("[data-collect]")].map((holder) => {
+      const place = Number(holder.dataset.collect), [path, label, said] = items[place];
+      const select = element("select", { className: "collect" }, new Option("collect …", ""), new Option(`is ${label}, as labelled`, label), new Option(`is ${said}`, said));
+      if (classes.length <= MANY) select.append(...classes.filter((name) => name !== label && name !== said).map((name) => new Option(`is ${name}`, name)));
+      select.append(new Option("none of the classes", none));
+      select.setAttribute("aria-label", `Label of ${path}`);
+      select.addEventListener("change", () => {
+        if (select.value === "") chosen.delete(place);
+        else chosen.set(place, select.value);
+        selects.forEach((other) => { if (other.place === place) other.select.value = select.value; });
+        told.textContent = `${chosen.size.toLocaleString("en")} ${chosen.size === 1 ? "label" : "labels"} collected. `;
+        box.hidden = chosen.size === 0;
+      });
+      (holder.querySelector("figcaption") ?? holder).append(select);
+      return { place, select };
+    });
+    // No spreadsheet may run a cell (`csv_cell` in metrics/predictions_csv.py writes the same).
+    const cell = (text) => `"${/^[=+\-@\t\r\n＝＋－＠']/.test(text) ? "'" : ""}${text.replaceAll('"', '""')}"`;
+    save.addEventListener("click", () => {
+      const when = new Date().toISOString();
+      const rows = [...chosen].map(([place, label]) => [items[place][0], label, items[place][1], who.value.trim(), when]);
+      const text = [columns, ...rows].map((row) => `${row.map(cell).join(",")}\n`).join("");
+      const address = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
+      element("a", { href: address, download: "labels.csv" }).click();
+      setTimeout(() => URL.revokeObjectURL(address), 1000);
+    });
+  }
+
   for (const table of document.querySelectorAll("table.sortable")) {
     table.querySelectorAll("thead th").forEach((head, column) => {
       const button = element("button", { type: "button" }, ...head.childNodes);
