@@ -271,6 +271,14 @@ def compare(
     say(f"Page: {out}")
 
 
+app.command(
+    "onsight.cli.serving:studio",
+    name="studio",
+    help="Show runs on a page while they train: a table, live curves, reports and comparisons. It changes nothing.",
+    group=UNDERSTANDING,
+    sort_key=next(order),
+)
+
 # These two are in a module of their own, as those above are.
 for name, text in (
     ("embed", "Write the features of images to a file: NPZ, CSV or Parquet."),

@@ -9,8 +9,12 @@ import secrets
 import socket
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from onsight.core.errors import SpecError
+
+if TYPE_CHECKING:
+    from onsight.serving.guard import Access
 
 PORT = 8000
 TRIED = 100  # ports, if nobody named one
@@ -44,31 +48,38 @@ def serve(
         SpecError: a setting cannot work.
         RunError: a run cannot be opened.
     """
-    require_packages()
+    require_packages("serve")
     chosen = chosen_token(token, host)
     from onsight.serving.app import make_app
-    from onsight.serving.guard import Access
     from onsight.serving.metrics import Metrics
     from onsight.serving.models import Models
     from onsight.serving.service import Service
 
     metrics = Metrics()
     metrics.models = models = Models(runs, shadow, metrics.batch.observe)
-    listening = bound(host, port)
-    with listening:
-        port = listening.getsockname()[1]
-        access = Access(chosen, known_hosts(host, port, names), is_wildcard(host), port)
-        address = f"http://{'127.0.0.1' if is_wildcard(host) else bracketed(host)}:{port}/"
-        shown = chosen is not None and "ONSIGHT_TOKEN" not in os.environ
-        announce(address + (f"?token={chosen}" if shown else ""), shown)
+    with bound(host, port) as listening:
+        access = announced(listening, host, names, chosen, announce)
         asyncio.run(Service(make_app(models, access, metrics), models).run_on(listening))
 
 
-def require_packages() -> None:
-    """Raise SpecError if a package that the server needs is missing."""
+def announced(
+    listening: socket.socket, host: str, names: Sequence[str], token: str | None, announce: Callable[[str, bool], None]
+) -> Access:
+    """Announce the address of a listening socket, and return who may use it. The arguments are those of `serve`."""
+    from onsight.serving.guard import Access
+
+    port = listening.getsockname()[1]
+    address = f"http://{'127.0.0.1' if is_wildcard(host) else bracketed(host)}:{port}/"
+    shown = token is not None and "ONSIGHT_TOKEN" not in os.environ
+    announce(address + (f"?token={token}" if shown else ""), shown)
+    return Access(token, known_hosts(host, port, names), is_wildcard(host), port)
+
+
+def require_packages(command: str) -> None:
+    """Raise SpecError if a package that the server of a command needs is missing."""
     missing = [name for name in ("starlette", "uvicorn", "httptools", "prometheus_client") if not find_spec(name)]
     if missing:
-        raise SpecError(f"onsight serve needs {', '.join(missing)}. Install: pip install 'onsight[serve]'")
+        raise SpecError(f"onsight {command} needs {', '.join(missing)}. Install: pip install 'onsight[serve]'")
 
 
 def chosen_token(wanted: bool, host: str) -> str | None:

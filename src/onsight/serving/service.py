@@ -1,4 +1,4 @@
-"""The running server: starts, reloads at SIGHUP, and answers what it has accepted before it ends at a signal."""
+"""Running servers: one that ends at a signal after its answers, and one that keeps models and reloads at SIGHUP."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import contextlib
 import signal
 import socket
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import uvicorn
@@ -19,11 +19,44 @@ from onsight.serving.models import Models, Served
 from onsight.serving.pool import environment
 
 
-class Service(uvicorn.Server):
+class Server(uvicorn.Server):
+    """Serves an application until a signal ends it, then answers what it has accepted."""
+
+    def __init__(self, app: Any) -> None:
+        super().__init__(uvicorn.Config(app, **options()))
+
+    def stop(self) -> None:
+        """Accept no more, answer what was accepted, and end. Asked twice: end at once."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+    def handlers(self) -> dict[str, Callable[[], None]]:
+        """Return what is done at which signal."""
+        return {"SIGINT": self.stop, "SIGTERM": self.stop}
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Listen to signals in the event loop, so that a handler never interrupts anything.
+
+        uvicorn would raise the signal again in the end, and the exit code would not be 0.
+        """
+        loop = asyncio.get_running_loop()
+        before = {}
+        for name, done in self.handlers().items():
+            if number := getattr(signal, name, None):
+                before[number] = signal.signal(number, lambda *_, done=done: loop.call_soon_threadsafe(done))
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+class Service(Server):
     """Serves an application and keeps its models."""
 
     def __init__(self, app: Any, models: Models) -> None:
-        super().__init__(uvicorn.Config(app, **options()))
+        super().__init__(app)
         self.models = models
         self.tasks: set[asyncio.Task[None]] = set()
 
@@ -90,28 +123,13 @@ class Service(uvicorn.Server):
         task.add_done_callback(self.tasks.discard)
 
     def stop(self) -> None:
-        """Accept no more, answer what was accepted, and end. Asked twice: end at once."""
-        self.force_exit = self.should_exit
-        self.models.draining = self.should_exit = True
+        """End as any server, and tell probes so."""
+        super().stop()
+        self.models.draining = True
 
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        """Listen to signals in the event loop, so that a handler never interrupts anything.
-
-        uvicorn would raise the signal again in the end, and the exit code would not be 0.
-        """
-        loop = asyncio.get_running_loop()
-        handlers: dict[str, Any] = {"SIGINT": self.stop, "SIGTERM": self.stop}
-        handlers["SIGHUP"] = lambda: self.background(self.reload())
-        before = {}
-        for name, handler in handlers.items():
-            if number := getattr(signal, name, None):
-                before[number] = signal.signal(number, lambda *_, handler=handler: loop.call_soon_threadsafe(handler))
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def handlers(self) -> dict[str, Callable[[], None]]:
+        """Return what is done at which signal."""
+        return {**super().handlers(), "SIGHUP": lambda: self.background(self.reload())}
 
 
 def note(line: str) -> None:
