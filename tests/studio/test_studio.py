@@ -95,7 +95,7 @@ def test_a_training_is_followed_until_it_ends(browser, make_runs, tmp_path):
             for number in range(2, 9):
                 new.append_history(first | {"epoch": number})
             shutil.copytree(runs / "first" / "model", new.model_folder)
-        page.wait_for_selector("#legend .trained:has-text('Trained, 8 epochs')")
+        page.wait_for_selector("#legend li:has-text('new') .trained:has-text('Trained, 8 epochs')")
         assert page.locator("tbody tr:has-text('new') td.trained").count() == 1
 
 

@@ -287,6 +287,33 @@ for name, text in (
     app.command(f"onsight.cli.features:{name}", name=name, help=text, group=UNDERSTANDING, sort_key=next(order))
 
 
+@app.command(group=UNDERSTANDING, sort_key=next(order))
+def log(
+    run: str = "latest",
+    /,
+    *,
+    to: Literal["mlflow", "wandb", "trackio"],
+    project: str = "onsight",
+    follow: Annotated[bool, Parameter(negative="", help="go on until the training ends")] = False,
+) -> None:
+    """Write the settings, epochs, test scores and report of a run to an experiment tracker. Its package must be there.
+
+    Parameters
+    ----------
+    run
+        the folder of a run, or runs/latest; it may be in training
+    to
+        the tracker; its own variables say where it is, for example MLFLOW_TRACKING_URI or WANDB_MODE
+    project
+        the project or experiment in the tracker
+    """
+    from onsight.core.text import count
+    from onsight.reporting.trackers import log as log_run
+
+    epochs, scores = log_run(run, to, project=project, follow=follow)
+    say(f"{to} has {count(epochs, 'epoch')} and {count(scores, 'test score')} in the project {plain(project)}.")
+
+
 # Shipping ------------------------------------------------------------------------------------------------------------
 
 

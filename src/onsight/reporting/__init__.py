@@ -1,4 +1,4 @@
-"""report.html, the verdict and plots, from the files of a run alone.
+"""report.html, the verdict, plots, and `log` to experiment trackers, from the files of a run alone.
 
 May import `runs` and the packages below it. Does not import Keras.
 """

@@ -90,5 +90,6 @@ def row(run: Run) -> dict[str, Any]:
             "Answer over HTTP": f"onsight serve {place}",
         }
     commands["Train it again"] = train_command(run)
+    commands["Send it to a tracker"] = f"onsight log {place} --to mlflow"
     report = run.report.is_file() and not run.report.is_symlink()  # a link could lead out of the run
     return {"name": run.folder.name, "place": place, **summary, "report": report, "commands": commands}
