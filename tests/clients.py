@@ -1,4 +1,4 @@
-"""A server as `onsight serve` starts it, and a client that sends exactly the bytes it is told to send."""
+"""A server as the command line starts it, a client that sends exactly the bytes it is told to send, and a browser."""
 
 import http.client
 import io
@@ -10,10 +10,12 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
+AXE = Path(__file__).parents[1] / "web" / "node_modules" / "axe-core" / "axe.min.js"  # `make web` brings it
 TOKEN = "test-token-0123456789-abcdefghijklm"
 
 
@@ -59,10 +61,10 @@ def everything(connection):
 
 
 @contextmanager
-def running(*words, token=TOKEN, ready=True):
-    """Start `onsight serve` on a free port, and end it."""
+def running(*words, command="serve", token=TOKEN, ready=True):
+    """Start `onsight serve`, or another command with a server, on a free port, and end it."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "onsight", "serve", *map(str, words), "--port", "0"],
+        [sys.executable, "-m", "onsight", command, *map(str, words), "--port", "0"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env=os.environ | ({"ONSIGHT_TOKEN": token} if token else {}),
     )  # fmt: skip
@@ -97,3 +99,31 @@ def png(pixels):
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     return file.getvalue()
+
+
+@contextmanager
+def opened(browser, client, **options):
+    """Open the page of a server; fail if it writes to the console, or asks another server for anything."""
+    context = browser.new_context(**options)
+    page, events = context.new_page(), []
+    page.on("console", lambda message: events.append(f"console: {message.text}"))
+    page.on("pageerror", lambda error: events.append(f"error: {error}"))
+    own = f"http://127.0.0.1:{client.port}/"
+    page.on("request", lambda each: None if each.url.startswith((own, "data:", "blob:")) else events.append(each.url))
+    try:
+        page.goto(f"{own}?token={TOKEN}")
+        page.wait_for_selector("body[data-state=ready]", timeout=60_000)
+        assert page.url == own  # the token is not in the address any more
+        yield page
+    finally:
+        context.close()
+    assert [each for each in events if "400 (Bad Request)" not in each] == []
+
+
+def check_access(page):
+    """Fail if axe-core finds that somebody cannot use the page as it is now; do nothing where it is not installed."""
+    if not AXE.is_file():
+        return
+    page.evaluate(AXE.read_text("utf-8"))
+    found = page.evaluate("axe.run()")["violations"]
+    assert [(each["id"], each["nodes"][0]["html"]) for each in found if each["impact"] in ("serious", "critical")] == []

@@ -124,7 +124,7 @@ def test_every_command_can_be_loaded():
     from onsight.cli.app import app
 
     commands = [name for name in app if not name.startswith("-")]
-    assert len(commands) == 21
+    assert len(commands) == 23
     for name in commands:
         assert callable(app[name].default_command), name
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clients import TOKEN, running
+from clients import check_access, running
+from clients import opened as in_browser
 from edits import edit_model
 
 HOSTILE = ["</script><script>window.hacked=1</script>", "<img src=x onerror=window.hacked=1>", "\u202ecat{{7*7}}"]
@@ -22,18 +23,7 @@ def colours(tmp_path, red):
 
 
 def opened(browser, client, **options):
-    context = browser.new_context(permissions=["camera"], **options)
-    page, events = context.new_page(), []
-    page.on("console", lambda message: events.append(f"console: {message.text}"))
-    page.on("pageerror", lambda error: events.append(f"error: {error}"))
-    own = f"http://127.0.0.1:{client.port}/"
-    page.on("request", lambda each: None if each.url.startswith((own, "data:", "blob:")) else events.append(each.url))
-    page.goto(f"{own}?token={TOKEN}")
-    page.wait_for_selector("body[data-state=ready]", timeout=60_000)
-    assert page.url == own  # the token is not in the address any more
-    yield page
-    context.close()
-    assert [each for each in events if "400 (Bad Request)" not in each] == []
+    return in_browser(browser, client, permissions=["camera"], **options)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +32,7 @@ def opened(browser, client, **options):
     ids=["wide", "phone", "dark"],
 )
 def test_an_image_is_answered_explained_and_remembered(browser, server, colours, options):
-    for page in opened(browser, server, **options):
+    with opened(browser, server, **options) as page:
         page.set_input_files("#file", str(colours / "red.png"))
         page.wait_for_selector("#told:has-text('60 × 40 pixels, seen as 32 × 32; answered in')")
         assert page.inner_text("#verdict") == "red"
@@ -63,13 +53,14 @@ def test_an_image_is_answered_explained_and_remembered(browser, server, colours,
         assert page.inner_text("#drift")
         width = page.viewport_size["width"]
         assert page.evaluate("document.documentElement.scrollWidth") == width
+        check_access(page)
         page.set_input_files("#file", str(colours / "none.png"))
         page.wait_for_selector("#verdict:has-text('No answer')")
         assert page.inner_text("#told").strip()
 
 
 def test_the_keyboard_alone_is_enough(browser, server, colours):
-    for page in opened(browser, server):
+    with opened(browser, server) as page:
         page.set_input_files("#file", str(colours / "red.png"))
         page.wait_for_selector("#why:not([hidden])")
         reached = set()
@@ -83,7 +74,7 @@ def test_the_keyboard_alone_is_enough(browser, server, colours):
 
 
 def test_the_camera_is_classified(browser, server):
-    for page in opened(browser, server):
+    with opened(browser, server) as page:
         page.click("#camera")
         page.wait_for_selector("#rate:has-text('frames/s')", timeout=20_000)
         page.click("#camera")
@@ -91,7 +82,7 @@ def test_the_camera_is_classified(browser, server):
 
 
 def test_an_image_can_be_pasted(browser, server, red):
-    for page in opened(browser, server):
+    with opened(browser, server) as page:
         page.evaluate(
             """(bytes) => {
                 const data = new DataTransfer();
@@ -104,17 +95,15 @@ def test_an_image_can_be_pasted(browser, server, red):
 
 
 def test_hostile_names_stay_text(browser, runs, tmp_path, colours):
-
     shutil.copytree(runs / "toy", tmp_path / "hostile")
     classes = [text.replace("\u202e", "") for text in HOSTILE]
     edit_model(tmp_path / "hostile" / "model", classes=classes)
     path = tmp_path / "hostile" / "dataset.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"classes": classes}))
-    with running(tmp_path / "hostile") as client:
-        for page in opened(browser, client):
-            page.set_input_files("#file", str(colours / "red.png"))
-            page.wait_for_selector("#classes tbody tr")
-            shown = page.locator("#bars li span:first-child").all_text_contents()
-            assert sorted(shown) == sorted(text.replace("\u202e", "") for text in HOSTILE)
-            assert page.evaluate("window.hacked") is None
-            assert page.locator("#bars img, #verdict img, td img").count() == 0
+    with running(tmp_path / "hostile") as client, opened(browser, client) as page:
+        page.set_input_files("#file", str(colours / "red.png"))
+        page.wait_for_selector("#classes tbody tr")
+        shown = page.locator("#bars li span:first-child").all_text_contents()
+        assert sorted(shown) == sorted(text.replace("\u202e", "") for text in HOSTILE)
+        assert page.evaluate("window.hacked") is None
+        assert page.locator("#bars img, #verdict img, td img").count() == 0

@@ -279,12 +279,47 @@ app.command(
     sort_key=next(order),
 )
 
+app.command(
+    "onsight.cli.serving:studio",
+    name="studio",
+    help="Show runs on a page while they train: a table, live curves, reports and comparisons. It changes nothing.",
+    group=UNDERSTANDING,
+    sort_key=next(order),
+)
+
 # These two are in a module of their own, as those above are.
 for name, text in (
     ("embed", "Write the features of images to a file: NPZ, CSV or Parquet."),
     ("similar", "List the images of a folder that resemble an image most, and draw them on a page."),
 ):
     app.command(f"onsight.cli.features:{name}", name=name, help=text, group=UNDERSTANDING, sort_key=next(order))
+
+
+@app.command(group=UNDERSTANDING, sort_key=next(order))
+def log(
+    run: str = "latest",
+    /,
+    *,
+    to: Literal["mlflow", "wandb", "trackio"],
+    project: str = "onsight",
+    follow: Annotated[bool, Parameter(negative="", help="go on until the training ends")] = False,
+) -> None:
+    """Write the settings, epochs, test scores and report of a run to an experiment tracker. Its package must be there.
+
+    Parameters
+    ----------
+    run
+        the folder of a run, or runs/latest; it may be in training
+    to
+        the tracker; its own variables say where it is, for example MLFLOW_TRACKING_URI or WANDB_MODE
+    project
+        the project or experiment in the tracker
+    """
+    from onsight.core.text import count
+    from onsight.reporting.trackers import log as log_run
+
+    epochs, scores = log_run(run, to, project=project, follow=follow)
+    say(f"{to} has {count(epochs, 'epoch')} and {count(scores, 'test score')} in the project {plain(project)}.")
 
 
 # Shipping ------------------------------------------------------------------------------------------------------------

@@ -30,27 +30,21 @@ def hint(line: str) -> None:
 
 def run_rows(runs: Iterable[Run]) -> list[tuple[str, ...]]:
     """Return a heading and one row per run: data, network, epochs, validation and test accuracy, time."""
-    from onsight.core.errors import RunError
-    from onsight.runs.run import read_evaluations
+    from onsight.runs.summary import summarise
 
     rows: list[tuple[str, ...]] = [("run", "data", "model", "epochs", "validation", "test", "created")]
     for run in runs:
-        history = run.history()
-        validation = (run.model_epoch(history) or {}).get("val_accuracy")
-        try:
-            scores = read_evaluations(run).get("test")
-            test = f"{scores['accuracy']:.2%}" if scores else ""
-        except RunError:
-            test = "damaged"
+        row = summarise(run)
+        test = "" if row["test"] is None else f"{row['test']:.2%}"
         rows.append(
             (
                 str(run.folder),
-                plain(str(run.dataset["name"])),
-                str(run.spec.get("model")),
-                f"{len(history)}/{run.spec.get('epochs')}" + ("" if run.is_trained else " unfinished"),
-                "" if validation is None else f"{validation:.1%}",
-                test,
-                str(run.record.get("created"))[:16].replace("T", " "),
+                plain(row["data"]),
+                row["model"],
+                f"{row['done']}/{row['epochs']}" + ("" if run.is_trained else " unfinished"),
+                "" if row["validation"] is None else f"{row['validation']:.1%}",
+                "damaged" if row["damaged"] else test,
+                row["created"][:16].replace("T", " "),
             )
         )
     return rows

@@ -1,4 +1,4 @@
-"""`serve` and `label`: the commands that run a server."""
+"""`serve`, `label` and `studio`: the commands that run a server."""
 
 from __future__ import annotations
 
@@ -13,16 +13,21 @@ from onsight.cli.output import hint, say
 from onsight.core.errors import SpecError
 from onsight.display.reporters import make_reporter
 
+Host = Annotated[str, Parameter(help="the address to listen on; 0.0.0.0 is all of this machine")]
+Port = Annotated[int | None, Parameter(help="the port (default: 8000, or the next that is free)")]
+NoToken = Annotated[bool, Parameter(negative="", help="answer without a token; on 127.0.0.1 only")]
+AllowHost = Annotated[
+    list[str] | None,
+    Parameter(negative="", help="a further name of the server, as behind a proxy; can be repeated"),
+]
+
 
 def serve(
     *runs: str,
-    host: Annotated[str, Parameter(help="the address to listen on; 0.0.0.0 is all of this machine")] = "127.0.0.1",
-    port: Annotated[int | None, Parameter(help="the port (default: 8000, or the next that is free)")] = None,
-    no_token: Annotated[bool, Parameter(negative="", help="answer without a token; on 127.0.0.1 only")] = False,
-    allow_host: Annotated[
-        list[str] | None,
-        Parameter(negative="", help="a further name of the server, as behind a proxy; can be repeated"),
-    ] = None,
+    host: Host = "127.0.0.1",
+    port: Port = None,
+    no_token: NoToken = False,
+    allow_host: AllowHost = None,
     shadow: Annotated[
         bool, Parameter(negative="", help="the first run answers; the others are asked too, and differences counted")
     ] = False,
@@ -48,13 +53,10 @@ def label(
     /,
     *,
     out: Path = Path("labels.csv"),
-    host: Annotated[str, Parameter(help="the address to listen on; 0.0.0.0 is all of this machine")] = "127.0.0.1",
-    port: Annotated[int | None, Parameter(help="the port (default: 8000, or the next that is free)")] = None,
-    no_token: Annotated[bool, Parameter(negative="", help="answer without a token; on 127.0.0.1 only")] = False,
-    allow_host: Annotated[
-        list[str] | None,
-        Parameter(negative="", help="a further name of the server, as behind a proxy; can be repeated"),
-    ] = None,
+    host: Host = "127.0.0.1",
+    port: Port = None,
+    no_token: NoToken = False,
+    allow_host: AllowHost = None,
     quiet: Quiet = False,
 ) -> None:
     """Ask people about images on a page, those first whose answers help most, and write labels.csv for train --labels.
@@ -75,6 +77,27 @@ def label(
         run, photos, out=out, host=host, port=port, token=not no_token, names=names, announce=announce,
         reporter=make_reporter(quiet),
     )  # fmt: skip
+
+
+def studio(
+    folder: Path | None = None,
+    /,
+    *,
+    host: Host = "127.0.0.1",
+    port: Port = None,
+    no_token: NoToken = False,
+    allow_host: AllowHost = None,
+) -> None:
+    """Show runs on a page while they train: a table, live curves, reports and comparisons. It changes nothing.
+
+    Parameters
+    ----------
+    folder
+        the folder of the runs (default: runs, or ONSIGHT_RUNS)
+    """
+    from onsight.studio.studio import studio as run_studio
+
+    run_studio(folder, host=host, port=port, token=not no_token, names=allow_host or (), announce=announce)
 
 
 def announce(address: str, has_token: bool) -> None:

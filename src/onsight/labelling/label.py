@@ -153,9 +153,7 @@ def ordered(run: Run, dataset: Dataset, labels: NDArray[np.int64], show: Reporte
 
 def drawn(dataset: Dataset, index: int) -> bytes:
     """Return an image as a WebP file: all of it, on grey."""
-    whole = (
-        np.asarray(dataset.images[index]) if dataset.images is not None else decode.decode(dataset.read(index), SIDE)
-    )
+    whole = np.asarray(dataset.images[index]) if dataset.images is not None else decode.decode(dataset.read(index))
     return decode.thumbnail(whole, SIDE, "pad")
 
 

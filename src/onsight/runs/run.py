@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     import keras
 
 SCHEMA = 1
+LOCK = ".lock"  # the file that the process which trains has locked
 UNCALIBRATED = "not calibrated: no validation images"  # said of the probabilities of a run that held none out
 
 
@@ -196,10 +197,7 @@ class Run:
         rows = {}
         for line in read_lines(self.folder / "history.jsonl"):
             if line.get("event") == "epoch" and isinstance(line.get("epoch"), int):
-                rows[line["epoch"]] = {
-                    key: None if isinstance(value, float) and not math.isfinite(value) else value
-                    for key, value in line.items()
-                }
+                rows[line["epoch"]] = finite(line)
         return [rows[epoch] for epoch in sorted(rows)]
 
     def model_epoch(self, history: list[dict[str, Any]] | None = None) -> dict[str, Any] | None:
@@ -239,10 +237,25 @@ class Run:
         from filelock import FileLock, Timeout
 
         try:
-            with FileLock(self.folder / ".lock", timeout=0):
+            with FileLock(self.folder / LOCK, timeout=1):  # `is_locked` holds the lock for microseconds
                 yield
         except Timeout:
             raise RunError(f"Another process is training in {self.folder}. Wait for it, or stop it first.") from None
+
+    def is_locked(self) -> bool:
+        """Return whether a process trains in the folder."""
+        from filelock import FileLock, Timeout
+
+        path = self.folder / LOCK
+        if not path.is_file():  # looking makes no file
+            return False
+        try:
+            with FileLock(path, timeout=0):
+                return False
+        except Timeout:
+            return True
+        except OSError:  # the file cannot be written to: nothing is known
+            return False
 
     def __repr__(self) -> str:
         state = "trained" if self.is_trained else "not finished"
@@ -313,6 +326,13 @@ def damaged_runs(root: str | Path | None = None) -> dict[Path, str]:
             except (RunError, OSError) as error:
                 damaged[path] = str(error)
     return damaged
+
+
+def finite(line: dict[str, Any]) -> dict[str, Any]:
+    """Return a line of history.jsonl with None for numbers that are not finite, which JSON does not have."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in line.items()
+    }
 
 
 # Readers -------------------------------------------------------------------------------------------------------------

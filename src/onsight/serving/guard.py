@@ -103,7 +103,9 @@ class Guard:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode()), *HEADERS]
+                given = {name for name, _ in message["headers"]}  # a page of its own kind has its own policy
+                added = [header for header in HEADERS if header[0] not in given]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode()), *added]
             await send(message)
 
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -9,7 +11,7 @@ from starlette.routing import Route
 from onsight.display.page import TEMPLATES, fill
 from onsight.serving.predictions import as_json
 
-FILES = {  # address -> the templates that make up its content, and its media type
+FILES = {
     "/page.css": (("web.css", "serve.css"), "text/css"),
     "/page.js": (("classify.js", "serve.js"), "text/javascript"),
 }
@@ -19,7 +21,7 @@ def routes() -> list[Route]:
     """Return the addresses of the pages."""
     return [
         Route("/", page),
-        *(Route(path, static) for path in FILES),
+        *static(FILES),
         Route("/docs", docs),
         Route("/openapi.json", described),
     ]
@@ -37,10 +39,14 @@ async def docs(request: Request) -> Response:
     return Response(fill("serve_docs.html.j2", {}, description=description(), errors=STATUSES), media_type="text/html")
 
 
-async def static(request: Request) -> Response:
-    """Return the style or the script of the pages."""
-    names, kind = FILES[request.url.path]
-    return Response(b"\n".join((TEMPLATES / name).read_bytes() for name in names), media_type=kind)
+def static(files: Mapping[str, tuple[tuple[str, ...], str]]) -> list[Route]:
+    """Return the addresses of styles and scripts: address -> the templates that make it up, and its media type."""
+
+    async def content(request: Request) -> Response:
+        names, kind = files[request.url.path]
+        return Response(b"\n".join((TEMPLATES / name).read_bytes() for name in names), media_type=kind)
+
+    return [Route(path, content) for path in files]
 
 
 async def described(request: Request) -> Response:
