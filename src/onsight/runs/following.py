@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -82,5 +83,8 @@ def state(run: Run) -> State:
 
 def age(run: Run) -> float:
     """Return the seconds since the training last wrote something; on other machines, the lock may not be seen."""
-    times = [path.stat().st_mtime for name in ("spec.json", "history.jsonl") if (path := run.folder / name).exists()]
-    return time.time() - max(times, default=0.0)
+    newest = 0.0
+    for name in ("spec.json", "history.jsonl"):
+        with contextlib.suppress(OSError):  # there is none yet, or the run has just been deleted
+            newest = max(newest, (run.folder / name).stat().st_mtime)
+    return time.time() - newest

@@ -58,8 +58,8 @@ class Table:
                 else:
                     run = Run(path)
                     known[path.name] = (seen, run, row(run))
-            except OnsightError:  # being written, damaged, or of a newer version: `onsight runs` leaves it out, too
-                continue
+            except (OnsightError, OSError, LookupError, TypeError, ValueError, AttributeError):
+                continue  # it is being written or deleted, damaged, or of a newer version: the others are shown
         self.known = known
         rows = [each | {"state": state(run)} for _, run, each in known.values()]
         return sorted(rows, key=lambda each: (each["created"], each["name"]), reverse=True)
