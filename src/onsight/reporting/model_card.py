@@ -73,10 +73,11 @@ def front_matter(run: Run, evaluations: dict[str, Metrics]) -> str:
     """Return the block that model hubs read. Each value is JSON, which YAML includes, so no name can break it."""
     lines = ['license: "unknown"', 'library_name: "onsight"', 'pipeline_tag: "image-classification"']
     lines += ['tags: ["image-classification", "onsight"]']
+    scored = {name: plain(str(metrics.get("data", run.dataset["name"]))) for name, metrics in evaluations.items()}
     results = [
         {
             "task": {"type": "image-classification"},
-            "dataset": {"name": plain(str(metrics["data"])), "type": plain(str(metrics["data"])), "split": name},
+            "dataset": {"name": scored[name], "type": scored[name], "split": name},
             "metrics": [
                 {"type": "accuracy", "value": round(metrics["accuracy"], 6)},
                 {"type": "f1", "name": "macro F1", "value": round(metrics["macro_f1"], 6)},
