@@ -14,11 +14,12 @@ from starlette.types import ASGIApp
 
 from onsight.core.errors import ImageError
 from onsight.data.labels import NONE
-from onsight.display.page import TEMPLATES, fill
+from onsight.display.page import fill
 from onsight.labelling.desk import Desk
 from onsight.serving.app import nothing
 from onsight.serving.bodies import Bodies
 from onsight.serving.guard import Access, Guard
+from onsight.serving.pages import static
 from onsight.serving.predictions import as_json
 from onsight.serving.refusals import Refused, bad, unknown
 
@@ -101,14 +102,10 @@ def routes(work: Work) -> list[Route]:
     async def page(request: Request) -> Response:
         return Response(fill("label.html.j2", {}), media_type="text/html")
 
-    async def static(request: Request) -> Response:
-        names, kind = FILES[request.url.path]
-        return Response(b"\n".join((TEMPLATES / name).read_bytes() for name in names), media_type=kind)
-
     steps = {"next": ask, "label": label, "skip": skip, "undo": undo}
     return [
         Route("/", page),
-        *(Route(path, static) for path in FILES),
+        *static(FILES),
         Route("/v1/start", start),
         *(Route(f"/v1/{name}", endpoint, methods=["POST"]) for name, endpoint in steps.items()),
         Route("/v1/image/{number:int}", image),

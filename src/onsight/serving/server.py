@@ -1,6 +1,6 @@
 """`serve`: checks the settings, chooses token and port, prints the address, and lets `service` run.
 
-`label` begins in the same way.
+`label` and `studio` begin in the same way.
 """
 
 from __future__ import annotations
