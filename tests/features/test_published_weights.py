@@ -116,7 +116,7 @@ def test_imagenet_weights_are_downloaded_once_and_checked(keras_home, server, mo
 
 
 def test_without_a_published_hash_the_hash_of_the_first_use_counts(keras_home, server):
-    server.content = b"weights"
+    server.content = published_weights.HDF5 + b"weights"
     path = fetch("mobilenetv2", 96)
     assert path.name == "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_96_no_top.h5"
     assert PUBLISHED["mobilenetv2"].file(100).endswith("1.0_224_no_top.h5")  # there is none for that size

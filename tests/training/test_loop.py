@@ -222,7 +222,10 @@ def test_training_longer_can_be_stopped_and_resumed(toy_spec):
 
     with pytest.raises(Interrupted):
         onsight.resume(run, epochs=3, reporter=Spy(stop))
-    assert run.is_trained  # its earlier model is still there
+    assert run.is_behind
+    assert not run.is_trained
+    image = onsight.load_dataset("toy").images[0]
+    assert onsight.predict(run, image)[0].label  # its earlier model still answers
     onsight.resume(run.folder, reporter=Spy())
     assert len(run.history()) == 3
     with pytest.raises(onsight.OnsightError, match="has already trained 3 epochs, so --epochs 2 adds none"):

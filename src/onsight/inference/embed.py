@@ -161,7 +161,7 @@ def network_of(run: Run, *, by_keras: bool = True) -> Network:
         SpecError: model.tflite cannot give the features, and Keras is not installed or is not to be used (`by_keras`).
         ModelFileError: a file of the model is damaged.
     """
-    run.require_trained()
+    run.require_model()
     description = read_description(run.model_folder)
     size, fit = description.image_size, description.fit
     if description.litert_sha256 and find_spec("ai_edge_litert"):

@@ -96,7 +96,7 @@ def open_engine(run: Run, engine: EngineName = "auto") -> Engine:
 
     if engine not in ("auto", "litert", "keras"):
         raise SpecError(f"There is no engine '{engine}'; expected auto, litert or keras.")
-    run.require_trained()
+    run.require_model()
     description = read_description(run.model_folder)
     if not read_manifest(run.model_folder) and tuple(description.classes) != run.classes:  # of an earlier version
         raise ModelFileError(

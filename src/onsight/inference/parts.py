@@ -84,7 +84,7 @@ def predict_parts(
     """
     check_format(format)
     opened = open_run(run)
-    opened.require_trained()
+    opened.require_model()
     settings = Settings(format, top, batch_size, engine, tta)
     with reporter or make_reporter() as show:
         work = plan(as_iterable(images))

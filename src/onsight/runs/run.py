@@ -144,7 +144,12 @@ class Run:
     @property
     def is_trained(self) -> bool:
         """Whether training has finished."""
-        return self.model_folder.is_dir() and not self.is_behind
+        return self.has_model and not self.is_behind
+
+    @property
+    def has_model(self) -> bool:
+        """Whether there is a model that can answer, be it one of before, while the run is trained longer."""
+        return self.model_folder.is_dir()
 
     @property
     def is_calibrated(self) -> bool:
@@ -167,6 +172,11 @@ class Run:
                 f"Continue with: onsight train --resume {argument(self.folder)}"
             )
 
+    def require_model(self) -> None:
+        """Raise RunError unless there is a model that can answer."""
+        if not self.has_model:
+            self.require_trained()
+
     def require_network(self) -> None:
         """Raise RunError if the network of the run is a custom one that has not been registered in this process."""
         from onsight.models.custom import missing
@@ -185,7 +195,7 @@ class Run:
         from onsight.core.backend import use_backend
         from onsight.models.model_file import load_model
 
-        self.require_trained()
+        self.require_model()
         use_backend()
         return load_model(self.model_folder, distance=distance)
 
@@ -273,8 +283,8 @@ class Run:
 def open_run(path: str | Path | Run, *, finished: bool | None = True) -> Run:
     """Return the run at `path`.
 
-    `latest`, alone or after a folder, is the newest finished run; with `finished` False the newest unfinished one, with
-    None the newest of all.
+    `latest`, alone or after a folder, is the newest run with a model; with `finished` False the newest unfinished one,
+    with None the newest of all.
 
     Raises:
         RunError: there is no such run.
@@ -289,7 +299,8 @@ def open_run(path: str | Path | Run, *, finished: bool | None = True) -> Run:
             raise RunError(f"There is no run at {path}. `onsight runs` lists the runs in {runs_folder()}.")
         return Run(path)
     root = path.parent if len(path.parts) > 1 else runs_folder()
-    matching = [run for run in list_runs(root) if finished in (None, run.is_trained)]
+    fits = {True: lambda run: run.has_model, False: lambda run: not run.is_trained, None: lambda run: True}[finished]
+    matching = [run for run in list_runs(root) if fits(run)]
     if not matching:
         kind = {True: "finished run", False: "unfinished run", None: "run"}[finished]
         raise RunError(f"There is no {kind} in {root}. Train one: onsight train")

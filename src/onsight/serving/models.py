@@ -42,7 +42,7 @@ class Served:
 
     def _new_pool(self) -> Pool:
         run = open_run(self.asked)
-        run.require_trained()
+        run.require_model()
         return Pool(str(run.folder.resolve()), self.processes, noted=self.noted)
 
     def _use(self, pool: Pool) -> None:
