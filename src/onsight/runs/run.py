@@ -299,8 +299,9 @@ def open_run(path: str | Path | Run, *, finished: bool | None = True) -> Run:
             raise RunError(f"There is no run at {path}. `onsight runs` lists the runs in {runs_folder()}.")
         return Run(path)
     root = path.parent if len(path.parts) > 1 else runs_folder()
-    fits = {True: lambda run: run.has_model, False: lambda run: not run.is_trained, None: lambda run: True}[finished]
-    matching = [run for run in list_runs(root) if fits(run)]
+    matching = list_runs(root)
+    if finished is not None:
+        matching = [run for run in matching if (run.has_model if finished else not run.is_trained)]
     if not matching:
         kind = {True: "finished run", False: "unfinished run", None: "run"}[finished]
         raise RunError(f"There is no {kind} in {root}. Train one: onsight train")
