@@ -6,7 +6,7 @@
 DATA is a folder with the official archive of CIFAR-10. Rates are images per second of one core's CPU time, so they hold
 on a busy machine, too. For the simulation, the device is a sleep of a given length per step: the host is as free as it
 is beside an accelerator. A measured epoch runs the batches of `data.batches` on their thread. The simulated one draws
-the time of each batch from times that were measured alone, before.
+the time of each batch from times that were measured before, on that thread, without steps.
 """
 
 import argparse
@@ -63,7 +63,7 @@ def batch_times(batches):
 def check(examples, augmentation, factor, rng):
     """Return (measured, simulated) seconds of one epoch whose step takes `factor` times as long as its batch."""
     plan = plan_epoch(examples, augmentation, 0, 0)
-    making = batch_times(training_batches(examples, plan, BATCH))
+    making = batch_times(ahead(training_batches(examples, plan, BATCH)))
     step = factor * float(np.median(making))
     slept = []
     for _ in range(20):  # a sleep takes a little longer than it was asked to

@@ -66,7 +66,7 @@ def workers() -> list[int]:
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            if b"ray::_answer" in path.read_bytes():
+            if b"ray::call" in path.read_bytes():
                 found.append(int(path.parent.name))
         except OSError:
             continue
