@@ -230,7 +230,7 @@ function now(row, history) {
     return `Stopped after ${epochs.size}${told} epochs: no process trains it. Below is the command that continues it.`;
   }
   const scores = last ? `validation ${percent(last.val_accuracy ?? null)}, training ${percent(last.accuracy ?? null)}` : "";
-  if (row.state === "trained") return `Trained, ${epochs.size} epochs; ${scores}`;
+  if (row.state === "trained") return `Trained, ${epochs.size} epoch${epochs.size === 1 ? "" : "s"}; ${scores}`;
   if (!tick) return last ? `Epoch ${last.epoch}${told}; ${scores}` : "Starting …";
   const speed = `${Math.round(tick.images_per_second).toLocaleString()} images/s, ${clock(tick.seconds_left)} left`;
   return `Epoch ${tick.epoch}${told}, step ${tick.step} of ${tick.steps}, ${speed}` + (scores ? `; ${scores}` : "");
