@@ -213,7 +213,7 @@ def spec_to_resume(run: Run, epochs: int | None) -> TrainSpec:
     state = load_checkpoint(run.checkpoints).state
     done, stopped = state["epoch"], state["stopped"]
     spec = TrainSpec(**run.spec)
-    if epochs == spec.epochs and run.is_behind:
+    if epochs == spec.epochs and not run.is_trained:
         epochs = None  # the same command again, after it was stopped
     if epochs is None and run.is_trained and (stopped or done >= spec.epochs):
         raise RunError(f"{run.folder} has finished, after {count(done, 'epoch')}. To train it longer: --epochs N.")
