@@ -212,14 +212,14 @@ def test_a_keep_list_leaves_no_errors_except_those_about_classes(troubles):
 def test_a_chain_of_copies_loses_as_few_images_as_possible():
     """A and B are near-duplicates, and so are B and C, but A and C are not: both ends stay."""
     dataset = load_dataset("toy")
-    known = measures.known_facts(dataset, check.load_pixels(dataset, 24))
+    known = measures.known_facts(dataset, measures.load_pixels(dataset, 24))
     kept = check.keep(dataset, with_pairs(known, [(0, 3), (3, 6)], [0, 0]))
     assert np.flatnonzero(~kept).tolist() == [3]
 
 
 def test_nothing_is_dropped_because_of_a_pair_that_is_possibly_a_copy():
     dataset = load_dataset("toy")
-    known = measures.known_facts(dataset, check.load_pixels(dataset, 24))
+    known = measures.known_facts(dataset, measures.load_pixels(dataset, 24))
     kept = check.keep(dataset, with_pairs(known, [(0, 3), (6, 9)], [0, 0.3]))
     assert np.flatnonzero(~kept).tolist() == [3]
 

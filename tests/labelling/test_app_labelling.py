@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clients import TOKEN, Client
+from clients import TOKEN, Client, opened
 
 pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
 
@@ -113,39 +113,28 @@ def test_the_guard_of_serve_protects_every_address(desk):
     assert desk("POST", "/v1/label", body, {"Content-Type": "application/json"})[0] == 413
 
 
-def opened(browser, client, **options):
-    context = browser.new_context(**options)
-    page, events = context.new_page(), []
-    page.on("console", lambda message: events.append(f"console: {message.text}"))
-    page.on("pageerror", lambda error: events.append(f"error: {error}"))
-    own = f"http://127.0.0.1:{client.port}/"
-    page.on("request", lambda each: None if each.url.startswith((own, "data:")) else events.append(each.url))
-    page.goto(f"{own}?token={TOKEN}")
-    page.wait_for_selector("body[data-state=ready]", timeout=60_000)
-    yield page
-    context.close()
-    assert events == []
-
-
+NOTHING = r"(?!)"  # a pattern that matches no message
 LOOKS = [{}, {"viewport": {"width": 390, "height": 844}, "has_touch": True}, {"color_scheme": "dark"}]
 
 
 @pytest.mark.parametrize("options", LOOKS, ids=["wide", "phone", "dark"])
 def test_the_keyboard_alone_labels_skips_and_undoes(browser, toy_run, pool, tmp_path, options):
-    with labelling(tmp_path, toy_run.folder, pool) as client:
-        for page in opened(browser, client, **options):
-            page.fill("#who", "Zoë")
-            page.keyboard.press("Enter")  # leaves the field
-            for key, told, given in (
-                ("2", "Saved: green.", 1), ("ArrowRight", "Skipped.", 1), ("ArrowLeft", "Taken back.", 1),
-                ("0", "Saved: none of these.", 2), ("Backspace", "Taken back.", 1),
-                ("1", "Saved: blue.", 2), ("3", "Saved: red.", 3),
-            ):  # fmt: skip
-                page.keyboard.press(key)
-                page.wait_for_selector(f"#told:has-text('{told}')")
-                page.wait_for_selector(f"#about:has-text('{given} of 3 images have an answer')")
-            assert page.inner_text("#asked") == "All images have an answer."
-            assert page.evaluate("document.documentElement.scrollWidth") == page.viewport_size["width"]
+    with (
+        labelling(tmp_path, toy_run.folder, pool) as client,
+        opened(browser, client, allowed=NOTHING, **options) as page,
+    ):
+        page.fill("#who", "Zoë")
+        page.keyboard.press("Enter")  # leaves the field
+        for key, told, given in (
+            ("2", "Saved: green.", 1), ("ArrowRight", "Skipped.", 1), ("ArrowLeft", "Taken back.", 1),
+            ("0", "Saved: none of these.", 2), ("Backspace", "Taken back.", 1),
+            ("1", "Saved: blue.", 2), ("3", "Saved: red.", 3),
+        ):  # fmt: skip
+            page.keyboard.press(key)
+            page.wait_for_selector(f"#told:has-text('{told}')")
+            page.wait_for_selector(f"#about:has-text('{given} of 3 images have an answer')")
+        assert page.inner_text("#asked") == "All images have an answer."
+        assert page.evaluate("document.documentElement.scrollWidth") == page.viewport_size["width"]
     assert {row[3] for row in lines(tmp_path)} == {"Zoë"}
     with labelling(tmp_path, toy_run.folder, pool) as client:  # a restart asks nothing again
         assert client.post("/v1/next", {"session": "a"})[2]["given"] == 3
@@ -155,11 +144,10 @@ def test_the_label_of_a_folder_is_confirmed_by_enter(browser, toy_run, pool, tmp
     for name in ("red", "blue"):
         (tmp_path / "sorted" / name).mkdir(parents=True)
         shutil.copy(pool / f"{name}.png", tmp_path / "sorted" / name / "1.png")
-    with labelling(tmp_path, toy_run.folder, "sorted") as client:
-        for page in opened(browser, client):
-            asked = page.inner_text("#asked")
-            page.keyboard.press("Enter")
-            page.wait_for_selector("#about:has-text('1 of 2')")
+    with labelling(tmp_path, toy_run.folder, "sorted") as client, opened(browser, client, allowed=NOTHING) as page:
+        asked = page.inner_text("#asked")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#about:has-text('1 of 2')")
     ((_, label, previous, _),) = lines(tmp_path)
     assert label == previous
     assert asked == f"Is this “{label}”?"
@@ -201,7 +189,7 @@ def many():
 
 def test_of_many_classes_the_likeliest_have_digits_and_the_others_are_searched(browser, many):
     client, rows = many
-    for page in opened(browser, client):
+    with opened(browser, client, allowed=NOTHING) as page:
         assert page.locator("#classes button").count() == 5
         page.keyboard.press("/")
         page.keyboard.type("OWL")

@@ -23,14 +23,14 @@ from onsight.checks.copy_findings import copy_findings
 from onsight.checks.findings import finding
 from onsight.checks.keep_list import keep, write_keep_list
 from onsight.checks.meaning import compare_by_meaning
-from onsight.checks.measures import Facts, known_facts, load_facts, measure
+from onsight.checks.measures import Facts, known_facts, load_facts, load_small, measure
 from onsight.core.files import check_target, make_folder, now, write_atomic, write_json
 from onsight.core.progress import Reporter
 from onsight.core.records import CheckRecord, CheckSummary, Finding
 from onsight.core.text import count
 from onsight.data.dataset import Dataset
 from onsight.data.load import load_dataset
-from onsight.data.pixel_cache import Pixels, load_pixels, median_side
+from onsight.data.pixel_cache import Pixels
 from onsight.data.reading import AUTOMATIC, Reading
 from onsight.data.split import TEST_SHARE
 from onsight.display.reporters import make_reporter
@@ -112,8 +112,7 @@ def check(
         dataset = load_dataset(data, data_dir, show.work, reading=reading, complete=False)
         folder = out or Path("checks") / (re.sub(r"[^A-Za-z0-9._]+", "-", dataset.name).strip("-.") or "data")
         make_folder(folder)
-        size = 64 if median_side(dataset) >= 64 else 32
-        pixels = load_pixels(dataset, size, show.work, pass_over_all=True, on=on)
+        pixels = load_small(dataset, show.work, on=on)
         facts = measure(dataset, pixels, show.work)
         kept = keep(dataset, facts)
         findings = [*find(dataset, facts), *too_small(dataset, pixels)]

@@ -16,7 +16,7 @@ from onsight.checks.near_duplicates import Pairs, find_pairs, no_pairs
 from onsight.core.files import cache_folder, write_atomic
 from onsight.core.progress import Progress
 from onsight.data.dataset import Dataset
-from onsight.data.pixel_cache import Pixels, hash_rows
+from onsight.data.pixel_cache import Pixels, hash_rows, load_pixels, median_side
 
 VERSION = 3  # raise it whenever a measure changes, so that stored ones are not reused
 CHUNK = 1024  # images measured at a time
@@ -68,6 +68,12 @@ def known_facts(dataset: Dataset, pixels: Pixels) -> Facts:
         orientation=np.ones(count, np.uint8),
         broken=pixels.broken,
     )
+
+
+def load_small(dataset: Dataset, progress: Progress | None = None, *, on: str | None = None) -> Pixels:
+    """Return all images at the size at which they are measured: 64 px, or 32 if most are smaller."""
+    size = 64 if median_side(dataset) >= 64 else 32
+    return load_pixels(dataset, size, progress, pass_over_all=True, on=on)
 
 
 def measure(dataset: Dataset, pixels: Pixels, progress: Progress | None = None) -> Facts:

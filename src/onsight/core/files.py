@@ -68,6 +68,11 @@ def temporary_sibling(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.partial")
 
 
+def leftovers(path: Path) -> list[Path]:
+    """Return what lies beside `path` under names of `temporary_sibling`: killed processes may have left it."""
+    return list(path.parent.glob(f".{glob.escape(path.name)}.*.partial"))
+
+
 def write_atomic(path: Path, content: bytes | str) -> None:
     """Write `content` so that `path` holds either its old content or all of the new, even after a power cut."""
     data = content.encode() if isinstance(content, str) else content
@@ -127,7 +132,7 @@ def remove_folder(folder: Path) -> None:
     aside = temporary_sibling(folder)
     with contextlib.suppress(FileNotFoundError):
         folder.rename(aside)
-    for left in folder.parent.glob(f".{glob.escape(folder.name)}.*.partial"):
+    for left in leftovers(folder):
         shutil.rmtree(left, ignore_errors=True)
 
 

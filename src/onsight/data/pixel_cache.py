@@ -21,6 +21,7 @@ from onsight.core.files import (
     cache_folder,
     create_mapped,
     is_disk_full,
+    leftovers,
     remove_folder,
     sync_file,
     sync_folder,
@@ -269,7 +270,7 @@ def clear_cache() -> int:
     """
     size = 0
     for folder in (cache_folder() / name for name in ("pixels", "features", "jax")):
-        for path in [folder, *folder.parent.glob(f".{folder.name}.*.partial")]:
+        for path in [folder, *leftovers(folder)]:
             size += sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
         remove_folder(folder)
     return size

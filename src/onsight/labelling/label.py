@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from onsight.checks.measures import measure
+from onsight.checks.measures import load_small, measure
 from onsight.core.errors import DataError, OnsightError, SpecError
 from onsight.core.files import check_target, expanded, located
 from onsight.core.progress import Reporter
@@ -21,7 +21,7 @@ from onsight.core.text import count
 from onsight.data.dataset import Dataset
 from onsight.data.labels import NONE, Row, append_rows, begun, can_hold, folder_of, name_in
 from onsight.data.load import load_dataset
-from onsight.data.pixel_cache import load_pixels, median_side
+from onsight.data.pixel_cache import load_pixels
 from onsight.data.unlabelled import load_every_image
 from onsight.display.reporters import make_reporter
 from onsight.imaging import decode
@@ -146,8 +146,7 @@ def ordered(run: Run, dataset: Dataset, labels: NDArray[np.int64], show: Reporte
     answers = answered(engine, pixels.images, index, BATCH, show)
     features = network.extract(pixels.images, index, lambda done, of: show.work("computing features", done, of))
     # Copies are found as `check` finds them.
-    small = load_pixels(dataset, 64 if median_side(dataset) >= 64 else 32, show.work, pass_over_all=True)
-    facts = measure(dataset, small, show.work)
+    facts = measure(dataset, load_small(dataset, show.work), show.work)
     return questions(labels, index, facts, features, answers, engine.distance_threshold)
 
 
