@@ -83,7 +83,6 @@ def test_a_copy_of_a_run_can_be_served_after_it_was_moved(runs, tmp_path):
     async def main():
         await models.first.start()
         assert models.ready
-        models.first.close()
-        await asyncio.gather(*models.first.pool.tasks, return_exceptions=True)
+        await models.first.close()
 
     asyncio.run(main())

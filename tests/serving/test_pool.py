@@ -28,10 +28,8 @@ def run(body, folder, processes=1, **more):
                 async with asyncio.timeout(60):
                     return await body(pool, workers)
             finally:
-                pool.close()
-                await asyncio.gather(*pool.tasks, return_exceptions=True)
-                for worker in workers:
-                    await worker.wait()
+                await pool.close()
+                assert all(worker.returncode is not None for worker in workers)
 
     return asyncio.run(main())
 

@@ -12,7 +12,7 @@ from typing import Any
 from onsight.core.errors import OnsightError, SpecError
 from onsight.runs.run import open_run
 from onsight.serving.drift import Watch, read_reference
-from onsight.serving.pool import Item, Pool, cores
+from onsight.serving.pool import Item, Pool, cancelled, cores
 from onsight.serving.refusals import Refused, unknown
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"  # of a model, as it occurs in addresses
@@ -94,10 +94,11 @@ class Served:
             raise Refused(503, "not_ready", "The worker for heat maps cannot be started.") from None
         return (await lane.ask([item]))[0]
 
-    def close(self) -> None:
-        """End the workers."""
-        self.pool.close()
-        self.explaining.close()
+    async def close(self) -> None:
+        """End the workers, and return when they have ended."""
+        if self.explainer is not None:
+            await cancelled([self.explainer])
+        await asyncio.gather(self.pool.close(), self.explaining.close())
 
 
 class Shadow:

@@ -11,7 +11,7 @@ import contextlib
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -99,10 +99,19 @@ class Pool:
         Raises:
             OnsightError: the run cannot be opened.
         """
-        first = await self._spawned()
-        count = self.processes if self.facts["engine"] == "litert" else 1
-        others = await asyncio.gather(*(self._spawned() for _ in range(count - 1)))
-        self.tasks = [asyncio.create_task(self._work(worker)) for worker in (first, *others)]
+        workers: list[asyncio.subprocess.Process] = []
+
+        async def spawn() -> None:
+            workers.append(await self._spawned())
+
+        try:
+            await spawn()
+            others = self.processes - 1 if self.facts["engine"] == "litert" else 0
+            await together(spawn() for _ in range(others))
+        except BaseException:
+            await asyncio.gather(*map(end, workers))
+            raise
+        self.tasks = [asyncio.create_task(self._work(worker)) for worker in workers]
         await asyncio.sleep(0)  # each begins: a task that is cancelled before would not end its worker
 
     async def ask(self, items: Sequence[Item]) -> list[tuple[dict[str, Any], bytes]]:
@@ -128,12 +137,11 @@ class Pool:
         """Answer what waits, then end the workers."""
         while self.waiting or self.working:
             await asyncio.sleep(0.01)
-        self.close()
+        await self.close()
 
-    def close(self) -> None:
-        """End the workers at once."""
-        for task in self.tasks:
-            task.cancel()
+    async def close(self) -> None:
+        """End the workers at once, and return when they have ended."""
+        await cancelled(self.tasks)
 
     async def _work(self, worker: asyncio.subprocess.Process) -> None:
         """Let one worker answer batch after batch. Replace it when it fails."""
@@ -241,11 +249,35 @@ async def received(worker: asyncio.subprocess.Process) -> tuple[dict[str, Any], 
     return unpacked(whole[:text], whole[text:])
 
 
-async def end(worker: asyncio.subprocess.Process) -> None:
-    """End a worker at once."""
+async def end(process: asyncio.subprocess.Process) -> None:
+    """End a child process at once."""
     with contextlib.suppress(ProcessLookupError):
-        worker.kill()
-    await worker.wait()
+        process.kill()
+    await process.wait()
+
+
+async def together(work: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Do several things at the same time. If one fails, cancel the others, let them finish, and raise its error.
+
+    `asyncio.gather` returns when the first task was cancelled, while others are still ending their child processes.
+    """
+    tasks = [asyncio.create_task(each) for each in work]
+    try:
+        if tasks:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        await cancelled(tasks)
+    for task in tasks:
+        if not task.cancelled():
+            task.result()
+
+
+async def cancelled(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel tasks once, and let each finish what it does at its end: a second time would interrupt that."""
+    waited = list(tasks)
+    for task in waited:
+        task.cancel()
+    await asyncio.gather(*waited, return_exceptions=True)
 
 
 def environment() -> dict[str, str]:

@@ -16,7 +16,7 @@ from onsight.core.errors import OnsightError
 from onsight.core.text import printable
 from onsight.serving.connection import options
 from onsight.serving.models import Models, Served
-from onsight.serving.pool import environment
+from onsight.serving.pool import cancelled, end, environment, together
 
 
 class Server(uvicorn.Server):
@@ -70,18 +70,16 @@ class Service(Server):
         try:
             await self.serve(sockets=[listening])
         finally:
-            starting.cancel()
-            for task in self.tasks:
-                task.cancel()
+            await cancelled([starting, *self.tasks])
             for model in self.models.all.values():
-                model.close()
+                await model.close()
         with contextlib.suppress(asyncio.CancelledError):
             await starting
 
     async def load(self) -> None:
         """Start the workers of every model; end the server if one cannot start."""
         try:
-            await asyncio.gather(*(model.start() for model in self.models.all.values()))
+            await together(model.start() for model in self.models.all.values())
         except OnsightError:
             self.should_exit = True
             raise
@@ -101,8 +99,7 @@ class Service(Server):
             if await learning.wait() == 0:
                 model.start_watching()
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                learning.kill()
+            await end(learning)
 
     async def reload(self) -> None:
         """Open the runs again, as the command line names them. One that cannot be opened stays as it is."""
