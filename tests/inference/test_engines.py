@@ -43,6 +43,17 @@ def test_both_engines_give_the_same_answers(toy_run):
     assert (litert.size, litert.classes, litert.threshold) == (by_keras.size, by_keras.classes, by_keras.threshold)
 
 
+def test_a_batch_is_computed_at_its_own_size(toy_run):
+    """An answer after a larger batch must not take as long as the larger batch."""
+    engine = open_engine(toy_run)
+    images = np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3), dtype=np.uint8)
+    expected = engine.probabilities(images, threads=1)
+    for count in (1, 3, 16, 2):
+        found = engine.probabilities(images[:count], threads=1)
+        assert engine.function.own.batch == count
+        np.testing.assert_allclose(found, expected[:count], atol=1e-6)
+
+
 def test_errors_and_reasons_name_what_is_missing(run, monkeypatch):
     with pytest.raises(SpecError, match="There is no engine 'onnx'; expected auto, litert or keras"):
         open_engine(run, "onnx")

@@ -69,14 +69,12 @@ class LitertFunction:
     def _run(self, images: np.ndarray, outputs: list[np.ndarray]) -> None:
         """Write the outputs of at most `step` images."""
         interpreter = self._interpreter()
-        if self.own.batch < len(images):
+        if self.own.batch != len(images):  # this takes 0.02 ms for a small network, 0.2 ms for one of photos
             self._resize(interpreter, len(images))
-        if self.own.batch > len(images):  # the last images: padded, because resizing would take longer
-            images = np.concatenate([images, np.zeros((self.own.batch - len(images), *images.shape[1:]), np.uint8)])
         interpreter.set_tensor(self.own.input, images)
         interpreter.invoke()
         for index, output in zip(self.own.outputs, outputs, strict=True):
-            output[:] = interpreter.get_tensor(index)[: len(output)]
+            output[:] = interpreter.get_tensor(index)
 
     def _interpreter(self) -> Any:
         """Return the interpreter of this thread. Create it on first use."""
