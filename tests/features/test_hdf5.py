@@ -1,11 +1,14 @@
 import contextlib
+import os
+import shutil
 
 import h5py
 import numpy as np
 import pytest
 
 from onsight.core.errors import ModelFileError
-from onsight.features.hdf5 import read_h5
+from onsight.features import hdf5
+from onsight.features.hdf5 import read_h5, read_here
 
 SHAPES = [(3, 3, 3, 4), (4,), (4, 2)]
 TOP = [(2, 1000), (1000,)]
@@ -185,7 +188,7 @@ def test_a_file_that_differs_from_what_is_expected_is_refused(tmp_path, arrays, 
     with h5py.File(path, "r+") as file:
         change(file, arrays)
     with pytest.raises(ModelFileError, match=reason) as error:
-        read_h5(path, SHAPES)
+        read_here(path, SHAPES)
     assert str(path) in str(error.value)
 
 
@@ -196,12 +199,35 @@ def test_the_error_for_a_damaged_file_names_it(tmp_path, arrays):
     for length in (0, 10, 700, len(content) - 100):
         damaged.write_bytes(content[:length])
         with pytest.raises(ModelFileError, match=r"b\.h5"):
-            read_h5(damaged, SHAPES)
+            read_here(damaged, SHAPES)
     for _ in range(300):  # a flipped byte never matters to the shapes, or the file is refused
         flipped = bytearray(content)
         flipped[rng.integers(len(content))] ^= int(rng.integers(1, 256))
         damaged.write_bytes(flipped)
         with contextlib.suppress(ModelFileError):
-            assert [value.shape for value in read_h5(damaged, SHAPES)] == SHAPES
+            assert [value.shape for value in read_here(damaged, SHAPES)] == SHAPES
     with pytest.raises(ModelFileError, match="cannot be read"):
-        read_h5(tmp_path / "absent.h5", SHAPES)
+        read_here(tmp_path / "absent.h5", SHAPES)
+
+
+def test_a_child_process_reads_and_its_refusal_is_passed_on(tmp_path, arrays):
+    with pytest.raises(ModelFileError, match=r"b\.h5 cannot be read as HDF5"):
+        read_h5(tmp_path / "b.h5", SHAPES)
+    found = read_h5(write(tmp_path / "ä b.h5", arrays), SHAPES)
+    assert [value.dtype for value in found] == ["float32"] * 3
+
+
+def test_a_file_that_is_read_for_ever_is_refused(tmp_path, arrays, monkeypatch):
+    """A FIFO stands for the files on which the HDF5 library loops: it is read for ever, too."""
+    path = tmp_path / "a.h5"
+    os.mkfifo(path)
+    monkeypatch.setattr(hdf5, "SECONDS", 2)
+    with pytest.raises(ModelFileError, match="within 2 s: it is damaged"):
+        read_h5(path, SHAPES)
+
+
+def test_a_reader_that_is_killed_is_an_error(tmp_path, arrays, monkeypatch):
+    path = write(tmp_path / "a.h5", arrays)
+    monkeypatch.setattr(hdf5.sys, "executable", shutil.which("false"))
+    with pytest.raises(ModelFileError, match="stopped the process that read it"):
+        read_h5(path, SHAPES)

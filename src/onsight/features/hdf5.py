@@ -6,10 +6,18 @@
 An HDF5 file can point elsewhere: to other files (external links, external storage, virtual data sets), and in circles.
 All of this is refused, and so are filters and chunks. Arrays are read only if they are float32, have the shapes of the
 network's weights, and are stored uncompressed in one piece.
+
+The HDF5 library itself loops for ever on some damaged files, and nothing but the end of its process stops it. So a
+child process reads the file, with limits of time and memory: `python -m onsight.features.hdf5`.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
+import math
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,9 +27,12 @@ import numpy as np
 from onsight.core.errors import ModelFileError
 
 LARGEST = 2**30  # bytes of a file; the largest published file used here has 112 MB
+SECONDS = 60.0  # for reading a file; the largest published one takes 0.5 s
+MEMORY = 4 << 30  # bytes of private memory of the child process: the file and its arrays
 # The largest number of names in an attribute, and of bytes in a name. Keras also writes names of variable length. HDF5
 # knows their length only after reading them whole, so only the limit on their number protects memory.
 NAMES, NAME = 2_000, 512
+REFUSED = 3  # exit code of the child process
 
 
 def read_h5(path: Path, shapes: Sequence[tuple[int, ...]], top: Sequence[tuple[int, ...]] = ()) -> list[np.ndarray]:
@@ -33,8 +44,48 @@ def read_h5(path: Path, shapes: Sequence[tuple[int, ...]], top: Sequence[tuple[i
         top: what the file may hold after that: the weights of the top layers, which are not read.
 
     Raises:
-        ModelFileError: the file holds anything else, or stores it in a way that is refused.
+        ModelFileError: the file holds anything else, stores it in a way that is refused, or cannot be read in time.
     """
+    asked = json.dumps({"path": str(path), "shapes": shapes, "top": top})
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "onsight.features.hdf5"], input=asked.encode(), capture_output=True, timeout=SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        raise ModelFileError(
+            f"{path} could not be read as HDF5 within {SECONDS:g} s: it is damaged. Fetch it again."
+        ) from None
+    if done.returncode == REFUSED:
+        raise ModelFileError(done.stdout.decode())
+    expected = [math.prod(shape) for shape in shapes]
+    if done.returncode or len(done.stdout) != 4 * sum(expected):
+        why = (done.stderr.decode(errors="replace").strip() or "no message").splitlines()[-1]
+        raise ModelFileError(f"{path} stopped the process that read it ({why}): it is damaged. Fetch it again.")
+    numbers = np.frombuffer(done.stdout, "<f4")
+    parts = np.split(numbers, np.cumsum(expected)[:-1])
+    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+def main() -> None:
+    """Read what standard input asks for; write the numbers, or the message of an error, to standard output."""
+    with contextlib.suppress(ImportError):  # Windows has no such limits
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    asked = json.load(sys.stdin)
+    shapes, top = ([tuple(shape) for shape in asked[name]] for name in ("shapes", "top"))
+    try:
+        arrays = read_here(Path(asked["path"]), shapes, top)
+    except ModelFileError as error:
+        sys.stdout.buffer.write(str(error).encode())
+        sys.exit(REFUSED)
+    for array in arrays:
+        sys.stdout.buffer.write(array.astype("<f4").data)
+
+
+def read_here(path: Path, shapes: Sequence[tuple[int, ...]], top: Sequence[tuple[int, ...]] = ()) -> list[np.ndarray]:
+    """Do what `read_h5` does, in this process and without limits."""
     import h5py
 
     try:
@@ -147,3 +198,7 @@ def values_of(found: Any) -> np.ndarray:
     if not np.isfinite(values).all():
         raise Refused(f"its '{found.name}' holds NaN or infinity")
     return values
+
+
+if __name__ == "__main__":
+    main()
