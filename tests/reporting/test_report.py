@@ -129,6 +129,10 @@ def add_evaluation(
         "data": "cifar10",
         "evaluated_at": "2026-11-21T09:00:00+00:00",
         "engine": "keras",
+        "temperature": 1.0,
+        "before_temperature": {key: metrics[key] for key in ("ece", "confidence", "calibration")},
+        "coverage": [],
+        "threshold": None,
     }
     (evaluation / "metrics.json").write_text(json.dumps(metrics | facts))
     for each in drawn:
@@ -244,13 +248,14 @@ def add_everything(folder, classes=("cat", "dog", "ship"), path="test/1.jpg", n=
     write(test / "label_errors.json", {"method": "confident joint", "checked": n, "suspects": [suspect]})
     corruptions = {"gaussian_noise": [0.8, 0.7, 0.6, 0.5, 0.4], "fog": [0.6] * 5}
     write(test / "robustness.json", {
-        "title": "CIFAR-10-C style", "n": n, "quick": False, "clean": 0.8, "mean": 0.6, "corruptions": corruptions,
-        "worst": ["gaussian_noise", 5, 0.4], "notes": ["regenerated"],
+        "title": "CIFAR-10-C style", "n": n, "seed": 0, "quick": False, "clean": 0.8, "mean": 0.6,
+        "corruptions": corruptions, "worst": ["gaussian_noise", 5, 0.4], "notes": ["regenerated"],
     })  # fmt: skip
     bad = {"by": "camera", "value": "nikon", "n": 400, "correct": 200, "accuracy": 0.5, "low": 0.45, "high": 0.55}
     write(test / "slices.json", {"slices": [bad | {"worse": True}, bad | {"value": "sony", "worse": False}]})
     found = [("note", "12 grey images"), ("error", "5 images are in test and in train")]
-    listed = [{"kind": "x", "severity": severity, "count": 1, "text": text} for severity, text in found]
+    about = {"kind": "x", "count": 1, "advice": ""}
+    listed = [about | {"severity": severity, "text": text} for severity, text in found]
     write(folder / "check.json", {"counts": {}, "findings": listed})
     model = json.loads((folder / "model" / "model.json").read_text()) | {"temperature": 1.5, "threshold": 0.7}
     model["layers"][0]["multiply_adds"] = 123456

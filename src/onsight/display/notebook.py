@@ -16,7 +16,8 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from onsight.core.errors import ImageError
-from onsight.core.records import CheckRecord, DatasetRecord, Item, Metrics
+from onsight.core.evaluation_records import Metrics
+from onsight.core.records import CheckRecord, DatasetRecord, Item
 from onsight.core.text import columns, count, duration, epoch_line, interval, note_line, percent, plain, short
 from onsight.display import svg
 from onsight.display.page import data_uri

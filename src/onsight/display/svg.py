@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup, escape
 
-from onsight.core.records import Bin, CoveragePoint
+from onsight.core.evaluation_records import Bin, CoveragePoint
 from onsight.core.text import count
 
 WIDTH, HEIGHT = 300.0, 210.0

@@ -11,10 +11,7 @@ from typing import cast
 import numpy as np
 
 from onsight.core.errors import DataError, ModelFileError, RunError, SpecError
-from onsight.core.extras import missing, require
-from onsight.core.files import now, read_json, write_json
-from onsight.core.progress import Reporter
-from onsight.core.records import (
+from onsight.core.evaluation_records import (
     Accuracy,
     AccuracyWithoutCopies,
     AugmentedAccuracy,
@@ -22,6 +19,9 @@ from onsight.core.records import (
     Metrics,
     Robustness,
 )
+from onsight.core.extras import missing, require
+from onsight.core.files import now, read_json, write_json
+from onsight.core.progress import Reporter
 from onsight.core.text import count
 from onsight.data.dataset import Dataset
 from onsight.display.reporters import make_reporter

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
-from onsight.core.records import LabelErrors, Metrics, Robustness, Slices, ThresholdEffect
+from onsight.core.evaluation_records import LabelErrors, Metrics, Robustness, Slices, ThresholdEffect
 from onsight.core.text import count, interval, percent
 from onsight.metrics.predictions_csv import Predictions, read_predictions
 from onsight.reporting.verdict import doubts
@@ -35,12 +35,12 @@ class Evaluation:
     @property
     def label_errors(self) -> LabelErrors:
         """The content of label_errors.json: labels that are probably wrong."""
-        return cast(LabelErrors, read_object(self.folder / "label_errors.json"))
+        return cast(LabelErrors, read_object(self.folder / "label_errors.json", LabelErrors))
 
     @property
     def slices(self) -> Slices:
         """The content of slices.json: the accuracy in parts of the images."""
-        return cast(Slices, read_object(self.folder / "slices.json"))
+        return cast(Slices, read_object(self.folder / "slices.json", Slices))
 
     @property
     def findings(self) -> list[str]:

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from onsight.core.errors import DataError
+from onsight.core.evaluation_records import FarOff
 from onsight.core.progress import Reporter
-from onsight.core.records import FarOff
 from onsight.core.spread import spread
 from onsight.data.load import DATASETS, load_dataset
 from onsight.imaging.decode import resize

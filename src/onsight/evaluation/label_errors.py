@@ -17,8 +17,8 @@ from typing import NamedTuple
 import numpy as np
 
 from onsight.core.errors import OnsightError
+from onsight.core.evaluation_records import LabelErrors, Suspect
 from onsight.core.files import write_atomic, write_json
-from onsight.core.records import LabelErrors, Suspect
 from onsight.core.text import count, percent
 from onsight.imaging import decode
 from onsight.metrics.predictions_csv import Predictions, read_predictions

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from onsight.core.evaluation_records import Robustness
 from onsight.core.progress import Reporter
-from onsight.core.records import Robustness
 from onsight.imaging.corrupt import SCORED, SEVERITIES, corrupt
 from onsight.inference.engines import Answer
 

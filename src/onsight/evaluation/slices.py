@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from onsight.core.errors import DataError
-from onsight.core.records import Slice, Slices
+from onsight.core.evaluation_records import Slice, Slices
 from onsight.core.text import count
 from onsight.data.dataset import Dataset
 from onsight.data.pixel_cache import Pixels

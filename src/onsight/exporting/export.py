@@ -25,7 +25,7 @@ from onsight.core.backend import installed_backends
 from onsight.core.errors import ExportError, ParityError, RunError, SpecError
 from onsight.core.files import argument, now, replace_folder, temporary_sibling, write_atomic, write_json
 from onsight.core.progress import Reporter
-from onsight.core.records import ExportRow
+from onsight.core.records import ExportRow, ExportTable
 from onsight.core.spread import spread
 from onsight.core.text import count
 from onsight.display.reporters import make_reporter
@@ -297,7 +297,7 @@ def complete(run: Run, folder: Path, rows: list[ExportRow], questions: Questions
     table: list[ExportRow] = []
     new = {row["file"] for row in rows}
     if contract and contract["weights_sha256"] == description.weights_sha256:
-        for row in (read_object(run.export_folder / "table.json") or {"files": []})["files"]:
+        for row in (read_object(run.export_folder / "table.json", ExportTable) or {"files": []})["files"]:
             source = run.export_folder / row["file"]
             kept = row["file"] not in new and row["file"] in contract["files"]
             if kept and checksums(source) == contract["files"][row["file"]]["sha256"]:  # neither replaced nor missing

@@ -13,7 +13,6 @@ child process reads the file, with limits of time and memory: `python -m onsight
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import subprocess
@@ -25,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from onsight.core.errors import ModelFileError
+from onsight.core.memory import limit_memory
 
 LARGEST = 2**30  # bytes of a file; the largest published file used here has 112 MB
 SECONDS = 60.0  # for reading a file; the largest published one takes 0.5 s
@@ -68,11 +68,7 @@ def read_h5(path: Path, shapes: Sequence[tuple[int, ...]], top: Sequence[tuple[i
 
 def main() -> None:
     """Read what standard input asks for; write the numbers, or the message of an error, to standard output."""
-    with contextlib.suppress(ImportError):  # Windows has no such limits
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    limit_memory(MEMORY)
     asked = json.load(sys.stdin)
     shapes, top = ([tuple(shape) for shape in asked[name]] for name in ("shapes", "top"))
     try:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from onsight.core.errors import DataError
-from onsight.core.records import Bin, CoveragePoint, Scores, ThresholdEffect
+from onsight.core.evaluation_records import Bin, CoveragePoint, Scores, ThresholdEffect
 from onsight.metrics.distributions import root, softmax
 from onsight.metrics.intervals import share_interval, share_intervals, wilson_bounds
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,20 @@ import numpy as np
 from onsight.core.errors import ModelFileError
 from onsight.core.silence import without_stderr
 from onsight.core.text import count
+from onsight.models.check_litert import check_litert
 
 # Pixels per call of the interpreter: 16 images of 32 px. More do not fit into the cache (with 256 images, 5,200 instead
 # of 6,700 images per second of CPU time). With fewer, Python's overhead dominates.
 PIXELS = 16 * 32 * 32
+
+
+@contextmanager
+def refused_by_litert() -> Iterator[None]:
+    """Turn the exceptions with which LiteRT refuses a file into ours."""
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        raise ModelFileError(f"model.tflite cannot be run by LiteRT: {' '.join(str(error).split())}") from error
 
 
 class LitertFunction:
@@ -36,6 +47,7 @@ class LitertFunction:
         Raises:
             ModelFileError: LiteRT cannot run the file, or it has other inputs or outputs.
         """
+        check_litert(content)
         self.content = content
         self.size = size
         self.shapes = [tuple(shape) for shape in shapes]
@@ -69,6 +81,12 @@ class LitertFunction:
     def _run(self, images: np.ndarray, outputs: list[np.ndarray]) -> None:
         """Write the outputs of at most `step` images."""
         interpreter = self._interpreter()
+        with refused_by_litert():
+            self._compute(interpreter, images, outputs)
+        if not all(np.isfinite(output).all() for output in outputs):
+            raise ModelFileError("model.tflite answers with NaN or infinity: it was damaged or changed.")
+
+    def _compute(self, interpreter: Any, images: np.ndarray, outputs: list[np.ndarray]) -> None:
         if self.own.batch != len(images):  # this takes 0.02 ms for a small network, 0.2 ms for one of photos
             self._resize(interpreter, len(images))
         interpreter.set_tensor(self.own.input, images)
@@ -81,7 +99,7 @@ class LitertFunction:
         if not hasattr(self.own, "interpreter"):
             from ai_edge_litert.interpreter import Interpreter
 
-            try:
+            with refused_by_litert():
                 interpreter = Interpreter(model_content=self.content, num_threads=1)
                 inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
                 if (len(inputs), len(outputs)) != (1, len(self.shapes)):
@@ -98,8 +116,6 @@ class LitertFunction:
                     )
                 self.own.input, self.own.outputs = inputs[0]["index"], [each["index"] for each in outputs]
                 self._resize(interpreter, 1)
-            except (ValueError, RuntimeError) as error:
-                raise ModelFileError(f"model.tflite cannot be run by LiteRT: {error}") from error
             self.own.interpreter = interpreter
         return self.own.interpreter
 

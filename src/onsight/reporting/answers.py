@@ -7,12 +7,12 @@ import json
 import math
 import re
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
-from onsight.core.records import LabelErrors, Metrics
+from onsight.core.evaluation_records import FeatureMap, LabelErrors, Metrics, Mistakes, Thumbnails
 from onsight.core.text import short
 from onsight.data.labels import COLUMNS, NONE
 from onsight.display.page import data_uri
@@ -26,7 +26,7 @@ FORMATS = {b"\xff\xd8\xff": "jpeg", b"\x89PNG\r\n\x1a\n": "png", b"RIFF": "webp"
 
 def thumbnails(folder: Path) -> dict[str, Any] | None:
     """Return the sprite sheet of thumbnails as the page embeds it, and the JSON that the script of the page reads."""
-    index, source = read_object(folder / "thumbnails.json"), image(folder / "thumbnails.jpg")
+    index, source = read_object(folder / "thumbnails.json", Thumbnails), image(folder / "thumbnails.jpg")
     if index is None or source is None:
         return None
     side, columns = int(index["side"]), int(index["columns"])
@@ -51,7 +51,7 @@ def thumbnails(folder: Path) -> dict[str, Any] | None:
 
 def feature_map(folder: Path, sprite: dict[str, Any] | None, classes: tuple[str, ...]) -> dict[str, Any] | None:
     """Return the map of the images by their features: what the page says of it, and the JSON that its script reads."""
-    found = read_object(folder / "map.json")
+    found = read_object(folder / "map.json", FeatureMap)
     if found is None or not found["path"]:
         return None
     places = (sprite or {}).get("places", {})
@@ -119,7 +119,7 @@ def confusion(metrics: Metrics, sprite: dict[str, Any] | None) -> dict[str, Any]
 
 def mistakes(folder: Path, classes: tuple[str, ...]) -> dict[str, Any] | None:
     """Return the most confident mistakes with their heat maps."""
-    index = read_object(folder / "heatmaps" / "index.json")
+    index = read_object(folder / "heatmaps" / "index.json", Mistakes)
     if index is None:
         return None
     shown = []
@@ -133,7 +133,7 @@ def mistakes(folder: Path, classes: tuple[str, ...]) -> dict[str, Any] | None:
 
 def suspects(folder: Path, sprite: dict[str, Any] | None) -> dict[str, Any] | None:
     """Return the suspected label errors, each with its image if `label_errors/` or the sprite sheet has it."""
-    found = cast(LabelErrors | None, read_object(folder / "label_errors.json"))
+    found = read_object(folder / "label_errors.json", LabelErrors)
     if found is None:
         return None
     shown = []

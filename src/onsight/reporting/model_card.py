@@ -9,10 +9,11 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
+from onsight.core.evaluation_records import Metrics, Slices
 from onsight.core.files import read_lines, write_atomic
-from onsight.core.records import CheckSummary, Metrics, Slices
+from onsight.core.records import CheckSummary, ModelRecord
 from onsight.core.text import count, interval, percent, plain, short, times
 from onsight.data.load import DATASETS
 from onsight.features.published_weights import PUBLISHED
@@ -92,24 +93,29 @@ def front_matter(run: Run, evaluations: dict[str, Metrics]) -> str:
 
 def purpose(run: Run) -> str:
     """Return what the model takes and answers, and what it does with anything else."""
-    model = read_object(run.model_folder / "model.json") or {}
+    model = read_object(run.model_folder / "model.json", ModelRecord)
     names = ", ".join(text(name) for name in run.classes[:SHOWN])
     rest = len(run.classes) - SHOWN
-    side = model.get("image_size")
     lines = [
         f"It sorts an image into one of {count(len(run.classes), 'class', 'classes')}: {names}"
         + (f" and {rest:,} more." if rest > 0 else "."),
-        f"The network is `{plain(str(model.get('model')))}` with {model.get('parameters', 0):,} parameters. It takes "
-        f"{side} × {side} pixels, in RGB: {text(model.get('geometry'))}.",
         "It is for images like those in the data below. It has learned no other class, so it names one of these for "
         "any image.",
     ]
-    if model.get("threshold") is not None:
-        lines.append(f"An answer with a probability below {model['threshold']:.4g} counts as unsure.")
-    if model.get("distance_threshold") is not None:
+    if not model:
+        return bullets(lines)
+    side = model["image_size"]
+    lines.insert(
+        1,
+        f"The network is `{plain(model['model'])}` with {model['parameters']:,} parameters. It takes {side} × {side} "
+        f"pixels, in RGB: {text(model.get('geometry'))}.",
+    )
+    if (threshold := model.get("threshold")) is not None:
+        lines.append(f"An answer with a probability below {threshold:.4g} counts as unsure.")
+    if (distance := model.get("distance_threshold")) is not None:
         lines.append(
-            f"An image whose distance from the training images is above {model['distance_threshold']:.4g} counts as "
-            "unlike them, and its answer as unsure."
+            f"An image whose distance from the training images is above {distance:.4g} counts as unlike them, and its "
+            "answer as unsure."
         )
     return bullets(lines)
 
@@ -124,7 +130,7 @@ def data(run: Run) -> str:
     ]
     if broken := record.get("broken"):
         lines.append(f"{count(len(broken), 'file')} could not be read and took no part.")
-    if checked := cast(CheckSummary | None, read_object(run.folder / "check.json")):
+    if checked := read_object(run.folder / "check.json", CheckSummary):
         found = [each["text"] for each in sections.findings(run, checked) if each["severity"] != "note"]
         lines += [f"`onsight check` found: {text(sentence, most=1000)}" for sentence in found]
         if not found:
@@ -171,7 +177,7 @@ def weak_spots(metrics: Metrics, folder: Path) -> str:
         ]
         for row in lowest
     ]
-    found = cast(Slices | None, read_object(folder / "slices.json")) or {"slices": []}
+    found = read_object(folder / "slices.json", Slices) or {"slices": []}
     worse = [row for row in found["slices"] if row["worse"] and row["by"] != "class"]
     rows += [
         [
@@ -243,13 +249,13 @@ def licences(run: Run) -> str:
 
 def repeat(run: Run) -> str:
     """Return the command that trains the model again, on which versions and for how long, and what identifies it."""
-    model = read_object(run.model_folder / "model.json") or {}
+    model = read_object(run.model_folder / "model.json", ModelRecord)
     on = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in run.record.get("environment", {}).items())
     lines = [
         f"Trained {text(str(run.record.get('created', ''))[:10])}: {text(sections.training_time(run.history()))}.",
         f"On: {text(on, most=500)}.",
         f"Seed {run.spec.get('seed')}, seed of the split {run.spec.get('split_seed')}.",
-        f"SHA-256 of the weights: `{plain(str(model.get('weights_sha256')))}`.",
+        f"SHA-256 of the weights: `{plain(str(model and model.get('weights_sha256')))}`.",
         "`spec.json` and `dataset.json` of the run hold every setting and which image was in which part.",
     ]
     return f"```\n{train_command(run, shared=True)}\n```\n\n{bullets(lines)}"

@@ -9,24 +9,15 @@ import contextlib
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
 from onsight.core.errors import RunError
+from onsight.core.evaluation_records import AugmentedAccuracy, Metrics, Robustness, Slices
 from onsight.core.files import argument, read_lines
-from onsight.core.records import (
-    AugmentedAccuracy,
-    CheckSummary,
-    DatasetRecord,
-    ExportTable,
-    Finding,
-    Metrics,
-    Robustness,
-    Slices,
-    TeacherRecord,
-)
+from onsight.core.records import CheckSummary, DatasetRecord, ExportTable, Finding, ModelRecord, TeacherRecord
 from onsight.core.text import count, interval, note_line, percent, percent_number, plain, rough_duration, short
 from onsight.display import svg
 from onsight.metrics.predictions_csv import read_predictions
@@ -51,8 +42,8 @@ SLICES = 200  # shown at most
 
 def page(run: Run, history: list[dict[str, Any]], evaluations: dict[str, Metrics]) -> dict[str, Any]:
     """Return everything that the page shows below its verdict, as variables of the template."""
-    model = read_object(run.model_folder / "model.json")
-    checked = cast(CheckSummary | None, read_object(run.folder / "check.json"))
+    model = read_object(run.model_folder / "model.json", ModelRecord)
+    checked = read_object(run.folder / "check.json", CheckSummary)
     reasons, asked = run.record.get("reasons", {}), run.record.get("asked", {})
     shown: list[dict[str, Any]] = []
     for name, metrics in evaluations.items():
@@ -103,15 +94,13 @@ def explained_damage(run: Run, name: str) -> Iterator[None]:
         ) from error
 
 
-def evaluation(
-    run: Run, name: str, metrics: Metrics, model: dict[str, Any] | None, with_images: bool
-) -> dict[str, Any]:
+def evaluation(run: Run, name: str, metrics: Metrics, model: ModelRecord | None, with_images: bool) -> dict[str, Any]:
     """Return one evaluation. The page embeds images of the first one only (`with_images`), so that it stays small."""
     folder = run.evaluation_folder(name)
     provenance = str(metrics.get("provenance", ""))
     sprite = thumbnails(folder) if with_images else None
     sure = certainty(folder, model, "" if run.is_calibrated else UNCALIBRATED)
-    found = cast(Slices | None, read_object(folder / "slices.json"))
+    found = read_object(folder / "slices.json", Slices)
     worst = mistakes(folder, run.classes) if with_images else None
     suspected = suspects(folder, sprite) if with_images else None
     return {
@@ -230,7 +219,7 @@ def training_time(history: list[dict[str, Any]]) -> str:
 # Trust ---------------------------------------------------------------------------------------------------------------
 
 
-def certainty(folder: Path, model: dict[str, Any] | None, uncalibrated: str) -> dict[str, Any] | None:
+def certainty(folder: Path, model: ModelRecord | None, uncalibrated: str) -> dict[str, Any] | None:
     """Return calibration before and after the temperature, and the coverage curve, from predictions.csv.
 
     `uncalibrated` says why the temperature was fitted on no images, if so.
@@ -238,8 +227,8 @@ def certainty(folder: Path, model: dict[str, Any] | None, uncalibrated: str) -> 
     if not (folder / "predictions.csv").exists():
         return None
     _, labels, probabilities, _ = read_predictions(folder / "predictions.csv")
-    temperature = float((model or {}).get("temperature", 1.0))
-    threshold = (model or {}).get("threshold")
+    temperature = model.get("temperature", 1.0) if model else 1.0
+    threshold = model.get("threshold") if model else None
     n, right = len(labels), probabilities.argmax(axis=1) == labels
     points = coverage_curve(probabilities.max(axis=1), right, 200)
     raw = calibration(with_temperature(probabilities, 1 / temperature).max(axis=1), right)
@@ -264,7 +253,7 @@ def certainty(folder: Path, model: dict[str, Any] | None, uncalibrated: str) -> 
 
 def robustness(folder: Path) -> dict[str, Any] | None:
     """Return the content of robustness.json with one small chart per corruption, the most harmful one first."""
-    found = cast(Robustness | None, read_object(folder / "robustness.json"))
+    found = read_object(folder / "robustness.json", Robustness)
     if found is None:
         return None
     clean = float(found["clean"])
@@ -300,7 +289,7 @@ def findings(run: Run, checked: CheckSummary) -> list[Finding]:
 def exports(run: Run) -> list[tuple[str, ...]]:
     """Return the cells of each exported file, an empty list if there is none; `HEADING` names the columns."""
     try:
-        table = cast(ExportTable | None, read_object(run.export_folder / "table.json"))
+        table = read_object(run.export_folder / "table.json", ExportTable)
         return [] if table is None else table_rows(table["files"])
     except (RunError, KeyError, TypeError, ValueError) as error:
         raise RunError(
@@ -312,18 +301,17 @@ def exports(run: Run) -> list[tuple[str, ...]]:
 def taught(run: Run) -> list[str]:
     """Return how a run compares with its teacher, one line per fact; an empty list if it has no teacher."""
     try:
-        found = cast(TeacherRecord | None, read_object(run.folder / "teacher.json"))
+        found = read_object(run.folder / "teacher.json", TeacherRecord)
         return [] if found is None else [note_line(*note) for note in teacher_notes(found)]
     except (RunError, KeyError, TypeError, ValueError) as error:
         raise RunError(f"{run.folder / 'teacher.json'} is damaged. Remove it: the report does not need it.") from error
 
 
-def multiply_adds(model: dict[str, Any] | None) -> int | None:
-    """Return the multiply-adds of one image, or None if they are unknown for a layer."""
-    layers = (model or {}).get("layers") or []
-    if not layers or not all(isinstance(layer.get("multiply_adds"), int) for layer in layers):
-        return None
-    return int(sum(layer["multiply_adds"] for layer in layers))
+def multiply_adds(model: ModelRecord | None) -> int | None:
+    """Return the multiply-adds of one image, or None if they are unknown."""
+    counts = [layer.get("multiply_adds") for layer in model["layers"]] if model else []
+    known = [each for each in counts if each is not None]
+    return sum(known) if known and len(known) == len(counts) else None
 
 
 def setting(value: Any) -> str:

@@ -6,13 +6,13 @@ import math
 import shlex
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from onsight.core.errors import RunError
+from onsight.core.evaluation_records import Metrics, Slices
 from onsight.core.files import argument, read_lines
-from onsight.core.records import Metrics, Slices
 from onsight.core.text import count, interval, percent, plain, short, times
 from onsight.metrics.intervals import share_interval
 from onsight.reporting.commands import check_command, teacher_place, train_command
@@ -60,7 +60,7 @@ def sentences(run: Run, history: list[dict[str, Any]], metrics: Metrics | None, 
             *doubts(metrics),
             _confusions(metrics),
             _weakest(metrics),
-            _slices(cast(Slices | None, read_object(run.evaluation_folder(name or "") / "slices.json"))),
+            _slices(read_object(run.evaluation_folder(name or "") / "slices.json", Slices)),
             _trust(metrics),
         ]
     if run.is_trained and not run.is_calibrated:

@@ -16,9 +16,10 @@ import sys
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from onsight.core.errors import ModelFileError, OnsightError, RunError
+from onsight.core.evaluation_records import Metrics
 from onsight.core.files import (
     argument,
     now,
@@ -29,13 +30,15 @@ from onsight.core.files import (
     write_atomic,
     write_json,
 )
-from onsight.core.records import DatasetRecord, Metrics, SpecRecord
+from onsight.core.records import DatasetRecord, SpecRecord
+from onsight.core.schema import misfit
 from onsight.core.text import plain
 from onsight.models.manifest import read_manifest
 
 if TYPE_CHECKING:
     import keras
 
+Kind = TypeVar("Kind")
 SCHEMA = 1
 LOCK = ".lock"  # the file that the process which trains has locked
 UNCALIBRATED = "not calibrated: no validation images"  # said of the probabilities of a run that held none out
@@ -62,17 +65,18 @@ class Run:
             RunError: there is no run, or a newer Onsight wrote it.
         """
         self.folder = Path(folder)
-        self.record = cast(SpecRecord, self._read("spec.json", {"spec": dict}))
+        self.record: SpecRecord = self._read("spec.json", SpecRecord)
         self.spec: dict[str, Any] = self.record["spec"]
 
     @cached_property
     def dataset(self) -> DatasetRecord:
         """The content of dataset.json: classes, counts, provenance and split membership."""
-        return cast(DatasetRecord, self._read("dataset.json", {"name": str, "classes": list}))
+        found: DatasetRecord = self._read("dataset.json", DatasetRecord)
+        return found
 
-    def _read(self, name: str, expected: dict[str, type]) -> dict[str, Any]:
+    def _read(self, name: str, kind: type[Any]) -> Any:
         missing = f"{self.folder} is not a run: it has no {name}. `onsight runs` lists the runs."
-        return read_checked(self.folder / name, expected, SCHEMA, missing)
+        return read_checked(self.folder / name, kind, SCHEMA, missing)
 
     @classmethod
     def create(cls, name: str, record: SpecRecord, dataset: DatasetRecord, folder: Path | None = None) -> Run:
@@ -359,25 +363,24 @@ def read_evaluations(run: Run) -> dict[str, Metrics]:
         RunError: a metrics.json is damaged.
     """
     folders = sorted(run.evaluation_folder().parent.glob("*/metrics.json"), key=lambda path: path.parent.name)
-    found = {path.parent.name: read_object(path) for path in folders}
-    weights = (read_object(run.model_folder / "model.json") or {}).get("weights_sha256")
-    for name, metrics in found.items():
-        if not isinstance(metrics, dict) or "accuracy" not in metrics:
-            path = run.evaluation_folder(name) / "metrics.json"
-            raise RunError(f"{path} is damaged. Write it again with: onsight evaluate {argument(run.folder)}")
+    try:
+        found = {path.parent.name: read_object(path, Metrics) for path in folders}
+    except RunError as error:
+        raise RunError(f"{error} Write it again with: onsight evaluate {argument(run.folder)}") from None
+    weights = (read_object(run.model_folder / "model.json", dict[str, Any]) or {}).get("weights_sha256")
     return {
-        name: cast(Metrics, metrics)
+        name: metrics
         for name, metrics in sorted(found.items(), key=lambda item: item[0] != "test")
         if metrics and metrics.get("weights_sha256", weights) == weights
     }
 
 
-def read_checked(path: Path, expected: dict[str, type], newest: int, missing: str) -> dict[str, Any]:
-    """Return the JSON object in a file, with these keys and types of values.
+def read_checked(path: Path, kind: type[Any], newest: int, missing: str) -> Any:
+    """Return the JSON object in a file.
 
     Args:
         path: the file.
-        expected: the keys that it must have, with the types of their values.
+        kind: the TypedDict that it must be.
         newest: the newest schema that this version reads.
         missing: what to say if the file cannot be read.
 
@@ -397,14 +400,17 @@ def read_checked(path: Path, expected: dict[str, type], newest: int, missing: st
     schema = value.get("schema", newest)
     if not isinstance(schema, int) or schema > newest:
         raise RunError(f"{path} was written by a newer Onsight (schema {schema!r}; this version reads {newest}).")
-    for key, kind in expected.items():
-        if not isinstance(value.get(key), kind):
-            raise RunError(f"{path} is damaged: '{key}' is missing or is not a {kind.__name__}.")
+    if found := misfit(value, kind):
+        raise RunError(f"{path} is damaged: {found}.")
     return value
 
 
-def read_object(path: Path) -> dict[str, Any] | None:
-    """Return the JSON object in a file, or None if there is no file or no object.
+def read_object(path: Path, kind: type[Kind]) -> Kind | None:
+    """Return the JSON object in a file, or None if there is no file.
+
+    Args:
+        path: the file.
+        kind: the TypedDict, or dict[str, ...], that it must be.
 
     Raises:
         RunError: the file is damaged.
@@ -415,7 +421,9 @@ def read_object(path: Path) -> dict[str, Any] | None:
         return None
     except ValueError as error:
         raise RunError(f"{path} is damaged: {error}.") from None
-    return value if isinstance(value, dict) else None
+    if found := misfit(value, kind):
+        raise RunError(f"{path} is damaged: {found}.")
+    return cast(Kind, value)
 
 
 def place(run: Run) -> str:

@@ -130,7 +130,7 @@ def rounded(log: float) -> float:
 def read_reference(run: Path, weights_sha256: str) -> dict[str, Any] | None:
     """Return the validation_answers.json of a run, or None if it is missing, damaged or of other weights."""
     with contextlib.suppress(RunError, KeyError, TypeError):
-        found = read_object(run / FILE)
+        found = read_object(run / FILE, dict[str, Any])
         if found and found["weights_sha256"] == weights_sha256 and found["n"] == sum(found["counts"]["classes"]):
             return found
     return None

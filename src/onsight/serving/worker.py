@@ -16,13 +16,14 @@ import numpy as np
 from PIL import Image
 
 from onsight.core.errors import ImageError, OnsightError
+from onsight.core.memory import limit_memory
 from onsight.imaging import decode
 from onsight.inference.engines import Answers, Engine, LitertEngine, doubts, open_engine
 from onsight.inference.heat_maps import heat_maps, overlay
 from onsight.runs.run import open_run
 from onsight.serving.frames import HEAD, packed, unpacked
 
-MEMORY = 2 << 30  # bytes of private memory; a framework needs more, so only LiteRT is limited
+MEMORY = 2 << 30  # bytes of private memory, more than an image within the decoder's limits can need
 HEAT_SIDE = 320  # pixels per side of a heat map
 
 
@@ -59,7 +60,7 @@ def opened(run_folder: str) -> tuple[Engine, dict[str, Any]]:
     run = open_run(run_folder)
     engine = open_engine(run)
     if engine.name == "litert":
-        limit_memory()
+        limit_memory(MEMORY)
     engine.answer(np.zeros((1, engine.size, engine.size, 3), np.uint8), threads=1)
     description = read_description(run.model_folder)
     return engine, {
@@ -73,16 +74,6 @@ def opened(run_folder: str) -> tuple[Engine, dict[str, Any]]:
         "distance_threshold": engine.distance_threshold,
         "weights_sha256": description.weights_sha256,
     }
-
-
-def limit_memory() -> None:
-    """Let the system refuse this process more private memory than an image within the decoder's limits can need."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return
-    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def send(target: BinaryIO, header: dict[str, Any], parts: list[bytes] | None = None) -> None:

@@ -29,15 +29,6 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 SCHEMA = 1
-EXPECTED = {
-    "asked": dict,
-    "preset": dict,
-    "pinned": dict,
-    "space": dict,
-    "divisors": list,
-    "digests": dict,
-    "validation": int,
-}
 NAME = "onsight"  # of the only study in a journal
 
 
@@ -67,7 +58,8 @@ def read_record(folder: Path) -> StudyRecord:
         RunError: there is no study, it is damaged, or a newer Onsight wrote it.
     """
     missing = f"{folder} is not a study: it has no study.json. Studies are in {tunes_folder()}."
-    return cast(StudyRecord, read_checked(folder / "study.json", EXPECTED, SCHEMA, missing))
+    found: StudyRecord = read_checked(folder / "study.json", StudyRecord, SCHEMA, missing)
+    return found
 
 
 class Entry(NamedTuple):

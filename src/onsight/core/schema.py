@@ -1,0 +1,96 @@
+"""Check the value of a JSON file against a type of `core.records`: the file may be damaged, or edited by hand."""
+
+from __future__ import annotations
+
+import functools
+import math
+from types import NoneType, UnionType
+from typing import Any, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
+
+
+def misfit(value: Any, kind: Any, at: str = "") -> str:
+    """Return where and how a JSON value differs from a type, or an empty string if it does not.
+
+    Numbers must be finite, and integers are no floats with a fraction. A key that the type does not name is allowed,
+    because a newer version may have written it. A key is required unless the type says NotRequired.
+
+    Args:
+        value: what `json.loads` returned.
+        kind: a TypedDict, list[...], dict[str, ...], tuple[...], a union, float, int, str, bool, None or Any.
+        at: the place of the value in the file, like "classes[3]".
+
+    >>> misfit({"a": [1, "x"]}, dict[str, list[int]])
+    "'a[1]' is text; expected a whole number"
+    """
+    origin, parts = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return ""
+    if is_typeddict(kind):
+        return wrong(value, at, "an object") if not isinstance(value, dict) else misfit_of_keys(value, kind, at)
+    if origin in (Union, UnionType):
+        found = [misfit(value, part, at) for part in parts]
+        return (
+            "" if "" in found else next(each for each, part in zip(found, parts, strict=True) if part is not NoneType)
+        )
+    if origin is list or origin is tuple:
+        if not isinstance(value, list):
+            return wrong(value, at, "a list")
+        if origin is tuple and len(value) != len(parts):
+            return f"'{at}' has {len(value)} values; expected {len(parts)}"
+        kinds = parts if origin is tuple else parts * len(value)
+        places = (f"{at}[{number}]" for number in range(len(value)))
+        return next(filter(None, map(misfit, value, kinds, places)), "")
+    if origin is dict:
+        if not isinstance(value, dict):
+            return wrong(value, at, "an object")
+        return next(filter(None, (misfit(each, parts[1], joined(at, key)) for key, each in value.items())), "")
+    return "" if is_plain(value, kind) else wrong(value, at, NAMES[kind])
+
+
+def misfit_of_keys(value: dict[str, Any], kind: Any, at: str) -> str:
+    """Return how an object differs from a TypedDict."""
+    for key, (inner, required) in keys_of(kind).items():
+        if key not in value:
+            if required:
+                return f"'{joined(at, key)}' is missing"
+        elif found := misfit(value[key], inner, joined(at, key)):
+            return found
+    return ""
+
+
+@functools.cache
+def keys_of(kind: Any) -> dict[str, tuple[Any, bool]]:
+    """Return the type of each key of a TypedDict, and whether the key is required.
+
+    `__required_keys__` is wrong where annotations are strings (python.org, issue 97727).
+    """
+    hints = get_type_hints(kind, include_extras=True)
+    return {
+        key: (get_args(hint)[0], False) if get_origin(hint) is NotRequired else (hint, True)
+        for key, hint in hints.items()
+    }
+
+
+NAMES: dict[Any, str] = {
+    float: "a number", int: "a whole number", str: "text", bool: "true or false", NoneType: "null", dict: "an object",
+    list: "a list",
+}  # fmt: skip
+
+
+def is_plain(value: Any, kind: Any) -> bool:
+    """Return whether a value has one of the types of `NAMES`."""
+    if kind in (float, int):
+        fits = isinstance(value, (int, float) if kind is float else int) and not isinstance(value, bool)
+        return fits and math.isfinite(value)
+    return isinstance(value, kind)
+
+
+def wrong(value: Any, at: str, expected: str) -> str:
+    """Return that a value is not what was expected."""
+    found = "not finite" if isinstance(value, float) and not math.isfinite(value) else NAMES[type(value)]
+    return f"'{at}' is {found}; expected {expected}" if at else f"it is {found}; expected {expected}"
+
+
+def joined(at: str, key: str) -> str:
+    """Return the place of a key in an object."""
+    return f"{at}.{key[:40]}" if at else key[:40]
