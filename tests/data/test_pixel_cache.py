@@ -15,7 +15,7 @@ from onsight.core.threads import each
 from onsight.data import pixel_cache
 from onsight.data.built_in import from_arrays
 from onsight.data.load import load_dataset
-from onsight.data.pixel_cache import clear_cache, hash_rows, load_pixels, median_side
+from onsight.data.pixel_cache import check_unchanged, clear_cache, hash_rows, load_pixels, median_side
 from onsight.imaging import decode
 from onsight.imaging.containers import NO_HEIC
 
@@ -38,6 +38,40 @@ def test_images_are_decoded_once_and_mapped(photos, monkeypatch):
     second = load_pixels(load_dataset(photos), 16)
     assert np.array_equal(first.images, second.images)
     assert np.array_equal(first.hashes, second.hashes)
+
+
+def replaced(path, colour):
+    """Replace a picture by another one with the same size and modification time."""
+    before = path.stat()
+    picture = path.with_name("new")
+    Image.fromarray(np.full((30, 40, 3), colour, np.uint8)).save(picture, "PNG")
+    picture.write_bytes(picture.read_bytes().ljust(before.st_size, b"\0"))
+    os.utime(picture, ns=(before.st_atime_ns, before.st_mtime_ns))
+    picture.replace(path)
+    after = path.stat()
+    assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+
+
+def test_a_file_that_was_replaced_is_decoded_again(photos):
+    before = load_pixels(load_dataset(photos), 16)
+    replaced(photos / "cat" / "0.png", 7)
+    after = load_pixels(load_dataset(photos), 16)
+    assert (after.images[0] == 7).all()
+    assert not np.array_equal(before.images[0], after.images[0])
+
+
+def test_what_is_scored_is_what_lies_in_the_files(photos, monkeypatch):
+    """Even if nothing in the file system shows that a file was replaced."""
+    monkeypatch.setattr("onsight.data.folder.stamp", lambda status: str(status.st_size))
+    dataset = load_dataset(photos)
+    pixels = load_pixels(dataset, 16)
+    index = np.arange(len(dataset))
+    check_unchanged(dataset, pixels, index)
+    replaced(photos / "cat" / "0.png", 7)
+    with pytest.raises(DataError, match=r"1 image of .* changed after the decoded .*cat/0\.png.*clear-cache"):
+        check_unchanged(load_dataset(photos), load_pixels(load_dataset(photos), 16), index)
+    check_unchanged(load_dataset(photos), pixels, index[1:])
+    check_unchanged(load_dataset("toy"), pixels, index)  # arrays have no files
 
 
 def test_the_headers_are_kept(photos):

@@ -234,6 +234,14 @@ def read_regular(path: Path, most: int = LARGEST) -> bytes:
     return content
 
 
+def stamp(status: os.stat_result) -> str:
+    """Return what changes when a file is written or replaced.
+
+    A program can set size and modification time as they were; the time of the change itself and the inode it cannot.
+    """
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
+
+
 def read_json(path: Path, most: int = LARGEST) -> Any:
     """Return the value in a JSON file that anyone may have put there.
 

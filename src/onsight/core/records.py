@@ -84,6 +84,50 @@ class ModelRecord(TypedDict):
 # spec.json, dataset.json, teacher.json -------------------------------------------------------------------------------
 
 
+class SpecFields(TypedDict, total=False):
+    """The fields of `TrainSpec` that are read as they are in spec.json; `TrainSpec.recorded` checks all of them."""
+
+    data: str
+    data_dir: str | None
+    preset: str
+    model: str | None
+    weights: str | None
+    teacher: str | None
+    freeze: str | int | None
+    fit: str
+    image_size: int | None
+    early_size: int | None
+    epochs: int | None
+    time_budget: str | None
+    batch_size: int | None
+    optimizer: str | None
+    learning_rate: float | None
+    weight_decay: float | None
+    augmentation: str | None
+    validation: float | None
+    patience: int | None
+    seed: int
+    split_seed: int | None
+    sparsity: float
+    channels: float
+    labels: str | None
+    keep_list: str | None
+
+
+class HistoryRow(TypedDict, total=False):
+    """An epoch in history.jsonl. Numbers that are not finite have become None."""
+
+    event: str
+    epoch: int
+    loss: float | None
+    accuracy: float | None
+    val_loss: float | None
+    val_accuracy: float | None
+    learning_rate: float | None
+    seconds: float | None
+    images_per_second: float | None
+
+
 class SpecRecord(TypedDict):
     """spec.json: what was asked, what it became, and why."""
 

@@ -12,7 +12,7 @@ def misfit(value: Any, kind: Any, at: str = "") -> str:
     """Return where and how a JSON value differs from a type, or an empty string if it does not.
 
     Numbers must be finite, and integers are no floats with a fraction. A key that the type does not name is allowed,
-    because a newer version may have written it. A key is required unless the type says NotRequired.
+    because a newer version may have written it. A key is required unless the type says NotRequired or total=False.
 
     Args:
         value: what `json.loads` returned.
@@ -66,7 +66,7 @@ def keys_of(kind: Any) -> dict[str, tuple[Any, bool]]:
     """
     hints = get_type_hints(kind, include_extras=True)
     return {
-        key: (get_args(hint)[0], False) if get_origin(hint) is NotRequired else (hint, True)
+        key: (get_args(hint)[0], False) if get_origin(hint) is NotRequired else (hint, kind.__total__)
         for key, hint in hints.items()
     }
 

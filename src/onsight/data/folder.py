@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onsight.core.errors import DataError, ImageError
+from onsight.core.files import stamp
 from onsight.core.text import count, quoted
 from onsight.data.dataset import Dataset, check_classes, fingerprint
 from onsight.data.folder_layout import find_layout, needless_levels
@@ -143,7 +144,7 @@ def walk(root: Path) -> tuple[dict[str, str], set[str]]:
                     stamps[name] = "unreadable"  # a broken link: reading it fails as for any broken image
                     continue
                 if stat.S_ISREG(status.st_mode):  # reading a pipe would block forever
-                    stamps[name] = f"{status.st_size} {status.st_mtime_ns}"
+                    stamps[name] = stamp(status)
     return stamps, folders
 
 

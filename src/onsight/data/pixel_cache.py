@@ -28,7 +28,7 @@ from onsight.core.files import (
     write_atomic,
 )
 from onsight.core.spread import spread
-from onsight.core.text import quoted
+from onsight.core.text import count, quoted
 from onsight.data.dataset import check_broken
 from onsight.data.decoding import Job, Rows, content_hash, decode_here, decode_on, shapes
 from onsight.data.reading import exclude_flag
@@ -232,6 +232,31 @@ def _begun(partial: Path) -> tuple[int, dict[int, str]]:
         return int((partial / BEGUN).read_text()), _read_broken(partial)
     except (OSError, ValueError):
         return 0, {}
+
+
+def check_unchanged(dataset: Dataset, pixels: Pixels, index: np.ndarray) -> None:
+    """Read the files of the images of `index` again, and check that they are the ones that were decoded.
+
+    A file that was replaced without a trace in the file system keeps its old pixels in the cache. Files on other
+    machines are not read again.
+
+    Raises:
+        DataError: files have changed.
+    """
+    if dataset.reader is None or dataset.waits:
+        return
+
+    def changed(at: int) -> bool:
+        return content_hash(dataset.read(at)) != int(pixels.hashes[at])
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        found = [at for at, other in zip(index.tolist(), threads.map(changed, index.tolist()), strict=True) if other]
+    if found:
+        raise DataError(
+            f"{count(len(found), 'image')} of {dataset.name} changed after the decoded images were stored, although "
+            f"nothing in the file system shows it: {quoted([dataset.names[at] for at in found[:3]])}. "
+            "Run `onsight clear-cache`, then evaluate again."
+        )
 
 
 def hash_rows(images: np.ndarray, chosen: np.ndarray | None = None) -> np.ndarray:

@@ -20,7 +20,7 @@ from typing import IO, Any, NamedTuple, TypeVar, cast
 from urllib.parse import urlsplit
 
 from onsight.core.errors import DataError, DownloadError, ImageError, OnsightError, SpecError
-from onsight.core.files import cache_folder, is_address, is_disk_full, sync_folder
+from onsight.core.files import cache_folder, is_address, is_disk_full, stamp, sync_folder
 from onsight.core.progress import Progress
 from onsight.data.folder import MAX_FILE
 
@@ -199,7 +199,7 @@ def entry(place: str) -> Entry:
     if is_address(place):
         return _tried(place, lambda system, path: _entry(system.info(path)))
     status = os.stat(place)
-    return Entry(status.st_size, f"{status.st_size} {status.st_mtime_ns}")
+    return Entry(status.st_size, stamp(status))
 
 
 def read(root: str, entries: dict[str, Entry], name: str) -> bytes:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from onsight.core.errors import DataError, unknown_name
+from onsight.core.files import stamp
 from onsight.core.text import count
 from onsight.data.dataset import Dataset, check_broken
 from onsight.data.folder import Listing, Row, read_file, to_dataset
@@ -183,7 +184,7 @@ def _row(folder: Path, line: Line, columns: Columns, width: int, seen: dict[str,
         raise DataError(f"'{name}' was already named in line {seen[file]}")
     seen[file] = number
     # A file that cannot be opened is an unreadable image of its class.
-    return Row(name, f"{status.st_size} {status.st_mtime_ns}" if status else "unreadable", label, part)
+    return Row(name, stamp(status) if status else "unreadable", label, part)
 
 
 def _status(folder: Path, name: str) -> os.stat_result | None:

@@ -24,6 +24,7 @@ from onsight.core.files import now, read_json, write_json
 from onsight.core.progress import Reporter
 from onsight.core.text import count
 from onsight.data.dataset import Dataset
+from onsight.data.pixel_cache import check_unchanged
 from onsight.display.reporters import make_reporter
 from onsight.evaluation import robustness as corruptions
 from onsight.evaluation import slices
@@ -208,6 +209,7 @@ def prepare(
     index = images.readable("test")
     if not len(index):
         raise DataError(f"{dataset.name} has no readable test images.")
+    check_unchanged(dataset, pixels, index)
     columns = slices.read_columns(slices_file, [dataset.names[i] for i in index.tolist()]) if slices_file else {}
     opened = open_engine(run, settings.engine)
     show.note("answering", f"{opened.name}  ({opened.reason})")

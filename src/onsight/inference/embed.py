@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from onsight.core.errors import DataError, ExportError, ImageError, SpecError
-from onsight.core.files import check_target, expanded, write_atomic, write_lines
+from onsight.core.files import check_target, expanded, stamp, write_atomic, write_lines
 from onsight.core.progress import Reporter
 from onsight.core.text import count
 from onsight.data.dataset import Dataset
@@ -192,7 +192,7 @@ def listed(data: str | Path, show: Reporter) -> Dataset:
 def files_of(paths: Iterable[str]) -> Dataset:
     """Return files as a data set without labels. Folders and patterns stand for the images that they name."""
     names = tuple(dict.fromkeys(str(name) for name, _ in expand(paths)))
-    stamps = [f"{name} {os.stat(name).st_size} {os.stat(name).st_mtime_ns}" for name in map(os.path.abspath, names)]
+    stamps = [f"{name} {stamp(os.stat(name))}" for name in map(os.path.abspath, names)]
     return Dataset(
         name="images",
         classes=(),

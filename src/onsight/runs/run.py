@@ -30,7 +30,7 @@ from onsight.core.files import (
     write_atomic,
     write_json,
 )
-from onsight.core.records import DatasetRecord, SpecRecord
+from onsight.core.records import DatasetRecord, HistoryRow, SpecFields, SpecRecord
 from onsight.core.schema import misfit
 from onsight.core.text import plain
 from onsight.models.manifest import read_manifest
@@ -67,6 +67,8 @@ class Run:
         self.folder = Path(folder)
         self.record: SpecRecord = self._read("spec.json", SpecRecord)
         self.spec: dict[str, Any] = self.record["spec"]
+        if found := misfit(self.spec, SpecFields, "spec"):
+            raise RunError(f"{self.folder / 'spec.json'} is damaged: {found}.")
 
     @cached_property
     def dataset(self) -> DatasetRecord:
@@ -207,11 +209,16 @@ class Run:
         """Return one dict per epoch: epoch (from 1), loss, accuracy, val_loss, val_accuracy, learning_rate, seconds.
 
         If a crash made training repeat an epoch, its last line counts. Numbers that are not finite become None.
+
+        Raises:
+            RunError: a value in a line has another type.
         """
         rows = {}
         for line in read_lines(self.folder / "history.jsonl"):
             if line.get("event") == "epoch" and isinstance(line.get("epoch"), int):
                 rows[line["epoch"]] = finite(line)
+                if found := misfit(rows[line["epoch"]], HistoryRow):
+                    raise RunError(f"{self.folder / 'history.jsonl'} is damaged: epoch {line['epoch']}: {found}.")
         return [rows[epoch] for epoch in sorted(rows)]
 
     def model_epoch(self, history: list[dict[str, Any]] | None = None) -> dict[str, Any] | None:
