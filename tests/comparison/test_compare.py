@@ -16,6 +16,7 @@ from PIL import Image
 from scipy import stats
 
 import onsight
+from edits import metrics_of
 from onsight.comparison.compare import compare
 from onsight.comparison.comparison import mean_and_deviation, table
 from onsight.comparison.page import find_images
@@ -75,7 +76,8 @@ def make(tmp_path):
         lines = [{"event": "epoch", "epoch": epoch, "seconds": seconds / 2} for epoch in (1, 2)]
         (folder / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         predictions_csv.write_predictions(folder / "evaluations/test/predictions.csv", names, labels, scores, classes)
-        write_json(folder / "evaluations/test/metrics.json", {"accuracy": 0.5})
+        shares = scores.clip(1e-3) / scores.clip(1e-3).sum(axis=1, keepdims=True)
+        write_json(folder / "evaluations/test/metrics.json", metrics_of(labels, shares, classes))
         return Run(folder)
 
     return write

@@ -10,11 +10,12 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from edits import metrics_of
 from onsight.comparison.matching import label_runs
 from onsight.core.errors import RunError
 from onsight.display.page import TEMPLATES
 from onsight.metrics.predictions_csv import write_predictions
-from onsight.metrics.scores import coverage_curve, score
+from onsight.metrics.scores import coverage_curve
 from onsight.reporting.commands import train_command
 from onsight.reporting.report import report
 from onsight.reporting.verdict import verdict
@@ -123,18 +124,8 @@ def add_evaluation(
     evaluation = folder / "evaluations" / name
     evaluation.mkdir(parents=True)
     labels, probabilities = result or predicted(classes)
-    metrics = score(labels, probabilities, classes)
-    facts = {
-        "provenance": provenance,
-        "data": "cifar10",
-        "evaluated_at": "2026-11-21T09:00:00+00:00",
-        "engine": "keras",
-        "temperature": 1.0,
-        "before_temperature": {key: metrics[key] for key in ("ece", "confidence", "calibration")},
-        "coverage": [],
-        "threshold": None,
-    }
-    (evaluation / "metrics.json").write_text(json.dumps(metrics | facts))
+    metrics = metrics_of(labels, probabilities, classes, provenance=provenance)
+    (evaluation / "metrics.json").write_text(json.dumps(metrics))
     for each in drawn:
         (evaluation / f"{each}.png").write_bytes(PNG + f"{name}-{each}".encode())
 

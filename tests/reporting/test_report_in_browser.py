@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 
+from edits import metrics_of
 from onsight.evaluation.slices import measure
 from onsight.evaluation.thumbnails import write_thumbnails
 from onsight.metrics.predictions_csv import write_predictions
-from onsight.metrics.scores import score
 from onsight.reporting.report import report
 
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
@@ -34,12 +34,13 @@ def make_run(folder, classes, n=400, name="test/{label}/{i}.jpg"):
     facts = {"name": "photos", "classes": list(classes), "provenance": classes[0], "counts": counts}
     write(folder / "dataset.json", facts)
     layers = [{"name": "logits", "type": "Dense", "output_shape": [count], "parameters": 9, "multiply_adds": 9}]
-    write(folder / "model" / "model.json", {"temperature": 1.2, "threshold": 0.5, "parameters": 9, "layers": layers})
+    about = {"model": "cnn", "image_size": 32, "temperature": 1.2, "threshold": 0.5, "parameters": 9}
+    write(folder / "model" / "model.json", about | {"layers": layers})
     labels = np.arange(n) % count
     scores = rng.dirichlet(np.ones(count) * 0.3, n).astype(np.float32)
     scores[: n // 2] = 0.1 / count + 0.9 * np.eye(count)[labels[: n // 2]]
     names = [name.format(label=classes[labels[i]], i=i) for i in range(n)]
-    write(test / "metrics.json", score(labels, scores, classes) | {"provenance": "photos of nobody"})
+    write(test / "metrics.json", metrics_of(labels, scores, classes))
     write_predictions(test / "predictions.csv", names, labels, scores, classes)
     images = rng.integers(0, 256, (n, 8, 8, 3), np.uint8).repeat(4, axis=1).repeat(4, axis=2)
     write_thumbnails(test, lambda i, _: images[i], 32, np.arange(n), labels, scores, names)

@@ -90,7 +90,7 @@ class SpecFields(TypedDict, total=False):
     data: str
     data_dir: str | None
     preset: str
-    model: str | None
+    model: str
     weights: str | None
     teacher: str | None
     freeze: str | int | None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from types import NoneType, UnionType
-from typing import Any, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Any, NotRequired, Required, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 
 def misfit(value: Any, kind: Any, at: str = "") -> str:
@@ -65,8 +65,9 @@ def keys_of(kind: Any) -> dict[str, tuple[Any, bool]]:
     `__required_keys__` is wrong where annotations are strings (python.org, issue 97727).
     """
     hints = get_type_hints(kind, include_extras=True)
+    marked = {NotRequired: False, Required: True}
     return {
-        key: (get_args(hint)[0], False) if get_origin(hint) is NotRequired else (hint, kind.__total__)
+        key: (get_args(hint)[0], marked[origin]) if (origin := get_origin(hint)) in marked else (hint, kind.__total__)
         for key, hint in hints.items()
     }
 
