@@ -169,3 +169,34 @@ def test_an_avif_that_is_too_large_is_refused_by_its_header(monkeypatch):
         decode.decode(with_sides(avif(), 6000, 5000))
     with pytest.raises(ImageError):  # libavif itself refuses such a side
         decode.decode(with_sides(avif(), 40000, 16))
+
+
+def jpeg(mode="RGB", frame=None, size=None, **options):
+    """Return a small JPEG; `frame` replaces the kind of its frame, `size` its width and height."""
+    file = io.BytesIO()
+    Image.new(mode, (64, 48)).save(file, "JPEG", **options)
+    data = bytearray(file.getvalue())
+    at = re.search(rb"\xff[\xc0\xc2]", data).start()
+    if frame is not None:
+        data[at + 1] = frame
+    if size is not None:
+        data[at + 5 : at + 9] = struct.pack(">HH", size[1], size[0])
+    return bytes(data)
+
+
+def test_a_jpeg_whose_coefficients_would_fill_the_memory_is_refused_by_its_header():
+    for options in ({"mode": "CMYK"}, {"mode": "RGB", "subsampling": 0}):
+        data = jpeg(progressive=True, size=(12_000, 9_000), **options)
+        megabytes = {"CMYK": 864, "RGB": 648}[options["mode"]]
+        with pytest.raises(ImageError, match=f"takes {megabytes} MB to decode; at most 256 MB"):
+            decode.header(data)
+    assert containers.jpeg_header(jpeg(progressive=True, subsampling=2)).coefficients == 2 * 64 * 48 * 3 // 2
+    assert containers.jpeg_header(jpeg()).coefficients == 0
+    assert decode.header(jpeg(size=(12_000, 9_000)))[:2] == (12_000, 9_000)  # row by row, and reduced
+
+
+def test_an_arithmetic_coded_jpeg_has_a_limit_in_bytes():
+    data = jpeg(frame=0xC9)
+    assert decode.header(data)[:2] == (64, 48)
+    with pytest.raises(ImageError, match="arithmetic-coded JPEG of 16 MB takes too long to decode"):
+        decode.header(data + bytes(containers.MAX_ARITHMETIC))

@@ -6,6 +6,7 @@ import io
 import re
 import struct
 from collections.abc import Callable
+from typing import NamedTuple
 
 from PIL import Image
 
@@ -16,6 +17,8 @@ MAX_PIXELS = 25_000_000  # decoded; 75 MB as RGB
 MAX_JPEG_PIXELS = 120_000_000  # of a JPEG, which can be decoded at a reduced size: phones take 108 megapixels
 MAX_RLE_PIXELS = 2_500_000  # Pillow unpacks run-length BMP in Python: 0.4 s per megapixel
 MAX_SCAN_PIXELS = 2_500_000_000  # pixels x scans: each scan of a progressive JPEG visits all pixels, 0.2 s per billion
+MAX_COEFFICIENTS = 256_000_000  # bytes: the decoder keeps all coefficients of a JPEG of several scans, 2 bytes each
+MAX_ARITHMETIC = 16_000_000  # bytes of an arithmetic-coded JPEG: 0.12 s per million
 MAX_PARTS = 100_000  # segments, chunks or strips per file: each costs Python time
 MAX_BYTES = 256 << 20  # per file; 25 million pixels of 4 x 16 bits are 200 MB
 MAX_PREAMBLE = 16 << 20  # bytes before the first frame of a GIF
@@ -81,32 +84,49 @@ def check_size(width: int, height: int, most: int = MAX_PIXELS) -> None:
 # The openers raise struct.error, IndexError, KeyError or ValueError for damaged data; decode() reports it.
 
 
-def open_jpeg(data: bytes) -> tuple[Image.Image, int]:
-    """Decode a JPEG, one of more than `MAX_PIXELS` at 1/2 or 1/4, whichever is the first that has no more.
+class Jpeg(NamedTuple):
+    """What the segments of a JPEG say."""
 
-    Returns:
-        The image and its EXIF orientation.
-    """
-    width, height, components, exif = jpeg_header(data)
-    scale = 1
-    while -(-width // scale) * -(-height // scale) > MAX_PIXELS:
-        scale *= 2
-    size = -(-width // scale), -(-height // scale)
+    width: int
+    height: int
+    components: int
+    coefficients: int  # bytes that the decoder keeps until the last scan; 0 if it decodes row by row
+    exif: bytes
+
+    @property
+    def scale(self) -> int:
+        """The power of two by which it is reduced while decoding, so that it has at most `MAX_PIXELS`."""
+        scale = 1
+        while -(-self.width // scale) * -(-self.height // scale) > MAX_PIXELS:
+            scale *= 2
+        return scale
+
+    @property
+    def memory(self) -> int:
+        """Bytes that decoding it takes: the pixels, a turned copy of them, and the coefficients."""
+        return 2 * self.width * self.height * max(self.components, 3) // self.scale**2 + self.coefficients
+
+
+def decode_jpeg(data: bytes, header: Jpeg) -> Image.Image:
+    """Decode a JPEG, one of more than `MAX_PIXELS` at 1/2 or 1/4, whichever is the first that has no more."""
+    scale = header.scale
+    size = -(-header.width // scale), -(-header.height // scale)
     check_size(*size)
     # Four channels are stored inverted, as Adobe does. Every decoder assumes this, whether or not the file says so.
-    mode, raw = ("CMYK", "CMYK;I") if components == 4 else ("RGB", "RGB")
-    return Image.frombytes(mode, size, data, "jpeg", raw, "", scale, 0), exif_orientation(exif)
+    mode, raw = ("CMYK", "CMYK;I") if header.components == 4 else ("RGB", "RGB")
+    return Image.frombytes(mode, size, data, "jpeg", raw, "", scale, 0)
 
 
-def jpeg_header(data: bytes) -> tuple[int, int, int, bytes]:
-    """Return width, height, channels and EXIF data of a JPEG that can be decoded.
+def jpeg_header(data: bytes) -> Jpeg:
+    """Return what the segments of a JPEG say that can be decoded.
 
     Pillow's JPEG opener doubles the time of a 32 px image (a data set has 60,000 of them). It also warns about EXIF
     data and about images above 89 megapixels. So the segments are walked here, in the steps of libjpeg's next_marker,
     which ignores bytes between segments, and the decoder is called with the size that the segments give.
     """
-    pos, frame, scans, exif = 2, 0, 0, b""
+    pos, frame, scans, exif, single = 2, 0, 0, b"", False
     width = height = components = 0
+    samples = 1.0  # per pixel
     for _ in range(MAX_PARTS):
         marker = _JPEG_MARKER.search(data, pos)
         if marker is None:
@@ -124,9 +144,12 @@ def jpeg_header(data: bytes) -> tuple[int, int, int, bytes]:
                     f"A JPEG of {bits} bits, {components} channels and frame type {frame & 15} cannot be read; "
                     f"expected 8 bits, 1, 3 or 4 channels, frame type 0, 1, 2, 9 or 10. {SAVE_AGAIN}."
                 )
+            factors = [(each >> 4) * (each & 15) for each in data[pos + 9 : pos + 8 + 3 * components : 3]]
+            samples = sum(factors) / max(*factors, 1)
         elif kind == 0xDA:  # start of scan
             scans += 1
             if data[pos + 2] == components and frame not in _JPEG_PROGRESSIVE:
+                single = True
                 break  # the only scan
         elif kind == 0xE1 and data[pos + 2 : pos + 8] == b"Exif\0\0":
             exif = exif or data[pos + 8 : pos + length]  # later ones continue the first
@@ -142,13 +165,25 @@ def jpeg_header(data: bytes) -> tuple[int, int, int, bytes]:
             f"A JPEG of {width:,} x {height:,} pixels in {scans:,} scans takes too long to decode; at most "
             f"{MAX_SCAN_PIXELS / 1e9:g} billion pixels x scans can be read. {SAVE_AGAIN}."
         )
-    return width, height, components, exif
+    coefficients = 0 if single else int(2 * width * height * samples)
+    if coefficients > MAX_COEFFICIENTS:
+        raise ImageError(
+            f"A JPEG of {width:,} x {height:,} pixels in {scans:,} scans takes {coefficients / 1e6:,.0f} MB to decode; "
+            f"at most {MAX_COEFFICIENTS / 1e6:g} MB are used. {SAVE_AGAIN}."
+        )
+    if frame in _JPEG_ARITHMETIC and len(data) > MAX_ARITHMETIC:
+        raise ImageError(
+            f"An arithmetic-coded JPEG of {len(data) / 1e6:,.0f} MB takes too long to decode; at most "
+            f"{MAX_ARITHMETIC / 1e6:g} MB can be read. {SAVE_AGAIN}."
+        )
+    return Jpeg(width, height, components, coefficients, exif)
 
 
 # A marker is FF and a byte. FF 00 is data; 01 and D0 to D7 have no segment; any number of FF may precede a marker.
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # start of frame; C4 and CC are tables, C8 is reserved
 _JPEG_PROGRESSIVE = frozenset({0xC2, 0xCA})
+_JPEG_ARITHMETIC = frozenset({0xC9, 0xCA})
 _JPEG_DECODABLE = frozenset({0xC0, 0xC1, 0xC9}) | _JPEG_PROGRESSIVE
 
 

@@ -25,6 +25,7 @@ import numpy as np
 from PIL import Image
 
 from onsight.core.errors import ImageError
+from onsight.core.memory import room
 from onsight.imaging.augment import GREY
 from onsight.imaging.containers import (
     MAX_BYTES,
@@ -32,10 +33,10 @@ from onsight.imaging.containers import (
     OPENERS,
     SAVE_AGAIN,
     check_size,
+    decode_jpeg,
     exif_orientation,
     file_format,
     jpeg_header,
-    open_jpeg,
 )
 from onsight.imaging.fit import Fit, Place, place
 
@@ -65,7 +66,7 @@ def decode(data: bytes) -> np.ndarray:
 
     The pixels depend on the file alone, never on the size that the caller needs: training, `predict`, the page in a
     browser and the users of exported files must see the same ones. Only a JPEG of more than 25 million pixels is
-    decoded at a reduced size (`containers.open_jpeg`).
+    decoded at a reduced size (`containers.decode_jpeg`).
 
     Returns:
         (H, W, 3) uint8 RGB, read-only.
@@ -81,9 +82,14 @@ def _decoded(data: bytes) -> Image.Image:
     """Return what `decode` returns, as a Pillow image."""
     kind = file_format(data)
     try:
-        image, orientation = open_jpeg(data) if kind == "JPEG" else OPENERS[kind](data)
-        image.load()
-        return _rgb(image, orientation)
+        if kind == "JPEG":
+            found = jpeg_header(data)
+            with room(found.memory):
+                return _rgb(decode_jpeg(data, found), exif_orientation(found.exif))
+        image, orientation = OPENERS[kind](data)
+        with room(12 * image.width * image.height):  # four channels of 16 bits, then RGB
+            image.load()
+            return _rgb(image, orientation)
     except ImageError:
         raise
     except Exception as error:  # Pillow raises nearly every type of exception for damaged bytes
@@ -99,8 +105,8 @@ def header(data: bytes) -> tuple[int, int, int]:
     kind = file_format(data)
     try:
         if kind == "JPEG":
-            width, height, _, exif = jpeg_header(data)
-            return width, height, exif_orientation(exif)
+            found = jpeg_header(data)
+            return found.width, found.height, exif_orientation(found.exif)
         image, orientation = OPENERS[kind](data)
         return *image.size, orientation
     except ImageError:
