@@ -15,9 +15,9 @@ from onsight.core.text import printable
 def main() -> None:
     """Import the modules that ONSIGHT_IMPORT names, then run the command line and exit with its code.
 
-    0: success; 1: training failed, the disk is full, or `check --strict` found errors; 2: the user can fix it; 3: the
-    outputs of an exported model differ from its source; 129, 130 or 143: stopped by a signal; 141: the reader of the
-    output has closed the pipe.
+    0: success; 1: training failed, the disk is full or failed, or `check --strict` found errors; 2: the user can fix
+    it; 3: the outputs of an exported model differ from its source; 129, 130 or 143: stopped by a signal; 141: the
+    reader of the output has closed the pipe.
     """
     stopping = Stopping(sys.argv[1:])
     stopping.listen()
@@ -59,12 +59,20 @@ def run() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except OSError as error:
-        from onsight.core.files import is_disk_full, is_user_fixable
+        from onsight.core.files import is_disk_full, is_storage_failure, is_user_fixable
 
         if is_user_fixable(error):
             where = printable(os.fsdecode(error.filename))
             print(f"onsight: '{where}' cannot be read or written: {error.strerror}.", file=sys.stderr)  # noqa: T201
             sys.exit(2)
+        if is_storage_failure(error):
+            where = printable(os.fsdecode(error.filename))
+            print(  # noqa: T201
+                f"onsight: The storage of '{where}' failed: {error.strerror}. What was saved before is not lost. Check "
+                "the disk or the network folder, then run the command again.",
+                file=sys.stderr,
+            )
+            sys.exit(1)
         if not is_disk_full(error):
             raise
         print(f"onsight: The disk is full: {error.filename or error}. Make room and try again.", file=sys.stderr)  # noqa: T201

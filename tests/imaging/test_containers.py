@@ -200,3 +200,16 @@ def test_an_arithmetic_coded_jpeg_has_a_limit_in_bytes():
     assert decode.header(data)[:2] == (64, 48)
     with pytest.raises(ImageError, match="arithmetic-coded JPEG of 16 MB takes too long to decode"):
         decode.header(data + bytes(containers.MAX_ARITHMETIC))
+
+
+def test_libtiff_writes_nothing_about_damaged_files(tmp_path):
+    file = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40), np.uint8)
+    Image.fromarray(noise).save(file, "TIFF", compression="tiff_lzw")
+    data = bytearray(file.getvalue())
+    data[8:200] = bytes(192)
+    (tmp_path / "a.tiff").write_bytes(data)
+    code = "import sys; from onsight.imaging import decode; decode.load(sys.argv[1], 8)"
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "a.tiff"], capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1].startswith("onsight.core.errors.ImageError: The TIFF data is damaged")
+    assert "Using code not yet in table" not in done.stderr

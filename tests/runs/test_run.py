@@ -151,3 +151,17 @@ def test_the_epoch_of_the_model():
     assert run.model_epoch()["epoch"] == 3
     run.spec["patience"] = 2
     assert run.model_epoch()["epoch"] == 2
+
+
+def test_a_run_that_is_renamed_while_it_trains_says_so(tmp_path):
+    run = Run.create("x", {"spec": {"model": "cnn"}}, DATASET, tmp_path / "before")
+
+    def train():
+        with run.locked():
+            run.folder.rename(tmp_path / "after")
+            run.append_history({"event": "epoch"})
+
+    with pytest.raises(RunError, match=r"before was renamed, moved or removed while it was training.*--resume"):
+        train()
+    with pytest.raises(FileNotFoundError), Run(tmp_path / "after").locked():
+        raise FileNotFoundError("something else")

@@ -23,6 +23,9 @@ from onsight.core.text import plain
 if TYPE_CHECKING:
     import numpy as np
 
+# What a file system answers that has no locks, or cannot make a folder durable.
+UNSUPPORTED = {getattr(errno, kind) for kind in ("EINVAL", "ENOSYS", "ENOTSUP", "EOPNOTSUPP", "ENOLCK")
+               if hasattr(errno, kind)}  # fmt: skip
 LARGEST = 256 << 20  # bytes of a file of a run: dataset.json of a million images has 100 MB
 
 
@@ -148,6 +151,9 @@ def sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:  # this file system does it by itself, or not at all
+            raise
     finally:
         os.close(descriptor)
 
@@ -176,6 +182,42 @@ def is_disk_full(error: OSError) -> bool:
     """Return whether a write failed because the disk or a quota is full. safetensors reports this only in words."""
     full = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
     return error.errno in full or any(words in str(error) for words in ("No space left", "not enough space"))
+
+
+def is_storage_failure(error: OSError) -> bool:
+    """Return whether a disk or a network file system failed."""
+    kinds = ("EIO", "ESTALE", "ENODEV", "ENXIO", "ETIMEDOUT", "EHOSTDOWN", "EHOSTUNREACH", "ENOTCONN", "EREMOTEIO")
+    return error.filename is not None and error.errno in {getattr(errno, kind, None) for kind in kinds}
+
+
+@contextlib.contextmanager
+def file_lock(path: Path, timeout: float = -1) -> Iterator[None]:
+    """Hold the lock of a file. The operating system releases it even after a crash.
+
+    Args:
+        path: the file, which is created.
+        timeout: seconds to wait for it; -1: for ever.
+
+    Raises:
+        filelock.Timeout: another process holds it.
+        SpecError: the file system has no locks.
+    """
+    from filelock import FileLock  # imported here: it would take a tenth of the time of one prediction
+
+    lock = FileLock(path, timeout=timeout)
+    try:
+        lock.acquire()
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
+        raise SpecError(
+            f"The file system of {path.parent} has no file locks, which keep two processes from the same work. Use a "
+            "folder on another one: ONSIGHT_CACHE names the folder of the cache, ONSIGHT_RUNS that of the runs."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def is_user_fixable(error: OSError) -> bool:

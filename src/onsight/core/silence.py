@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import io
 import logging
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from pathlib import Path
 
 LOGGERS = ("absl", "coremltools", "tensorflow", "tf2onnx")  # of the libraries that convert models
 
@@ -26,6 +29,26 @@ def without_stderr() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
+
+
+@functools.cache
+def silence_libtiff() -> None:
+    """Stop libtiff from writing a line to standard error for each damaged file: Pillow raises an error for it anyway.
+
+    Pillow has no setting for this, so the function of the library is called that Pillow has loaded. Where it cannot be
+    found, the lines stay.
+    """
+    import PIL
+    from PIL import _imaging  # noqa: F401 - loads the library
+
+    found = {str(path) for path in Path(PIL.__file__).parent.glob(".dylibs/libtiff*")}
+    with suppress(OSError):
+        found |= {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "libtiff" in line}
+    for path in found:
+        with suppress(OSError, AttributeError):
+            library = ctypes.CDLL(path)
+            library.TIFFSetErrorHandler(None)
+            library.TIFFSetWarningHandler(None)
 
 
 @contextmanager

@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
-from filelock import FileLock
-
 from onsight.core import files
 from onsight.core.errors import DownloadError
 from onsight.core.text import count
@@ -72,7 +70,7 @@ def download(
     partial = target.with_name(target.name + ".partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{target}.lock"):
+        with files.file_lock(target.with_name(target.name + ".lock")):
             note = target.with_name(target.name + ".sha256")
             first = published is None and not note.is_file()
             expected = note.read_text() if published is None and not first else published

@@ -20,6 +20,7 @@ from onsight.core.errors import DataError, ImageError, SpecError
 from onsight.core.files import (
     cache_folder,
     create_mapped,
+    file_lock,
     is_disk_full,
     leftovers,
     remove_folder,
@@ -111,8 +112,6 @@ def load_pixels(
         DataError: more images are unreadable than can be skipped (1 %, at least 3); the message lists the first of
             them. With `pass_over_all`, any number is skipped. Or the disk is full.
     """
-    from filelock import FileLock  # imported here: it would take a tenth of the time of one prediction
-
     if dataset.images is not None and dataset.images.shape[1:3] == (size, size):
         height, width = dataset.images.shape[1:3]
         headers = np.broadcast_to(np.array([width, height, 1], np.int32), (len(dataset), 3))
@@ -122,7 +121,7 @@ def load_pixels(
     folder = cache_folder() / "pixels" / key
     folder.parent.mkdir(parents=True, exist_ok=True)
     if _is_outdated(folder):
-        with FileLock(folder.with_suffix(".lock")):
+        with file_lock(folder.with_suffix(".lock")):
             if _is_outdated(folder):  # another process may have made it in the meantime
                 remove_folder(folder)
                 _fill(folder, Job(dataset, size, fit), progress, on)

@@ -20,7 +20,7 @@ from typing import IO, Any, NamedTuple, TypeVar, cast
 from urllib.parse import urlsplit
 
 from onsight.core.errors import DataError, DownloadError, ImageError, OnsightError, SpecError
-from onsight.core.files import cache_folder, is_address, is_disk_full, stamp, sync_folder
+from onsight.core.files import cache_folder, file_lock, is_address, is_disk_full, stamp, sync_folder
 from onsight.core.progress import Progress
 from onsight.data.folder import MAX_FILE
 
@@ -259,13 +259,11 @@ def fetched(place: str, progress: Progress | None = None) -> tuple[Path, Entry]:
     size, stamp = found = entry(place)
     if not is_address(place):
         return Path(place), found
-    from filelock import FileLock
-
     name = place.rpartition("/")[2]
     folder = cache_folder() / "remote" / hashlib.sha256(f"{place} {stamp}".encode()).hexdigest()[:32]
     target, partial = folder / name, folder / f"{name}.partial"
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock"):
+    with file_lock(folder / ".lock"):
         if not target.exists():
             if size is None:
                 partial.unlink(missing_ok=True)  # nothing could show that it is complete

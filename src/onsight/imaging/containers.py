@@ -11,6 +11,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from onsight.core.errors import ImageError
+from onsight.core.silence import silence_libtiff
 
 MAX_SIDE = 20_000  # pixels
 MAX_PIXELS = 25_000_000  # decoded; 75 MB as RGB
@@ -273,10 +274,10 @@ def _open_tiff(data: bytes) -> tuple[Image.Image, int]:
     """Open a TIFF, keeping only the first page with the tags that describe its pixels. Each of these tags is checked.
 
     A new directory with these tags is appended and the header is pointed at it, so that every offset stays valid.
-    libtiff writes a line to standard error about damaged data; Pillow has no way to stop that.
     """
     from PIL.TiffImagePlugin import TiffImageFile
 
+    silence_libtiff()
     order, directory = _directory(data)
     tags = {tag: entry for tag, entry in sorted(directory.items()) if tag in _TIFF_TAGS}
     if any(not 1 <= count <= _TIFF_TAGS[tag] or (kind == 7) != (tag == 347) for tag, (kind, count, _) in tags.items()):

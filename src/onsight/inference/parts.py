@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from onsight.core.errors import DataError, SpecError
-from onsight.core.files import argument, make_folder, read_json, write_atomic, write_json
+from onsight.core.files import argument, file_lock, make_folder, read_json, write_atomic, write_json
 from onsight.core.progress import Reporter
 from onsight.core.text import count
 from onsight.display.reporters import make_reporter
@@ -182,10 +182,10 @@ def prepare(folder: Path, run: Run, settings: Settings, marks: list[str]) -> lis
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Keep the folder for this process. Raise SpecError if another one is writing to it."""
-    from filelock import FileLock, Timeout
+    from filelock import Timeout
 
     try:
-        with FileLock(folder / LOCK, timeout=0):
+        with file_lock(folder / LOCK, timeout=0):
             yield
     except Timeout:
         raise SpecError(f"Another process is writing answers to {folder}. Wait until it ends, or stop it.") from None

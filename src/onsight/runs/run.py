@@ -18,10 +18,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from onsight.core.errors import ModelFileError, OnsightError, RunError
+from onsight.core.errors import ModelFileError, OnsightError, RunError, SpecError
 from onsight.core.evaluation_records import Metrics
 from onsight.core.files import (
     argument,
+    file_lock,
     now,
     numbered_folder,
     read_json,
@@ -253,29 +254,37 @@ class Run:
         """Lock the run for training by one process. The operating system releases the lock even after a crash.
 
         Raises:
-            RunError: another process trains in this folder.
+            RunError: another process trains in this folder, or the folder is renamed or removed meanwhile.
+            SpecError: the file system has no locks.
         """
-        from filelock import FileLock, Timeout
+        from filelock import Timeout
 
         try:
-            with FileLock(self.folder / LOCK, timeout=1):  # `is_locked` holds the lock for microseconds
+            with file_lock(self.folder / LOCK, timeout=1):  # `is_locked` holds the lock for microseconds
                 yield
         except Timeout:
             raise RunError(f"Another process is training in {self.folder}. Wait for it, or stop it first.") from None
+        except FileNotFoundError as error:
+            if self.folder.is_dir():
+                raise
+            raise RunError(
+                f"{self.folder} was renamed, moved or removed while it was training. What was saved until then goes on "
+                "from its new place: onsight train --resume FOLDER"
+            ) from error
 
     def is_locked(self) -> bool:
         """Return whether a process trains in the folder."""
-        from filelock import FileLock, Timeout
+        from filelock import Timeout
 
         path = self.folder / LOCK
         if not path.is_file():  # looking makes no file
             return False
         try:
-            with FileLock(path, timeout=0):
+            with file_lock(path, timeout=0):
                 return False
         except Timeout:
             return True
-        except OSError:  # the file cannot be written to: nothing is known
+        except (OSError, SpecError):  # the file cannot be written to, or there are no locks: nothing is known
             return False
 
     def __repr__(self) -> str:
