@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint tests dist slow format notebooks web pins clean
+.PHONY: demo test lint tests dist slow attack format notebooks web pins clean
 
 demo: $(VENV)/.installed-tensorflow
 	$(BIN)/onsight demo
@@ -31,6 +31,15 @@ dist: $(VENV)/.installed-dev
 slow: $(VENV)/.installed-dev
 	KERAS_BACKEND=tensorflow $(BIN)/pytest -m slow
 	KERAS_BACKEND=jax $(BIN)/pytest -m "slow and backend"
+
+# Damages thousands of files, then kills commands at every change they make: each for MINUTES at most, on behind what an
+# earlier call has done. The results are in attack/.
+MINUTES ?= 60
+attack: $(VENV)/.installed-dev
+	test -d attack/run/toy-cnn-0001/evaluations || { export ONSIGHT_RUNS=attack/run; \
+	$(BIN)/onsight train toy --model cnn --epochs 4 --quiet && $(BIN)/onsight evaluate attack/run/toy-cnn-0001 --quiet; }
+	$(BIN)/python tests/attack/attack_files.py attack/run/toy-cnn-0001 attack/files --minutes $(MINUTES); files=$$?; \
+	$(BIN)/python tests/attack/attack_kills.py attack/kills --minutes $(MINUTES) && exit $$files
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff format

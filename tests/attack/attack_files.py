@@ -118,6 +118,7 @@ def work(kind: str, run: Path, folder: Path) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.chdir(folder)  # names without a folder are those of files in an open folder, or lie here
     target = TARGETS[kind]
     examples = target.examples(folder, run)
     good = folder / f"good{examples[0][0]}".replace("/", "%")

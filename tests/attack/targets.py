@@ -19,7 +19,7 @@ from attack.mutations import mutated, mutated_json
 
 SHAPES = [(3, 3, 3, 8), (8,), (8, 4)]
 RUN_FILES = ("spec.json", "dataset.json", "history.jsonl", "split.csv", "model/model.json", "model/manifest.json",
-             "evaluation/test/metrics.json", "evaluation/test/predictions.csv")  # fmt: skip
+             "evaluations/test/metrics.json", "evaluations/test/predictions.csv")  # fmt: skip
 
 
 class Target(NamedTuple):
