@@ -249,7 +249,7 @@ def test_tta_accuracy_is_a_separate_figure_and_equals_that_of_predict(toy_run, t
     # The answers differ from those without test-time augmentation.
     assert max(abs(each.top[0][1] - row.max()) for each, row in zip(answers, scores, strict=True)) > 1e-4
     assert result.metrics["correct"] == int((scores.argmax(axis=1) == labels).sum())
-    assert any(f"for {views} times the work" in sentence for sentence in result.findings)
+    assert any(f"with up to {views} views of an image" in sentence for sentence in result.findings)
     last = json.loads((copy.folder / "test_uses.jsonl").read_text().splitlines()[-1])
     assert last["reason"].startswith(f"evaluate with {views} views of each image on ")
 

@@ -1,6 +1,6 @@
 import numpy as np
 
-from onsight.inference.test_time_augmentation import with_views
+from onsight.inference.test_time_augmentation import SURE, with_views
 
 
 def test_views_are_weighted_and_normalised():
@@ -31,3 +31,19 @@ def test_views_without_mirrors_keep_an_answer_of_full_confidence():
     np.testing.assert_allclose(
         with_views(answer, flips=False)(np.zeros((5, 8, 8, 3), np.uint8)), answer(range(5)), atol=1e-7
     )
+
+
+def test_only_images_without_a_sure_answer_are_viewed_again():
+    asked = []
+
+    def answer(images):
+        asked.append(len(images))
+        share = np.where(images[:, 0, 0, 0] > 100, SURE, SURE - 0.01)
+        return np.stack([share, 1 - share], axis=1)
+
+    images = np.zeros((5, 8, 8, 3), np.uint8)
+    images[:3] = 200
+    found = with_views(answer)(images)
+    assert asked == [5, 2, 2, 2, 2, 2]
+    np.testing.assert_allclose(found[:, 0], [SURE] * 3 + [SURE - 0.01] * 2)
+    assert with_views(answer)(images[:0]).shape == (0, 2)

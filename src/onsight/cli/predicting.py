@@ -39,7 +39,7 @@ def predict(
         Parameter(help="who makes parts: ray for the Ray cluster here, or ray://HOST:PORT (default: this machine)"),
     ] = None,
     tta: Annotated[
-        bool, Parameter(negative="", help="test-time augmentation: up to six views, six times the work")
+        bool, Parameter(negative="", help="test-time augmentation: up to six views of images whose answer is not sure")
     ] = False,
     explain: Annotated[
         Path | None, Parameter(help="draw heat maps of the first 32 images into this .png or .svg")

@@ -71,7 +71,7 @@ def augmented_sentences(metrics: Metrics) -> list[str]:
         return []
     return [
         f"With test-time augmentation {percent(tta['accuracy'])} are right ({interval(tta['accuracy_interval'])}), "
-        f"for {tta['views']} times the work."
+        f"with up to {tta['views']} views of an image."
     ]
 
 

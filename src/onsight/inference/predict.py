@@ -118,8 +118,8 @@ def predict(
         top: the number of classes per prediction.
         batch_size: images per step; changes the speed only.
         engine: what answers: "litert" (no framework is imported), "keras", or "auto": LiteRT if it can answer.
-        tta: test-time augmentation: combine six views of each image, or three if the run was trained without mirrored
-            images.
+        tta: test-time augmentation: combine six views of each image whose answer is not sure, or three if the run was
+            trained without mirrored images.
 
     Raises:
         DataError: a path names no image. An unreadable image raises no error: its prediction holds the reason.
