@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint tests dist slow attack format notebooks web pins clean
+.PHONY: demo test lint tests dist sbom audit slow attack format notebooks web pins clean
 
 demo: $(VENV)/.installed-tensorflow
 	$(BIN)/onsight demo
@@ -26,7 +26,19 @@ tests: $(VENV)/.installed-dev
 # The source archive and the wheel, as they are published.
 dist: $(VENV)/.installed-dev
 	$(BIN)/python -m build --no-isolation
-	$(BIN)/twine check --strict dist/*
+	$(BIN)/twine check --strict dist/*.whl dist/*.tar.gz
+
+# The bill of materials: every package that the extras can install.
+sbom: $(VENV)/.installed-dev
+	$(BIN)/uv lock --quiet
+	$(BIN)/uv export --quiet --preview-features sbom-export --format cyclonedx1.5 --all-extras --no-dev \
+	--output-file dist/onsight.cdx.json
+	rm uv.lock
+
+# Compares all packages with a database of known holes; fails, and says why, where it cannot be reached.
+audit: $(VENV)/.installed-dev
+	$(BIN)/uv lock --quiet
+	$(BIN)/uv audit --preview-features audit-command; audited=$$?; rm uv.lock; exit $$audited
 
 slow: $(VENV)/.installed-dev
 	KERAS_BACKEND=tensorflow $(BIN)/pytest -m slow
