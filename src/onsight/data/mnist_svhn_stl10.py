@@ -44,7 +44,8 @@ class Layout:
     counts: tuple[int, int]  # number of training images and of test images
     classes: tuple[str, ...]
     read: Callable[[Layout, Mapping[str, Path]], tuple[NDArray[np.uint8], NDArray[np.int64]]]
-    md5: Mapping[str, str] = field(default_factory=dict)  # per file, as published by the authors
+    # Per file: as published by the authors or, where they publish none, as torchvision's data sets name it.
+    md5: Mapping[str, str] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)  # bytes per file, as published by the authors
 
 
@@ -120,7 +121,8 @@ def _fetch(name: str, layout: Layout, file: str, target: Path, progress: Progres
         target.unlink()
         target.with_name(f"{target.name}.sha256").unlink()
         raise DownloadError(
-            f"{home}/{file} has the MD5 {found}, expected {layout.md5[file]} as published. The file was removed."
+            f"{home}/{file} has the MD5 {found}, expected {layout.md5[file]}: it is damaged, or another "
+            "file. It was removed."
         )
     return target
 
@@ -227,6 +229,10 @@ LAYOUTS = {
         classes=DIGITS,
         read=read_mnist,
         sizes=dict(zip(IDX, (9_912_422, 28_881, 1_648_877, 4_542), strict=True)),
+        md5=dict(zip(IDX, (
+            "f68b3c2dcbeaaa9fbdd348bbdeb94873", "d53e105ee54ea40749a09fcbcd1e9432",
+            "9fb629c4189551a2d022fa330f9573f3", "ec29112dd5afa0611ce80d1b7f02629c",
+        ), strict=True)),
     ),
     "fashion_mnist": Layout(
         title="Fashion-MNIST",
@@ -251,6 +257,10 @@ LAYOUTS = {
         counts=(73_257, 26_032),
         classes=DIGITS,
         read=read_svhn,
+        md5={
+            "train_32x32.mat": "e26dedcc434d2e4c54c9b2d4a06d8373",
+            "test_32x32.mat": "eb5a983be6a315427106f1b164d9cef3",
+        },
     ),
     "stl10": Layout(
         title="STL-10",
@@ -260,6 +270,7 @@ LAYOUTS = {
         counts=(5_000, 8_000),
         classes=("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"),
         read=read_stl10,
+        md5={"stl10_binary.tar.gz": "91f7769df0f17e558f3565bffb0c7dfb"},
     ),
 }
 # fmt: on
