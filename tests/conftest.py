@@ -26,6 +26,7 @@ def _own_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ONSIGHT_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.delenv("ONSIGHT_DATA", raising=False)
+        patch.setenv("ONSIGHT_CIFAR_URL", "http://127.0.0.1:9")  # nothing listens there, and npm is not asked either
         patch.delenv("ONSIGHT_RUNS", raising=False)
         yield
 

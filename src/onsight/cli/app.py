@@ -49,7 +49,7 @@ DataDir = Annotated[Path | None, Parameter(help="folder with a copy of a named d
 for module, group, commands in (
     ("data", DATA, {
         "check": "Find what is wrong with images before training: unreadable, duplicated, leaking, or with two labels.",
-        "datasets": "List the data sets that have a name. A folder, zip or CSV of your own needs none.",
+        "datasets": "List the data sets that have a name, or fetch one. A folder, zip or CSV of your own needs none.",
     }),
     ("training", TRAINING, {
         "train": "Train a classifier on images and keep it as a run.",

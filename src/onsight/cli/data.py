@@ -12,8 +12,9 @@ from cyclopts import Parameter
 from onsight.checks import check as checks
 from onsight.cli.app import DataDir, On, Quiet
 from onsight.cli.output import say
-from onsight.core.text import columns, plain
-from onsight.data.load import DATASETS
+from onsight.core.errors import DataError, unknown_name
+from onsight.core.text import columns, count, plain
+from onsight.data.load import DATASETS, load_dataset
 from onsight.data.reading import LabelsFile, Layout, Reading, names_in
 from onsight.display.reporters import make_reporter
 
@@ -87,7 +88,20 @@ def check(
         sys.exit(1)
 
 
-def datasets() -> None:
-    """List the data sets that have a name. A folder, zip or CSV of your own needs none."""
+def datasets(name: str | None = None, /, *, quiet: Quiet = False) -> None:
+    """List the data sets that have a name, or fetch one. A folder, zip or CSV of your own needs none.
+
+    Parameters
+    ----------
+    name
+        fetch this data set into the cache now, if it is not on this machine, and check it
+    """
+    if name is not None:
+        if name not in DATASETS:
+            raise DataError(unknown_name("data set", name, DATASETS))
+        with make_reporter(quiet) as show:
+            found = load_dataset(name, progress=show.work)
+        say(f"{found.provenance}: {count(len(found), 'image')} in {count(len(found.classes), 'class', 'classes')}")
+        return
     for line in columns([(name, source.description) for name, source in DATASETS.items()]):
         say(line)
