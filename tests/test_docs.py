@@ -3,6 +3,7 @@
 import ast
 import doctest
 import importlib
+import importlib.util
 import re
 import shlex
 import shutil
@@ -88,6 +89,15 @@ def anchor(heading):
 def anchors(path):
     prose = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.M | re.S)
     return {anchor(heading) for heading in re.findall(r"^#+ (.*)", prose, re.M)}
+
+
+def test_the_table_of_cifar10_is_made_from_the_records():
+    spec = importlib.util.spec_from_file_location("reproduce", ROOT / "benchmarks" / "reproduce.py")
+    reproduce = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(reproduce)
+    records = reproduce.read_records()
+    assert reproduce.BEGIN + reproduce.table(records) + reproduce.END in README
+    assert all(reproduce.ROWS[name].command == found["command"] for name, found in records.items())
 
 
 @pytest.mark.parametrize("path", sorted(DECISIONS.glob("*.md")), ids=lambda path: path.stem)

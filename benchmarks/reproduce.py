@@ -1,0 +1,175 @@
+#!/usr/bin/env python3
+"""Measure rows of the README's table for CIFAR-10 again, and write them: python benchmarks/reproduce.py ROW [ROW ...]
+
+    python benchmarks/reproduce.py default micro       # trains and evaluates; takes the minutes that the table says
+    python benchmarks/reproduce.py default --run RUN   # evaluates a run that the row's own command has trained
+    python benchmarks/reproduce.py --table             # only writes the table from records.json
+
+Only the official images count: `make cifar10` brings them. Each row is one line of records.json, with its commands, its
+machine and its date, and the README's table is made from these lines. `tests/test_docs.py` checks that they agree.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from onsight.core.text import percent
+from onsight.runs.run import Run, open_run
+
+HERE = Path(__file__).resolve().parent
+RECORDS, README = HERE / "records.json", HERE.parent / "README.md"
+BEGIN, END = "<!-- table: benchmarks/reproduce.py -->\n", "<!-- end of table -->\n"
+OFFICIAL = "official CIFAR-10 (checksums match)"
+
+
+class Row(NamedTuple):
+    """A row of the table.
+
+    Attributes:
+        what: what is trained, in a few words.
+        command: the command after `onsight`; RUN stands for the run of the row `teacher`.
+        teacher: the row whose run the command begins with.
+        int8: whether the exported int8 file is measured, too.
+    """
+
+    what: str
+    command: str
+    teacher: str | None = None
+    int8: bool = False
+
+
+ROWS = {
+    "default": Row("the default: `cnn_compact`, 18 epochs", "train"),
+    "fast": Row("`whitened`, the recipe of the records, 8 epochs", "train --preset fast"),
+    "fast-all": Row("the same on all 50,000 images, as records are made", "train --preset fast --validation 0"),
+    "best": Row("`whitened_wide`, 24 epochs, all 50,000 images", "train --preset best --validation 0"),
+    "quick": Row("2 epochs: what `make demo` does", "train --preset quick"),
+    "robust": Row("blurred and noisy images too, 24 epochs", "train --preset robust"),
+    "tutorial": Row("`cnn`, the 161,098 parameters of the tutorials, and Adam", "train --preset tutorial"),
+    "ann": Row("the ANN of the tutorials", "train --preset tutorial --model mlp --augmentation none"),
+    "micro": Row("for microcontrollers", "distill RUN --model micro --epochs 60", "default", int8=True),
+    "pruned": Row(
+        "half of the default's channels", "prune RUN --channels 0.5 --epochs 40 --learning-rate 0.06", "default"
+    ),
+}
+
+
+def main() -> None:
+    """Measure rows, then write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", nargs="*", choices=[[], *ROWS], metavar="ROW")
+    parser.add_argument("--run", help="a run that the row's command has trained")
+    parser.add_argument("--table", action="store_true", help="only write the table")
+    asked = parser.parse_args()
+    if not asked.rows and not asked.table:
+        parser.error(f"name a row: {', '.join(ROWS)}")
+    for name in asked.rows:
+        records = read_records()
+        records[name] = measure(name, open_run(asked.run) if asked.run else trained(name, records))
+        ordered = {each: records[each] for each in ROWS if each in records}
+        RECORDS.write_text(json.dumps(ordered, indent=1) + "\n")
+    text = README.read_text()
+    before, rest = text.split(BEGIN)
+    README.write_text(before + BEGIN + table(read_records()) + END + rest.split(END)[1])
+
+
+def read_records() -> dict[str, dict[str, Any]]:
+    """Return what was measured, by row."""
+    return json.loads(RECORDS.read_text()) if RECORDS.is_file() else {}
+
+
+def onsight(*words: str) -> str:
+    """Run a command and return the last line that it prints."""
+    done = subprocess.run([sys.executable, "-m", "onsight", *words], stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout.strip().splitlines()[-1] if done.stdout.strip() else ""
+
+
+def trained(name: str, records: dict[str, dict[str, Any]]) -> Run:
+    """Train a row's network, and first its teacher if that has no run here, and return the run."""
+    row, words = ROWS[name], ROWS[name].command.split()
+    if row.teacher:
+        known = Path(os.environ.get("ONSIGHT_RUNS", "runs")) / records.get(row.teacher, {}).get("run", "?")
+        teacher = known if (known / "model").is_dir() else trained(row.teacher, records).folder
+        words = [str(teacher) if word == "RUN" else word for word in words]
+    else:
+        words.insert(1, "cifar10")
+    return open_run(onsight(*words, "--quiet"))
+
+
+def measure(name: str, run: Run) -> dict[str, Any]:
+    """Evaluate a run with test-time augmentation, export it if the row asks, and return the record."""
+    onsight("evaluate", str(run.folder), "--tta", "--quiet")
+    metrics = json.loads((run.evaluation_folder() / "metrics.json").read_text())
+    if metrics["provenance"] != OFFICIAL:
+        sys.exit(f"The images are a '{metrics['provenance']}'; expected '{OFFICIAL}'. Bring them: make cifar10")
+    views = metrics["tta"]
+    record = {
+        "command": ROWS[name].command,
+        "run": run.name,
+        "accuracy": metrics["accuracy"],
+        "interval": metrics["accuracy_interval"],
+        "views": views["accuracy"],
+        "views_interval": views["accuracy_interval"],
+        "n": metrics["n"],
+        "ece": metrics["ece"],
+        "parameters": json.loads((run.model_folder / "model.json").read_text())["parameters"],
+        "minutes": sum(row["seconds"] for row in run.history()) / 60,
+        "precision": run.spec["precision"],
+        "machine": run.record.get("environment", {}).get("machine"),
+        "date": date.today().isoformat(),
+    }
+    if ROWS[name].int8:
+        record |= measured_int8(run)
+    return record
+
+
+def measured_int8(run: Run) -> dict[str, Any]:
+    """Export a run as int8 and return the file's size and its accuracy on the test images."""
+    from onsight.inference.engines import LitertEngine
+    from onsight.metrics.intervals import share_interval
+    from onsight.models.model_file import read_description
+    from onsight.runs.images import load_images
+
+    onsight("export", str(run.folder), "litert", "--precision", "int8", "--quiet")
+    (file,) = run.export_folder.glob("*int8*.tflite")
+    dataset, pixels = load_images(run)
+    test = dataset.parts == "test"
+    engine = LitertEngine(file.read_bytes(), read_description(run.model_folder))
+    right = int((engine.probabilities(pixels.images[test]).argmax(axis=1) == dataset.labels[test]).sum())
+    low, high = share_interval(right, int(test.sum()))
+    return {"int8": right / int(test.sum()), "int8_interval": [low, high], "int8_bytes": file.stat().st_size}
+
+
+def table(records: dict[str, dict[str, Any]]) -> str:
+    """Return the table of the README."""
+    lines = ["| command | what | accuracy | with `--tta` | minutes |", "|---|---|---|---|---|"]
+    for name, found in records.items():
+        what = ROWS[name].what
+        if "int8" in found:
+            what += f"; as int8, {found['int8_bytes'] / 1000:.0f} kB: {percent(found['int8'])}"
+        cells = (
+            f"`onsight {found['command']}`", what, f"{percent(found['accuracy'])} ({bounds(found['interval'])})",
+            percent(found["views"]), f"{found['minutes']:.1f}",
+        )  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def bounds(ends: list[float]) -> str:
+    """Return an interval as it stands in the table.
+
+    >>> bounds([0.876, 0.8889])
+    '87.6 to 88.9'
+    """
+    return f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f}"
+
+
+if __name__ == "__main__":
+    main()
