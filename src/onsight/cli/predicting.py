@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -17,13 +17,15 @@ from onsight.core.errors import DataError, SpecError
 from onsight.core.files import argument, check_target, is_address, write_lines
 from onsight.core.text import count, plain
 from onsight.data.reading import names_shards
-from onsight.data.shards import find_shards
 from onsight.inference.heat_maps import MOST
-from onsight.inference.parts import PLAN, Parts, predict_parts
 from onsight.inference.predict import Prediction, Predictor
-from onsight.inference.sort_into import UNSURE, Sorter
 from onsight.inference.writers import csv_lines, json_lines
 from onsight.runs.run import UNCALIBRATED, Run, list_runs, open_run, runs_folder
+
+if TYPE_CHECKING:
+    from onsight.inference.sort_into import Sorter
+
+# Part files, shards and sorting are imported where they are used: they take half of the time of one prediction.
 
 
 def predict(
@@ -77,7 +79,7 @@ def predict(
                 "input. Give --out the name of a file instead of a folder, or leave these out."
             )
         options = {"top": top, "batch_size": batch_size, "engine": engine, "tta": tta, "on": on}
-        warn(parts_line(predict_parts(chosen, given, out, format=format or "csv", **options)))  # type: ignore[arg-type]
+        warn(parts_line(chosen, given, out, format=format or "csv", **options))
         return
     if on is not None or format == "parquet":
         raise SpecError(f"{'--on' if on else '--format parquet'} is for part files: add --out answers/ (with the /).")
@@ -88,7 +90,7 @@ def predict(
         check_files("--explain" if explain else "--sort-into", given)
     if explain is not None:
         check_explain(explain, given, tta)
-    sorter = None if sort_into is None else Sorter(sort_into, given)
+    sorter = None if sort_into is None else make_sorter(sort_into, given)
     predictor = Predictor(chosen, batch_size, engine, tta)
     if engine == "auto" and predictor.engine.name != "litert":
         warn(f"answering with {predictor.engine.name}: {predictor.engine.reason}.")
@@ -122,15 +124,20 @@ def predict(
 
 def is_folder(out: str) -> bool:
     """Return whether answers go to part files in a folder: its name ends with /, or an earlier command made it."""
+    from onsight.inference.parts import PLAN
+
     return out.endswith(("/", os.sep)) or (Path(out) / PLAN).is_file()
 
 
-def parts_line(made: Parts) -> str:
-    """Return what was written to part files.
+def parts_line(run: str | Run, given: Sequence[str], out: str, **options: Any) -> str:
+    """Write part files, and return what was written.
 
     Raises:
         DataError: no image could be read.
     """
+    from onsight.inference.parts import predict_parts
+
+    made = predict_parts(run, given, out, **options)
     images = made.answered + made.unreadable
     if images and not made.answered:
         raise DataError(f"None of {count(images, 'image')} could be read.")
@@ -169,6 +176,8 @@ def names_images(word: str) -> bool:
 
 def check_files(flag: str, images: Sequence[str]) -> None:
     """Raise SpecError if some of the images are no files of their own on this machine, which a flag needs."""
+    from onsight.data.shards import find_shards
+
     for word in images:
         if is_address(word) or names_shards(word) or (os.path.isdir(word) and find_shards(word)):
             raise SpecError(f"{flag} is for images that are files on this machine, but '{word}' is a shard or address.")
@@ -203,8 +212,17 @@ class Seen:
             yield prediction
 
 
+def make_sorter(folder: Path, images: Sequence[str]) -> Sorter:
+    """Return what copies images into sub-folders."""
+    from onsight.inference.sort_into import Sorter
+
+    return Sorter(folder, images)
+
+
 def copies(sorter: Sorter) -> str:
     """Return how many images were copied into which sub-folder."""
+    from onsight.inference.sort_into import UNSURE
+
     found = Counter(sorter.counts)
     unsure = found.pop(UNSURE, 0)
     listed = [f"{plain(name)} {number:,}" for name, number in sorted(found.items())]
