@@ -14,6 +14,7 @@ from scipy import stats
 
 from onsight.core.errors import DataError
 from onsight.core.text import percent
+from onsight.metrics import scores
 from onsight.metrics.intervals import share_interval, share_intervals, wilson_bounds
 from onsight.metrics.predictions_csv import read_predictions, write_predictions
 from onsight.metrics.scores import (
@@ -387,3 +388,31 @@ def test_a_threshold_needs_enough_images():
 def test_at_a_threshold_that_nothing_reaches():
     facts = at_threshold(np.array([0.5, 0.6]), np.array([True, False]), 0.9)
     assert (facts["answered"], facts["coverage"], facts["accuracy"], facts["accuracy_interval"]) == (0, 0, None, None)
+
+
+def test_many_classes_have_pairs_instead_of_a_matrix(monkeypatch):
+    """In blocks and with pairs, the scores are those of the whole matrix."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 7, 200)
+    probabilities = rng.dirichlet(np.ones(7), 200).astype(np.float32)
+    classes = list("abcdefg")
+    whole = score(labels, probabilities, classes)
+    monkeypatch.setattr(scores, "BLOCK", 30)
+    monkeypatch.setattr(scores, "MATRIX", 6)
+    found = score(labels, probabilities, classes)
+    assert found.pop("confusion") == []
+    pairs = found.pop("confused")
+    matrix = np.array(whole["confusion"])
+    assert sum(n for *_, n in pairs) == 200 - whole["correct"]
+    assert all(matrix[i, j] == n and i != j for i, j, n in pairs)
+    assert found == {key: value for key, value in whole.items() if key != "confusion"}
+    for metrics in (whole, {"confusion": [], "confused": pairs}):
+        assert np.stack(scores.mistaken(metrics), axis=1).tolist() == pairs
+    assert [len(each) for each in scores.mistaken({"confusion": [], "confused": []})] == [0, 0, 0]
+
+
+def test_confidence_at_a_temperature_is_computed_in_blocks(monkeypatch):
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(5), 40)
+    expected = with_temperature(probabilities, 1.7).max(axis=1)
+    monkeypatch.setattr(scores, "BLOCK", 12)
+    np.testing.assert_array_equal(scores.confidence_at(probabilities, 1.7), expected)

@@ -40,7 +40,14 @@ class TopK(TypedDict):
     accuracy: float
 
 
-class Scores(TypedDict):
+class Confusion(TypedDict):
+    """Which classes were taken for which."""
+
+    confusion: list[list[int]]  # rows true, columns predicted; empty for more than 1,000 classes
+    confused: NotRequired[list[list[int]]]  # for those: true, predicted, count, without right answers
+
+
+class Scores(Confusion):
     """The scores of one set of predictions, as `metrics.scores.score` returns them and explains them."""
 
     n: int
@@ -52,7 +59,6 @@ class Scores(TypedDict):
     top_k: TopK | None
     macro_f1: float
     per_class: list[ClassScore]
-    confusion: list[list[int]]
     ece: float
     ece_noise: NotRequired[list[float]]  # of a perfectly calibrated model: mean, 97.5 % quantile; older runs lack it
     calibration: list[Bin]

@@ -24,6 +24,7 @@ from onsight.display.page import data_uri
 from onsight.imaging import decode
 from onsight.imaging.decode import ImageSource
 from onsight.imaging.fit import Fit
+from onsight.metrics.scores import mistaken
 
 
 class ShownRun(Protocol):
@@ -134,16 +135,19 @@ def evaluation(metrics: Metrics, doubts: Sequence[str] = ()) -> str:
         f"macro F1 {metrics['macro_f1']:.3f} · loss {metrics['loss']:.3f} · calibration error "
         f"{100 * metrics['ece']:.1f} points · mean confidence {percent(metrics['confidence'])}"
     )
-    confusion = np.asarray(metrics["confusion"])
-    wrong = confusion - np.diag(np.diag(confusion))
+    true, predicted, wrong = mistaken(metrics)
+    taken_for: dict[int, tuple[int, int]] = {}  # class -> the class that it is most often taken for, and how often
+    for i, j, n in np.stack([true, predicted, wrong], axis=1)[np.argsort(-wrong, kind="stable")].tolist():
+        taken_for.setdefault(i, (j, n))
     classes = [row["class"] for row in metrics["per_class"]]
     order = sorted(
         range(len(classes)), key=lambda i: 2.0 if (share := metrics["per_class"][i]["recall"]) is None else share
     )
     rows = []
     for i in order:
-        row, most = metrics["per_class"][i], int(wrong[i].argmax())
-        taken = f"{short(classes[most], 24)} ({wrong[i, most]:,})" if wrong[i, most] else "–"
+        row = metrics["per_class"][i]
+        most, n = taken_for.get(i, (0, 0))
+        taken = f"{short(classes[most], 24)} ({n:,})" if n else "–"
         f1 = "–" if row["f1"] is None else f"{row['f1']:.3f}"
         meter = "" if row["recall"] is None else _meter(row["recall"])
         cells = short(row["class"], 24), f"{row['support']:,}", meter, percent(row["recall"]), percent(row["precision"])

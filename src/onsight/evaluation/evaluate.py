@@ -48,9 +48,9 @@ from onsight.metrics.scores import (
     at_threshold,
     calibration,
     calibration_error,
+    confidence_at,
     coverage_curve,
     score,
-    with_temperature,
 )
 from onsight.models.model_file import ModelDescription, read_description
 from onsight.reporting import plot_style, plots
@@ -268,7 +268,7 @@ def compute_metrics(task: Task, answers: Answers) -> Metrics:
 
 def without_temperature(scores: np.ndarray, right: np.ndarray, temperature: float) -> Calibration:
     """Return the calibration that the answers would have without the temperature."""
-    before = with_temperature(scores, 1 / temperature).max(axis=1)
+    before = confidence_at(scores, 1 / temperature)
     bins = calibration(before, right)
     return {"ece": calibration_error(bins), "confidence": float(before.mean()), "calibration": bins}
 
@@ -376,7 +376,8 @@ def draw_plots(task: Task, scores: np.ndarray, metrics: Metrics) -> None:
     chosen = np.random.default_rng(0).permutation(len(task.index))[:SAMPLES]
     samples = plots.sample_images(images[task.index[chosen]], [classes[i] for i in labels[chosen]])
     plot_style.save(samples, folder / "samples.png")
-    plot_style.save(plots.confusion_matrix(np.array(metrics["confusion"]), classes), folder / "confusion.png")
+    if metrics["confusion"]:
+        plot_style.save(plots.confusion_matrix(np.array(metrics["confusion"]), classes), folder / "confusion.png")
     wrong = mistakes(labels, scores)[:EXAMPLES]
     title = f"The {count(len(wrong), 'most confident mistake')}"
     for name, picked, heading in (("predictions", chosen[:EXAMPLES], None), ("mistakes", wrong, title)):

@@ -36,6 +36,7 @@ EXPECTED = (
     "Expect most of them to be right: of 265 such labels of CIFAR-10's test images, suspected by a model that is right "
     "on 88 %, people did not confirm 21, about one in ten."
 )
+MOST_PROBABILITIES = 50_000_000  # of a table that is searched: several copies in float64 are made of it
 OTHERS = 4  # further runs whose answers are averaged with those of a run, at most
 LEAST_ACCURACY = 0.8  # of a model whose objections are listed; docs/decisions/evaluation.md has the figures
 
@@ -178,6 +179,8 @@ def write_label_errors(
 def not_listed(table: Predictions) -> str:
     """Return why no label is suspected from these predictions, or an empty string if the model is good enough."""
     n = len(table.labels)
+    if table.probabilities.size > MOST_PROBABILITIES:
+        return f"not listed: {n:,} images of {len(table.classes):,} classes take more memory than this search may use"
     right = int((table.probabilities.argmax(axis=1) == table.labels).sum())
     if not n or right / n >= LEAST_ACCURACY:
         return ""

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import csv
-import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from onsight.core.errors import DataError
-from onsight.core.files import write_atomic
+from onsight.core.files import write_file
 
 # A spreadsheet runs a cell that starts with one of these (OWASP, "CSV Injection"; the full-width forms count too).
 # The apostrophe itself is included, so that reading removes exactly one.
@@ -46,13 +45,15 @@ def write_predictions(
     cells = [csv_cell(name) for name in classes]
     numbers = ",".join(["%.9g"] * len(classes))
     predicted = rows.argmax(axis=1) if len(names) else labels
-    lines = [",".join(["path", "label", "predicted", *cells])]
-    lines += [
-        f"{csv_cell(name)},{cells[label]},{cells[guess]},{numbers % tuple(row)}"
-        for name, label, guess, row in zip(names, labels.tolist(), predicted.tolist(), rows.tolist(), strict=True)
-    ]
+
+    def lines() -> Iterator[str]:
+        yield ",".join(["path", "label", "predicted", *cells])
+        for name, label, guess, row in zip(names, labels.tolist(), predicted.tolist(), rows, strict=True):
+            yield f"{csv_cell(name)},{cells[label]},{cells[guess]},{numbers % tuple(row.tolist())}"
+
     # File names that are not Unicode reach Python as lone surrogates, which must survive a round trip.
-    write_atomic(path, ("\n".join(lines) + "\n").encode("utf-8", "surrogatepass"))
+    coded = (f"{line}\n".encode("utf-8", "surrogatepass") for line in lines())
+    write_file(path, lambda file: file.writelines(coded))
 
 
 def read_predictions(path: Path) -> Predictions:
@@ -61,25 +62,29 @@ def read_predictions(path: Path) -> Predictions:
     Raises DataError if the file is missing, damaged or something else.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig", "surrogatepass")
-        header, *rows = csv.reader(io.StringIO(text, newline=""), strict=True)
-        if header[:3] != ["path", "label", "predicted"] or len(header) == 3:
-            raise ValueError("its first line must be path, label, predicted and the classes")
-        classes = [uncelled(cell) for cell in header[3:]]
-        index = {name: i for i, name in enumerate(classes)}
-        if len(index) != len(classes):
-            raise ValueError("a class occurs twice in its first line")
-        labels = np.array([index[uncelled(row[1])] for row in rows], np.int64)
-        # Nine digits are so close to the float32 that rounding twice, via float64, changes nothing.
-        probabilities = np.array([list(map(float, row[3:])) for row in rows], np.float32)
-        probabilities = probabilities.reshape(len(rows), len(classes))
+        with open(path, encoding="utf-8-sig", errors="surrogatepass", newline="") as file:
+            rows = csv.reader(file, strict=True)
+            header = next(rows, [])
+            if header[:3] != ["path", "label", "predicted"] or len(header) == 3:
+                raise ValueError("its first line must be path, label, predicted and the classes")
+            classes = [uncelled(cell) for cell in header[3:]]
+            index = {name: i for i, name in enumerate(classes)}
+            if len(index) != len(classes):
+                raise ValueError("a class occurs twice in its first line")
+            names, labels, shares = [], [], [np.zeros((0, len(classes)), np.float32)]
+            for row in rows:
+                names.append(uncelled(row[0]))
+                labels.append(index[uncelled(row[1])])
+                # Nine digits are so close to the float32 that rounding twice, via float64, changes nothing.
+                shares.append(np.array([*map(float, row[3:])], np.float32)[None])
+            probabilities = np.concatenate(shares)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist. Create it with: onsight evaluate RUN") from None
     except (ValueError, KeyError, IndexError, csv.Error) as error:
         raise DataError(
             f"{path} is not a complete predictions file ({error}). Create it again with: onsight evaluate RUN"
         ) from error
-    return Predictions([uncelled(row[0]) for row in rows], labels, probabilities, classes)
+    return Predictions(names, np.array(labels, np.int64), probabilities, classes)
 
 
 def csv_cell(text: str) -> str:

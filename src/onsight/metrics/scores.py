@@ -6,17 +6,19 @@ Uses NumPy and arithmetic only.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from onsight.core.errors import DataError
-from onsight.core.evaluation_records import Bin, CoveragePoint, Scores, ThresholdEffect
+from onsight.core.evaluation_records import Bin, Confusion, CoveragePoint, Scores, ThresholdEffect
 from onsight.metrics.distributions import root, softmax
 from onsight.metrics.intervals import share_interval, share_intervals, wilson_bounds
 
 CALIBRATION_BINS = 15
 LEAST = 2.2e-16  # probability, for the loss
+BLOCK = 1 << 22  # probabilities that are computed with at a time
+MATRIX = 1000  # classes; with more, the confusion matrix would be mostly zeros and fill the memory
 NOISE_DRAWS = 400  # simulations of a perfectly calibrated model
 TEMPERATURES = (0.05, 20.0)  # bounds of the search in `fit_temperature`
 
@@ -32,7 +34,8 @@ def score(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str],
     - top_k: {"k", "accuracy"}, k at most C - 1; None for two classes
     - macro_f1: mean over the classes that occur among labels or predictions
     - per_class: class, precision, recall, f1, support, recall_interval
-    - confusion: C x C counts, rows true, columns predicted
+    - confusion: C x C counts, rows true, columns predicted; [] for more than 1,000 classes
+    - confused, for more than 1,000 classes only: [true, predicted, count] of each pair that was mistaken, as indices
     - ece: expected calibration error of the predicted class, 15 equal-width bins (Guo et al. 2017)
     - ece_noise: what a perfectly calibrated model would show on so many images: mean and 97.5 % quantile
     - calibration: those bins
@@ -41,31 +44,27 @@ def score(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str],
 
     Raises DataError if there are no images or a row holds no probabilities, ValueError if the shapes do not match.
     """
-    labels = np.asarray(labels)
-    probabilities = np.asarray(probabilities, np.float64)
+    labels, probabilities = np.asarray(labels), np.asarray(probabilities)
     _check(labels, probabilities, len(classes))
-    # A float32 softmax sums to 1 only within 1e-6.
-    probabilities = probabilities / probabilities.sum(axis=1, keepdims=True)
     n, count = probabilities.shape
-    predicted = probabilities.argmax(axis=1)  # (n,)
+    k = min(top_k, count - 1)
+    predicted, confidence, own, brier, rank = _per_image(labels, probabilities, k > 1)
     right = predicted == labels  # (n,) bool
     correct = int(right.sum())
-    confusion = np.bincount(labels * count + predicted, minlength=count**2).reshape(count, count)
-    found, support, named = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    found = np.bincount(labels[right], minlength=count)
+    support, named = np.bincount(labels, minlength=count), np.bincount(predicted, minlength=count)
     with np.errstate(invalid="ignore"):  # 0 / 0 is NaN: the score is undefined
         precision, recall, f1 = found / named, found / support, 2 * found / (named + support)
     low, high = share_intervals(found, support)
-    confidence = probabilities.max(axis=1)  # (n,)
     bins = calibration(confidence, right)
-    k = min(top_k, count - 1)
     result: Scores = {
         "n": n,
         "accuracy": correct / n,
         "correct": correct,
         "accuracy_interval": list(share_interval(correct, n)),
         "confidence": float(confidence.mean()),
-        "loss": float(-np.log(np.maximum(probabilities[np.arange(n), labels], LEAST)).mean()),
-        "top_k": {"k": k, "accuracy": _top_k_accuracy(labels, probabilities, k)} if k > 1 else None,
+        "loss": float(-np.log(np.maximum(own, LEAST)).mean()),
+        "top_k": {"k": k, "accuracy": int((rank < k).sum()) / n} if k > 1 else None,
         "macro_f1": float(np.nanmean(f1)),
         "per_class": [
             {
@@ -78,18 +77,75 @@ def score(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str],
             }
             for i, name in enumerate(classes)
         ],
-        "confusion": confusion.tolist(),
+        **_confusion(labels, predicted, count),  # type: ignore[typeddict-item]  # mypy asks for optional keys
         "ece": calibration_error(bins),
         "ece_noise": calibration_noise(confidence),
         "calibration": bins,
-        "brier": float(((probabilities - np.eye(count)[labels]) ** 2).sum(axis=1).mean()),
+        "brier": float(brier.mean()),
     }
     if count == 2:
         both = 0 < int(labels.sum()) < n  # if only one class occurs, neither area is defined
-        positive = probabilities[:, 1]
+        positive = normalised(probabilities)[:, 1]
         roc_auc, average_precision = areas(labels, positive) if both else (None, None)
         result["roc_auc"], result["average_precision"] = roc_auc, average_precision
     return result
+
+
+def blocks(probabilities: np.ndarray) -> Iterator[slice]:
+    """Yield slices of the rows of probabilities (n, C), so that a block of them takes 32 MB in float64."""
+    step = max(1, BLOCK // max(1, probabilities.shape[1]))
+    for start in range(0, len(probabilities), step):
+        yield slice(start, start + step)
+
+
+def normalised(rows: np.ndarray) -> np.ndarray:
+    """Return probabilities (n, C) in float64 that sum to 1: a float32 softmax does so only within 1e-6."""
+    rows = np.asarray(rows, np.float64)
+    shares: np.ndarray = rows / rows.sum(axis=1, keepdims=True)
+    return shares
+
+
+def _per_image(
+    labels: np.ndarray, probabilities: np.ndarray, ranked: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return (n,) each: predicted class, its probability, that of the label, Brier score, rank of the label (0: first).
+
+    Ties rank by index, as in argmax. Ranks are 0 unless `ranked`.
+    """
+    n = len(labels)
+    predicted, rank = np.empty(n, np.int64), np.zeros(n, np.int64)
+    confidence, own, brier = np.empty(n), np.empty(n), np.empty(n)
+    for part in blocks(probabilities):
+        rows, truth = normalised(probabilities[part]), labels[part]
+        places = np.arange(len(rows)), truth
+        predicted[part], confidence[part], own[part] = rows.argmax(axis=1), rows.max(axis=1), rows[places]
+        if ranked:
+            mine = rows[places][:, None]
+            before = np.arange(rows.shape[1]) < truth[:, None]
+            rank[part] = ((rows > mine) | ((rows == mine) & before)).sum(axis=1)
+        rows[places] -= 1
+        brier[part] = (rows**2).sum(axis=1)
+    return predicted, confidence, own, brier, rank
+
+
+def _confusion(labels: np.ndarray, predicted: np.ndarray, count: int) -> Confusion:
+    """Return the confusion matrix or, for many classes, the pairs that were mistaken."""
+    if count <= MATRIX:
+        matrix = np.bincount(labels * count + predicted, minlength=count**2).reshape(count, count)
+        return {"confusion": matrix.tolist()}
+    wrong = labels != predicted
+    cells, counts = np.unique(labels[wrong] * count + predicted[wrong], return_counts=True)
+    return {"confusion": [], "confused": np.stack([*np.divmod(cells, count), counts], axis=1).tolist()}
+
+
+def mistaken(metrics: Confusion) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return (m,) each: true class, predicted class and count of the pairs that were mistaken, in their order."""
+    if not metrics["confusion"]:
+        true, said, counts = np.asarray(metrics.get("confused", []), np.int64).reshape(-1, 3).T
+        return true, said, counts
+    matrix = np.asarray(metrics["confusion"], np.int64)
+    true, said = np.nonzero(matrix - np.diag(np.diag(matrix)))
+    return true, said, matrix[true, said]
 
 
 def areas(labels: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
@@ -206,6 +262,14 @@ def with_temperature(probabilities: np.ndarray, ratio: float) -> np.ndarray:
         return softmax(np.log(np.asarray(probabilities, np.float64)) / ratio)
 
 
+def confidence_at(probabilities: np.ndarray, ratio: float) -> np.ndarray:
+    """Return (n,) float64, the largest of `with_temperature(probabilities, ratio)` of each row."""
+    confidence = np.empty(len(probabilities))
+    for part in blocks(probabilities):
+        confidence[part] = with_temperature(probabilities[part], ratio).max(axis=1)
+    return confidence
+
+
 def coverage_curve(confidence: np.ndarray, right: np.ndarray, points: int = 100) -> list[CoveragePoint]:
     """Return the share of predictions that reach each threshold, and their accuracy: threshold, coverage, accuracy.
 
@@ -272,21 +336,16 @@ def _check(labels: np.ndarray, probabilities: np.ndarray, classes: int) -> None:
         raise DataError("There are no images to score.")
     if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= classes:
         raise ValueError(f"labels must be integers from 0 to {classes - 1}")
-    sums = probabilities.sum(axis=1)
-    bad = ~(np.isfinite(sums) & (np.abs(sums - 1) < 1e-3) & (probabilities.min(axis=1) >= 0))
+    bad = np.empty(len(labels), bool)
+    for part in blocks(probabilities):
+        rows = np.asarray(probabilities[part], np.float64)
+        sums = rows.sum(axis=1)
+        bad[part] = ~(np.isfinite(sums) & (np.abs(sums - 1) < 1e-3) & (rows.min(axis=1) >= 0))
     if bad.any():
         raise DataError(
             f"The predictions are not probabilities that sum to 1 in {bad.sum():,} of {len(labels):,} rows (first: row "
             f"{bad.argmax()}). The model has diverged: train again with a lower learning rate."
         )
-
-
-def _top_k_accuracy(labels: np.ndarray, probabilities: np.ndarray, k: int) -> float:
-    """Return the share of rows whose label is among the `k` likeliest classes. Ties rank by index, as in argmax."""
-    own = probabilities[np.arange(len(labels)), labels][:, None]  # (n, 1)
-    before = np.arange(probabilities.shape[1]) < labels[:, None]  # (n, C)
-    rank = ((probabilities > own) | ((probabilities == own) & before)).sum(axis=1)  # (n,); 0 is the likeliest
-    return int((rank < k).sum()) / len(labels)
 
 
 def _number(value: float) -> float | None:

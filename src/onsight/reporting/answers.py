@@ -16,6 +16,7 @@ from onsight.core.evaluation_records import FeatureMap, LabelErrors, Metrics, Mi
 from onsight.core.text import short
 from onsight.data.labels import COLUMNS, NONE
 from onsight.display.page import data_uri
+from onsight.metrics.scores import mistaken
 from onsight.runs.run import read_object
 
 MATRIX = 25  # largest number of classes for a confusion matrix; with more, the most confused pairs are listed
@@ -72,22 +73,22 @@ def island_json(value: Any) -> Markup:
 
 def confusion(metrics: Metrics, sprite: dict[str, Any] | None) -> dict[str, Any]:
     """Return the confusion matrix as rows of cells (no rows for many classes), and the most confused pairs."""
-    counts = np.asarray(metrics["confusion"], np.int64)  # (C, C)
     classes = [short(row["class"]) for row in metrics["per_class"]]
     titles = [short(row["class"], 200) for row in metrics["per_class"]]
-    wrong = counts - np.diag(np.diag(counts))
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    most = float((wrong / np.maximum(counts.sum(axis=1, keepdims=True), 1)).max())
+    support = np.array([row["support"] for row in metrics["per_class"]])
+    true, said, wrong = mistaken(metrics)
     have = set(sprite["cells"]) if sprite else set()
-    worst = [divmod(int(at), len(counts)) for at in np.argsort(-wrong, axis=None, kind="stable")[:PAIRS]]
+    worst = np.argsort(-wrong, kind="stable")[:PAIRS]
     pairs = [
-        {"cell": f"{i},{j}", "true": classes[i], "said": classes[j], "n": int(wrong[i, j]), "share": float(share[i, j]),
+        {"cell": f"{i},{j}", "true": classes[i], "said": classes[j], "n": n, "share": n / int(support[i]),
          "opens": f"{i},{j}" in have}
-        for i, j in worst
-        if wrong[i, j]
+        for i, j, n in np.stack([true, said, wrong], axis=1)[worst].tolist()
     ]  # fmt: skip
     rows = []
-    if len(counts) <= MATRIX:
+    if len(classes) <= MATRIX:
+        counts = np.asarray(metrics["confusion"], np.int64)  # (C, C)
+        share = counts / np.maximum(support[:, None], 1)
+        most = float((wrong / support[true]).max(initial=0.0))
         for i, name in enumerate(classes):
             # A power below 1, so that one mistake in fifty stays visible next to one in three.
             shade = [(share[i, j] / most) ** 0.7 if i != j and most else 0.0 for j in range(len(counts))]

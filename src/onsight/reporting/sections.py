@@ -21,7 +21,7 @@ from onsight.core.records import CheckSummary, DatasetRecord, ExportTable, Findi
 from onsight.core.text import count, interval, note_line, percent, percent_number, plain, rough_duration, short
 from onsight.display import svg
 from onsight.metrics.predictions_csv import read_predictions
-from onsight.metrics.scores import calibration, calibration_error, coverage_curve, with_temperature
+from onsight.metrics.scores import calibration, calibration_error, confidence_at, coverage_curve
 from onsight.reporting.answers import collection, confusion, feature_map, mistakes, suspects, thumbnails
 from onsight.reporting.export_table import HEADING, table_rows
 from onsight.reporting.teacher_notes import teacher_notes
@@ -231,7 +231,7 @@ def certainty(folder: Path, model: ModelRecord | None, uncalibrated: str) -> dic
     threshold = model.get("threshold") if model else None
     n, right = len(labels), probabilities.argmax(axis=1) == labels
     points = coverage_curve(probabilities.max(axis=1), right, 200)
-    raw = calibration(with_temperature(probabilities, 1 / temperature).max(axis=1), right)
+    raw = calibration(confidence_at(probabilities, 1 / temperature), right)
     bins = calibration(probabilities.max(axis=1), right)
     marks = []
     for share in (1.0, 0.9, 0.8, 0.5):

@@ -15,6 +15,7 @@ from onsight.core.evaluation_records import Metrics, Slices
 from onsight.core.files import argument, read_lines
 from onsight.core.text import count, interval, percent, plain, short, times
 from onsight.metrics.intervals import share_interval
+from onsight.metrics.scores import mistaken
 from onsight.reporting.commands import check_command, teacher_place, train_command
 from onsight.runs.run import UNCALIBRATED, Run, place, read_evaluations, read_object
 
@@ -126,19 +127,22 @@ def _state(run: Run, history: list[dict[str, Any]]) -> str:
 
 def _confusions(metrics: Metrics) -> str:
     """Return a sentence about the two classes that are confused with each other most often."""
-    counts = np.asarray(metrics["confusion"])
-    wrong = counts - np.diag(np.diag(counts))
-    if not wrong.any():
+    true, said, wrong = mistaken(metrics)
+    if not len(wrong):
         return "No mistakes."
-    both = np.triu(wrong + wrong.T)
-    i, j = (int(index) for index in np.unravel_index(both.argmax(), both.shape))
-    if wrong[i, j] < wrong[j, i]:
+    classes = metrics["per_class"]
+    pairs, number = np.unique(np.minimum(true, said) * len(classes) + np.maximum(true, said), return_inverse=True)
+    both = np.bincount(number, wrong)
+    most = int(both.argmax())
+    of_most = {(i, j): n for i, j, n in np.stack([true, said, wrong], axis=1)[number == most].tolist()}
+    i, j = divmod(int(pairs[most]), len(classes))
+    if of_most.get((i, j), 0) < of_most.get((j, i), 0):
         i, j = j, i
-    a, b = (short(metrics["per_class"][index]["class"]) for index in (i, j))
-    share = f": {percent(int(both.max()) / int(wrong.sum()))} of all mistakes" if len(counts) > 2 else ""
+    a, b = (short(classes[index]["class"]) for index in (i, j))
+    share = f": {percent(int(both[most]) / int(wrong.sum()))} of all mistakes" if len(classes) > 2 else ""
     return (
-        f"Most often confused: {a} and {b} ({a} taken for {b} {times(int(wrong[i, j]))}, "
-        f"{b} for {a} {times(int(wrong[j, i]))}){share}."
+        f"Most often confused: {a} and {b} ({a} taken for {b} {times(of_most.get((i, j), 0))}, "
+        f"{b} for {a} {times(of_most.get((j, i), 0))}){share}."
     )
 
 
