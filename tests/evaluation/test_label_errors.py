@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 import onsight
+from edits import metrics_of
 from onsight.core.errors import SpecError
 from onsight.core.progress import Reporter
 from onsight.core.text import note_line
@@ -164,7 +165,8 @@ def test_runs_that_were_scored_on_the_same_images_are_averaged(toy_run, tmp_path
         folder = made.evaluation_folder()
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        (folder / "metrics.json").write_text(json.dumps({"accuracy": 0.9, "weights_sha256": weights}))
+        metrics = metrics_of(table.labels, table.probabilities, table.classes, weights_sha256=weights)
+        (folder / "metrics.json").write_text(json.dumps(metrics))
         write_predictions(folder / "predictions.csv", *table)
         return made
 

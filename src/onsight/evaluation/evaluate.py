@@ -43,7 +43,7 @@ from onsight.inference.part import Settings
 from onsight.inference.predict import answered, probabilities
 from onsight.inference.test_time_augmentation import count_views, mirrors, with_views
 from onsight.metrics.intervals import share_interval
-from onsight.metrics.predictions_csv import read_predictions, write_predictions
+from onsight.metrics.predictions_csv import Predictions, read_predictions, write_predictions
 from onsight.metrics.scores import (
     at_threshold,
     calibration,
@@ -166,12 +166,13 @@ def evaluate(
         if tta:
             metrics["tta"] = augmented_accuracy(task, show)
         write_scores(task, scores, metrics)
-        find_label_errors(task, folds, show)
+        find_label_errors(task, scores, folds, show)
         robust = measure_robustness(task, quick, show) if robustness else kept_robustness(task)
         write_slices(task, scores)
         draw(task, scores, metrics, show)
         explain_worst(task, scores, engine, show)
         draw_map(task, scores, engine, show)
+        del answers, scores  # the report reads them again, and twice they may fill the memory
         report(run)
     return Evaluation(task.folder, metrics, robust)
 
@@ -294,12 +295,12 @@ def write_scores(task: Task, scores: np.ndarray, metrics: Metrics) -> None:
     write_json(task.folder / "metrics.json", metrics)
 
 
-def find_label_errors(task: Task, folds: int, show: Reporter) -> None:
+def find_label_errors(task: Task, scores: np.ndarray, folds: int, show: Reporter) -> None:
     """Write label_errors.json: suspects among the scored images, and among training images that folds have scored."""
     run, (dataset, pixels, _) = task.run, task.images
     if folds:
         predict_out_of_fold(run, dataset, pixels, folds, task.settings.batch_size, show)
-    scored, runs = read_predictions(task.folder / "predictions.csv"), 1
+    scored, runs = Predictions(task.names, task.labels, scores, list(run.classes)), 1
     if task.folder.name == "test":
         scored, runs = averaged(run, scored)
     tables = [(scored, ["test"] * len(scored.names))]

@@ -95,6 +95,8 @@ def averaged(run: Run, scored: Predictions) -> tuple[Predictions, int]:
 
     Those runs count that were scored on the same images and labels, and are good enough: the newest four.
     """
+    if scored.probabilities.size > MOST_PROBABILITIES:
+        return scored, 1
     answers = [calibrated(scored)]
     for other in reversed(list_runs(run.folder.parent)):
         with contextlib.suppress(OnsightError):  # a damaged run beside this one changes nothing

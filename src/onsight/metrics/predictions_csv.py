@@ -71,13 +71,16 @@ def read_predictions(path: Path) -> Predictions:
             index = {name: i for i, name in enumerate(classes)}
             if len(index) != len(classes):
                 raise ValueError("a class occurs twice in its first line")
-            names, labels, shares = [], [], [np.zeros((0, len(classes)), np.float32)]
+            names, labels, shares = [], [], bytearray()
             for row in rows:
                 names.append(uncelled(row[0]))
                 labels.append(index[uncelled(row[1])])
                 # Nine digits are so close to the float32 that rounding twice, via float64, changes nothing.
-                shares.append(np.array([*map(float, row[3:])], np.float32)[None])
-            probabilities = np.concatenate(shares)
+                numbers = np.array([*map(float, row[3:])], np.float32)
+                if len(numbers) != len(classes):
+                    raise ValueError(f"a line has {len(numbers)} probabilities instead of {len(classes)}")
+                shares += numbers.tobytes()
+            probabilities = np.frombuffer(shares, np.float32).reshape(-1, len(classes))
     except FileNotFoundError:
         raise DataError(f"{path} does not exist. Create it with: onsight evaluate RUN") from None
     except (ValueError, KeyError, IndexError, csv.Error) as error:
