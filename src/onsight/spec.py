@@ -69,7 +69,7 @@ COMPACT: dict[str, Any] = {
     "model": "cnn_compact", "batch_size": 128, "optimizer": "muon", "learning_rate": 0.06,
     "schedule": "linear", "weight_decay": 0.0, "label_smoothing": 0.0, "patience": 0, "augmentation": "flip_shift",
 }  # fmt: skip
-BALANCED = COMPACT | {"epochs": 18, "early_size": 24}
+BALANCED = COMPACT | {"epochs": 16, "early_size": 24}
 FAST: dict[str, Any] = {
     "model": "whitened", "epochs": 8, "early_size": 24, "batch_size": 500, "optimizer": "muon", "learning_rate": 0.12,
     "schedule": "linear", "weight_decay": 0.0, "label_smoothing": 0.2, "patience": 0, "augmentation": "flip_nudge",
