@@ -121,7 +121,7 @@ def test_a_file_with_other_answers_is_not_kept(folder, monkeypatch):
     for content, why in (
         (untrained, "differ from Keras'"),
         (other, "model.json describes"),
-        (b"nothing", "cannot be run by LiteRT"),
+        (b"nothing", "it does not begin as a .tflite file"),
     ):
         monkeypatch.setattr(litert, "convert", lambda model, outputs, content=content: content)
         assert why in add_litert(folder, edge_images(32))

@@ -54,7 +54,7 @@ USUAL_REASONS = (NAMED, ONLY_HEAD, AT_ONCE, "share of the training images", "the
 ALWAYS_USUAL = ("split_seed", "backend", "precision")  # whatever the reason
 # The lines into which the usual choices are folded, by their labels.
 FOLDED = {
-    "preset": ("model", "weights", "image_size", "epochs", "head_epochs", "batch_size", "augmentation"),
+    "preset": ("model", "weights", "image_size", "epochs", "early_size", "head_epochs", "batch_size", "augmentation"),
     "training": ("optimizer", "learning_rate", "schedule", "weight_decay", "label_smoothing", "patience"),
     "machine": ("backend", "precision", "validation", "split_seed"),
 }
