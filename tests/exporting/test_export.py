@@ -379,6 +379,7 @@ def exported_distance(knowing_run):
     return knowing_run
 
 
+@pytest.mark.slow
 @pytest.mark.backend
 def test_the_distance_is_the_second_output_of_some_formats(exported_distance):
     folder = exported_distance.folder / "export"
@@ -408,6 +409,7 @@ def test_a_model_without_prototypes_has_no_trace_of_a_distance(exported):
     assert not (folder / "vectors" / "distances.npy").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.backend
 def test_int8_keeps_the_distance_in_float_and_zero_points_once(exported_distance):
     from ai_edge_litert import schema_py_generated as schema
