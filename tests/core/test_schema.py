@@ -4,7 +4,7 @@ import pytest
 
 from onsight.core.evaluation_records import Metrics, Thumbnails
 from onsight.core.records import DatasetRecord
-from onsight.core.schema import misfit
+from onsight.core.schema import Interval, Share, misfit
 
 
 class Inner(TypedDict):
@@ -18,6 +18,8 @@ class Outer(TypedDict):
     table: NotRequired[dict[str, list[int]]]
     pair: NotRequired[tuple[str, int]]
     anything: NotRequired[Any]
+    share: NotRequired[Share | None]
+    interval: NotRequired[Interval]
 
 
 @pytest.mark.parametrize(
@@ -36,6 +38,12 @@ class Outer(TypedDict):
         ({"count": 1, "inner": [{"size": 1, "name": 3}]}, "'inner[0].name' is a whole number; expected text"),
         ({"count": 1, "inner": [], "table": {"a": [1, None]}}, "'table.a[1]' is null; expected a whole number"),
         ({"count": 1, "inner": [], "pair": ["x"]}, "'pair' has 1 values; expected 2"),
+        ({"count": 10**400, "inner": []}, "'count' is too large; expected a whole number"),
+        ({"count": 1, "inner": [], "share": None, "interval": [0.5, 0.7]}, ""),
+        ({"count": 1, "inner": [], "share": 1 + 1e-7}, ""),
+        ({"count": 1, "inner": [], "share": 4e17}, "'share' is 4e+17; expected 0 to 1"),
+        ({"count": 1, "inner": [], "interval": [0.5]}, "'interval' has 1 values; expected 2"),
+        ({"count": 1, "inner": [], "interval": 0.5}, "'interval' is a number; expected a list"),
         ({"count": 1, "inner": [], "pair": [1, 1]}, "'pair[0]' is a whole number; expected text"),
     ],
 )

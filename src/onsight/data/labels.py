@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onsight.core.errors import DataError, unknown_name
-from onsight.core.files import sync_folder
+from onsight.core.files import stamp, sync_folder
 from onsight.core.text import count, short
 from onsight.data.dataset import Dataset, Relabelled, fingerprint
 from onsight.data.folder import read_file
@@ -295,7 +295,7 @@ def stamp_of(path: str) -> str:
         status = os.stat(path)
     except OSError:
         return "unreadable"
-    return f"{status.st_size} {status.st_mtime_ns}"
+    return stamp(status)
 
 
 def added_images(dataset: Dataset) -> NDArray[np.bool_]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from onsight.core.errors import DataError, ImageError, SpecError, unknown_name
+from onsight.core.files import stamp
 from onsight.data.folder import MAX_FILE, Sample
 from onsight.data.reading import Reading
 from onsight.data.table import LABEL, columns_named
@@ -67,7 +68,7 @@ def read(path: str, group: int, row: int, column: str | None = None) -> bytes:
         ImageError: they cannot be read.
     """
     try:
-        content = _content(_row_group(path, os.stat(path).st_mtime_ns, group, column)[row].as_py())
+        content = _content(_row_group(path, stamp(os.stat(path)), group, column)[row].as_py())
     except IndexError:
         raise ImageError("is not where it was: the file has changed since it was listed") from None
     except DataError as error:
@@ -83,8 +84,8 @@ def row_name(row: int) -> str:
 
 
 @lru_cache(maxsize=4)  # images are read in order, by a few threads
-def _row_group(path: str, time: int, group: int, column: str | None) -> Any:
-    """Return the images of a row group, as an Arrow array. `time` is that of the file, which may be written anew."""
+def _row_group(path: str, stamped: str, group: int, column: str | None) -> Any:
+    """Return the images of a row group, as an Arrow array. The file may be written anew: `stamped` is its stamp."""
     with _words(Path(path).name):
         table = _open(path)
         size = table.metadata.row_group(group).total_byte_size

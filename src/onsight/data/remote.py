@@ -256,11 +256,11 @@ def fetched(place: str, progress: Progress | None = None) -> tuple[Path, Entry]:
         DataError: the file is gone, or the disk is full.
         DownloadError: the service did not answer.
     """
-    size, stamp = found = entry(place)
+    size, stamped = found = entry(place)
     if not is_address(place):
         return Path(place), found
     name = place.rpartition("/")[2]
-    folder = cache_folder() / "remote" / hashlib.sha256(f"{place} {stamp}".encode()).hexdigest()[:32]
+    folder = cache_folder() / "remote" / hashlib.sha256(f"{place} {stamped}".encode()).hexdigest()[:32]
     target, partial = folder / name, folder / f"{name}.partial"
     folder.mkdir(parents=True, exist_ok=True)
     with file_lock(folder / ".lock"):

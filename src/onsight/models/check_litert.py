@@ -22,7 +22,18 @@ from onsight.core.errors import ModelFileError
 # Table -> the kind of each known field: the format of a number or, in brackets, of the numbers of a list; the name of a
 # table or, in brackets, of the tables of a list. None: the field must be absent.
 TABLES: dict[str, list[Any]] = {
-    "Model": ["I", ["OperatorCode"], ["SubGraph"], ["B"], ["Buffer"], ["i"], ["Metadata"], ["SignatureDef"], None],
+    "Model": [
+        "I",
+        ["OperatorCode"],
+        ["SubGraph"],
+        ["B"],
+        ["Buffer"],
+        ["i"],
+        ["Metadata"],
+        ["SignatureDef"],
+        None,
+        None,
+    ],
     "OperatorCode": ["b", None, "i", "i"],
     "SubGraph": [["Tensor"], ["i"], ["i"], ["Operator"], ["B"], "i"],
     "Tensor": [["i"], "b", "I", ["B"], "Quantization", None, None, ["i"], "B", None],
@@ -198,8 +209,8 @@ def index_check(count: int) -> Callable[[Any], int]:
 def constant(tensor: dict[Any, Any], buffers: list[dict[Any, Any]]) -> np.ndarray | None:
     """Return the elements of a tensor that is a constant, as they lie in the file; None if it is computed."""
     kind = TYPES.get(tensor.get(1, 0))
-    if kind is None or tensor.get(5):
-        raise Refused(f"a value has the type {tensor.get(1, 0)}, which no network for images needs, or is a variable")
+    if kind is None:
+        raise Refused(f"a value has the type {tensor.get(1, 0)}, which no network for images needs")
     shape = [int(side) for side in tensor.get(0, ())]
     if any(side < 0 for side in shape):
         raise Refused(f"a value has the shape {shape}")
