@@ -2,12 +2,13 @@ import asyncio
 import shutil
 import signal
 import threading
+from types import SimpleNamespace
 
 import pytest
 
 from clients import png, running, wait_for
 from onsight.core.errors import SpecError
-from onsight.serving.models import Models, named
+from onsight.serving.models import Models, Shadow, named
 
 
 def test_names(runs):
@@ -41,6 +42,17 @@ def test_a_shadow_answers_too_and_differences_are_counted(runs, red):
         text = client("GET", "/metrics")[2].decode()
         assert 'onsight_shadow_images_total{model="challenger",result="same"} 2.0' in text
         assert client.predict(red)[2]["model"] == "champion"
+        wait_for(lambda: shadow()["compared"] == 3)
+        arrays = {"instances": noise[None].tolist()}
+        assert client.post("/v1/models/champion:predict", arrays)[0] == 200
+        wait_for(lambda: shadow()["compared"] == 4)  # both models take arrays of 32 pixels
+
+
+def test_arrays_of_another_size_are_left_out():
+    shadow = Shadow(SimpleNamespace(ready=True, facts={"size": 8}))
+    array = SimpleNamespace(kind="pixels")
+    shadow.ask([array, array], [{"top": []}, {"error": {}}], {"size": 32, "classes": ["a"]})
+    assert (shadow.left_out, shadow.compared) == (1, 0)
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")

@@ -3,7 +3,7 @@ import socket
 
 import pytest
 
-from onsight.serving import pool, service
+from onsight.serving import child, service
 from onsight.serving.models import Models
 from onsight.serving.service import Service
 
@@ -15,7 +15,7 @@ async def no_page(scope, receive, send):
 @pytest.mark.parametrize("ready", [True, False])
 def test_a_server_ends_after_its_child_processes(runs, monkeypatch, ready):
     """On a busy machine a killed process takes a while to end. The event loop must not be closed before."""
-    started, spawn, end = [], asyncio.create_subprocess_exec, pool.end
+    started, spawn, end = [], asyncio.create_subprocess_exec, child.end
 
     async def noted(*words, **more):
         started.append(await spawn(*words, **more))
@@ -26,7 +26,7 @@ def test_a_server_ends_after_its_child_processes(runs, monkeypatch, ready):
         await end(process)
 
     monkeypatch.setattr(asyncio, "create_subprocess_exec", noted)
-    for module in (pool, service):
+    for module in (child, service):
         monkeypatch.setattr(module, "end", slow)
 
     async def main():

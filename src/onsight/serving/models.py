@@ -27,15 +27,15 @@ class Served:
     Attributes:
         name: its name in addresses.
         asked: the run as the command line names it; `latest` may mean another run after a reload.
-        pool: its workers.
+        pool: its worker.
         explaining: the worker for heat maps, which starts when it is first asked.
         watch: what it has answered.
     """
 
-    def __init__(self, name: str, asked: str, processes: int, noted: Callable[[int], None]) -> None:
+    def __init__(self, name: str, asked: str, threads: int, noted: Callable[[int], None]) -> None:
         self.name = name
         self.asked = asked
-        self.processes = processes
+        self.threads = threads
         self.noted = noted
         self.watch = Watch(())
         self._use(self._new_pool())
@@ -43,7 +43,7 @@ class Served:
     def _new_pool(self) -> Pool:
         run = open_run(self.asked)
         run.require_model()
-        return Pool(str(run.folder.resolve()), self.processes, noted=self.noted)
+        return Pool(str(run.folder.resolve()), self.threads, noted=self.noted)
 
     def _use(self, pool: Pool) -> None:
         self.pool = pool
@@ -117,19 +117,19 @@ class Shadow:
         self.shift = 0.0  # sum of the differences of the probability of the first model's class
         self.pairs: Counter[tuple[str, str]] = Counter()  # (class of the first model, of this one) -> images
 
-    def ask(self, items: Sequence[Item], answers: Sequence[dict[str, Any]], classes: Sequence[str]) -> None:
-        """Ask about images that the first model, which has these classes, has answered."""
+    def ask(self, items: Sequence[Item], answers: Sequence[dict[str, Any]], first: dict[str, Any]) -> None:
+        """Ask about images that the first model has answered. `first` are its facts: arrays have its size."""
         pairs = [(item, answer) for item, answer in zip(items, answers, strict=True) if "error" not in answer]
         if self.on_way + len(pairs) > SHADOWED or not self.model.ready:
             self.left_out += len(pairs)
             return
-        if any(item.kind != "file" for item, _ in pairs):  # an array has the size of the first model
+        if first["size"] != self.model.facts["size"] and any(item.kind != "file" for item, _ in pairs):
             self.left_out += len(pairs)
             return
         self.on_way += len(pairs)
         every = len(self.model.facts["classes"])
-        copies = [Item(item.data, top=every) for item, _ in pairs]
-        task = asyncio.create_task(self._compare(copies, pairs, classes))
+        copies = [Item(item.data, item.kind, top=every) for item, _ in pairs]
+        task = asyncio.create_task(self._compare(copies, pairs, first["classes"]))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
@@ -223,7 +223,7 @@ class Models:
             model.watch.record(answer)
         if model is self.first:
             for shadow in self.shadows:
-                shadow.ask(items, [answer for answer, _ in answers], model.facts["classes"])
+                shadow.ask(items, [answer for answer, _ in answers], model.facts)
         return answers
 
 

@@ -1,7 +1,7 @@
-"""The workers of a model and the images that wait for them: batches without a timer, time limits, bounded queues.
+"""The worker of a model and the images that wait for it: batches without a timer, time limits, bounded queues.
 
-A worker that is free takes what waits, at most `BATCH` images. Under low load that is one image, at once; under high
-load batches grow by themselves. One message per batch goes to the worker, and one comes back.
+A thread of the worker that is free takes what waits, at most `BATCH` images. Under low load that is one image, at once;
+under high load batches grow by themselves. One message per batch goes to the worker, and one comes back.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import sys
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from onsight.core.errors import OnsightError, RunError
-from onsight.serving.frames import HEAD, packed, unpacked
+from onsight.core.errors import OnsightError
+from onsight.serving.child import FAILED, Child, started
 from onsight.serving.refusals import Refused, busy
 
 BATCH = 16  # images per message, at most
@@ -24,7 +24,6 @@ BATCH_BYTES = 16 << 20  # of their files together, if there is more than one
 QUEUE = 64  # images that wait; if so many wait, further requests are refused
 DEADLINE = 10.0  # seconds from the arrival of an image to its answer
 TIME_LIMIT = 4.0  # seconds that a worker may take for a batch before it is killed
-START_LIMIT = 120.0  # seconds until a worker must have loaded its model; Keras takes long on a busy machine
 TROUBLE = "the image took too long to decode or stopped the decoder"
 
 
@@ -38,7 +37,7 @@ class Item:
         top: the number of classes in the answer.
         full: whether the answer has all probabilities, as bytes.
         extra: `{"explain": class}` asks for a heat map of a class, or of the likeliest one if it is None.
-        alone: whether it goes to a worker without others, because a worker has failed on the batch that it was in.
+        alone: whether the worker gets it without others, because a worker has failed while it was there.
         answer: its answer, and the bytes that come with it.
     """
 
@@ -59,16 +58,16 @@ class Item:
 
 
 class Pool:
-    """Worker processes with one model. They are started by `start` and restarted when they fail.
+    """A worker process with one model, which answers several batches at a time. It is replaced when it fails.
 
     Attributes:
-        facts: what a worker says about its model; empty until the first one has loaded it.
+        facts: what the worker says about its model; empty until it has loaded it.
     """
 
     def __init__(
         self,
         run: str,
-        processes: int,
+        threads: int,
         queue: int = QUEUE,
         noted: Callable[[int], None] | None = None,
         limit: float | None = None,
@@ -77,42 +76,37 @@ class Pool:
 
         Args:
             run: the path of the run.
-            processes: the number of workers; if Keras has to answer, one.
+            threads: batches that the worker answers at a time; if Keras has to answer, one.
             queue: images that may wait.
             noted: receives the size of each batch.
-            limit: seconds that a worker may take for a batch, `TIME_LIMIT` if it is None.
+            limit: seconds that the worker may take for a batch, `TIME_LIMIT` if it is None.
         """
         self.run = run
-        self.processes = processes
+        self.threads = threads
         self.queue = queue
         self.limit = limit or TIME_LIMIT
         self.noted = noted or (lambda size: None)
         self.facts: dict[str, Any] = {}
         self.waiting: deque[Item] = deque()
         self.idle: deque[asyncio.Future[None]] = deque()
-        self.working = 0  # images at workers
-        self.tasks: list[asyncio.Task[None]] = []
+        self.working = 0  # images at the worker
+        self.tasks: list[asyncio.Task[None]] = []  # one for each thread of the worker
+        self.worker: Child | None = None
+        self.changing = asyncio.Lock()  # held while the worker is replaced
+        self.turns = asyncio.Semaphore(0)  # threads that have nothing to do
+        self.taking = asyncio.Lock()  # held while a task takes one turn, or all
 
     async def start(self) -> None:
-        """Start the workers, and return when they are warm.
+        """Start the worker, and return when it is warm.
 
         Raises:
             OnsightError: the run cannot be opened.
         """
-        workers: list[asyncio.subprocess.Process] = []
-
-        async def spawn() -> None:
-            workers.append(await self._spawned())
-
-        try:
-            await spawn()
-            others = self.processes - 1 if self.facts["engine"] == "litert" else 0
-            await together(spawn() for _ in range(others))
-        except BaseException:
-            await asyncio.gather(*map(end, workers))
-            raise
-        self.tasks = [asyncio.create_task(self._work(worker)) for worker in workers]
-        await asyncio.sleep(0)  # each begins: a task that is cancelled before would not end its worker
+        self.worker = await started(self.run, self.threads)
+        self.facts = self.worker.facts
+        self.tasks = [asyncio.create_task(self._work()) for _ in range(self.facts["threads"])]
+        for _ in self.tasks:
+            self.turns.release()
 
     async def ask(self, items: Sequence[Item]) -> list[tuple[dict[str, Any], bytes]]:
         """Return the answer of each image, in order, with the bytes that come with it.
@@ -134,32 +128,55 @@ class Pool:
                 item.answer.cancel()
 
     async def drain(self) -> None:
-        """Answer what waits, then end the workers."""
+        """Answer what waits, then end the worker."""
         while self.waiting or self.working:
             await asyncio.sleep(0.01)
         await self.close()
 
     async def close(self) -> None:
-        """End the workers at once, and return when they have ended."""
+        """End the worker at once, and return when it has ended."""
         await cancelled(self.tasks)
+        if self.worker is not None:
+            await self.worker.end()
 
-    async def _work(self, worker: asyncio.subprocess.Process) -> None:
-        """Let one worker answer batch after batch. Replace it when it fails."""
+    async def _work(self) -> None:
+        """Let one thread of the worker answer batch after batch."""
+        while True:
+            batch = await self._take()
+            self.working += len(batch)
+            try:
+                async with self._turn(batch[0].alone):
+                    await self._answer(batch)
+            finally:
+                self.working -= len(batch)
+
+    @asynccontextmanager
+    async def _turn(self, alone: bool) -> AsyncIterator[None]:
+        """Wait for a thread of the worker; for all of them, if nothing else may be there meanwhile."""
+        turns = len(self.tasks) if alone else 1
+        async with self.taking:
+            for _ in range(turns):
+                await self.turns.acquire()
         try:
-            while True:
-                batch = await self._take()
-                self.working += len(batch)
-                try:
-                    async with asyncio.timeout(self.limit):
-                        await exchange(worker, batch)
-                except (TimeoutError, asyncio.IncompleteReadError, OSError, ValueError, KeyError):
-                    self._again(batch)
-                    await end(worker)
-                    worker = await self._replaced()
-                finally:
-                    self.working -= len(batch)
+            yield
         finally:
-            await end(worker)
+            for _ in range(turns):
+                self.turns.release()
+
+    async def _answer(self, batch: list[Item]) -> None:
+        """Let the worker answer a batch. If it fails, replace it, and put the images back."""
+        async with self.changing:
+            worker = self.worker
+        assert worker
+        try:
+            async with asyncio.timeout(self.limit):
+                await exchange(worker, batch)
+        except (TimeoutError, *FAILED):
+            self._again(batch)
+            async with self.changing:
+                if self.worker is worker:  # the first of those whose batches it had
+                    await worker.end()
+                    self.worker = await self._replaced()
 
     async def _take(self) -> list[Item]:
         """Return the images that a free worker takes, at least one."""
@@ -194,32 +211,12 @@ class Pool:
                 item.alone = True
                 self.waiting.appendleft(item)
 
-    async def _replaced(self) -> asyncio.subprocess.Process:
-        """Return a new worker. Try for as long as it takes: the others go on meanwhile."""
+    async def _replaced(self) -> Child:
+        """Return a new worker. Try for as long as it takes."""
         while True:
             with contextlib.suppress(OnsightError):
-                return await self._spawned()
+                return await started(self.run, self.threads)
             await asyncio.sleep(1)
-
-    async def _spawned(self) -> asyncio.subprocess.Process:
-        """Return a new worker that has loaded the model."""
-        worker = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "onsight.serving.worker", self.run,
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env=environment(),
-        )  # fmt: skip
-        try:
-            async with asyncio.timeout(START_LIMIT):
-                header, _ = await received(worker)
-            if "error" in header:
-                raise RunError(str(header["error"]))
-        except (TimeoutError, asyncio.IncompleteReadError, OSError, ValueError):
-            await end(worker)
-            raise RunError(f"A worker for {self.run} could not be started; its own message is above.") from None
-        except BaseException:
-            await end(worker)
-            raise
-        self.facts = header["facts"]
-        return worker
 
 
 def late(items: Sequence[Item]) -> None:
@@ -230,30 +227,12 @@ def late(items: Sequence[Item]) -> None:
             item.answer.exception()  # for those that nobody waits for: the first one is enough
 
 
-async def exchange(worker: asyncio.subprocess.Process, batch: list[Item]) -> None:
+async def exchange(worker: Child, batch: list[Item]) -> None:
     """Let a worker answer a batch, and hand the answers out."""
-    assert worker.stdin
-    worker.stdin.writelines(packed({"items": [item.wanted for item in batch]}, [item.data for item in batch]))
-    await worker.stdin.drain()
-    header, parts = await received(worker)
+    header, parts = await worker.ask({"items": [item.wanted for item in batch]}, [item.data for item in batch])
     for item, answer, content in zip(batch, header["answers"], parts, strict=True):
         if not item.answer.done():
             item.answer.set_result((answer, content))
-
-
-async def received(worker: asyncio.subprocess.Process) -> tuple[dict[str, Any], list[bytes]]:
-    """Return the next message of a worker."""
-    assert worker.stdout
-    text, content = HEAD.unpack(await worker.stdout.readexactly(HEAD.size))
-    whole = await worker.stdout.readexactly(text + content)
-    return unpacked(whole[:text], whole[text:])
-
-
-async def end(process: asyncio.subprocess.Process) -> None:
-    """End a child process at once."""
-    with contextlib.suppress(ProcessLookupError):
-        process.kill()
-    await process.wait()
 
 
 async def together(work: Iterable[Coroutine[Any, Any, None]]) -> None:
@@ -278,11 +257,6 @@ async def cancelled(tasks: Iterable[asyncio.Task[None]]) -> None:
     for task in waited:
         task.cancel()
     await asyncio.gather(*waited, return_exceptions=True)
-
-
-def environment() -> dict[str, str]:
-    """Return the environment of child processes: without the token, which they need not know."""
-    return {name: value for name, value in os.environ.items() if name != "ONSIGHT_TOKEN"}
 
 
 def cores() -> int:

@@ -14,9 +14,10 @@ import uvicorn
 
 from onsight.core.errors import OnsightError
 from onsight.core.text import printable
+from onsight.serving.child import end, environment
 from onsight.serving.connection import options
 from onsight.serving.models import Models, Served
-from onsight.serving.pool import cancelled, end, environment, together
+from onsight.serving.pool import cancelled, together
 
 
 class Server(uvicorn.Server):

@@ -1,7 +1,8 @@
-"""A process that decodes images and answers them: `python -m onsight.serving.worker RUN`, started by `serving.pool`.
+"""A process that decodes images and answers them: `python -m onsight.serving.worker RUN THREADS`; see `serving.child`.
 
-It reads messages from standard input and writes one for each to standard output. The server kills it if it takes too
-long, so an image that stops the decoder or the engine stops nothing else. It knows neither the token nor the network.
+Its threads read messages from standard input and write one for each to standard output, with the same number. The
+server kills the process if a message takes too long, so an image that stops the decoder or the engine stops nothing
+else. It knows neither the token nor the network.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ import io
 import os
 import signal
 import sys
+import threading
+import traceback
+from collections.abc import Callable
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -23,7 +27,7 @@ from onsight.inference.heat_maps import heat_maps, overlay
 from onsight.runs.run import open_run
 from onsight.serving.frames import HEAD, packed, unpacked
 
-MEMORY = 2 << 30  # bytes of private memory, more than an image within the decoder's limits can need
+MEMORY = 2 << 30  # bytes of private memory for each thread: more than an image within the decoder's limits can need
 HEAT_SIDE = 320  # pixels per side of a heat map
 
 
@@ -35,22 +39,49 @@ def main() -> None:
     source, target = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not end up in a message
     try:
-        engine, facts = opened(sys.argv[1])
+        engine, facts = opened(sys.argv[1], int(sys.argv[2]))
     except OnsightError as error:
         send(target, {"error": str(error)})
         return
-    send(target, {"facts": facts})
-    while True:
+    warm = threading.Barrier(facts["threads"])
+    reading, writing = threading.Lock(), threading.Lock()
+
+    def work() -> None:
+        engine.answer(np.zeros((1, engine.size, engine.size, 3), np.uint8), threads=1)
+        if warm.wait() == 0:
+            send(target, {"facts": facts})
+        while message := received(source, reading):
+            header, parts = message
+            answers, content = reply(engine, header["items"], parts)
+            with writing:
+                send(target, answers | {"number": header["number"]}, content)
+
+    for _ in range(facts["threads"] - 1):
+        threading.Thread(target=ended_by_errors, args=(work,)).start()
+    ended_by_errors(work)
+
+
+def ended_by_errors(work: Callable[[], None]) -> None:
+    """Do something; an error in it ends the process, as it would in its only thread."""
+    try:
+        work()
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+
+
+def received(source: BinaryIO, reading: threading.Lock) -> tuple[dict[str, Any], list[bytes]] | None:
+    """Return the next message; None at the end."""
+    with reading:
         head = source.read(HEAD.size)
         if len(head) < HEAD.size:
-            return
+            return None
         text, content = HEAD.unpack(head)
-        header, parts = unpacked(source.read(text), source.read(content))
-        send(target, *reply(engine, header["items"], parts))
+        return unpacked(source.read(text), source.read(content))
 
 
-def opened(run_folder: str) -> tuple[Engine, dict[str, Any]]:
-    """Return the engine of a run, warm, and what the server has to know about it."""
+def opened(run_folder: str, threads: int) -> tuple[Engine, dict[str, Any]]:
+    """Return the engine of a run, and what the server has to know about it."""
     from onsight.models.model_file import read_description
 
     if os.environ.get("ONSIGHT_IMPORT"):
@@ -60,13 +91,16 @@ def opened(run_folder: str) -> tuple[Engine, dict[str, Any]]:
     run = open_run(run_folder)
     engine = open_engine(run)
     if engine.name == "litert":
-        limit_memory(MEMORY)
+        limit_memory(MEMORY * threads)
+    else:
+        threads = 1  # the backend uses its own
     engine.answer(np.zeros((1, engine.size, engine.size, 3), np.uint8), threads=1)
     description = read_description(run.model_folder)
     return engine, {
         "run": run.name,
         "model": description.model,
         "engine": engine.name,
+        "threads": threads,
         "size": engine.size,
         "fit": engine.fit,
         "classes": list(engine.classes),
