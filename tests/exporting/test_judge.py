@@ -114,7 +114,7 @@ def test_int8_is_judged_by_agreement_on_images_without_labels():
         decided = np.flatnonzero(asked.expected[:, 2] < 0.3)
         decided = np.setdiff1d(decided, np.arange(asked.edges.start, asked.validation.stop))
         assert "drop" in judge("model", "int8", answers(asked), asked, 0.5, CLASSES) or not len(asked.labels)
-        with pytest.raises(ParityError, match=r"names the class that Keras names for 9\d\.\d% .* int8 must reach 95%"):
+        with pytest.raises(ParityError, match=r"class that the model names for 9\d\.\d% .* int8 must reach 95%"):
             judge("model", "int8", answers(asked, swapped, decided[:150]), asked, 0.5, CLASSES)
         edges = np.arange(asked.edges.start, asked.edges.stop)
         judge("model", "int8", answers(asked, swapped, edges), asked, 0.5, CLASSES)
@@ -139,7 +139,7 @@ def test_distances_are_judged_by_value_or_by_decision():
         return row
 
     assert judged("float32", far) == {"max_distance_difference": 0, "unlike_agreement": 1}
-    with pytest.raises(ParityError, match=r"distances differ from Keras' by 0\.001"):
+    with pytest.raises(ParityError, match=r"distances differ from the model's by 0\.001"):
         judged("float32", far + np.float32(1e-3))
     assert judged("int8", far + np.float32(1e-3))["unlike_agreement"] > 0.99
     with pytest.raises(ParityError, match=r"unlike the training images; int8 must reach 95%"):

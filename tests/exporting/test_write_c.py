@@ -1,19 +1,24 @@
 """The folder of C++ for microcontrollers: what it holds, and that a compiler takes it."""
 
+import io
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from onsight.core.errors import ExportError
 from onsight.core.progress import Reporter
+from onsight.exporting import arena
+from onsight.exporting.arena import arena_size
 from onsight.exporting.export import check_export, export
-from onsight.exporting.write_c import arena_size, operator_names, text
+from onsight.exporting.write_c import operator_names, text
 from onsight.models.litert_file import convert
 from onsight.runs.run import Run
 
@@ -150,3 +155,16 @@ def test_a_network_with_an_unknown_operator_is_refused():
 )
 def test_labels_are_string_literals(label, literal):
     assert text(label) == literal
+
+
+def test_an_arena_in_which_the_library_crashes_is_too_small(monkeypatch, capsys):
+    def prepared(content, arena_size):
+        if arena_size < 4096:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if arena_size < 10_000:
+            raise RuntimeError("too small")
+
+    monkeypatch.setattr(arena, "interpreter", lambda: SimpleNamespace(from_bytes=prepared))
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(b"")))
+    arena.main()
+    assert capsys.readouterr().out == "10240\n"

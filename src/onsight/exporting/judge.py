@@ -106,7 +106,7 @@ def judge(
         raise ParityError(f"{name} is not written: its probabilities differ by {apart:.2g} between batch sizes.")
     if precision == "float16" and whole.agreement < AGREEMENT:
         raise ParityError(
-            f"{name} is not written: it names the class that Keras names for {whole.agreement:.2%} of "
+            f"{name} is not written: it names the class that the model names for {whole.agreement:.2%} of "
             f"{count(len(expected), 'image')}; float16 must reach {AGREEMENT:.1%}."
         )
     if precision == "int8":
@@ -152,7 +152,7 @@ def judge_distances(
     if precision == "float32":
         if largest > TOLERANCE:
             raise ParityError(
-                f"{name} is not written: its distances differ from Keras' by {largest:.2g}; float32 may differ by "
+                f"{name} is not written: its distances differ from the model's by {largest:.2g}; float32 may differ by "
                 f"{TOLERANCE:g}."
             )
         return
@@ -160,13 +160,13 @@ def judge_distances(
         raise ParityError(f"{name} is not written: its distances differ by {apart:.2g} between batch sizes.")
     if agreement < UNLIKE_AGREEMENT[precision]:
         raise ParityError(
-            f"{name} is not written: it agrees with Keras for {agreement:.2%} of {count(len(found), 'image')} on "
+            f"{name} is not written: it agrees with the model for {agreement:.2%} of {count(len(found), 'image')} on "
             f"whether they are unlike the training images; {precision} must reach {UNLIKE_AGREEMENT[precision]:.0%}."
         )
     if (far & said).sum() < UNLIKE_FOUND * far.sum():
         raise ParityError(
-            f"{name} is not written: Keras finds {count(int(far.sum()), 'image')} unlike the training images, and it "
-            f"finds {int((far & said).sum()):,} of them; {precision} must find {UNLIKE_FOUND:.0%}."
+            f"{name} is not written: the model finds {count(int(far.sum()), 'image')} unlike the training images, and "
+            f"it finds {int((far & said).sum()):,} of them; {precision} must find {UNLIKE_FOUND:.0%}."
         )
 
 
@@ -188,7 +188,7 @@ def require_equal(name: str, differences: dict[int, float], agreement: float, n:
     if not max(differences.values()) <= TOLERANCE:
         batches = ", ".join(f"{value:.2g} in batches of {size}" for size, value in differences.items())
         raise ParityError(
-            f"{name} is not written: its probabilities differ from Keras' by {batches}; float32 may differ by "
+            f"{name} is not written: its probabilities differ from the model's by {batches}; float32 may differ by "
             f"{TOLERANCE:g}."
         )
     if agreement < 1:
@@ -207,7 +207,7 @@ def require_agreement(name: str, found: np.ndarray, questions: Questions) -> Non
     low, high = share_interval(round(agreement * len(real)), len(real))
     if high < INT8_AGREEMENT:
         raise ParityError(
-            f"{name} is not written: it names the class that Keras names for {agreement:.1%} of "
+            f"{name} is not written: it names the class that the model names for {agreement:.1%} of "
             f"{count(len(real), 'image')} (95 %: {low:.1%} to {high:.1%}); int8 must reach {INT8_AGREEMENT:.0%}."
         )
 
@@ -246,6 +246,6 @@ def add_drop(
         worst = ", ".join(f"{each['class']} {each['drop'] * 100:.1f}" for each in judgement["hurt_most"])
         raise ParityError(
             f"{name} is not written: on {count(len(labels), 'validation image')} it is {drop.value * 100:.2f} points "
-            f"less accurate than Keras (95 %: {drop.low * 100:.2f} to {drop.high * 100:.2f}), and {max_drop:g} are "
+            f"less accurate than the model (95 %: {drop.low * 100:.2f} to {drop.high * 100:.2f}), and {max_drop:g} are "
             f"allowed. These classes lose most, in points: {worst}. --max-drop changes the limit."
         )

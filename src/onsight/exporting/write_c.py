@@ -10,9 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from onsight.core.errors import ExportError
 from onsight.core.files import write_atomic
-from onsight.core.silence import without_stderr
+from onsight.exporting.arena import arena_size
 from onsight.exporting.judge import Precision
 from onsight.exporting.quantize import quantized
 from onsight.exporting.write_litert import litert_content, run_name
@@ -20,8 +19,6 @@ from onsight.models.litert_file import parse
 from onsight.models.model_file import ModelDescription, read_description
 
 MICRO = Path(__file__).parent / "micro"
-STEP = 1024  # bytes: what the arena's size is a multiple of
-LARGEST = 256 * 2**20  # bytes of an arena, above which the search ends
 # Operators whose method of MicroMutableOpResolver is not named as the others: MAX_POOL_2D is added by AddMaxPool2D.
 NAMES = {"BATCH_MATMUL": "BatchMatMul", "PADV2": "PadV2", "REVERSE_V2": "ReverseV2", "SELECT_V2": "SelectV2"}
 
@@ -128,32 +125,3 @@ def operator_names(content: bytes) -> list[str]:
     names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
     used = {names[model.operatorCodes[each.opcodeIndex].builtinCode] for each in model.subgraphs[0].operators}
     return sorted(NAMES.get(name) or name.replace("_", " ").title().replace(" ", "") for name in used)
-
-
-def arena_size(content: bytes) -> int:
-    """Return the size of the smallest arena in which TensorFlow Lite Micro can prepare a .tflite file, in bytes.
-
-    Raises:
-        ExportError: it cannot be prepared in an arena of any size, for example because of an operator.
-    """
-    low, high = 0, STEP
-    while not fits(content, high):
-        low, high = high, 2 * high
-        if high > LARGEST:
-            raise ExportError("TensorFlow Lite Micro cannot run this network: it lacks one of its operators.")
-    while high - low > STEP:
-        middle = (low + high) // (2 * STEP) * STEP
-        low, high = (low, middle) if fits(content, middle) else (middle, high)
-    return high
-
-
-def fits(content: bytes, size: int) -> bool:
-    """Return whether TensorFlow Lite Micro can prepare a .tflite file in an arena of a size in bytes."""
-    from tflite_micro.python.tflite_micro.runtime import Interpreter
-
-    try:
-        with without_stderr():
-            Interpreter.from_bytes(content, arena_size=size)
-    except RuntimeError:
-        return False
-    return True

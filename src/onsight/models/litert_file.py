@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onsight.core.errors import ExportError
+from onsight.core.files import is_disk_full
 from onsight.core.silence import without_logs
 from onsight.models.fold_batch_norm import fold_batch_norms
 
@@ -217,12 +218,14 @@ def only_graph(model: Any) -> Any:
 def failures_named(format_: str) -> Iterator[None]:
     """Turn any exception of a converter into an ExportError that names the converter's format.
 
-    Converters raise nearly every type of exception.
+    Converters raise nearly every type of exception. A full disk is not their failure.
     """
     try:
         yield
     except ExportError:
         raise
     except Exception as error:
+        if isinstance(error, OSError) and is_disk_full(error):
+            raise
         what = " ".join(str(error).split())[:300]
         raise ExportError(f"The converter to {format_} failed: {type(error).__name__}: {what}") from error
