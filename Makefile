@@ -44,14 +44,15 @@ slow: $(VENV)/.installed-dev
 	KERAS_BACKEND=tensorflow $(BIN)/pytest -m slow
 	KERAS_BACKEND=jax $(BIN)/pytest -m "slow and backend"
 
-# Damages thousands of files, then kills commands at every change they make: each for MINUTES at most, on behind what an
-# earlier call has done. The results are in attack/.
+# Damages thousands of files; kills commands, cuts the power and fills the disk at every change they make; each for MINUTES
+# at most, on behind what an earlier call has done. The results are in attack/.
 MINUTES ?= 60
 attack: $(VENV)/.installed-dev
 	test -d attack/run/toy-cnn-0001/evaluations || { export ONSIGHT_RUNS=attack/run; \
 	$(BIN)/onsight train toy --model cnn --epochs 4 --quiet && $(BIN)/onsight evaluate attack/run/toy-cnn-0001 --quiet; }
-	$(BIN)/python tests/attack/attack_files.py attack/run/toy-cnn-0001 attack/files --minutes $(MINUTES); files=$$?; \
-	$(BIN)/python tests/attack/attack_kills.py attack/kills --minutes $(MINUTES) && exit $$files
+	$(BIN)/python tests/attack/attack_files.py attack/run/toy-cnn-0001 attack/files --minutes $(MINUTES); failed=$$?; \
+	for kind in kills power disk; do \
+	$(BIN)/python tests/attack/attack_$$kind.py attack/$$kind --minutes $(MINUTES) || failed=1; done; exit $$failed
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff format

@@ -6,101 +6,32 @@ For each command, OUT has a file with one line per change: whether the command t
 the unbroken one made. A second call goes on behind the last line. The program prints a table, and ends with 1 if
 anything was lost. Trainings are compared bit for bit, on the backend that KERAS_BACKEND names. `--shard 0/9` kills at
 every ninth change.
+
+Each command is a fork of this process, which has imported TensorFlow or JAX and has computed nothing. A new interpreter
+would take three times as long.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 TESTS = Path(__file__).parents[1]
 if str(TESTS) not in sys.path:
     sys.path.insert(0, str(TESTS))
 
 from attack.attack_files import read  # noqa: E402
-from onsight.core.files import sha256  # noqa: E402
+from attack.kill_at import killed_at  # noqa: E402
+from attack.verbs import VERBS, Verb, import_all, outcome, prepare, run  # noqa: E402
 
 KILL_AT = TESTS / "attack" / "kill_at.py"
 KILLED = 137
-TRAIN = ["train", "toy", "--model", "mlp", "--batch-size", "64", "--seed", "1", "--quiet"]
-CHANGING = {"evaluated_at", "created", "made", "seconds", "first_answer_seconds"}  # keys whose values differ each time
-
-
-class Verb(NamedTuple):
-    """A command that is killed.
-
-    Attributes:
-        before: commands that make what it needs.
-        words: the command.
-        again: what a user runs after the kill: the first of these commands that succeeds.
-        made: returns what has to be the same in the end, by name.
-    """
-
-    before: list[list[str]]
-    words: list[str]
-    again: list[list[str]]
-    made: Callable[[Path], dict[str, str]]
-
-
-def weights(folder: Path) -> dict[str, str]:
-    """Return the checksums of the weights of all finished runs, and their epochs. They have to be the same."""
-    found = set()
-    for file in (folder / "runs").glob("*/model/weights.safetensors"):
-        rows = [json.loads(line) for line in (file.parents[1] / "history.jsonl").read_text().splitlines()]
-        epochs = sorted({row["epoch"] for row in rows if row.get("event") == "epoch"})
-        found.add(f"{sha256(file)} after the epochs {epochs}")
-    return {"weights": ", ".join(sorted(found))}
-
-
-def files_in(*patterns: str) -> Callable[[Path], dict[str, str]]:
-    """Return a function that returns the checksums of files, of JSON without what differs each time."""
-
-    def made(folder: Path) -> dict[str, str]:
-        found = {}
-        for pattern in patterns:
-            for path in sorted(folder.glob(pattern)):
-                name = str(path.relative_to(folder))
-                found[name] = cleaned(json.loads(path.read_text())) if path.suffix == ".json" else sha256(path)
-        return found
-
-    return made
-
-
-def cleaned(value: Any) -> str:
-    """Return a JSON value as text, without times and latencies."""
-    if isinstance(value, dict):
-        kept = {key: cleaned(each) for key, each in value.items() if key not in CHANGING and "latency" not in key
-                and "per_second" not in key and "peak" not in key}  # fmt: skip
-        return json.dumps(kept, sort_keys=True)
-    return json.dumps([cleaned(each) for each in value]) if isinstance(value, list) else json.dumps(value)
-
-
-RUN = "runs/toy-mlp-0001"
-TRAINED = [[*TRAIN, "--epochs", "1"]]
-NEW = [*TRAIN, "--epochs", "2"]
-LONGER = ["train", "--resume", RUN, "--epochs", "2", "--quiet"]
-VERBS = {
-    "train": Verb([], NEW, [["train", "--resume", "latest", "--quiet"], NEW], weights),
-    "train longer": Verb(TRAINED, LONGER, [LONGER], weights),
-    "evaluate": Verb(TRAINED, ["evaluate", RUN, "--quiet"], [["evaluate", RUN, "--quiet"]],
-                     files_in(f"{RUN}/evaluations/test/metrics.json", f"{RUN}/evaluations/test/predictions.csv")),
-    "export": Verb(TRAINED, ["export", RUN, "litert", "--quiet"], [["export", RUN, "litert", "--quiet"]],
-                   files_in(f"{RUN}/export/*.tflite", f"{RUN}/export/contract.json")),
-    "report": Verb(TRAINED, ["report", RUN], [["report", RUN]], files_in(f"{RUN}/MODEL_CARD.md")),
-    "predict": Verb(TRAINED, ["predict", RUN, "photos", "--out", "answers", "--quiet"],
-                    [["predict", RUN, "photos", "--out", "answers", "--quiet"]], files_in("answers/*.jsonl")),
-    "check": Verb([], ["check", "photos", "--quiet"], [["check", "photos", "--quiet"]], files_in("nothing")),
-    "clear-cache": Verb(TRAINED, ["clear-cache"], [["clear-cache"]], files_in("cache/pixels/*/*.npy")),
-}  # fmt: skip
 
 
 def main() -> None:
@@ -113,6 +44,7 @@ def main() -> None:
     asked = parser.parse_args()
     shard, shards = map(int, asked.shard.split("/"))
     asked.out.mkdir(parents=True, exist_ok=True)
+    import_all()
     until = time.monotonic() + 60 * asked.minutes
     for name in asked.verbs:
         if time.monotonic() < until:
@@ -130,7 +62,7 @@ def attack(name: str, out: Path, shard: int, shards: int, until: float) -> None:
         base, whole = Path(place) / "base", Path(place) / "whole"
         prepare(VERBS[name], base)
         shutil.copytree(base, whole)
-        code, said = run(whole, 0, VERBS[name].words)
+        code, said = run(whole, VERBS[name].words, lambda command: killed_at(0, str(whole), command))
         assert code == 0, said
         expected, points = VERBS[name].made(whole), int(said.splitlines()[-1])
         with file.open("a") as lines:
@@ -142,51 +74,14 @@ def attack(name: str, out: Path, shard: int, shards: int, until: float) -> None:
                 lines.flush()
 
 
-def prepare(verb: Verb, folder: Path) -> None:
-    """Make the folder in which the verb is run: photos, and what the commands before it make."""
-    import numpy as np
-    from PIL import Image
-
-    rng = np.random.default_rng(0)
-    for number in range(12):
-        path = folder / "photos" / ("ant" if number % 2 else "bee") / f"{number}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8)).save(path)
-    for words in verb.before:
-        code, said = run(folder, 0, words)
-        assert code == 0, said
-
-
 def killed(verb: Verb, base: Path, folder: Path, point: int, expected: dict[str, str]) -> dict[str, Any]:
     """Kill the verb in a copy of the folder, run what a user would, and compare."""
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(base, folder)
-    code, said = run(folder, point, verb.words)
+    code, said = run(folder, verb.words, lambda command: killed_at(point, str(folder), command))
     if code != KILLED:
         return {"outcome": "not killed", "what": said[-500:]}
-    for words in verb.again:
-        code, said = run(folder, 0, words)
-        if "Traceback" in said:
-            return {"outcome": "traceback", "what": said[-2000:]}
-        if code == 0:
-            break
-    try:
-        found = verb.made(folder)
-    except (OSError, ValueError) as error:
-        return {"outcome": "lost", "what": f"{error}; {said[-500:]}"}
-    if found != expected:
-        return {"outcome": "different", "what": json.dumps({"found": found, "expected": expected})[:1000]}
-    return {"outcome": "same"}
-
-
-def run(folder: Path, point: int, words: list[str]) -> tuple[int, str]:
-    """Run a command in a folder, killed at a change of it; return its exit code and what it said on standard error."""
-    places = {"ONSIGHT_RUNS": "runs", "ONSIGHT_CACHE": "cache", "HOME": str(folder)}
-    done = subprocess.run(
-        [sys.executable, KILL_AT, str(point), folder, *words], cwd=folder, env=os.environ | places,
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=300,
-    )  # fmt: skip
-    return done.returncode, done.stderr.strip()
+    return outcome(verb, folder, expected)
 
 
 def table(found: dict[str, list[dict[str, Any]]]) -> str:

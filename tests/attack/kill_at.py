@@ -8,6 +8,8 @@ it happens. With N = 0 nothing is killed, and the number of changes is the last 
 
 import os
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 CHANGES = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate", "os.link", "os.symlink"}
 RELATIVE = {"os.mkdir", "os.remove", "os.rmdir"}  # their last argument is the folder that a path is relative to, or -1
@@ -22,12 +24,7 @@ def install(point: int, folder: str) -> list[int]:
     def hook(event: str, about: tuple) -> None:
         if event not in CHANGES or (event == "open" and not (about[2] or 0) & FOR_WRITING):
             return
-        paths = [os.fsdecode(each) for each in about[:2] if isinstance(each, str | bytes | os.PathLike)]
-        beside = (
-            about[-1] if event in RELATIVE and about[-1] >= 0 else None
-        )  # an open folder that the path is relative to
-        start = "" if beside is None else os.readlink(f"/proc/self/fd/{beside}")
-        if any(os.path.abspath(os.path.join(start, path)).startswith(folder) for path in paths):
+        if any(path.startswith(folder) for path in paths_of(event, about)):
             counted[0] += 1
             if counted[0] == point:
                 os._exit(137)
@@ -36,21 +33,25 @@ def install(point: int, folder: str) -> list[int]:
     return counted
 
 
-def main() -> None:
-    """Run the command that is given."""
-    point, folder, *words = sys.argv[1:]
-    counted = install(int(point), folder)
-    from onsight.__main__ import main as command
+def paths_of(event: str, about: tuple) -> list[str]:
+    """Return the absolute paths that an audit event is about."""
+    beside = about[-1] if event in RELATIVE and about[-1] >= 0 else None  # an open folder that the path is relative to
+    start = "" if beside is None else os.readlink(f"/proc/self/fd/{beside}")
+    given = [os.fsdecode(each) for each in about[:2] if isinstance(each, str | bytes | os.PathLike)]
+    paths = given[:1] if event in ("open", *RELATIVE) else given
+    return [os.path.abspath(os.path.join(start, path)) for path in paths]
 
-    sys.argv = ["onsight", *words]
-    code = 0
-    try:
-        command()
-    except SystemExit as end:
-        code = int(end.code or 0)
+
+def killed_at(point: int, folder: str, command: Callable[[], int]) -> int:
+    """Run a command in this process, killed at a change of `folder`; say how many there were, and return its code."""
+    counted = install(point, folder)
+    code = command()
     sys.stderr.write(f"{counted[0]}\n")
-    sys.exit(code)
+    return code
 
 
 if __name__ == "__main__":
-    main()
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from attack.verbs import command
+
+    sys.exit(killed_at(int(sys.argv[1]), sys.argv[2], lambda: command(sys.argv[3:])))

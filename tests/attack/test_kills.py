@@ -1,6 +1,5 @@
 """Nothing is lost when a command is killed before any of its changes to a folder."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -10,16 +9,13 @@ from pathlib import Path
 import pytest
 
 import onsight
-from attack import kill_at
+from attack.attack_kills import KILL_AT, KILLED
 from onsight.core.errors import RunError
 from onsight.core.files import replace_folder, sha256
 from onsight.core.progress import Reporter
 from onsight.data.load import load_dataset
 from onsight.data.pixel_cache import clear_cache, load_pixels
 from onsight.runs.run import Run
-
-KILL_AT = Path(kill_at.__file__)
-KILLED = 137
 
 
 def run_killed(point, folder, *words):
@@ -94,30 +90,3 @@ class Killer:
             raise KeyboardInterrupt
         self.left -= 1
         return self.method(path, *rest)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_training_longer_killed_at_every_change(tmp_path, monkeypatch):
-    monkeypatch.setenv("ONSIGHT_RUNS", str(tmp_path / "runs"))
-    spec = onsight.TrainSpec("toy", model="mlp", epochs=1, batch_size=64, seed=1)
-    base = onsight.train(spec, reporter=Reporter()).folder
-    whole = shutil.copytree(base, tmp_path / "whole")
-    code, count = run_killed(0, whole, "train", "--resume", whole, "--epochs", "2", "--quiet")
-    assert code == 0
-    weights = sha256(whole / "model" / "weights.safetensors")
-    for point in range(1, int(count.splitlines()[-1]) + 1):
-        run = shutil.copytree(base, tmp_path / f"run-{point}")
-        code, _ = run_killed(point, run, "train", "--resume", run, "--epochs", "2", "--quiet")
-        assert code == KILLED, point
-        opened = Run(run)
-        if opened.is_trained:  # then the model is that of the history
-            epochs = len(opened.history())
-            digest = sha256(run / "model" / "weights.safetensors")
-            assert (digest == weights) == (epochs == 2), point
-        code, said = run_killed(0, run, "train", "--resume", run, "--epochs", "2", "--quiet")
-        assert code == 0 or "has already trained 2 epochs" in said, (point, said)
-        assert sha256(run / "model" / "weights.safetensors") == weights, point
-        assert [row["epoch"] for row in Run(run).history()] == [1, 2], point
-        assert json.loads((run / "spec.json").read_text())["spec"]["epochs"] == 2
-        shutil.rmtree(run)

@@ -41,6 +41,24 @@ def test_images_are_copied_by_class(images, tmp_path):
     assert len(list(images.rglob("*.jpg"))) == 5  # nothing was moved
 
 
+def test_the_folder_appears_when_all_images_are_copied(images, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (tmp_path / ".out.1-killed.partial" / "cat").mkdir(parents=True)  # a killed command has left it
+    given = [answer(images / "a/cat.jpg", "cat"), answer(images / "b/dog.jpg", "dog")]
+    stopped = Sorter(out, [str(images)]).copied(given, ["cat", "dog"])
+    next(stopped)
+    assert not list(out.iterdir())
+    stopped.close()
+    gone = [*given, answer(images / "gone.jpg", "cat")]
+    with pytest.raises(FileNotFoundError):
+        list(Sorter(out, [str(images)]).copied(gone, ["cat", "dog"]))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
+    list(Sorter(out, [str(images)]).copied(given, ["cat", "dog"]))
+    assert sorted(path.name for path in out.iterdir()) == ["cat", "dog"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
+
+
 def test_folders_that_cannot_take_copies(images, tmp_path, monkeypatch):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").touch()

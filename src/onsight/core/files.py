@@ -137,6 +137,8 @@ def remove_folder(folder: Path) -> None:
         folder.rename(aside)
     for left in leftovers(folder):
         shutil.rmtree(left, ignore_errors=True)
+    if folder.parent.is_dir():
+        sync_folder(folder.parent)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -235,10 +237,15 @@ def check_target(path: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Create a folder if it does not exist. Raise SpecError if it cannot be created."""
+    """Create a folder and its parents, so that a power cut keeps them. Raise SpecError if that is impossible."""
     try:
+        missing = [each for each in (path, *path.parents) if not each.exists()]
         path.mkdir(parents=True, exist_ok=True)
+        for each in missing:
+            sync_folder(each.parent)
     except OSError as error:
+        if is_disk_full(error):
+            raise
         raise SpecError(f"The folder '{path}' cannot be created: {error.strerror}.") from None
 
 
@@ -254,6 +261,7 @@ def numbered_folder(root: Path, name: str) -> Path:
         folder = root / f"{re.sub(r'[^A-Za-z0-9._]+', '-', name).strip('-.') or 'unnamed'}-{number:04d}"
         try:
             folder.mkdir()
+            sync_folder(root)
             return folder
         except FileExistsError:  # another process took the number a moment ago
             number += 1

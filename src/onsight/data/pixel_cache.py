@@ -171,8 +171,6 @@ def _fill(folder: Path, job: Job, progress: Progress | None, on: str | None) -> 
     partial = folder.with_suffix(".partial")  # the caller holds the lock, so that nobody else uses it
     try:
         _decode(partial, job, progress, on)
-        for name in Rows._fields:
-            sync_file(partial / f"{name}.npy")
         sync_folder(partial)
         os.rename(partial, folder)
         sync_folder(folder.parent)
@@ -200,8 +198,9 @@ def _decode(partial: Path, job: Job, progress: Progress | None, on: str | None) 
     rows = Rows(*arrays)
 
     def save(done: int) -> None:
-        for array in arrays:
+        for name, array in zip(Rows._fields, arrays, strict=True):
             array.flush()
+            sync_file(partial / f"{name}.npy")
         reasons = {str(index): reason for index, reason in sorted(broken.items()) if index < done}
         write_atomic(partial / "broken.json", json.dumps(reasons))
         write_atomic(partial / BEGUN, str(done))

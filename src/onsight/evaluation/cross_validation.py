@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from onsight.core.errors import Interrupted, RunError, SpecError
-from onsight.core.files import argument, now, write_json
+from onsight.core.files import argument, make_folder, now, write_json
 from onsight.core.progress import Reporter
 from onsight.core.text import count, duration
 from onsight.data.dataset import Dataset
@@ -70,7 +70,7 @@ def predict_out_of_fold(
         scores[validation] = probabilities(open_engine(run).probabilities, pixels.images, validation, batch_size, show)
     held_out = np.sort(np.concatenate([training, validation]))
     folder = run.evaluation_folder("folds")
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     names = [dataset.names[i] for i in held_out.tolist()]
     predictions_csv.write_predictions(
         folder / "predictions.csv", names, dataset.labels[held_out], scores[held_out], run.classes
@@ -131,7 +131,7 @@ def fold_run(run: Run, number: int, folds: int) -> Run:
         if all(before.record.get(key) == value for key, value in record.items()):
             return before
         shutil.rmtree(folder)
-    folder.mkdir(parents=True)
+    make_folder(folder)
     write_json(folder / "dataset.json", {"name": run.dataset["name"], "classes": list(run.classes)})
     write_json(folder / "spec.json", record | {"created": now()})
     return Run(folder)

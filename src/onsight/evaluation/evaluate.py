@@ -20,7 +20,7 @@ from onsight.core.evaluation_records import (
     Robustness,
 )
 from onsight.core.extras import missing, require
-from onsight.core.files import now, read_json, write_json
+from onsight.core.files import make_folder, now, read_json, write_json
 from onsight.core.progress import Reporter
 from onsight.core.text import count
 from onsight.data.dataset import Dataset
@@ -217,7 +217,7 @@ def prepare(
     if own:
         run.log_test_use(f"{' with '.join(['evaluate', *measured])} on {dataset.provenance}", scored=True)
     folder = run.evaluation_folder(name)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     description = read_description(run.model_folder)
     return Task(run, folder, images, index, labels[index], opened, settings, on, description, columns, notes)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from onsight.core.errors import DataError, SpecError
-from onsight.core.files import argument, file_lock, make_folder, read_json, write_atomic, write_json
+from onsight.core.files import argument, file_lock, leftovers, make_folder, read_json, write_atomic, write_json
 from onsight.core.progress import Reporter
 from onsight.core.text import count
 from onsight.display.reporters import make_reporter
@@ -152,6 +152,8 @@ def prepare(folder: Path, run: Run, settings: Settings, marks: list[str]) -> lis
     asked: dict[str, Any] = {"schema": 1, "model": model_mark(run), **settings._asdict(), "parts": marks}
     del asked["batch_size"]  # it changes the speed only
     if not path.exists():
+        for left in leftovers(path):
+            left.unlink()
         if any(each.name != LOCK for each in folder.iterdir()):
             raise SpecError(f"--out {folder} holds something other than answers. Name a new folder.")
         write_json(path, asked)

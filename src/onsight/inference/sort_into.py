@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from onsight.core.errors import SpecError
-from onsight.core.files import make_folder
+from onsight.core.files import leftovers, make_folder, sync_folder, temporary_sibling
 from onsight.inference.predict import Prediction
 
 UNSURE = "unsure"  # the sub-folder of images whose answer is unsure
@@ -49,16 +49,32 @@ class Sorter:
                 )
 
     def copied(self, predictions: Iterable[Prediction], classes: Sequence[str]) -> Iterator[Prediction]:
-        """Yield the predictions unchanged, and copy the image of each that has an answer."""
+        """Yield the predictions unchanged, and copy the image of each that has an answer.
+
+        The folder appears when all images are copied, so a command that was killed can be given again.
+        """
         names = folder_names(classes)
-        make_folder(self.folder)
-        for prediction in predictions:
-            if prediction.label is not None:
-                name = UNSURE if prediction.unsure else names[prediction.label]
-                make_folder(self.folder / name)
-                self.copy(Path(prediction.source), self.folder / name)
-                self.counts[name] += 1
-            yield prediction
+        folder = self.folder.resolve()
+        for left in leftovers(folder):
+            shutil.rmtree(left, ignore_errors=True)
+        partial = temporary_sibling(folder)
+        make_folder(partial)
+        try:
+            for prediction in predictions:
+                if prediction.label is not None:
+                    name = UNSURE if prediction.unsure else names[prediction.label]
+                    make_folder(partial / name)
+                    self.copy(Path(prediction.source), partial / name)
+                    self.counts[name] += 1
+                yield prediction
+            if folder.exists():
+                folder.rmdir()  # it was empty
+            if hasattr(os, "sync"):
+                os.sync()  # one for all copies, before the folder has its name
+            partial.rename(folder)
+            sync_folder(folder.parent)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
     def copy(self, image: Path, folder: Path) -> None:
         """Copy an image into a folder. If its name is taken, the copy gets a number: cat-2.jpg."""

@@ -23,6 +23,7 @@ from onsight.core.evaluation_records import Metrics
 from onsight.core.files import (
     argument,
     file_lock,
+    make_folder,
     now,
     numbered_folder,
     read_json,
@@ -88,7 +89,7 @@ class Run:
         It is `folder`, or one of `runs_folder` that is called `name` and the next free number.
         """
         folder = folder or numbered_folder(runs_folder(), name or "run")
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         write_json(folder / "dataset.json", dataset)
         write_json(folder / "spec.json", {"schema": SCHEMA, "created": now(), **record})
         return cls(folder)
@@ -248,6 +249,8 @@ class Run:
         """Record that the test set was opened: when, why, and whether its labels were read."""
         with open(self.folder / "test_uses.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps({"time": now(), "reason": reason, "scored": scored}) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

@@ -20,7 +20,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from onsight.core.errors import RunError
-from onsight.core.files import read_json, sha256, sync_file, sync_folder, write_json
+from onsight.core.files import make_folder, read_json, sha256, sync_file, sync_folder, write_json
 
 FILES = ("state.safetensors", "state.json")
 KEPT = 2
@@ -40,7 +40,7 @@ def save_checkpoint(root: Path, arrays: dict[str, np.ndarray], state: dict[str, 
     Raises:
         OSError: it could not be written, for example because the disk is full. Existing checkpoints stay untouched.
     """
-    root.mkdir(exist_ok=True)
+    make_folder(root)
     for leftover in root.glob("*.partial"):  # of a killed process: we hold the run's lock, so nobody else is writing
         shutil.rmtree(leftover, ignore_errors=True)
     number = max((int(path.name) for path in checkpoint_folders(root)), default=0) + 1

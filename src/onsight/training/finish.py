@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from onsight.core.files import replace_folder, write_atomic
+from onsight.core.files import replace_folder, sync_file, write_atomic
 from onsight.core.progress import Reporter
 from onsight.core.spread import spread
 from onsight.data.batches import Examples
@@ -67,6 +67,7 @@ def write_model(
     if why := add_litert(partial, training.images[chosen]):
         show.note("model.tflite", f"none: {why}. `onsight predict` uses Keras for this run")
     write_manifest(partial, run.newest_checkpoint)
+    sync_file(run.folder / "history.jsonl")  # a power cut must not leave a finished run without its epochs
     replace_folder(partial, run.model_folder)
 
 

@@ -1,0 +1,187 @@
+"""The commands that an attack interrupts, what a user runs afterwards, and what has to come of it."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+from onsight.core.files import sha256
+
+TRAIN = ["train", "toy", "--model", "mlp", "--batch-size", "64", "--seed", "1", "--quiet"]
+CHANGING = {"evaluated_at", "created", "made", "seconds", "first_answer_seconds"}  # keys whose values differ each time
+
+
+class Verb(NamedTuple):
+    """A command that is killed.
+
+    Attributes:
+        before: commands that make what it needs.
+        words: the command.
+        again: what a user runs after the kill: the first of these commands that succeeds.
+        made: returns what has to be the same in the end, by name.
+    """
+
+    before: list[list[str]]
+    words: list[str]
+    again: list[list[str]]
+    made: Callable[[Path], dict[str, str]]
+
+
+def weights(folder: Path) -> dict[str, str]:
+    """Return the checksums of the weights of all finished runs, and their epochs. They have to be the same."""
+    found = set()
+    for file in (folder / "runs").glob("*/model/weights.safetensors"):
+        rows = [json.loads(line) for line in (file.parents[1] / "history.jsonl").read_text().splitlines()]
+        epochs = sorted({row["epoch"] for row in rows if row.get("event") == "epoch"})
+        found.add(f"{sha256(file)} after the epochs {epochs}")
+    return {"weights": ", ".join(sorted(found))}
+
+
+def files_in(*patterns: str) -> Callable[[Path], dict[str, str]]:
+    """Return a function that returns the checksums of files, of JSON without what differs each time."""
+
+    def made(folder: Path) -> dict[str, str]:
+        found = {}
+        for pattern in patterns:
+            for path in sorted(folder.glob(pattern)):
+                name = str(path.relative_to(folder))
+                found[name] = cleaned(json.loads(path.read_text())) if path.suffix == ".json" else sha256(path)
+        return found
+
+    return made
+
+
+def cleaned(value: Any) -> str:
+    """Return a JSON value as text, without times and latencies."""
+    if isinstance(value, dict):
+        kept = {key: cleaned(each) for key, each in value.items() if key not in CHANGING and "latency" not in key
+                and "per_second" not in key and "peak" not in key}  # fmt: skip
+        return json.dumps(kept, sort_keys=True)
+    return json.dumps([cleaned(each) for each in value]) if isinstance(value, list) else json.dumps(value)
+
+
+RUN = "runs/toy-mlp-0001"
+TRAINED = [[*TRAIN, "--epochs", "1"]]
+NEW = [*TRAIN, "--epochs", "2"]
+LONGER = ["train", "--resume", RUN, "--epochs", "2", "--quiet"]
+PRUNE = ["prune", RUN, "--sparsity", "0.5", "--epochs", "1", "--quiet"]
+DISTILL = ["distill", RUN, "--model", "micro", "--batch-size", "64", "--epochs", "1", "--quiet"]
+EMBED = ["embed", RUN, "photos", "--quiet"]
+SORT = ["predict", RUN, "photos", "--sort-into", "sorted"]
+VERBS = {
+    "train": Verb([], NEW, [["train", "--resume", "latest", "--quiet"], NEW], weights),
+    "train longer": Verb(TRAINED, LONGER, [LONGER], weights),
+    "evaluate": Verb(TRAINED, ["evaluate", RUN, "--quiet"], [["evaluate", RUN, "--quiet"]],
+                     files_in(f"{RUN}/evaluations/test/metrics.json", f"{RUN}/evaluations/test/predictions.csv")),
+    "export": Verb(TRAINED, ["export", RUN, "litert", "--quiet"], [["export", RUN, "litert", "--quiet"]],
+                   files_in(f"{RUN}/export/*.tflite", f"{RUN}/export/contract.json")),
+    "export int8": Verb(TRAINED, ["export", RUN, "litert", "c", "--precision", "int8", "--quiet"],
+                        [["export", RUN, "litert", "c", "--precision", "int8", "--quiet"]],
+                        files_in(f"{RUN}/export/*.tflite", f"{RUN}/export/micro/*.cc")),
+    "prune": Verb(TRAINED, PRUNE, [["train", "--resume", "latest", "--quiet"], PRUNE], weights),
+    "distill": Verb(TRAINED, DISTILL, [["train", "--resume", "latest", "--quiet"], DISTILL], weights),
+    "report": Verb(TRAINED, ["report", RUN], [["report", RUN]], files_in(f"{RUN}/MODEL_CARD.md")),
+    "predict": Verb(TRAINED, ["predict", RUN, "photos", "--out", "answers/"],
+                    [["predict", RUN, "photos", "--out", "answers/"]], files_in("answers/part-*")),
+    "predict into classes": Verb(TRAINED, SORT, [SORT], files_in("sorted/*/*")),
+    "embed": Verb(TRAINED, EMBED, [EMBED], files_in("features.npz")),
+    "check": Verb([], ["check", "photos", "--quiet"], [["check", "photos", "--quiet"]], files_in("nothing")),
+    "clear-cache": Verb(TRAINED, ["clear-cache"], [["clear-cache"]], files_in("cache/pixels/*/*.npy")),
+}  # fmt: skip
+
+
+def import_all() -> None:
+    """Import what commands import, so that their forks need not. Nothing is computed, so there are no threads yet."""
+    for module in ("onsight.cli.app", "onsight.training.train", os.environ.get("KERAS_BACKEND", "tensorflow")):
+        importlib.import_module(module)
+
+
+def prepare(verb: Verb, folder: Path) -> None:
+    """Make the folder in which the verb is run: photos, and what the commands before it make."""
+    import numpy as np
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        path = folder / "photos" / ("ant" if number % 2 else "bee") / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8)).save(path)
+    for words in verb.before:
+        code, said = run(folder, words)
+        assert code == 0, said
+
+
+def outcome(verb: Verb, folder: Path, expected: dict[str, str]) -> dict[str, Any]:
+    """Run what a user would run after an interruption, and compare what that ends in with the unbroken command."""
+    said = ""
+    for words in verb.again:
+        code, said = run(folder, words)
+        if "Traceback" in said:
+            return {"outcome": "traceback", "what": said[-2000:]}
+        if code == 0:
+            break
+    try:
+        found = verb.made(folder)
+    except (OSError, ValueError) as error:
+        return {"outcome": "lost", "what": f"{error}; {said[-500:]}"}
+    if found != expected:
+        return {"outcome": "different", "what": json.dumps({"found": found, "expected": expected})[:1000] + said[-500:]}
+    return {"outcome": "same"}
+
+
+def command(words: list[str]) -> int:
+    """Run an onsight command in this process and return its exit code."""
+    from onsight.__main__ import main
+
+    sys.argv = ["onsight", *words]
+    try:
+        main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def run(folder: Path, words: list[str], around: Callable[[Callable[[], int]], int] | None = None) -> tuple[int, str]:
+    """Run a command in a folder, as a fork of this process.
+
+    Args:
+        folder: the working folder, in which the runs and the cache are, too.
+        words: the command.
+        around: is called in the fork with a function that runs the command, and returns the exit code.
+
+    Returns:
+        the exit code, and what the command said on standard error.
+    """
+    with tempfile.TemporaryFile() as said:
+        process = os.fork()
+        if not process:
+            become(folder, words, around, said.fileno())
+        code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        said.seek(0)
+        return code, said.read().decode(errors="replace").strip()
+
+
+def become(folder: Path, words: list[str], around: Callable[[Callable[[], int]], int] | None, said: int) -> NoReturn:
+    """Be the command, and end."""
+    code = 1
+    try:
+        signal.alarm(300)
+        os.dup2(os.open(os.devnull, os.O_RDWR), 0)
+        os.dup2(0, 1)
+        os.dup2(said, 2)
+        os.chdir(folder)
+        os.environ |= {"ONSIGHT_RUNS": "runs", "ONSIGHT_CACHE": "cache", "HOME": str(folder)}
+        code = around(lambda: command(words)) if around else command(words)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
