@@ -28,29 +28,9 @@ if str(TESTS) not in sys.path:
     sys.path.insert(0, str(TESTS))
 
 from attack.attack_files import read  # noqa: E402
-from attack.verbs import VERBS, Verb, import_all, outcome, prepare, run  # noqa: E402
+from attack.verbs import VERBS, Verb, campaign, outcome, prepare, run  # noqa: E402
 
 SOURCE = Path(__file__).with_name("full_disk.c")
-
-
-def main() -> None:
-    """Fill the disk, then print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--verbs", nargs="*", choices=list(VERBS), default=list(VERBS))
-    parser.add_argument("--points", type=int, default=12)
-    parser.add_argument("--minutes", type=float, default=1e9)
-    asked = parser.parse_args()
-    asked.out.mkdir(parents=True, exist_ok=True)
-    if "full_disk" not in os.environ.get("LD_PRELOAD", ""):
-        sys.exit(preloaded())
-    import_all()
-    until = time.monotonic() + 60 * asked.minutes
-    for name in asked.verbs:
-        attack(name, asked.out, asked.points, until)
-    found = {name: rows for name in VERBS if (rows := read(asked.out / f"{name}.jsonl"))}
-    sys.stdout.write(table(found))
-    sys.exit(any(row["outcome"] != "same" for rows in found.values() for row in rows))
 
 
 def preloaded() -> int:
@@ -61,9 +41,9 @@ def preloaded() -> int:
         return subprocess.run([sys.executable, *sys.argv], env=os.environ | {"LD_PRELOAD": str(library)}).returncode
 
 
-def attack(name: str, out: Path, points: int, until: float) -> None:
-    """Fill the disk at each point of a verb that has no line in OUT yet."""
-    verb, file = VERBS[name], out / f"{name}.jsonl"
+def attack(name: str, file: Path, asked: argparse.Namespace) -> None:
+    """Fill the disk at each point of a verb that has no line in the file yet."""
+    verb, points = VERBS[name], asked.points
     done = {row["point"] for row in read(file)}
     with tempfile.TemporaryDirectory() as place:
         base, whole = Path(place) / "base", Path(place) / "whole"
@@ -74,7 +54,7 @@ def attack(name: str, out: Path, points: int, until: float) -> None:
         expected, size = verb.made(whole), int(said.splitlines()[-1])
         with file.open("a") as lines:
             for point in range(points):
-                if point in done or time.monotonic() > until or not size:
+                if point in done or time.monotonic() > asked.until or not size:
                     continue
                 room = size * point // points
                 row = {"point": point, "room": room, "size": size}
@@ -118,4 +98,6 @@ def table(found: dict[str, list[dict[str, Any]]]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    if "full_disk" not in os.environ.get("LD_PRELOAD", ""):
+        sys.exit(preloaded())
+    campaign(__doc__, attack, table, points={"type": int, "default": 12})

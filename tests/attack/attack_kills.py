@@ -28,35 +28,15 @@ if str(TESTS) not in sys.path:
 
 from attack.attack_files import read  # noqa: E402
 from attack.kill_at import killed_at  # noqa: E402
-from attack.verbs import VERBS, Verb, import_all, outcome, prepare, run  # noqa: E402
+from attack.verbs import SHARD, VERBS, Verb, campaign, outcome, prepare, run  # noqa: E402
 
 KILL_AT = TESTS / "attack" / "kill_at.py"
 KILLED = 137
 
 
-def main() -> None:
-    """Kill, then print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--verbs", nargs="*", choices=list(VERBS), default=list(VERBS))
-    parser.add_argument("--minutes", type=float, default=1e9)
-    parser.add_argument("--shard", default="0/1")
-    asked = parser.parse_args()
-    shard, shards = map(int, asked.shard.split("/"))
-    asked.out.mkdir(parents=True, exist_ok=True)
-    import_all()
-    until = time.monotonic() + 60 * asked.minutes
-    for name in asked.verbs:
-        if time.monotonic() < until:
-            attack(name, asked.out, shard, shards, until)
-    found = {name: rows for name in VERBS if (rows := read(asked.out / f"{name}.jsonl"))}
-    sys.stdout.write(table(found))
-    sys.exit(any(row["outcome"] != "same" for rows in found.values() for row in rows))
-
-
-def attack(name: str, out: Path, shard: int, shards: int, until: float) -> None:
-    """Kill a verb at each of its changes that has no line in OUT yet."""
-    file = out / f"{name}.jsonl"
+def attack(name: str, file: Path, asked: argparse.Namespace) -> None:
+    """Kill a verb at each of its changes that has no line in the file yet."""
+    shard, shards = asked.shard
     done = {row["point"] for row in read(file)}
     with tempfile.TemporaryDirectory() as place:
         base, whole = Path(place) / "base", Path(place) / "whole"
@@ -67,7 +47,7 @@ def attack(name: str, out: Path, shard: int, shards: int, until: float) -> None:
         expected, points = VERBS[name].made(whole), int(said.splitlines()[-1])
         with file.open("a") as lines:
             for point in range(1 + shard, points + 1, shards):
-                if point in done or time.monotonic() > until:
+                if point in done or time.monotonic() > asked.until:
                     continue
                 outcome = killed(VERBS[name], base, Path(place) / "killed", point, expected)
                 lines.write(json.dumps({"point": point, "points": points, **outcome}) + "\n")
@@ -97,4 +77,4 @@ def table(found: dict[str, list[dict[str, Any]]]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    campaign(__doc__, attack, table, shard=SHARD)

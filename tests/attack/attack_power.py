@@ -26,32 +26,13 @@ if str(TESTS) not in sys.path:
 
 from attack.attack_files import read  # noqa: E402
 from attack.power_cut import DISKS, recording, states, write  # noqa: E402
-from attack.verbs import VERBS, Verb, import_all, outcome, prepare, run  # noqa: E402
+from attack.verbs import SHARD, VERBS, Verb, campaign, outcome, prepare, run  # noqa: E402
 
 
-def main() -> None:
-    """Cut, then print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--verbs", nargs="*", choices=list(VERBS), default=list(VERBS))
-    parser.add_argument("--minutes", type=float, default=1e9)
-    parser.add_argument("--shard", default="0/1")
-    asked = parser.parse_args()
-    shard, shards = map(int, asked.shard.split("/"))
-    asked.out.mkdir(parents=True, exist_ok=True)
-    import_all()
-    until = time.monotonic() + 60 * asked.minutes
-    for name in asked.verbs:
-        if time.monotonic() < until:
-            attack(name, asked.out, shard, shards, until)
-    found = {name: rows for name in VERBS if (rows := read(asked.out / f"{name}.jsonl"))}
-    sys.stdout.write(table(found))
-    sys.exit(any(row["outcome"] != "same" for rows in found.values() for row in rows))
-
-
-def attack(name: str, out: Path, shard: int, shards: int, until: float) -> None:
-    """Cut the power at each moment of a verb that has no line in OUT yet."""
-    verb, file = VERBS[name], out / f"{name}.jsonl"
+def attack(name: str, file: Path, asked: argparse.Namespace) -> None:
+    """Cut the power at each moment of a verb that has no line in the file yet."""
+    verb = VERBS[name]
+    shard, shards = asked.shard
     done = {(row["disk"], row["point"]) for row in read(file)}
     with tempfile.TemporaryDirectory() as place:
         base, whole, cut = Path(place) / "base", Path(place) / "whole", Path(place) / "cut"
@@ -71,7 +52,7 @@ def attack(name: str, out: Path, shard: int, shards: int, until: float) -> None:
                     before, last = digest(cut), point == len(events)
                     if (before in seen and not last) or point % shards != shard or (disk, point) in done:
                         continue
-                    if time.monotonic() > until:
+                    if time.monotonic() > asked.until:
                         return
                     seen.add(before)
                     result = finished(verb, cut, expected) if last else outcome(verb, cut, expected)
@@ -107,4 +88,4 @@ def table(found: dict[str, list[dict[str, Any]]]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    campaign(__doc__, attack, table, shard=SHARD)

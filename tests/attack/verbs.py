@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import json
 import os
 import signal
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+from attack.attack_files import read
 from onsight.core.files import sha256
 
 TRAIN = ["train", "toy", "--model", "mlp", "--batch-size", "64", "--seed", "1", "--quiet"]
@@ -135,6 +138,47 @@ def outcome(verb: Verb, folder: Path, expected: dict[str, str]) -> dict[str, Any
     if found != expected:
         return {"outcome": "different", "what": json.dumps({"found": found, "expected": expected})[:1000] + said[-500:]}
     return {"outcome": "same"}
+
+
+def campaign(
+    description: str | None,
+    attack: Callable[[str, Path, argparse.Namespace], None],
+    table: Callable[[dict[str, list[dict[str, Any]]]], str],
+    **options: dict[str, Any],
+) -> NoReturn:
+    """Attack the commands that the command line names, print a table, and end with 1 if anything was lost.
+
+    Args:
+        description: the help text.
+        attack: attacks a verb and appends a line per attack to a file, unless `time.monotonic()` exceeds `until`.
+        table: returns the table of all lines, by verb.
+        options: further options, with the arguments of `add_argument`.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--verbs", nargs="*", choices=list(VERBS), default=list(VERBS))
+    parser.add_argument("--minutes", type=float, default=1e9)
+    for name, about in options.items():
+        parser.add_argument(f"--{name}", **about)
+    asked = parser.parse_args()
+    asked.until = time.monotonic() + 60 * asked.minutes
+    asked.out.mkdir(parents=True, exist_ok=True)
+    import_all()
+    for name in asked.verbs:
+        if time.monotonic() < asked.until:
+            attack(name, asked.out / f"{name}.jsonl", asked)
+    found = {name: rows for name in VERBS if (rows := read(asked.out / f"{name}.jsonl"))}
+    sys.stdout.write(table(found))
+    sys.exit(any(row["outcome"] != "same" for rows in found.values() for row in rows))
+
+
+def shard_of(text: str) -> tuple[int, int]:
+    """Return the number of a shard and of all shards: 0/2 is the first of two."""
+    shard, shards = map(int, text.split("/"))
+    return shard, shards
+
+
+SHARD = {"type": shard_of, "default": (0, 1)}
 
 
 def command(words: list[str]) -> int:
