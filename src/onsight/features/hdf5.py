@@ -27,7 +27,7 @@ from onsight.core.errors import ModelFileError
 from onsight.core.memory import limit_memory
 
 LARGEST = 2**30  # bytes of a file; the largest published file used here has 112 MB
-SECONDS = 60.0  # for reading a file; the largest published one takes 0.5 s
+SECONDS = 10.0  # for reading a file, and one more for each MB; the largest published one takes 0.5 s
 MEMORY = 4 << 30  # bytes of private memory of the child process: the file and its arrays
 # The largest number of names in an attribute, and of bytes in a name. Keras also writes names of variable length. HDF5
 # knows their length only after reading them whole, so only the limit on their number protects memory.
@@ -47,13 +47,14 @@ def read_h5(path: Path, shapes: Sequence[tuple[int, ...]], top: Sequence[tuple[i
         ModelFileError: the file holds anything else, stores it in a way that is refused, or cannot be read in time.
     """
     asked = json.dumps({"path": str(path), "shapes": shapes, "top": top})
+    seconds = SECONDS + (path.stat().st_size / 1e6 if path.is_file() else 0)
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "onsight.features.hdf5"], input=asked.encode(), capture_output=True, timeout=SECONDS
+            [sys.executable, "-m", "onsight.features.hdf5"], input=asked.encode(), capture_output=True, timeout=seconds
         )
     except subprocess.TimeoutExpired:
         raise ModelFileError(
-            f"{path} could not be read as HDF5 within {SECONDS:g} s: it is damaged. Fetch it again."
+            f"{path} could not be read as HDF5 within {seconds:.0f} s: it is damaged. Fetch it again."
         ) from None
     if done.returncode == REFUSED:
         raise ModelFileError(done.stdout.decode())
