@@ -88,7 +88,7 @@ VERBS = {
                    files_in(f"{RUN}/export/*.tflite", f"{RUN}/export/contract.json")),
     "export int8": Verb(TRAINED, ["export", RUN, "litert", "c", "--precision", "int8", "--quiet"],
                         [["export", RUN, "litert", "c", "--precision", "int8", "--quiet"]],
-                        files_in(f"{RUN}/export/*.tflite", f"{RUN}/export/micro/*.cc")),
+                        files_in(f"{RUN}/export/*.tflite", f"{RUN}/export/classifier/model.*")),
     "prune": Verb(TRAINED, PRUNE, [["train", "--resume", "latest", "--quiet"], PRUNE], weights),
     "distill": Verb(TRAINED, DISTILL, [["train", "--resume", "latest", "--quiet"], DISTILL], weights),
     "report": Verb(TRAINED, ["report", RUN], [["report", RUN]], files_in(f"{RUN}/MODEL_CARD.md")),
