@@ -4,7 +4,7 @@ import pytest
 
 from onsight.core.evaluation_records import Metrics, Thumbnails
 from onsight.core.records import DatasetRecord
-from onsight.core.schema import Interval, Share, misfit
+from onsight.core.schema import Interval, Matrix, Share, misfit
 
 
 class Inner(TypedDict):
@@ -20,6 +20,7 @@ class Outer(TypedDict):
     anything: NotRequired[Any]
     share: NotRequired[Share | None]
     interval: NotRequired[Interval]
+    matrix: NotRequired[Matrix]
 
 
 @pytest.mark.parametrize(
@@ -43,6 +44,9 @@ class Outer(TypedDict):
         ({"count": 1, "inner": [], "share": 1 + 1e-7}, ""),
         ({"count": 1, "inner": [], "share": 4e17}, "'share' is 4e+17; expected 0 to 1"),
         ({"count": 1, "inner": [], "interval": [0.5]}, "'interval' has 1 values; expected 2"),
+        ({"count": 1, "inner": [], "matrix": []}, ""),
+        ({"count": 1, "inner": [], "matrix": [[1, 2], [3, 4]]}, ""),
+        ({"count": 1, "inner": [], "matrix": [[1, 2], [3]]}, "'matrix[1]' has 1 values; expected 2"),
         ({"count": 1, "inner": [], "interval": 0.5}, "'interval' is a number; expected a list"),
         ({"count": 1, "inner": [], "pair": [1, 1]}, "'pair[0]' is a whole number; expected text"),
     ],

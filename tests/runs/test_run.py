@@ -3,11 +3,13 @@ import multiprocessing
 import os
 import shutil
 
+import numpy as np
 import pytest
 
+from edits import metrics_of
 from onsight.core.errors import RunError
 from onsight.core.files import read_lines
-from onsight.runs.run import Run, damaged_runs, list_runs, open_run
+from onsight.runs.run import Run, damaged_runs, list_runs, open_run, read_evaluations
 
 DATASET = {"name": "photos", "classes": ["a", "b"], "counts": {}, "split": {}}
 
@@ -92,6 +94,17 @@ def test_a_damaged_record_is_named():
     (run.folder / "dataset.json").write_text("{")
     with pytest.raises(RunError, match=r"dataset\.json is damaged"):
         _ = Run(run.folder).classes
+
+
+def test_scores_of_other_numbers_of_classes_are_damaged():
+    run = create()
+    metrics = metrics_of(np.array([0, 1]), np.eye(2, dtype=np.float32), ["a", "b"])
+    path = run.evaluation_folder() / "metrics.json"
+    path.parent.mkdir(parents=True)
+    for matrix, why in (([[1, 0], [0]], "'confusion.1.' has 1 values"), ([[2]], "different numbers of classes")):
+        path.write_text(json.dumps(metrics | {"confusion": matrix}))
+        with pytest.raises(RunError, match=why):
+            read_evaluations(run)
 
 
 def test_a_run_can_be_moved(tmp_path):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NotRequired, TypedDict
 
-from onsight.core.schema import Interval, Share
+from onsight.core.schema import Interval, Matrix, Share
 
 # metrics.json --------------------------------------------------------------------------------------------------------
 
@@ -45,8 +45,8 @@ class TopK(TypedDict):
 class Confusion(TypedDict):
     """Which classes were taken for which."""
 
-    confusion: list[list[int]]  # rows true, columns predicted; empty for more than 1,000 classes
-    confused: NotRequired[list[list[int]]]  # for those: true, predicted, count, without right answers
+    confusion: Matrix  # rows true, columns predicted; empty for more than 1,000 classes
+    confused: NotRequired[list[tuple[int, int, int]]]  # for those: true, predicted, count, without right answers
 
 
 class Scores(Confusion):

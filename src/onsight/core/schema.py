@@ -32,8 +32,14 @@ class Length(NamedTuple):
     length: int
 
 
+class Square(NamedTuple):
+    """A list has as many lists, each with as many values."""
+
+
 Share = Annotated[float, Between(0, 1)]
 Interval = Annotated[list[float], Length(2)]
+Matrix = Annotated[list[list[int]], Square()]
+LARGEST = {float: sys.float_info.max, int: 2**63 - 1, bool: 1}  # what NumPy holds, too
 ROUNDING = 1e-6  # means of float32 may exceed 1 by this
 
 
@@ -46,7 +52,7 @@ def misfit(value: Any, kind: Any, at: str = "") -> str:
     Args:
         value: what `json.loads` returned.
         kind: a TypedDict, list[...], dict[str, ...], tuple[...], a union, float, int, str, bool, None or Any; or
-            one of these with `Between` or `Length` in an `Annotated`.
+            one of these with `Between`, `Length` or `Square` in an `Annotated`.
         at: the place of the value in the file, like "classes[3]".
 
     >>> misfit({"a": [1, "x"]}, dict[str, list[int]])
@@ -79,8 +85,11 @@ def misfit(value: Any, kind: Any, at: str = "") -> str:
     return "" if is_plain(value, kind) else wrong(value, at, NAMES[kind])
 
 
-def misfit_of_rule(value: Any, rule: Between | Length, at: str) -> str:
+def misfit_of_rule(value: Any, rule: Between | Length | Square, at: str) -> str:
     """Return how a value breaks a rule; its type is right."""
+    if isinstance(rule, Square):
+        odd = next((number for number, row in enumerate(value) if len(row) != len(value)), None)
+        return "" if odd is None else f"'{at}[{odd}]' has {len(value[odd])} values; expected {len(value)}"
     if isinstance(rule, Length):
         return "" if len(value) == rule.length else f"'{at}' has {len(value)} values; expected {rule.length}"
     fits = rule.low - ROUNDING <= value <= rule.high + ROUNDING
@@ -122,14 +131,14 @@ def is_plain(value: Any, kind: Any) -> bool:
     """Return whether a value has one of the types of `NAMES`."""
     if kind in (float, int):
         fits = isinstance(value, (int, float) if kind is float else int) and not isinstance(value, bool)
-        return fits and abs(value) <= sys.float_info.max  # neither infinite nor NaN, nor a whole number of 400 digits
+        return fits and abs(value) <= LARGEST[type(value)]  # neither infinite nor NaN
     return isinstance(value, kind)
 
 
 def wrong(value: Any, at: str, expected: str) -> str:
     """Return that a value is not what was expected."""
     found = NAMES[type(value)]
-    if isinstance(value, float | int) and not abs(value) <= sys.float_info.max:
+    if isinstance(value, float | int) and not abs(value) <= LARGEST[type(value)]:
         found = "not finite" if isinstance(value, float) else "too large"
     return f"'{at}' is {found}; expected {expected}" if at else f"it is {found}; expected {expected}"
 

@@ -384,6 +384,9 @@ def read_evaluations(run: Run) -> dict[str, Metrics]:
     folders = sorted(run.evaluation_folder().parent.glob("*/metrics.json"), key=lambda path: path.parent.name)
     try:
         found = {path.parent.name: read_object(path, Metrics) for path in folders}
+        for path, metrics in zip(folders, found.values(), strict=True):
+            if metrics and len(metrics["confusion"]) not in (0, len(metrics["per_class"])):
+                raise RunError(f"{path} is damaged: 'confusion' and 'per_class' have different numbers of classes.")
     except RunError as error:
         raise RunError(f"{error} Write it again with: onsight evaluate {argument(run.folder)}") from None
     weights = (read_object(run.model_folder / "model.json", dict[str, Any]) or {}).get("weights_sha256")
