@@ -43,8 +43,8 @@ def nudge(rows):
 def test_float32_is_compared_on_every_image_and_batch_size():
     asked = questions()
     for rows, why in (
-        (slice(0, 1), "differ from Keras' by"),  # one of the first images, real or edge
-        (slice(1500, 1501), "differ from Keras' by"),  # a validation image
+        (slice(0, 1), "differ from the model's by"),  # one of the first images, real or edge
+        (slice(1500, 1501), "differ from the model's by"),  # a validation image
     ):
         with pytest.raises(ParityError, match=why):
             judge("model", "float32", answers(asked, nudge, rows), asked, 0.5, CLASSES)

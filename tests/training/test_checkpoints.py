@@ -53,7 +53,7 @@ def test_a_failure_at_any_write_leaves_a_valid_checkpoint(tmp_path, monkeypatch,
     with monkeypatch.context() as patch:
         patch.setattr(owner, call, fail)
         if call == "mkdir":
-            patch.setattr(checkpoints.Path, "mkdir", lambda self, exist_ok=False: None if exist_ok else fail())
+            patch.setattr(checkpoints.Path, "mkdir", lambda self, exist_ok=False, **more: None if exist_ok else fail())
         with pytest.raises(OSError, match="No space"):
             save(tmp_path, 2)
     assert load_checkpoint(tmp_path).state["epoch"] in (1, 2)
