@@ -338,7 +338,7 @@ def test_all_that_a_format_lacks_is_named_at_once(run, monkeypatch, name, extras
 
 @pytest.mark.backend
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in MODELS if not MODELS[name].function.startswith("pretrained:")])
+@pytest.mark.parametrize("name", list(MODELS))
 def test_every_model_in_every_format(name, toy_spec, tmp_path, monkeypatch):
     """Every model in the registry can be exported in every format, and the code of its README runs."""
     import onsight
