@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NotRequired, TypedDict
 
-from onsight.core.schema import Interval, Matrix, Share
+from onsight.core.schema import Interval, Matrix, Pair, Share
 
 # metrics.json --------------------------------------------------------------------------------------------------------
 
@@ -26,9 +26,9 @@ ClassScore = TypedDict(  # a call, because `class` is a keyword
     "ClassScore",
     {
         "class": str,
-        "precision": float | None,  # None where the score is undefined
-        "recall": float | None,
-        "f1": float | None,
+        "precision": Share | None,  # None where the score is undefined
+        "recall": Share | None,
+        "f1": Share | None,
         "support": int,  # images with this label
         "recall_interval": Interval | None,
     },
@@ -62,7 +62,7 @@ class Scores(Confusion):
     macro_f1: Share
     per_class: list[ClassScore]
     ece: Share
-    ece_noise: NotRequired[Interval]  # of a perfectly calibrated model: mean, 97.5 % quantile; older runs lack it
+    ece_noise: NotRequired[Pair]  # of a perfectly calibrated model: mean, 97.5 % quantile; older runs lack it
     calibration: list[Bin]
     brier: float
     roc_auc: NotRequired[Share | None]  # of two classes only

@@ -14,6 +14,7 @@ import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
+from itertools import takewhile
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -239,7 +240,7 @@ def check_target(path: Path) -> None:
 def make_folder(path: Path) -> None:
     """Create a folder and its parents, so that a power cut keeps them. Raise SpecError if that is impossible."""
     try:
-        missing = [each for each in (path, *path.parents) if not each.exists()]
+        missing = list(takewhile(lambda each: not each.exists(), (path, *path.parents)))
         path.mkdir(parents=True, exist_ok=True)
         for each in missing:
             sync_folder(each.parent)

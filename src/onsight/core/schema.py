@@ -37,7 +37,8 @@ class Square(NamedTuple):
 
 
 Share = Annotated[float, Between(0, 1)]
-Interval = Annotated[list[float], Length(2)]
+Pair = Annotated[list[float], Length(2)]
+Interval = Pair  # low, high
 Matrix = Annotated[list[list[int]], Square()]
 LARGEST = {float: sys.float_info.max, int: 2**63 - 1, bool: 1}  # what NumPy holds, too
 ROUNDING = 1e-6  # means of float32 may exceed 1 by this

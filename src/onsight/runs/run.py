@@ -29,6 +29,7 @@ from onsight.core.files import (
     read_json,
     read_lines,
     restore_folder,
+    sync_file,
     write_atomic,
     write_json,
 )
@@ -249,8 +250,7 @@ class Run:
         """Record that the test set was opened: when, why, and whether its labels were read."""
         with open(self.folder / "test_uses.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps({"time": now(), "reason": reason, "scored": scored}) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        sync_file(self.folder / "test_uses.jsonl")
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

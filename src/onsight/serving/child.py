@@ -13,7 +13,8 @@ from onsight.core.errors import RunError
 from onsight.serving.frames import HEAD, packed, unpacked
 
 START_LIMIT = 120.0  # seconds until a worker must have loaded its model; Keras takes long on a busy machine
-FAILED = (asyncio.IncompleteReadError, OSError, ValueError, KeyError)  # what comes of a process that has ended
+# What comes of a process that has ended, takes too long (TimeoutError is an OSError), or writes what is no message.
+FAILED = (asyncio.IncompleteReadError, OSError, ValueError, KeyError, TypeError, RecursionError)
 
 Answer = asyncio.Future[tuple[dict[str, Any], list[bytes]]]
 
@@ -87,7 +88,7 @@ async def started(run: str, threads: int) -> Child:
         if "error" in header:
             raise RunError(str(header["error"]))
         return Child(process, header["facts"])
-    except (TimeoutError, *FAILED):
+    except FAILED:
         await end(process)
         raise RunError(f"A worker for {run} could not be started; its own message is above.") from None
     except BaseException:

@@ -93,7 +93,7 @@ class Pool:
         self.tasks: list[asyncio.Task[None]] = []  # one for each thread of the worker
         self.worker: Child | None = None
         self.changing = asyncio.Lock()  # held while the worker is replaced
-        self.turns = asyncio.Semaphore(0)  # threads that have nothing to do
+        self.turns = asyncio.Semaphore(0)  # threads of the worker that have nothing to do
         self.taking = asyncio.Lock()  # held while a task takes one turn, or all
 
     async def start(self) -> None:
@@ -104,9 +104,8 @@ class Pool:
         """
         self.worker = await started(self.run, self.threads)
         self.facts = self.worker.facts
+        self.turns = asyncio.Semaphore(self.facts["threads"])
         self.tasks = [asyncio.create_task(self._work()) for _ in range(self.facts["threads"])]
-        for _ in self.tasks:
-            self.turns.release()
 
     async def ask(self, items: Sequence[Item]) -> list[tuple[dict[str, Any], bytes]]:
         """Return the answer of each image, in order, with the bytes that come with it.
@@ -171,7 +170,7 @@ class Pool:
         try:
             async with asyncio.timeout(self.limit):
                 await exchange(worker, batch)
-        except (TimeoutError, *FAILED):
+        except FAILED:
             self._again(batch)
             async with self.changing:
                 if self.worker is worker:  # the first of those whose batches it had

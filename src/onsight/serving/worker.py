@@ -46,10 +46,12 @@ def main() -> None:
     warm = threading.Barrier(facts["threads"])
     reading, writing = threading.Lock(), threading.Lock()
 
+    def helper() -> None:
+        warm_up(engine)
+        warm.wait()
+        work()
+
     def work() -> None:
-        engine.answer(np.zeros((1, engine.size, engine.size, 3), np.uint8), threads=1)
-        if warm.wait() == 0:
-            send(target, {"facts": facts})
         while message := received(source, reading):
             header, parts = message
             answers, content = reply(engine, header["items"], parts)
@@ -57,7 +59,9 @@ def main() -> None:
                 send(target, answers | {"number": header["number"]}, content)
 
     for _ in range(facts["threads"] - 1):
-        threading.Thread(target=ended_by_errors, args=(work,)).start()
+        threading.Thread(target=ended_by_errors, args=(helper,)).start()
+    warm.wait()
+    send(target, {"facts": facts})
     ended_by_errors(work)
 
 
@@ -81,7 +85,7 @@ def received(source: BinaryIO, reading: threading.Lock) -> tuple[dict[str, Any],
 
 
 def opened(run_folder: str, threads: int) -> tuple[Engine, dict[str, Any]]:
-    """Return the engine of a run, and what the server has to know about it."""
+    """Return the engine of a run, warm in this thread, and what the server has to know about it."""
     from onsight.models.model_file import read_description
 
     if os.environ.get("ONSIGHT_IMPORT"):
@@ -94,7 +98,7 @@ def opened(run_folder: str, threads: int) -> tuple[Engine, dict[str, Any]]:
         limit_memory(MEMORY * threads)
     else:
         threads = 1  # the backend uses its own
-    engine.answer(np.zeros((1, engine.size, engine.size, 3), np.uint8), threads=1)
+    warm_up(engine)
     description = read_description(run.model_folder)
     return engine, {
         "run": run.name,
@@ -108,6 +112,11 @@ def opened(run_folder: str, threads: int) -> tuple[Engine, dict[str, Any]]:
         "distance_threshold": engine.distance_threshold,
         "weights_sha256": description.weights_sha256,
     }
+
+
+def warm_up(engine: Engine) -> None:
+    """Answer once: the first answer of a thread takes longer."""
+    engine.answer(np.zeros((1, engine.size, engine.size, 3), np.uint8), threads=1)
 
 
 def send(target: BinaryIO, header: dict[str, Any], parts: list[bytes] | None = None) -> None:
