@@ -14,12 +14,12 @@ import argparse
 import ctypes
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ if str(TESTS) not in sys.path:
     sys.path.insert(0, str(TESTS))
 
 from attack.attack_files import read  # noqa: E402
-from attack.verbs import VERBS, Verb, campaign, outcome, prepare, run  # noqa: E402
+from attack.verbs import VERBS, Around, Verb, campaign, interrupted, outcome, unbroken  # noqa: E402
 
 SOURCE = Path(__file__).with_name("full_disk.c")
 
@@ -46,26 +46,22 @@ def attack(name: str, file: Path, asked: argparse.Namespace) -> None:
     verb, points = VERBS[name], asked.points
     done = {row["point"] for row in read(file)}
     with tempfile.TemporaryDirectory() as place:
-        base, whole = Path(place) / "base", Path(place) / "whole"
-        prepare(verb, base)
-        shutil.copytree(base, whole)
-        code, said = run(whole, verb.words, with_room(whole, -1))
-        assert code == 0, said
-        expected, size = verb.made(whole), int(said.splitlines()[-1])
+        base, expected, said = unbroken(verb, Path(place), with_room(-1))
+        size = int(said.splitlines()[-1])
         with file.open("a") as lines:
             for point in range(points):
                 if point in done or time.monotonic() > asked.until or not size:
                     continue
                 room = size * point // points
                 row = {"point": point, "room": room, "size": size}
-                lines.write(json.dumps(row | filled(verb, base, Path(place) / "full", room, expected)) + "\n")
+                lines.write(json.dumps(row | filled(verb, base, room, expected)) + "\n")
                 lines.flush()
 
 
-def with_room(folder: Path, room: int) -> Callable[[Callable[[], int]], int]:
-    """Return what runs a command with so many bytes on the disk, and says how many it wrote; -1: without a limit."""
+def with_room(room: int) -> Callable[[Path], Around]:
+    """Return what lets a command write so many bytes to its folder, and says how many it wrote; -1: without a limit."""
 
-    def around(command: Callable[[], int]) -> int:
+    def around(folder: Path, command: Callable[[], int]) -> int:
         layer = ctypes.CDLL(None)
         layer.bytes_written.restype = ctypes.c_long
         layer.room_below(os.fsencode(folder), ctypes.c_long(room))
@@ -73,14 +69,12 @@ def with_room(folder: Path, room: int) -> Callable[[Callable[[], int]], int]:
         sys.stderr.write(f"{layer.bytes_written()}\n")
         return code
 
-    return around
+    return lambda folder: partial(around, folder)
 
 
-def filled(verb: Verb, base: Path, folder: Path, room: int, expected: dict[str, str]) -> dict[str, Any]:
+def filled(verb: Verb, base: Path, room: int, expected: dict[str, str]) -> dict[str, Any]:
     """Let the disk become full while the verb writes, then run what a user would, and compare."""
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(base, folder)
-    code, said = run(folder, verb.words, with_room(folder, room))
+    folder, code, said = interrupted(verb, base, with_room(room))
     if "Traceback" in said or code not in (0, 1, 2, 3):
         return {"outcome": f"ended with {code}", "what": said[-2000:]}
     if code == 0:  # what did not fit was not needed, such as the cache

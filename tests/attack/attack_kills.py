@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,8 @@ if str(TESTS) not in sys.path:
     sys.path.insert(0, str(TESTS))
 
 from attack.attack_files import read  # noqa: E402
-from attack.kill_at import killed_at  # noqa: E402
-from attack.verbs import SHARD, VERBS, Verb, campaign, outcome, prepare, run  # noqa: E402
-
-KILL_AT = TESTS / "attack" / "kill_at.py"
-KILLED = 137
+from attack.kill_at import KILLED, killed_at  # noqa: E402
+from attack.verbs import SHARD, VERBS, Around, Verb, campaign, interrupted, outcome, unbroken  # noqa: E402
 
 
 def attack(name: str, file: Path, asked: argparse.Namespace) -> None:
@@ -39,29 +36,28 @@ def attack(name: str, file: Path, asked: argparse.Namespace) -> None:
     shard, shards = asked.shard
     done = {row["point"] for row in read(file)}
     with tempfile.TemporaryDirectory() as place:
-        base, whole = Path(place) / "base", Path(place) / "whole"
-        prepare(VERBS[name], base)
-        shutil.copytree(base, whole)
-        code, said = run(whole, VERBS[name].words, lambda command: killed_at(0, str(whole), command))
-        assert code == 0, said
-        expected, points = VERBS[name].made(whole), int(said.splitlines()[-1])
+        base, expected, said = unbroken(VERBS[name], Path(place), killer(0))
+        points = int(said.splitlines()[-1])
         with file.open("a") as lines:
             for point in range(1 + shard, points + 1, shards):
                 if point in done or time.monotonic() > asked.until:
                     continue
-                if result := killed(VERBS[name], base, Path(place) / "killed", point, expected):
+                if result := killed(VERBS[name], base, point, expected):
                     lines.write(json.dumps({"point": point, "points": points, **result}) + "\n")
                     lines.flush()
 
 
-def killed(verb: Verb, base: Path, folder: Path, point: int, expected: dict[str, str]) -> dict[str, Any] | None:
+def killer(point: int) -> Callable[[Path], Around]:
+    """Return what makes a command be killed at a change of its folder."""
+    return lambda folder: lambda command: killed_at(point, str(folder), command)
+
+
+def killed(verb: Verb, base: Path, point: int, expected: dict[str, str]) -> dict[str, Any] | None:
     """Kill the verb in a copy of the folder, run what a user would, and compare.
 
     Return None if the verb ended before: it makes a change more or less, as ticks of its history come.
     """
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(base, folder)
-    code, said = run(folder, verb.words, lambda command: killed_at(point, str(folder), command))
+    folder, code, said = interrupted(verb, base, killer(point))
     if code == 0:
         return None
     if code != KILLED:

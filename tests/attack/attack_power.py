@@ -26,7 +26,7 @@ if str(TESTS) not in sys.path:
 
 from attack.attack_files import read  # noqa: E402
 from attack.power_cut import DISKS, recording, states, write  # noqa: E402
-from attack.verbs import SHARD, VERBS, Verb, campaign, outcome, prepare, run  # noqa: E402
+from attack.verbs import SHARD, VERBS, Verb, campaign, outcome, unbroken  # noqa: E402
 
 
 def attack(name: str, file: Path, asked: argparse.Namespace) -> None:
@@ -35,26 +35,23 @@ def attack(name: str, file: Path, asked: argparse.Namespace) -> None:
     shard, shards = asked.shard
     done = {(row["disk"], row["point"]) for row in read(file)}
     with tempfile.TemporaryDirectory() as place:
-        base, whole, cut = Path(place) / "base", Path(place) / "whole", Path(place) / "cut"
-        contents, log = Path(place) / "contents", Path(place) / "events.json"
+        cut, contents, log = Path(place) / "cut", Path(place) / "contents", Path(place) / "events.json"
         contents.mkdir()
-        prepare(verb, base)
-        shutil.copytree(base, whole)
-        code, said = run(whole, verb.words, recording(whole, contents, log))
-        assert code == 0, said
-        expected, events = verb.made(whole), json.loads(log.read_text())
+        base, expected, _ = unbroken(verb, Path(place), lambda folder: recording(folder, contents, log))
+        events = json.loads(log.read_text())
         with file.open("a") as lines:
             for disk in DISKS:
                 seen = set[str]()
                 for point, root in states(base, events, contents):
                     shutil.rmtree(cut, ignore_errors=True)
                     write(root, disk, cut)
-                    before, last = digest(cut), point == len(events)
-                    if (before in seen and not last) or point % shards != shard or (disk, point) in done:
+                    left, last = digest(cut), point == len(events)
+                    new = left not in seen
+                    seen.add(left)
+                    if not (new or last) or point % shards != shard or (disk, point) in done:
                         continue
                     if time.monotonic() > asked.until:
                         return
-                    seen.add(before)
                     result = finished(verb, cut, expected) if last else outcome(verb, cut, expected)
                     lines.write(json.dumps({"disk": disk, "point": point, "points": len(events), **result}) + "\n")
                     lines.flush()

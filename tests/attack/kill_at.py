@@ -14,6 +14,7 @@ from pathlib import Path
 CHANGES = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate", "os.link", "os.symlink"}
 RELATIVE = {"os.mkdir", "os.remove", "os.rmdir"}  # their last argument is the folder that a path is relative to, or -1
 FOR_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+KILLED = 137
 
 
 def install(point: int, folder: str) -> list[int]:
@@ -22,15 +23,18 @@ def install(point: int, folder: str) -> list[int]:
     folder = os.path.realpath(folder)
 
     def hook(event: str, about: tuple) -> None:
-        if event not in CHANGES or (event == "open" and not (about[2] or 0) & FOR_WRITING):
-            return
-        if any(path.startswith(folder) for path in paths_of(event, about)):
+        if is_change(event, about) and any(path.startswith(folder) for path in paths_of(event, about)):
             counted[0] += 1
             if counted[0] == point:
-                os._exit(137)
+                os._exit(KILLED)
 
     sys.addaudithook(hook)
     return counted
+
+
+def is_change(event: str, about: tuple) -> bool:
+    """Return whether an audit event changes a folder."""
+    return event in CHANGES and (event != "open" or bool((about[2] or 0) & FOR_WRITING))
 
 
 def paths_of(event: str, about: tuple) -> list[str]:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from attack.kill_at import CHANGES, FOR_WRITING, paths_of
+from attack.kill_at import is_change, paths_of
 
 Event = tuple[str, ...]  # what happens, then paths relative to the folder; after "sync" also the name of the content
 DISKS = ("strict", "ordered")
@@ -34,7 +34,7 @@ def install(folder: str, contents: Path) -> list[Event]:
         return os.path.relpath(path, folder) if path == folder or path.startswith(folder + os.sep) else None
 
     def hook(event: str, about: tuple[Any, ...]) -> None:
-        if event in CHANGES and not (event == "open" and not (about[2] or 0) & FOR_WRITING):
+        if is_change(event, about):
             found = [inside(path) for path in paths_of(event, about)]
             if found and None not in found:
                 kind = "truncate" if event == "open" and about[2] & os.O_TRUNC else event.removeprefix("os.")

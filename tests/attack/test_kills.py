@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import onsight
-from attack.attack_kills import KILL_AT, KILLED
+from attack import kill_at
+from attack.kill_at import KILLED
 from onsight.core.errors import RunError
 from onsight.core.files import replace_folder, sha256
 from onsight.core.progress import Reporter
@@ -20,7 +21,7 @@ from onsight.runs.run import Run
 
 def run_killed(point, folder, *words):
     """Run a command, killed at this change of the folder; return its exit code and what it said."""
-    command = [sys.executable, KILL_AT, str(point), folder, *words]
+    command = [sys.executable, kill_at.__file__, str(point), folder, *words]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, env=os.environ)
     assert done.returncode in (0, 2, KILLED), done.stderr
     return done.returncode, done.stderr.strip()

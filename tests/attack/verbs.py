@@ -6,6 +6,7 @@ import argparse
 import importlib
 import json
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from attack.attack_files import read
 from onsight.core.files import sha256
 
 TRAIN = ["train", "toy", "--model", "mlp", "--batch-size", "64", "--seed", "1", "--quiet"]
+Around = Callable[[Callable[[], int]], int]  # gets a function that runs a command, and returns its exit code
 CHANGING = {"evaluated_at", "created", "made", "seconds", "first_answer_seconds"}  # keys whose values differ each time
 
 
@@ -122,6 +124,33 @@ def prepare(verb: Verb, folder: Path) -> None:
         assert code == 0, said
 
 
+def unbroken(verb: Verb, place: Path, around: Callable[[Path], Around]) -> tuple[Path, dict[str, str], str]:
+    """Prepare a verb in `place` and run it once without interruption.
+
+    Args:
+        verb: the verb.
+        place: an empty folder.
+        around: returns for a folder what runs the command in it, as in `run`.
+
+    Returns:
+        the folder in which the verb has not run yet, what the verb made, and what it said.
+    """
+    base, whole = place / "base", place / "whole"
+    prepare(verb, base)
+    shutil.copytree(base, whole)
+    code, said = run(whole, verb.words, around(whole))
+    assert code == 0, said
+    return base, verb.made(whole), said
+
+
+def interrupted(verb: Verb, base: Path, around: Callable[[Path], Around]) -> tuple[Path, int, str]:
+    """Run a verb in a copy of its folder; return the copy, the exit code, and what it said on standard error."""
+    folder = base.with_name("interrupted")
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(base, folder)
+    return folder, *run(folder, verb.words, around(folder))
+
+
 def outcome(verb: Verb, folder: Path, expected: dict[str, str]) -> dict[str, Any]:
     """Run what a user would run after an interruption, and compare what that ends in with the unbroken command."""
     said = ""
@@ -193,7 +222,7 @@ def command(words: list[str]) -> int:
     return 0
 
 
-def run(folder: Path, words: list[str], around: Callable[[Callable[[], int]], int] | None = None) -> tuple[int, str]:
+def run(folder: Path, words: list[str], around: Around | None = None) -> tuple[int, str]:
     """Run a command in a folder, as a fork of this process.
 
     Args:
@@ -213,7 +242,7 @@ def run(folder: Path, words: list[str], around: Callable[[Callable[[], int]], in
         return code, said.read().decode(errors="replace").strip()
 
 
-def become(folder: Path, words: list[str], around: Callable[[Callable[[], int]], int] | None, said: int) -> NoReturn:
+def become(folder: Path, words: list[str], around: Around | None, said: int) -> NoReturn:
     """Be the command, and end."""
     code = 1
     try:
