@@ -28,7 +28,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 TOKEN = "benchmark-token-0123456789abcdefgh"
@@ -137,11 +137,15 @@ def running(words: list[str], port: int) -> Iterator[int]:
             time.sleep(0.2)
         yield process.pid
     finally:
+        descendants = processes(process.pid)[1:]
         process.send_signal(signal.SIGINT)
         try:
             process.wait(20)
         except subprocess.TimeoutExpired:
             process.kill()
+        for each in descendants:  # LitServe leaves some, whose pages of libraries would count as shared (`memory`)
+            with suppress(ProcessLookupError):
+                os.kill(each, signal.SIGKILL)
 
 
 async def answers(port: int) -> bool:
