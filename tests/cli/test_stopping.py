@@ -39,7 +39,7 @@ KEPT = {
     "onsight evaluate runs/latest",
     "export": "Files of an earlier export are as they were, and nothing was added. To start again: onsight export "
     "runs/latest litert",
-    "predict": "The answers above are complete; a file for --out was not written, and copies in --sort-into stay. To "
+    "predict": "The answers above are complete; a file for --out and a folder for --sort-into were not written. To "
     "start again: onsight predict runs/latest 'a b.jpg'",
     "runs": "To start again: onsight runs",
 }

@@ -44,11 +44,15 @@ def test_images_are_copied_by_class(images, tmp_path):
 def test_the_folder_appears_when_all_images_are_copied(images, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
-    (tmp_path / ".out.1-killed.partial" / "cat").mkdir(parents=True)  # a killed command has left it
+    left = tmp_path / ".out.partial" / "copies" / "bird"  # a killed command has left it
+    left.mkdir(parents=True)
+    (left / "old.jpg").touch()
     given = [answer(images / "a/cat.jpg", "cat"), answer(images / "b/dog.jpg", "dog")]
     stopped = Sorter(out, [str(images)]).copied(given, ["cat", "dog"])
     next(stopped)
     assert not list(out.iterdir())
+    with pytest.raises(SpecError, match=r"Another process is sorting images into .*out\."):
+        next(Sorter(out, [str(images)]).copied(given, ["cat", "dog"]))
     stopped.close()
     gone = [*given, answer(images / "gone.jpg", "cat")]
     with pytest.raises(FileNotFoundError):

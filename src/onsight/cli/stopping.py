@@ -15,7 +15,7 @@ KEPT = {  # by command
     "check": "What was decoded stays in the cache, but nothing was written.",
     "evaluate": "Each file of the run is complete, the old one or the new; some may be missing.",
     "export": "Files of an earlier export are as they were, and nothing was added.",
-    "predict": "The answers above are complete; a file for --out was not written, and copies in --sort-into stay.",
+    "predict": "The answers above are complete; a file for --out and a folder for --sort-into were not written.",
     **dict.fromkeys(("train", "distill", "prune"), CHECKPOINTS),
 }
 

@@ -223,6 +223,18 @@ def file_lock(path: Path, timeout: float = -1) -> Iterator[None]:
         lock.release()
 
 
+@contextlib.contextmanager
+def alone(path: Path, doing: str) -> Iterator[None]:
+    """Hold the lock of a file. Raise SpecError if another process holds it, which then is `doing` the same."""
+    from filelock import Timeout
+
+    try:
+        with file_lock(path, timeout=0):
+            yield
+    except Timeout:
+        raise SpecError(f"Another process is {doing}. Wait until it ends, or stop it.") from None
+
+
 def is_user_fixable(error: OSError) -> bool:
     """Return whether an error concerns a path or permission of the user rather than this program."""
     kinds = ("EACCES", "EPERM", "EROFS", "ENAMETOOLONG", "ELOOP", "ENOTDIR", "EISDIR", "EEXIST")

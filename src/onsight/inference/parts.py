@@ -6,14 +6,13 @@ call goes on where an earlier one was stopped. plan.json in the folder says what
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from onsight.core.errors import DataError, SpecError
-from onsight.core.files import argument, file_lock, leftovers, make_folder, read_json, write_atomic, write_json
+from onsight.core.files import alone, argument, leftovers, make_folder, read_json, write_atomic, write_json
 from onsight.core.progress import Reporter
 from onsight.core.text import count
 from onsight.display.reporters import make_reporter
@@ -90,7 +89,7 @@ def predict_parts(
         work = plan(as_iterable(images))
         out = Path(folder)
         make_folder(out)
-        with alone(out):
+        with alone(out / LOCK, f"writing answers to {out}"):
             missing = prepare(out, opened, settings, [each.mark for each in work])
             if on is None:
                 parts = on_this_machine(opened, settings, work, missing)
@@ -179,18 +178,6 @@ def prepare(folder: Path, run: Run, settings: Settings, marks: list[str]) -> lis
             "that command to go on with it."
         )
     return missing
-
-
-@contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Keep the folder for this process. Raise SpecError if another one is writing to it."""
-    from filelock import Timeout
-
-    try:
-        with file_lock(folder / LOCK, timeout=0):
-            yield
-    except Timeout:
-        raise SpecError(f"Another process is writing answers to {folder}. Wait until it ends, or stop it.") from None
 
 
 def on_this_machine(run: Run, settings: Settings, work: list[Work], missing: list[int]) -> Iterator[tuple[int, Part]]:

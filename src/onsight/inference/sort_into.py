@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from onsight.core.errors import SpecError
-from onsight.core.files import leftovers, make_folder, sync_folder, temporary_sibling
+from onsight.core.files import alone, make_folder, sync_folder
 from onsight.inference.predict import Prediction
 
 UNSURE = "unsure"  # the sub-folder of images whose answer is unsure
@@ -55,27 +55,29 @@ class Sorter:
         """
         names = folder_names(classes)
         folder = self.folder.resolve()
-        for left in leftovers(folder):
-            shutil.rmtree(left, ignore_errors=True)
-        partial = temporary_sibling(folder)
-        make_folder(partial)
-        try:
-            for prediction in predictions:
-                if prediction.label is not None:
-                    name = UNSURE if prediction.unsure else names[prediction.label]
-                    if name not in self.counts:
-                        make_folder(partial / name)
-                    self.copy(Path(prediction.source), partial / name)
-                    self.counts[name] += 1
-                yield prediction
-            if hasattr(os, "sync"):
-                os.sync()  # one for all copies, before the folder has its name
-            if folder.exists():
-                folder.rmdir()  # it was empty
-            partial.rename(folder)
-            sync_folder(folder.parent)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        apart = folder.with_name(f".{folder.name}.partial")
+        make_folder(apart)
+        with alone(apart / ".lock", f"sorting images into {self.folder}"):
+            try:
+                made = apart / "copies"
+                shutil.rmtree(made, ignore_errors=True)  # a killed command has left it
+                make_folder(made)
+                for prediction in predictions:
+                    if prediction.label is not None:
+                        name = UNSURE if prediction.unsure else names[prediction.label]
+                        if name not in self.counts:
+                            make_folder(made / name)
+                        self.copy(Path(prediction.source), made / name)
+                        self.counts[name] += 1
+                    yield prediction
+                if hasattr(os, "sync"):
+                    os.sync()  # one for all copies, before the folder has its name
+                if folder.exists():
+                    folder.rmdir()  # it was empty
+                made.rename(folder)
+                sync_folder(folder.parent)
+            finally:
+                shutil.rmtree(apart, ignore_errors=True)
 
     def copy(self, image: Path, folder: Path) -> None:
         """Copy an image into a folder. If its name is taken, the copy gets a number: cat-2.jpg."""
