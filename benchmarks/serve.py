@@ -26,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -112,15 +112,29 @@ def cpu_seconds(pid: int) -> float:
 
 
 def memory(pid: int) -> float:
-    """Return the memory of a process and its descendants in MB: each page they share counts once (PSS)."""
-    total = 0
+    """Return the memory of a process and its descendants in MB, whatever else runs: a page of a file counts once.
+
+    A file that several of them map counts as in the process that has most of its pages in memory.
+    """
+    anonymous = 0
+    files: dict[str, int] = {}
     for each in processes(pid):
+        own: dict[str, int] = defaultdict(int)
         try:
-            lines = Path(f"/proc/{each}/smaps_rollup").read_text().splitlines()
+            lines = Path(f"/proc/{each}/smaps").read_text().splitlines()
         except OSError:
             continue
-        total += next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-    return total * 1024 / 1e6
+        for line in lines:
+            key, *values = line.split()
+            if "-" in key:
+                name = values[-1]
+            elif key == "Rss:":
+                own[name] += int(values[0])
+            elif key == "Anonymous:":
+                own[name] -= int(values[0])
+                anonymous += int(values[0])
+        files |= {name: max(size, files.get(name, 0)) for name, size in own.items()}
+    return (anonymous + sum(files.values())) * 1024 / 1e6
 
 
 @contextmanager
@@ -143,7 +157,7 @@ def running(words: list[str], port: int) -> Iterator[int]:
             process.wait(20)
         except subprocess.TimeoutExpired:
             process.kill()
-        for each in descendants:  # LitServe leaves some, whose pages of libraries would count as shared (`memory`)
+        for each in descendants:  # LitServe leaves some
             with suppress(ProcessLookupError):
                 os.kill(each, signal.SIGKILL)
 

@@ -1,5 +1,8 @@
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -33,3 +36,26 @@ def test_room_is_given_back_after_an_error():
     with pytest.raises(KeyError), room(BUDGET):
         raise KeyError
     assert memory._taken == [0]
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").is_file(), reason="Linux only")
+def test_pages_of_libraries_are_given_back_and_come_back_by_themselves():
+    code = """
+import re
+from pathlib import Path
+import numpy as np
+from onsight.core.memory import release_libraries
+
+def mapped():
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"RssFile:\\s+(\\d+)", status)[1])
+
+before = mapped()
+release_libraries()
+after = mapped()
+assert np.linalg.inv(np.eye(8) * 2).sum() == 4
+print(before, after)
+"""
+    said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    before, after = map(int, said.split())
+    assert after < before / 2

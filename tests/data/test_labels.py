@@ -1,5 +1,6 @@
 """labels.csv: what is written, how it is read, and how it changes a data set."""
 
+import os
 import pickle
 import shutil
 
@@ -183,3 +184,17 @@ def test_unusable_files(photos, content, message):
 def test_a_missing_file_names_the_command_that_writes_one(photos):
     with pytest.raises(DataError, match=r"cannot be read: No such file.*`onsight label` writes such a file"):
         load_dataset(str(photos), reading=Reading(labels=LabelsFile(photos / "none.csv")))
+
+
+@pytest.mark.parametrize("name", ["passwd", "labels.txt"])
+def test_a_file_that_is_not_called_csv_is_not_opened(photos, name, monkeypatch):
+    monkeypatch.setattr("onsight.data.labels.read_regular", None)
+    with pytest.raises(DataError, match=rf"{name}' are not in a \.csv file\..* path, label, previous, who, when"):
+        load_dataset(str(photos), reading=Reading(labels=LabelsFile(photos / name)))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_a_pipe_is_no_labels_csv(photos):
+    os.mkfifo(photos.parent / "labels.csv")
+    with pytest.raises(DataError, match="cannot be read: not a regular file"):
+        load_dataset(str(photos), reading=Reading(labels=LabelsFile(photos.parent / "labels.csv")))

@@ -11,7 +11,6 @@ from cyclopts import Parameter
 from onsight.cli.app import Quiet
 from onsight.cli.output import hint, say
 from onsight.core.errors import SpecError
-from onsight.display.reporters import make_reporter
 
 Host = Annotated[str, Parameter(help="the address to listen on; 0.0.0.0 is all of this machine")]
 Port = Annotated[int | None, Parameter(help="the port (default: 8000, or the next that is free)")]
@@ -70,6 +69,7 @@ def label(
     out
         the CSV to write; answers that are in it stay
     """
+    from onsight.display.reporters import make_reporter
     from onsight.labelling.label import label as run_page
 
     names = allow_host or ()

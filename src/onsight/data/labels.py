@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onsight.core.errors import DataError, unknown_name
-from onsight.core.files import stamp, sync_folder
+from onsight.core.files import read_regular, stamp, sync_folder
 from onsight.core.text import count, short
 from onsight.data.dataset import Dataset, Relabelled, fingerprint
 from onsight.data.folder import read_file
@@ -138,14 +138,22 @@ def begun(path: Path) -> dict[str, dict[str, Answer]]:
 def content_of(file: LabelsFile) -> bytes:
     """Return the content of a labels.csv, as far as it counts.
 
+    A run that a stranger made may name any file; one that is not called .csv is not opened.
+
     Raises:
-        DataError: it cannot be read, or is no longer what it was.
+        DataError: it is not called .csv, cannot be read, or is no longer what it was.
     """
-    try:
-        content = file.path.read_bytes()[: file.size]
-    except OSError as error:
+    if file.path.suffix.lower() != ".csv":
         raise DataError(
-            f"The labels '{file.path}' cannot be read: {error.strerror or error}. `onsight label` writes such a file."
+            f"The labels '{file.path}' are not in a .csv file. `onsight label` writes one, with the columns "
+            f"{', '.join(COLUMNS)}; path and label suffice."
+        )
+    try:
+        content = read_regular(file.path)[: file.size]
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise DataError(
+            f"The labels '{file.path}' cannot be read: {why or error}. `onsight label` writes such a file."
         ) from None
     if file.sha256 and hashlib.sha256(content).hexdigest() != file.sha256:
         raise DataError(

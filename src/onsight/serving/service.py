@@ -13,6 +13,7 @@ from typing import Any
 import uvicorn
 
 from onsight.core.errors import OnsightError
+from onsight.core.memory import release_libraries
 from onsight.core.text import printable
 from onsight.serving.child import end, environment
 from onsight.serving.connection import options
@@ -84,6 +85,7 @@ class Service(Server):
         except OnsightError:
             self.should_exit = True
             raise
+        release_libraries()
         for model in self.models.all.values():
             self.background(self.learn_reference(model))
 

@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from onsight.core.errors import ImageError, OnsightError
-from onsight.core.memory import limit_memory
+from onsight.core.memory import limit_memory, release_libraries
 from onsight.imaging import decode
 from onsight.inference.engines import Answers, Engine, LitertEngine, doubts, open_engine
 from onsight.inference.heat_maps import heat_maps, overlay
@@ -61,6 +61,7 @@ def main() -> None:
     for _ in range(facts["threads"] - 1):
         threading.Thread(target=ended_by_errors, args=(helper,)).start()
     warm.wait()
+    release_libraries()
     send(target, {"facts": facts})
     ended_by_errors(work)
 
