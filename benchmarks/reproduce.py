@@ -3,10 +3,11 @@
 
     python benchmarks/reproduce.py default micro       # trains and evaluates; takes the minutes that the table says
     python benchmarks/reproduce.py default --run RUN   # evaluates a run that the row's own command has trained
-    python benchmarks/reproduce.py --table             # only writes the table from records.json
+    python benchmarks/reproduce.py --table             # only writes the table and the plot from records.json
 
 Only the official images count: `make cifar10` brings them. Each row is one line of records.json, with its commands, its
-machine and its date, and the README's table is made from these lines. `tests/test_docs.py` checks that they agree.
+machine and its date. The README's table and docs/accuracy.png are made from these lines. `tests/test_docs.py` checks that
+the table and the records agree.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from onsight.runs.run import Run, open_run
 HERE = Path(__file__).resolve().parent
 RECORDS, README = HERE / "records.json", HERE.parent / "README.md"
 BEGIN, END = "<!-- table: benchmarks/reproduce.py -->\n", "<!-- end of table -->\n"
+PLOT = HERE.parent / "docs" / "accuracy.png"
 OFFICIAL = "official CIFAR-10 (checksums match)"
 
 
@@ -34,7 +36,7 @@ class Row(NamedTuple):
 
     Attributes:
         what: what is trained, in a few words.
-        command: the command after `onsight`; RUN stands for the run of the row `teacher`.
+        command: the command after `onsight`, or the script `plain-keras`; RUN stands for the run of the row `teacher`.
         teacher: the row whose run the command begins with.
         int8: whether the exported int8 file is measured, too.
     """
@@ -58,6 +60,7 @@ ROWS = {
     "pruned": Row(
         "half of the default's channels", "prune RUN --channels 0.5 --epochs 40 --learning-rate 0.06", "default"
     ),
+    "plain-keras": Row("the plain Keras script of most tutorials", "benchmarks/plain_keras.py"),
 }
 
 
@@ -72,12 +75,16 @@ def main() -> None:
         parser.error(f"name a row: {', '.join(ROWS)}")
     for name in asked.rows:
         records = read_records()
-        records[name] = measure(name, open_run(asked.run) if asked.run else trained(name, records))
+        if name == "plain-keras":
+            records[name] = measure_script(name)
+        else:
+            records[name] = measure(name, open_run(asked.run) if asked.run else trained(name, records))
         ordered = {each: records[each] for each in ROWS if each in records}
         RECORDS.write_text(json.dumps(ordered, indent=1) + "\n")
     text = README.read_text()
     before, rest = text.split(BEGIN)
     README.write_text(before + BEGIN + table(read_records()) + END + rest.split(END)[1])
+    plot(read_records())
 
 
 def read_records() -> dict[str, dict[str, Any]]:
@@ -130,6 +137,30 @@ def measure(name: str, run: Run) -> dict[str, Any]:
     return record
 
 
+def measure_script(name: str) -> dict[str, Any]:
+    """Run the plain Keras script on the official images, and return the record."""
+    from onsight.core.backend import environment
+    from onsight.data.load import load_dataset
+    from onsight.metrics.intervals import share_interval
+
+    folder = Path(os.environ["ONSIGHT_DATA"]) / "cifar-10-batches-bin"
+    if load_dataset("cifar10").provenance != OFFICIAL:
+        sys.exit(f"ONSIGHT_DATA has no official CIFAR-10; expected it in {folder}.")
+    words = [sys.executable, str(HERE / "plain_keras.py"), str(folder)]
+    said = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout.strip().splitlines()
+    seconds, accuracy = float(said[-2].split()[0]), float(said[-1].split()[-1])
+    return {
+        "command": ROWS[name].command,
+        "accuracy": accuracy,
+        "interval": share_interval(round(accuracy * 10_000), 10_000),
+        "n": 10_000,
+        "minutes": seconds / 60,
+        "precision": "float32",
+        "machine": environment()["machine"],
+        "date": date.today().isoformat(),
+    }
+
+
 def measured_int8(run: Run) -> dict[str, Any]:
     """Export a run as int8 and return the file's size and its accuracy on the test images."""
     from onsight.inference.engines import LitertEngine
@@ -155,11 +186,42 @@ def table(records: dict[str, dict[str, Any]]) -> str:
         if "int8" in found:
             what += f"; as int8, {found['int8_bytes'] / 1000:.0f} kB: {percent(found['int8'])}"
         cells = (
-            f"`onsight {found['command']}`", what, f"{percent(found['accuracy'])} ({bounds(found['interval'])})",
-            percent(found["views"]), f"{found['minutes']:.1f}",
+            f"`{'python' if name == 'plain-keras' else 'onsight'} {found['command']}`", what,
+            f"{percent(found['accuracy'])} ({bounds(found['interval'])})",
+            percent(found["views"]) if "views" in found else "", f"{found['minutes']:.1f}",
         )  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def plot(records: dict[str, dict[str, Any]]) -> None:
+    """Draw accuracy against minutes of training, with 95 % intervals, in docs/accuracy.png."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
+    shown = {"with --tta": ("views", "o", "#1f6f8b"), "one view": ("accuracy", "s", "#99582a")}
+    for label, (key, marker, color) in shown.items():
+        found = [each for each in records.values() if key in each]
+        shares = [each[key] for each in found]
+        ends = [each["views_interval" if key == "views" else "interval"] for each in found]
+        below, above = ([abs(share - end[i]) for share, end in zip(shares, ends, strict=True)] for i in (0, 1))
+        minutes = [each["minutes"] for each in found]
+        axes.errorbar(minutes, shares, [below, above], fmt=marker, color=color, capsize=2, markersize=5, label=label)
+    for name, each in records.items():
+        axes.annotate(
+            name, (each["minutes"], each["accuracy"]), textcoords="offset points", xytext=(7, -11), fontsize=9
+        )
+    axes.set(
+        xscale="log", xlabel="minutes of training on two cores", ylabel="accuracy on CIFAR-10's 10,000 test images"
+    )
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_major_formatter(lambda share, position: f"{share:.0%}")
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right")
+    figure.savefig(PLOT, dpi=110)
 
 
 def bounds(ends: list[float]) -> str:

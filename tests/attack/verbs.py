@@ -81,6 +81,12 @@ PRUNE = ["prune", RUN, "--sparsity", "0.5", "--epochs", "1", "--quiet"]
 DISTILL = ["distill", RUN, "--model", "micro", "--batch-size", "64", "--epochs", "1", "--quiet"]
 EMBED = ["embed", RUN, "photos", "--quiet"]
 SORT = ["predict", RUN, "photos", "--sort-into", "sorted"]
+SEARCH = ["--epochs", "2", "--trials", "2", "--search", "learning_rate=0.001..0.01", "--study", "study"]
+TUNE = ["tune", *TRAIN[1:], *SEARCH]
+CURVE = ["learning-curve", *TRAIN[1:], "--epochs", "1", "--sizes", "5", "10", "--seeds", "1", "--out", "curve"]
+SIMILAR = ["similar", RUN, "photos/ant/1.png", "photos", "--quiet"]
+COMPARE = ["compare", RUN, "runs/toy-mlp-0002"]
+EVALUATED = [*TRAINED, [*TRAIN, "--epochs", "2"], *(["evaluate", run, "--quiet"] for run in COMPARE[1:])]
 VERBS = {
     "train": Verb([], NEW, [["train", "--resume", "latest", "--quiet"], NEW], weights),
     "train longer": Verb(TRAINED, LONGER, [LONGER], weights),
@@ -91,9 +97,14 @@ VERBS = {
     "export int8": Verb(TRAINED, ["export", RUN, "litert", "c", "--precision", "int8", "--quiet"],
                         [["export", RUN, "litert", "c", "--precision", "int8", "--quiet"]],
                         files_in(f"{RUN}/export/*.tflite", f"{RUN}/export/classifier/model.*")),
+    "tune": Verb([], TUNE, [["tune", "--resume", "study", "--quiet"], TUNE],
+                 files_in("study/**/model/weights.safetensors")),
+    "learning-curve": Verb([], CURVE, [CURVE], files_in("curve/curve.json")),
     "prune": Verb(TRAINED, PRUNE, [["train", "--resume", "latest", "--quiet"], PRUNE], weights),
     "distill": Verb(TRAINED, DISTILL, [["train", "--resume", "latest", "--quiet"], DISTILL], weights),
     "report": Verb(TRAINED, ["report", RUN], [["report", RUN]], files_in(f"{RUN}/MODEL_CARD.md")),
+    "compare": Verb(EVALUATED, COMPARE, [COMPARE], files_in("compare.html")),
+    "similar": Verb(TRAINED, SIMILAR, [SIMILAR], files_in("similar.html")),
     "predict": Verb(TRAINED, ["predict", RUN, "photos", "--out", "answers/"],
                     [["predict", RUN, "photos", "--out", "answers/"]], files_in("answers/part-*")),
     "predict into classes": Verb(TRAINED, SORT, [SORT], files_in("sorted/*/*")),
