@@ -5,9 +5,9 @@
     python benchmarks/reproduce.py default --run RUN   # evaluates a run that the row's own command has trained
     python benchmarks/reproduce.py --table             # only writes the table and the plot from records.json
 
-Only the official images count: `make cifar10` brings them. Each row is one line of records.json, with its commands, its
-machine and its date. The README's table and docs/accuracy.png are made from these lines. `tests/test_docs.py` checks that
-the table and the records agree.
+Only the official images count: `make cifar10` brings them. Each row is one line of records.json, with its command, its
+machine and its date. The README's table and docs/accuracy.png are made from these lines; `tests/test_docs.py` checks
+that the table and the records agree.
 """
 
 from __future__ import annotations

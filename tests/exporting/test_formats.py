@@ -61,6 +61,20 @@ def test_tf2onnx_still_lacks_erfc():
     assert "Erfc" in {node.op_type for node in made.graph.node}  # ONNX has no such operator
 
 
+def test_tensors_that_a_function_has_captured_are_constants_in_onnx():
+    """A Normalization layer holds tensors, not variables. EfficientNetV2 and ConvNeXt begin with one."""
+    import keras
+    import onnxruntime
+    import tensorflow as tf
+
+    model = keras.Sequential([keras.Input((4, 4, 3)), keras.layers.Normalization(mean=[1, 2, 3], variance=[4, 5, 6])])
+    signature = [tf.TensorSpec((None, 4, 4, 3), tf.float32, name="x")]
+    function = tf.function(lambda x: {"y": model(x)}, input_signature=signature)
+    x = np.random.default_rng(0).normal(size=(2, 4, 4, 3)).astype(np.float32)
+    session = onnxruntime.InferenceSession(to_onnx(function, signature).SerializeToString())
+    np.testing.assert_allclose(session.run(["y"], {"x": x})[0], model(x), atol=1e-6)
+
+
 def pooling_network(activation):
     """Return a network that pools before an activation."""
     import keras

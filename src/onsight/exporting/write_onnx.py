@@ -43,13 +43,21 @@ def add_metadata(made: Any, description: ModelDescription, name: str) -> None:
 
 
 def to_onnx(function: Any, signature: list[Any]) -> Any:
-    """Return the ONNX model of a tf.function."""
+    """Return the ONNX model of a tf.function. What the function has captured becomes constants of the file.
+
+    tf2onnx makes constants of variables, and inputs of other tensors, such as the mean of a Normalization layer.
+    """
     import tf2onnx
+    from onnx import numpy_helper
 
     # Version 17 of the operation set: every runtime of recent years supports it, and it has all operations we need.
     made, _ = tf2onnx.convert.from_function(
         function, input_signature=signature, opset=17, custom_op_handlers={"Erfc": (complement_erf, [])}
     )
+    captured = {inside.name: outside for outside, inside in function.get_concrete_function().graph.captures}
+    for value in [each for each in made.graph.input if each.name in captured]:
+        made.graph.input.remove(value)
+        made.graph.initializer.append(numpy_helper.from_array(captured[value.name].numpy(), value.name))
     return made
 
 
