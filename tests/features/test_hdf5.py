@@ -44,6 +44,14 @@ def test_a_file_in_keras_layout_is_read(tmp_path, arrays, below, pieces):
         np.testing.assert_array_equal(value, expected)
 
 
+def test_axes_of_length_1_do_not_count(tmp_path, arrays):
+    (first, *others), path = SHAPES, write(tmp_path / "a.h5", arrays)
+    found = read_h5(path, [(*first, 1), *others])[0]
+    np.testing.assert_array_equal(found, arrays[0][..., None])
+    with pytest.raises(ModelFileError, match="the network has float32"):
+        read_h5(path, [(first[0] * first[1], *first[2:]), *others])
+
+
 def test_the_expected_top_is_skipped_and_any_other_is_refused(tmp_path, arrays):
     top = [np.ones(shape, "float32") for shape in TOP]
     assert len(read_h5(write(tmp_path / "top.h5", arrays, top), SHAPES, TOP)) == 3

@@ -34,7 +34,7 @@ def test_features_equal_those_of_keras_applications_with_its_preprocessing(name)
     assert original.count_params() == parameters
     assert model.count_params() == parameters + 3 * (original.output_shape[1] + 1)
     for theirs, ours in zip(original.weights, model.weights[:-2], strict=True):
-        ours.assign(to_numpy(theirs))
+        ours.assign(to_numpy(theirs).reshape(ours.shape))
     expected = original.predict_on_batch(prepared)
     features = keras.Model(model.input, model.get_layer("logits").input).predict_on_batch(images)
     assert np.ptp(expected, axis=0).max() > 1e-2  # otherwise any features would be equal
@@ -82,7 +82,7 @@ def test_the_tflite_file_gives_the_same_probabilities(name, tmp_path):
     original = lively(family, size, module.preprocess_input(images.astype("float32")))
     model = build_model(name, size, 3)
     for theirs, ours in zip(original.weights, model.weights[:-2], strict=True):
-        ours.assign(to_numpy(theirs))
+        ours.assign(to_numpy(theirs).reshape(ours.shape))
     save_model(tmp_path, model, ("a", "b", "c"))
     assert add_litert(tmp_path, images) is None
     assert (tmp_path / "model.tflite").stat().st_size < 1.1 * (tmp_path / "weights.safetensors").stat().st_size

@@ -55,9 +55,11 @@ def to_onnx(function: Any, signature: list[Any]) -> Any:
         function, input_signature=signature, opset=17, custom_op_handlers={"Erfc": (complement_erf, [])}
     )
     captured = {inside.name: outside for outside, inside in function.get_concrete_function().graph.captures}
+    used = {name for node in made.graph.node for name in node.input}
     for value in [each for each in made.graph.input if each.name in captured]:
         made.graph.input.remove(value)
-        made.graph.initializer.append(numpy_helper.from_array(captured[value.name].numpy(), value.name))
+        if value.name in used:  # onnxruntime warns of others
+            made.graph.initializer.append(numpy_helper.from_array(captured[value.name].numpy(), value.name))
     return made
 
 

@@ -177,7 +177,10 @@ def object_at(group: Any, path: str) -> Any:
 
 
 def check_dataset(found: Any, shape: tuple[int, ...]) -> None:
-    """Refuse a data set of another shape or type, or whose numbers are not stored in this file as they are."""
+    """Refuse a data set of another shape or type, or whose numbers are not stored in this file as they are.
+
+    Axes of length 1 do not count: Keras' ConvNeXt has them elsewhere in the kernels of depthwise convolutions.
+    """
     import h5py
 
     plan = found.id.get_create_plist()
@@ -185,7 +188,8 @@ def check_dataset(found: Any, shape: tuple[int, ...]) -> None:
         raise Refused(f"its '{found.name}' is virtual, chunked or filtered, but weights must be stored in one piece")
     if plan.get_external_count():
         raise Refused(f"its '{found.name}' is stored in another file")
-    if found.dtype != np.dtype("<f4") or found.shape != tuple(shape):
+    lengths, expected = ([length for length in each if length != 1] for each in (found.shape, shape))
+    if found.dtype != np.dtype("<f4") or lengths != expected:
         raise Refused(f"its '{found.name}' is {found.dtype} {found.shape}, but the network has float32 {tuple(shape)}")
 
 

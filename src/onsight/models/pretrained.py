@@ -101,6 +101,8 @@ def assemble(
             config["name"] = f"{unnamed(layer)}_at{number[id(layer)]}"
         if type(layer).__name__ == "LayerScale":
             return LayerScale(config["init_values"], name=config["name"], dtype=config["dtype"])
+        if type(layer) is layers.Conv2D and layer.groups == layer.filters > 1:
+            return depthwise(config)
         if type(layer) is keras.layers.BatchNormalization:
             return BatchNormalization.from_config(config | {"momentum": MOMENTUM})
         return type(layer).from_config(config)
@@ -138,6 +140,17 @@ class LayerScale(layers.Layer):  # type: ignore[misc]  # Keras exports it untype
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the constructor, for `from_config`."""
         return {**super().get_config(), "init_values": self.init_values}
+
+
+def depthwise(config: dict[str, Any]) -> keras.layers.DepthwiseConv2D:
+    """Return a convolution of one filter per channel, given as one of as many groups, as a depthwise convolution.
+
+    Keras compiles groups by XLA on TensorFlow, and tf2onnx cannot convert that. The kernel has the same numbers in the
+    same order: (height, width, channels, 1) instead of (height, width, 1, channels).
+    """
+    same = ("name", "dtype", "kernel_size", "strides", "padding", "dilation_rate", "use_bias")
+    initializer = config["kernel_initializer"]
+    return layers.DepthwiseConv2D(**{key: config[key] for key in same}, depthwise_initializer=initializer)
 
 
 def unnamed(layer: keras.layers.Layer) -> str:
