@@ -15,7 +15,9 @@ EPOCH = {"event": "epoch", "epoch": 1, "loss": 0.5}
 
 @pytest.fixture
 def run(tmp_path):
-    return Run.create("x", {"spec": {"model": "cnn", "epochs": 2}}, {"name": "photos", "classes": ["a", "b"]})
+    return Run.create(
+        "x", {"spec": {"data": "photos", "model": "cnn", "epochs": 2}}, {"name": "photos", "classes": ["a", "b"]}
+    )
 
 
 def long_ago(run):

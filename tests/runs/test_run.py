@@ -8,14 +8,14 @@ import pytest
 
 from edits import metrics_of
 from onsight.core.errors import RunError
-from onsight.core.files import read_lines
+from onsight.core.files import read_lines, write_json
 from onsight.runs.run import Run, damaged_runs, list_runs, open_run, read_evaluations
 
 DATASET = {"name": "photos", "classes": ["a", "b"], "counts": {}, "split": {}}
 
 
 def create(name="photos-cnn"):
-    return Run.create(name, {"spec": {"model": "cnn", "epochs": 2}}, DATASET)
+    return Run.create(name, {"spec": {"data": "photos", "model": "cnn", "epochs": 2}}, DATASET)
 
 
 def finish(run):
@@ -96,6 +96,13 @@ def test_a_damaged_record_is_named():
         _ = Run(run.folder).classes
 
 
+def test_a_spec_that_names_no_data_is_damaged():
+    run = create()
+    write_json(run.folder / "spec.json", {**run.record, "spec": {"model": "cnn"}})
+    with pytest.raises(RunError, match=r"spec\.json is damaged: 'spec\.data' is missing"):
+        Run(run.folder)
+
+
 def test_scores_of_other_numbers_of_classes_are_damaged():
     run = create()
     metrics = metrics_of(np.array([0, 1]), np.eye(2, dtype=np.float32), ["a", "b"])
@@ -167,7 +174,7 @@ def test_the_epoch_of_the_model():
 
 
 def test_a_run_that_is_renamed_while_it_trains_says_so(tmp_path):
-    run = Run.create("x", {"spec": {"model": "cnn"}}, DATASET, tmp_path / "before")
+    run = Run.create("x", {"spec": {"data": "photos", "model": "cnn"}}, DATASET, tmp_path / "before")
 
     def train():
         with run.locked():

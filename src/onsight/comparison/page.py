@@ -6,7 +6,6 @@ import contextlib
 import math
 from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +29,7 @@ from onsight.display.page import data_uri, fill
 from onsight.imaging import decode
 from onsight.runs.images import recorded_reading
 from onsight.runs.run import Run, place
+from onsight.spec import TrainSpec
 
 PAIRS_WITH_IMAGES = 6  # most pairs shown with images; those of the best run come first
 IMAGES_PER_SIDE = 12  # most images shown that only one of a pair classifies correctly, for each of the two
@@ -110,11 +110,12 @@ def find_images(run: Run, wanted: dict[str, str]) -> tuple[dict[str, bytes], str
     """
     found: dict[str, bytes] = {}
     try:
-        data_dir = run.spec.get("data_dir")
-        folder = Path(data_dir) if data_dir else None
-        dataset = load_dataset(run.spec["data"], folder, reading=recorded_reading(run), download=False)
+        spec = TrainSpec.recorded(run.spec)
+        dataset = load_dataset(spec.data, spec.data_dir, reading=recorded_reading(run), download=False)
     except (OnsightError, OSError) as error:
         return found, str(error)
+    if spec.image_size is None:
+        return found, f"{run.folder / 'spec.json'} has no image_size."
     numbers = {name: number for number, name in enumerate(dataset.names)}
     for name, label in wanted.items():
         number = numbers.get(name)
@@ -122,7 +123,7 @@ def find_images(run: Run, wanted: dict[str, str]) -> tuple[dict[str, bytes], str
             continue
         with contextlib.suppress(ImageError):
             source = dataset.images[number] if dataset.images is not None else dataset.read(number)
-            found[name] = decode.thumbnail(decode.load(source, int(run.spec["image_size"]), run.spec.get("fit", "cut")))
+            found[name] = decode.thumbnail(decode.load(source, spec.image_size, spec.fit))
     missing = len(wanted) - len(found)
     return found, f"{missing:,} of {len(wanted):,} have been removed or have another label now." if missing else ""
 

@@ -6,7 +6,7 @@ A file on disk may be damaged, or of an older version that lacks a key: readers 
 
 from __future__ import annotations
 
-from typing import Any, NotRequired, TypedDict, final
+from typing import Any, NotRequired, Required, TypedDict, final
 
 from onsight.core.schema import Interval, Share
 
@@ -89,7 +89,7 @@ class ModelRecord(TypedDict):
 class SpecFields(TypedDict, total=False):
     """The fields of `TrainSpec` that are read as they are in spec.json; `TrainSpec.recorded` checks all of them."""
 
-    data: str
+    data: Required[str]
     data_dir: str | None
     preset: str
     model: str
