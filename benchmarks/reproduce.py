@@ -219,6 +219,7 @@ def plot(records: dict[str, dict[str, Any]]) -> None:
     )
     axes.xaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_major_formatter(lambda share, position: f"{share:.0%}")
+    axes.margins(x=0.12)
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
     figure.savefig(PLOT, dpi=110)
