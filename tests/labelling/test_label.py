@@ -41,6 +41,8 @@ def test_what_is_refused_before_any_work(photos, tmp_path):
         label(run, "nowhere", **settings)
     with pytest.raises(SpecError, match="there is no folder"):
         label(run, out=Path("nowhere/labels.csv"), **settings)
+    with pytest.raises(DataError, match=r"'labels\.txt' are not in a \.csv file"):
+        label(run, out=Path("labels.txt"), **settings)
     (tmp_path / "mine.csv").write_text("label,path\nred,1.jpg\n")
     with pytest.raises(DataError, match="does not begin with the line path,label,previous,who,when"):
         label(run, out=Path("mine.csv"), **settings)

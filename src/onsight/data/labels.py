@@ -125,14 +125,24 @@ def begun(path: Path) -> dict[str, dict[str, Answer]]:
     """Return the answers in a labels.csv that is to grow, as `read_answers` does; none if there is no such file.
 
     Raises:
-        DataError: it is another file, or has other columns than the lines that are added.
+        DataError: it is not called .csv, is another file, or has other columns than the lines that are added.
     """
+    check_suffix(path)
     content = path.read_bytes() if path.exists() else b""
     if content and columns_of(content.decode("utf-8-sig", "replace").partition("\n")[0]) != [*COLUMNS]:
         raise DataError(
             f"'{path}' does not begin with the line {','.join(COLUMNS)}, so no line is added: choose another --out."
         )
     return read_answers(content, path.name)[0] if content else {}
+
+
+def check_suffix(path: Path) -> None:
+    """Raise DataError unless a file of labels is called .csv."""
+    if path.suffix.lower() != ".csv":
+        raise DataError(
+            f"The labels '{path}' are not in a .csv file. `onsight label` writes one, with the columns "
+            f"{', '.join(COLUMNS)}; path and label suffice."
+        )
 
 
 def content_of(file: LabelsFile) -> bytes:
@@ -143,11 +153,7 @@ def content_of(file: LabelsFile) -> bytes:
     Raises:
         DataError: it is not called .csv, cannot be read, or is no longer what it was.
     """
-    if file.path.suffix.lower() != ".csv":
-        raise DataError(
-            f"The labels '{file.path}' are not in a .csv file. `onsight label` writes one, with the columns "
-            f"{', '.join(COLUMNS)}; path and label suffice."
-        )
+    check_suffix(file.path)
     try:
         content = read_regular(file.path)[: file.size]
     except (OSError, ValueError) as error:
