@@ -36,15 +36,17 @@ class Row(NamedTuple):
 
     Attributes:
         what: what is trained, in a few words.
-        command: the command after `onsight`, or the script `plain-keras`; RUN stands for the run of the row `teacher`.
+        command: the command after the program; RUN stands for the run of the row `teacher`.
         teacher: the row whose run the command begins with.
         int8: whether the exported int8 file is measured, too.
+        program: "onsight", or "python" for a script that prints its seconds and its accuracy.
     """
 
     what: str
     command: str
     teacher: str | None = None
     int8: bool = False
+    program: str = "onsight"
 
 
 ROWS = {
@@ -60,7 +62,7 @@ ROWS = {
     "pruned": Row(
         "half of the default's channels", "prune RUN --channels 0.5 --epochs 40 --learning-rate 0.06", "default"
     ),
-    "plain-keras": Row("the plain Keras script of most tutorials", "benchmarks/plain_keras.py"),
+    "plain-keras": Row("the plain Keras script of most tutorials", "benchmarks/plain_keras.py", program="python"),
 }
 
 
@@ -75,7 +77,7 @@ def main() -> None:
         parser.error(f"name a row: {', '.join(ROWS)}")
     for name in asked.rows:
         records = read_records()
-        if name == "plain-keras":
+        if ROWS[name].program == "python":
             records[name] = measure_script(name)
         else:
             records[name] = measure(name, open_run(asked.run) if asked.run else trained(name, records))
@@ -138,15 +140,17 @@ def measure(name: str, run: Run) -> dict[str, Any]:
 
 
 def measure_script(name: str) -> dict[str, Any]:
-    """Run the plain Keras script on the official images, and return the record."""
+    """Run a row's script on the official images, and return the record."""
     from onsight.core.backend import environment
+    from onsight.core.files import cache_folder
     from onsight.data.load import load_dataset
     from onsight.metrics.intervals import share_interval
 
-    folder = Path(os.environ["ONSIGHT_DATA"]) / "cifar-10-batches-bin"
-    if load_dataset("cifar10").provenance != OFFICIAL:
-        sys.exit(f"ONSIGHT_DATA has no official CIFAR-10; expected it in {folder}.")
-    words = [sys.executable, str(HERE / "plain_keras.py"), str(folder)]
+    place = Path(os.environ.get("ONSIGHT_DATA") or cache_folder() / "downloads")
+    folder = place / "cifar-10-batches-bin"
+    if not folder.is_dir() or load_dataset("cifar10", place).provenance != OFFICIAL:
+        sys.exit(f"There is no official CIFAR-10 in {folder}. Name the folder above it in ONSIGHT_DATA.")
+    words = [sys.executable, str(HERE.parent / ROWS[name].command), str(folder)]
     said = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout.strip().splitlines()
     seconds, accuracy = float(said[-2].split()[0]), float(said[-1].split()[-1])
     return {
@@ -186,7 +190,7 @@ def table(records: dict[str, dict[str, Any]]) -> str:
         if "int8" in found:
             what += f"; as int8, {found['int8_bytes'] / 1000:.0f} kB: {percent(found['int8'])}"
         cells = (
-            f"`{'python' if name == 'plain-keras' else 'onsight'} {found['command']}`", what,
+            f"`{ROWS[name].program} {found['command']}`", what,
             f"{percent(found['accuracy'])} ({bounds(found['interval'])})",
             percent(found["views"]) if "views" in found else "", f"{found['minutes']:.1f}",
         )  # fmt: skip

@@ -24,10 +24,9 @@ from onsight.comparison.comparison import (
 from onsight.comparison.matching import Answers
 from onsight.core.errors import ImageError, OnsightError
 from onsight.core.text import chance, percent, plain, points, rough_duration
-from onsight.data.load import load_dataset
 from onsight.display.page import data_uri, fill
 from onsight.imaging import decode
-from onsight.runs.images import recorded_reading
+from onsight.runs.images import load_own
 from onsight.runs.run import Run, place
 from onsight.spec import TrainSpec
 
@@ -110,8 +109,7 @@ def find_images(run: Run, wanted: dict[str, str]) -> tuple[dict[str, bytes], str
     """
     found: dict[str, bytes] = {}
     try:
-        spec = TrainSpec.recorded(run.spec)
-        dataset = load_dataset(spec.data, spec.data_dir, reading=recorded_reading(run), download=False)
+        spec, dataset = TrainSpec.recorded(run.spec), load_own(run, download=False)
     except (OnsightError, OSError) as error:
         return found, str(error)
     if spec.image_size is None:

@@ -20,7 +20,6 @@ from onsight.core.progress import Reporter
 from onsight.core.text import count
 from onsight.data.dataset import Dataset
 from onsight.data.labels import NONE, Row, append_rows, begun, can_hold, folder_of, name_in
-from onsight.data.load import load_dataset
 from onsight.data.pixel_cache import load_pixels
 from onsight.data.unlabelled import load_every_image
 from onsight.display.reporters import make_reporter
@@ -30,7 +29,7 @@ from onsight.inference.engines import open_engine
 from onsight.inference.predict import answered
 from onsight.labelling.queue import Question, questions
 from onsight.reporting.commands import train_command
-from onsight.runs.images import recorded_reading
+from onsight.runs.images import load_own
 from onsight.runs.run import Run, open_run
 from onsight.serving.server import announced, bound, chosen_token, require_packages
 
@@ -112,7 +111,7 @@ def images_of(run: Run, photos: str | Path | None, out: Path) -> tuple[Dataset, 
     known: set[str] = set()
     root: Path | None = None
     try:
-        own = load_dataset(run.spec["data"], folder_or_none(run), reading=recorded_reading(run))
+        own = load_own(run)
         known, root = {*own.names, *own.left_out}, folder_of(own)
     except OnsightError:
         if photos is None:
@@ -127,12 +126,6 @@ def images_of(run: Run, photos: str | Path | None, out: Path) -> tuple[Dataset, 
     folder = expanded(str(photos)).resolve()
     paths = [name_in(os.path.join(folder, name), known, root, out) for name in dataset.names]
     return dataset, numbers[dataset.labels], paths
-
-
-def folder_or_none(run: Run) -> Path | None:
-    """Return where the files of the run's named data set are, as far as it recorded that."""
-    given = run.spec.get("data_dir")
-    return Path(given) if given else None
 
 
 def ordered(run: Run, dataset: Dataset, labels: NDArray[np.int64], show: Reporter) -> list[Question]:

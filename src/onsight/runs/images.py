@@ -65,11 +65,23 @@ def load_images(
         DataError: it cannot be used.
     """
     spec = TrainSpec.recorded(run.spec)
-    if data:
-        dataset = load_other(run, data, data_dir, progress)
-    else:
-        dataset = load_dataset(spec.data, data_dir or spec.data_dir, progress, reading=recorded_reading(run))
+    dataset = load_other(run, data, data_dir, progress) if data else load_own(run, data_dir, progress)
     return dataset, load_pixels(dataset, spec.image_size, progress, fit=spec.fit, on=on)
+
+
+def load_own(
+    run: Run, data_dir: Path | None = None, progress: Progress | None = None, *, download: bool = True
+) -> Dataset:
+    """Return the run's own data, read as the run read it. The arguments are those of `load_dataset`.
+
+    Raises:
+        SpecError: the data is no longer there.
+        DataError: it cannot be used.
+    """
+    spec = TrainSpec.recorded(run.spec)
+    return load_dataset(
+        spec.data, data_dir or spec.data_dir, progress, reading=recorded_reading(run), download=download
+    )
 
 
 def load_other(run: Run, data: str | Path, data_dir: Path | None, progress: Progress | None) -> Dataset:
