@@ -26,7 +26,7 @@ if str(TESTS) not in sys.path:
 
 from attack.attack_files import read  # noqa: E402
 from attack.power_cut import DISKS, recording, states, write  # noqa: E402
-from attack.verbs import SHARD, VERBS, Verb, campaign, outcome, unbroken  # noqa: E402
+from attack.verbs import SHARD, VERBS, Verb, campaign, differences, outcome, unbroken  # noqa: E402
 
 
 def attack(name: str, file: Path, asked: argparse.Namespace) -> None:
@@ -61,7 +61,7 @@ def finished(verb: Verb, folder: Path, expected: dict[str, str]) -> dict[str, An
     """Compare what is there after the last change with what the unbroken command made."""
     found = verb.made(folder)
     if found != expected:
-        return {"outcome": "not kept", "what": json.dumps({"found": found, "expected": expected})[:1000]}
+        return {"outcome": "not kept", "what": differences(found, expected)}
     return {"outcome": "same"}
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from attack.attack_files import read
+from attack.beside import beside, labels_given
 from onsight.core.files import sha256
 
 TRAIN = ["train", "toy", "--model", "mlp", "--batch-size", "64", "--seed", "1", "--quiet"]
@@ -85,6 +86,8 @@ SEARCH = ["--epochs", "2", "--trials", "2", "--search", "learning_rate=0.001..0.
 TUNE = ["tune", *TRAIN[1:], *SEARCH]
 CURVE = ["learning-curve", *TRAIN[1:], "--epochs", "1", "--sizes", "5", "10", "--seeds", "1", "--out", "curve"]
 SIMILAR = ["similar", RUN, "photos/ant/1.png", "photos", "--quiet"]
+DATASETS = ["datasets", "mnist", "--quiet"]
+LABEL = ["label", RUN, "photos", "--quiet"]
 COMPARE = ["compare", RUN, "runs/toy-mlp-0002"]
 EVALUATED = [*TRAINED, [*TRAIN, "--epochs", "2"], *(["evaluate", run, "--quiet"] for run in COMPARE[1:])]
 VERBS = {
@@ -109,6 +112,8 @@ VERBS = {
                     [["predict", RUN, "photos", "--out", "answers/"]], files_in("answers/part-*")),
     "predict into classes": Verb(TRAINED, SORT, [SORT], files_in("sorted/*/*")),
     "embed": Verb(TRAINED, EMBED, [EMBED], files_in("features.npz")),
+    "datasets": Verb([], DATASETS, [DATASETS], files_in("cache/downloads/mnist/*.gz*")),
+    "label": Verb(TRAINED, LABEL, [LABEL], labels_given),
     "check": Verb([], ["check", "photos", "--quiet"], [["check", "photos", "--quiet"]], files_in("nothing")),
     "clear-cache": Verb(TRAINED, ["clear-cache"], [["clear-cache"]], files_in("cache/pixels/*/*.npy")),
 }  # fmt: skip
@@ -176,8 +181,14 @@ def outcome(verb: Verb, folder: Path, expected: dict[str, str]) -> dict[str, Any
     except (OSError, ValueError) as error:
         return {"outcome": "lost", "what": f"{error}; {said[-500:]}"}
     if found != expected:
-        return {"outcome": "different", "what": json.dumps({"found": found, "expected": expected})[:1000] + said[-500:]}
+        return {"outcome": "different", "what": differences(found, expected) + said[-500:]}
     return {"outcome": "same"}
+
+
+def differences(found: dict[str, str], expected: dict[str, str]) -> str:
+    """Return what is not the same: for each name what was found, then what was expected."""
+    differing = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
+    return json.dumps({name: [found.get(name), expected.get(name)] for name in differing})[:1000]
 
 
 def campaign(
@@ -225,11 +236,12 @@ def command(words: list[str]) -> int:
     """Run an onsight command in this process and return its exit code."""
     from onsight.__main__ import main
 
-    sys.argv = ["onsight", *words]
-    try:
-        main()
-    except SystemExit as end:
-        return int(end.code or 0)
+    with beside(words) as whole:
+        sys.argv = ["onsight", *whole]
+        try:
+            main()
+        except SystemExit as end:
+            return int(end.code or 0)
     return 0
 
 

@@ -179,6 +179,13 @@ def test_without_a_published_checksum_that_of_the_first_download_is_kept(server,
     assert len(server.asked) == asked  # the file is in place, with the recorded checksum
 
 
+def test_what_a_killed_download_left_beside_its_checksum_is_removed(server, target):
+    left_by_an_earlier_start(target, b"x" * 1000)
+    (target.parent / f".{target.name}.sha256.123-00ff00ff.partial").write_text("half")
+    fetch(server, "whole", target, sha256=None, size=None)
+    assert sorted(path.suffix for path in target.parent.iterdir()) == [".gz", ".lock", ".sha256"]
+
+
 def test_the_first_download_ignores_a_partial_file_without_a_version(server, target):
     left_by_an_earlier_start(target, b"x" * 1000)
     assert fetch(server, "whole", target, sha256=None, size=None).read_bytes() == CONTENT

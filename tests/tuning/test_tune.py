@@ -291,6 +291,15 @@ def test_ctrl_c_says_how_to_go_on(make, monkeypatch):
     assert len(fake_study.search(make, 4).trials) == 5  # this process itself can go on: it has let go of the lock
 
 
+def test_a_study_that_is_killed_at_its_start_has_its_limits(tmp_path, monkeypatch):
+    monkeypatch.setattr(tune_module, "limits", lambda *_: 1 / 0)  # what came after the first record
+    for number, limit in enumerate(({"trials": 2}, {"time_budget": "5m"}, {})):
+        with pytest.raises(ZeroDivisionError):
+            onsight.tune(TOY, **limit, search=SEARCH, study=tmp_path / str(number), reporter=Reporter())
+    records = [read_record(tmp_path / str(number)) for number in range(3)]
+    assert [(each.get("trials"), each.get("time_budget")) for each in records] == [(2, None), (None, 300), (30, None)]
+
+
 def test_a_study_goes_on_as_it_was_meant(make):
     assert tune_module.limits(make, None, None) == (tune_module.TRIALS, None)
     assert tune_module.limits(make, 40, None) == (40, None)

@@ -72,6 +72,8 @@ def download(
         target.parent.mkdir(parents=True, exist_ok=True)
         with files.file_lock(target.with_name(target.name + ".lock")):
             note = target.with_name(target.name + ".sha256")
+            for left in files.leftovers(note):  # of a killed process: we hold the lock, so nobody else is writing
+                left.unlink(missing_ok=True)
             first = published is None and not note.is_file()
             expected = note.read_text() if published is None and not first else published
             if target.is_file() and files.checksum(target, kind) == expected:

@@ -91,7 +91,7 @@ def tune(
             refuse_with_resume(spec, search, study, find_learning_rate, options)
             journal = open_journal(Path(resume))
         else:
-            journal = start(as_spec(spec, options, "tune"), search, study, find_learning_rate, show)
+            journal = start(as_spec(spec, options, "tune"), search, study, find_learning_rate, (trials, budget), show)
         show.note("study", str(journal.folder))
         return Search(journal, *limits(journal, trials, budget), began, show).run()
 
@@ -107,14 +107,19 @@ def limits(journal: Journal, trials: int | None, budget: float | None) -> tuple[
         meant, whole = record.get("trials"), record.get("time_budget")
         spent = sum(entry.training.seconds or 0.0 for entry in journal.read()) if whole else 0.0
         return meant, max(1.0, whole - spent) if whole else None
+    set_limits(record, trials, budget)
+    with journal.lock:
+        write_json(journal.folder / "study.json", record)
+    return record.get("trials"), budget
+
+
+def set_limits(record: StudyRecord, trials: int | None, budget: float | None) -> None:
+    """Set how many trials a study has, by default 30, or how many seconds, in its record."""
     trials = trials or (None if budget else TRIALS)
     for name, value in (("trials", trials), ("time_budget", budget)):
         record.pop(name, None)  # type: ignore[misc]
         if value is not None:
             record[name] = value  # type: ignore[literal-required]
-    with journal.lock:
-        write_json(journal.folder / "study.json", record)
-    return trials, budget
 
 
 def read_budget(text: str) -> float:
@@ -161,9 +166,13 @@ def start(
     search: Mapping[str, Given] | Iterable[str] | None,
     folder: str | Path | None,
     find_learning_rate: bool,
+    limit: tuple[int | None, float | None],
     show: Reporter,
 ) -> Journal:
-    """Return a new study of `spec`, or the one in `folder` if it is the same."""
+    """Return a new study of `spec` with a limit of trials or seconds, or the one in `folder` if it is the same.
+
+    The limit is in the record from the start, so that a study that is killed at once goes on with it.
+    """
     if spec.time_budget:
         raise SpecError(
             f"time_budget={spec.time_budget} in the spec limits a single training. Give tune a time_budget of its own."
@@ -194,6 +203,7 @@ def start(
         "digests": {part: prepared.members["digests"][part] for part in ("train", "validation")},
         "validation": validation,
     }
+    set_limits(record, *limit)
     if find_learning_rate:
         centre_on_test(record, prepared, show)
     if folder is None:
