@@ -132,7 +132,7 @@ def test_the_commands_of_the_recipes_are_accepted(path, monkeypatch):
     """The schedulers are not here: what can be checked is that files parse and that Onsight takes the commands."""
     import yaml
 
-    from onsight.cli.app import app
+    from onsight.cli.app import parsed
     from onsight.training.distributed import find_place
 
     given = {"SKYPILOT_NUM_NODES": "4", "SKYPILOT_NODE_RANK": "3"}
@@ -149,9 +149,8 @@ def test_the_commands_of_the_recipes_are_accepted(path, monkeypatch):
     assert len(lines) == 1
     line = re.sub(r'"\$\(echo .*\):3456"', "10.0.0.1:3456", lines[0]).replace(" || status=$?", "")
     line = re.sub(r"\$\{?(\w+)(?::-[^}]*)?\}?", lambda match: given.get(match[1], "place"), line)
-    command, bound, _ = app.parse_args(shlex.split(line)[1:], exit_on_error=False, print_error=False)
-    options = bound.arguments
-    assert command.__name__ == "train"
+    function, _, options = parsed(shlex.split(line)[1:])
+    assert function.__name__ == "train"
     assert options["spec"].backend == "jax"
     if path.name == "ray.sh":
         assert options["workers"] == 4

@@ -121,12 +121,14 @@ def test_registries_name_functions_that_exist():
 
 
 def test_every_command_can_be_loaded():
-    from onsight.cli.app import app
+    from onsight.cli.app import COMMANDS, GROUPS
+    from onsight.cli.flags import options_of
 
-    commands = [name for name in app if not name.startswith("-")]
-    assert len(commands) == 23
-    for name in commands:
-        assert callable(app[name].default_command), name
+    assert len(COMMANDS) == 23
+    for name, entry in COMMANDS.items():
+        assert entry.group in GROUPS, name
+        undescribed = [each.name for each in options_of(entry.load()) if not each.about.help]
+        assert not undescribed, name
 
 
 def test_settings_name_files_that_exist():

@@ -8,7 +8,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from cyclopts import Parameter
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from onsight.core.backend import BACKENDS
@@ -26,7 +25,7 @@ DEFAULT_BACKBONE = "efficientnet_lite0"  # the pretrained network for photos: a 
 DOWNLOADED_BACKBONE = "efficientnetv2_b0"  # the one whose weights are downloaded if the package is missing
 
 # A field that the preset or the data decides if the user does not. `training.resolve` fills it in, so no reader of a
-# resolved spec has to handle None. (To pydantic and cyclopts it is optional.)
+# resolved spec has to handle None. (To pydantic and the command line it is optional.)
 Value = TypeVar("Value")
 if TYPE_CHECKING:
     Later = Annotated[Value, "None until resolved"]
@@ -120,7 +119,7 @@ class TrainSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    data: Annotated[str, Parameter(parse=False)] = option(
+    data: str = option(
         "a named data set (`onsight datasets`), or a folder, zip, CSV, shards or address of images",
         Role.TEACHERS,
         default="cifar10",
@@ -230,14 +229,14 @@ class TrainSpec(BaseModel):
     keep_list: Path | None = option(
         "use only the images that this file names (onsight check --keep-list)", Role.TEACHERS, Role.OPTIONAL
     )
-    teacher: Annotated[Path | None, Parameter(parse=False)] = option(
+    teacher: Path | None = option(
         "a finished run whose answers are learned in addition to the labels (onsight distill, onsight prune)",
         Role.STUDENTS, Role.FROM_SCRATCH, Role.OPTIONAL,
     )  # fmt: skip
-    sparsity: Annotated[float, Parameter(parse=False)] = option(
+    sparsity: float = option(
         "share of the teacher's weights that become zero (onsight prune)", Role.STUDENTS, default=0.0, ge=0, le=0.99
     )
-    channels: Annotated[float, Parameter(parse=False)] = option(
+    channels: float = option(
         "share of the teacher's channels that are removed (onsight prune)", Role.STUDENTS, default=0.0, ge=0, le=0.99
     )
     data_dir: Path | None = option(

@@ -9,7 +9,9 @@ from rich.console import Console
 
 from onsight.core.progress import Reporter
 from onsight.core.text import duration, epoch_line
-from onsight.display.reporters import LiveReporter, NotebookReporter, PlainReporter, in_notebook, make_reporter
+from onsight.display import reporters
+from onsight.display.live_reporter import LiveReporter
+from onsight.display.reporters import NotebookReporter, PlainReporter, in_notebook, make_reporter
 
 ROW = {
     "epoch": 3,
@@ -44,7 +46,7 @@ def test_epoch_line_with_and_without_validation():
 @pytest.mark.parametrize("width", [30, 80])
 def test_every_reporter_accepts_every_event(kind, width):
     out = console(width)
-    with kind(out) if kind is not Reporter else kind() as show:
+    with {LiveReporter: lambda: kind(out), PlainReporter: lambda: kind(out.file), Reporter: kind}[kind]() as show:
         show.note("data", "[not markup] 10 images")
         show.work("reading images", 1, None)
         show.work("reading images", 10, 10)
@@ -84,6 +86,19 @@ def test_the_reporter_fits_standard_error(capsys):
     assert type(make_reporter(quiet=True)) is Reporter
     assert type(make_reporter()) is PlainReporter  # captured: not a terminal
     assert (make_reporter().verbose, make_reporter(verbose=True).verbose) == (False, True)
+
+
+def test_a_terminal_without_rich_gets_plain_lines(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", SimpleNamespace(isatty=lambda: True))
+    assert type(make_reporter()) is LiveReporter
+    monkeypatch.setattr(reporters, "find_spec", lambda name: None)
+    assert type(make_reporter()) is PlainReporter
+
+
+def test_plain_lines_cannot_control_a_terminal():
+    out = io.StringIO()
+    PlainReporter(out).note("data", "evil\x1b[31m")
+    assert "\x1b" not in out.getvalue()
 
 
 class Output:
@@ -162,12 +177,12 @@ ROWS = [("trial", "right"), ("7", "80.0 %"), ("preset", "78.1 %")]
 
 
 def test_a_pipe_gets_each_row_of_a_table_once_and_again_when_it_changes():
-    out = console(terminal=False)
+    out = io.StringIO()
     show = PlainReporter(out)
     show.table(ROWS)
     show.table(ROWS)
     show.table([*ROWS[:2], ("preset", "79.0 %")])
-    assert out.file.getvalue().splitlines() == ["trial   right", "7       80.0 %", "preset  78.1 %", "preset  79.0 %"]
+    assert out.getvalue().splitlines() == ["trial   right", "7       80.0 %", "preset  78.1 %", "preset  79.0 %"]
 
 
 def test_a_terminal_shows_the_table_above_the_bar_and_keeps_it_at_the_end():

@@ -227,12 +227,12 @@ EXAMPLES = sorted((Path(__file__).parents[2] / "examples" / "serving").iterdir()
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.suffix)
 def test_the_commands_of_the_examples_are_valid(path):
-    from onsight.cli.app import app
+    from onsight.cli.app import parsed
 
     start = r'^(?:CMD \["onsight", |ExecStart=/opt/onsight/bin/onsight )(.*?)\]?$'
     (line,) = re.findall(start, path.read_text(), re.M)
     assert len(EXAMPLES) == 2
     words = re.sub(r"[\",]", "", line).split()
-    command, bound, _ = app.parse_args(words, exit_on_error=False)[:3]
-    assert words[0] == command.__name__ == "serve"
-    assert bound.arguments["port"] == 8000
+    asked = parsed(words)
+    assert words[0] == asked.function.__name__ == "serve"
+    assert asked.options["port"] == 8000

@@ -5,43 +5,94 @@ Heavy modules are imported inside the commands, because `onsight --help` must an
 
 from __future__ import annotations
 
-import itertools
+import pkgutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
-
-from cyclopts import App, Group, Parameter
+from typing import Annotated, Literal, NamedTuple
 
 from onsight import __version__
+from onsight.cli.flags import Call, Flag, read, summary
+from onsight.cli.help import command_help, overview
 from onsight.cli.output import say, warn
+from onsight.core.errors import SpecError, unknown_name
 from onsight.core.text import columns, plain
 
+ABOUT = "From images to a classifier you can trust: check, train, evaluate honestly, predict, export."
 # The help lists groups, and the commands in them, in the order of use.
-DATA, TRAINING, UNDERSTANDING, SHIPPING, HOUSEKEEPING = (
-    Group(name, sort_key=number)
-    for number, name in enumerate(("Data", "Training", "Understanding", "Shipping", "Housekeeping"))
-)
-app = App(
-    name="onsight",
-    version=__version__,
-    help="From images to a classifier you can trust: check, train, evaluate honestly, predict, export.",
-    help_format="plaintext",
-    result_action="return_value",
-    suppress_keyboard_interrupt=False,  # __main__ says what is kept
-    group_commands=HOUSEKEEPING,
-)
-order = itertools.count()
+GROUPS = DATA, TRAINING, UNDERSTANDING, SHIPPING, HOUSEKEEPING = (
+    "Data", "Training", "Understanding", "Shipping", "Housekeeping",
+)  # fmt: skip
+OF_ALL = [("--help, -h", "Show this, or the options of a command, and exit."), ("--version", "Show the version.")]
 
-Quiet = Annotated[bool, Parameter(negative="", help="show no progress")]
+
+class Command(NamedTuple):
+    """A command: where its function is, the heading of the help below which it is, and one line about it."""
+
+    place: str
+    group: str
+    about: str
+
+    def load(self) -> Callable[..., None]:
+        """Import the function."""
+        function: Callable[..., None] = pkgutil.resolve_name(self.place)
+        return function
+
+
+COMMANDS: dict[str, Command] = {}
+
+
+def app(words: Sequence[str]) -> None:
+    """Run the command that these words name, or print the help or the version.
+
+    Raises:
+        SpecError: there is no such command, or it cannot use these words.
+    """
+    name, *rest = words or ["--help"]
+    if name in ("--help", "-h"):
+        found = {group: [(each, entry.about) for each, entry in COMMANDS.items() if entry.group == group]
+                 for group in GROUPS}  # fmt: skip
+        say(overview(ABOUT, found | {"Options": OF_ALL}))
+    elif name == "--version":
+        say(__version__)
+    elif {"--help", "-h"} & {*rest[: rest.index("--") if "--" in rest else None]}:
+        say(command_help(name, find(name).load()))
+    else:
+        asked = parsed(words)
+        asked.function(*asked.arguments, **asked.options)
+
+
+def parsed(words: Sequence[str]) -> Call:
+    """Return the command that these words name, with what they give it. Raises SpecError if they cannot be used."""
+    return read(words[0], find(words[0]).load(), words[1:])
+
+
+def find(name: str) -> Command:
+    """Return a command by its name. Raises SpecError if there is none."""
+    if name not in COMMANDS:
+        raise SpecError(unknown_name("command", name, COMMANDS))
+    return COMMANDS[name]
+
+
+def command(group: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return a decorator that makes a function of this module a command."""
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        name = function.__name__
+        COMMANDS[name.replace("_", "-")] = Command(f"{__name__}:{name}", group, summary(function).partition("\n\n")[0])
+        return function
+
+    return register
+
+
+Quiet = Annotated[bool, Flag("show no progress")]
 EngineChoice = Annotated[
-    Literal["auto", "litert", "keras"], Parameter(help="what runs the model; auto: LiteRT, which needs no framework")
+    Literal["auto", "litert", "keras"], Flag("what runs the model; auto: LiteRT, which needs no framework")
 ]
 On = Annotated[
     str | None,
-    Parameter(
-        help="who decodes images and answers: ray for the Ray cluster here, or ray://HOST:PORT; all share the cache"
-    ),
+    Flag("who decodes images and answers: ray for the Ray cluster here, or ray://HOST:PORT; all share the cache"),
 ]
-DataDir = Annotated[Path | None, Parameter(help="folder with a copy of a named data set (or set ONSIGHT_DATA)")]
+DataDir = Annotated[Path | None, Flag("folder with a copy of a named data set (or set ONSIGHT_DATA)")]
 
 
 # Commands with many flags are in modules that are imported when one is called: the flags of training alone take half of
@@ -61,14 +112,13 @@ for module, group, commands in (
     }),
 ):  # fmt: skip
     for name, text in commands.items():
-        function = f"onsight.cli.{module}:{name.replace('-', '_')}"
-        app.command(function, name=name, help=text, group=group, sort_key=next(order))
+        COMMANDS[name] = Command(f"onsight.cli.{module}:{name.replace('-', '_')}", group, text)
 
 
 # Training ------------------------------------------------------------------------------------------------------------
 
 
-@app.command(group=TRAINING, sort_key=next(order))
+@command(TRAINING)
 def prune(
     run: str,
     /,
@@ -104,7 +154,7 @@ def prune(
     say(str(made.folder))
 
 
-@app.command(group=TRAINING, sort_key=next(order))
+@command(TRAINING)
 def presets() -> None:
     """List the presets with what each one sets."""
     from onsight.spec import PRESETS
@@ -114,7 +164,7 @@ def presets() -> None:
         say("    " + " ".join(f"--{key.replace('_', '-')} {value}" for key, value in fields.items()))
 
 
-@app.command(group=TRAINING, sort_key=next(order))
+@command(TRAINING)
 def models(name: str | None = None, /, *, image_size: int | None = None, classes: int = 10) -> None:
     """List the networks; or show one: its layers, shapes, parameters, multiply-adds, and what it is good for.
 
@@ -144,7 +194,7 @@ def models(name: str | None = None, /, *, image_size: int | None = None, classes
 # Understanding -------------------------------------------------------------------------------------------------------
 
 
-@app.command(group=UNDERSTANDING, sort_key=next(order))
+@command(UNDERSTANDING)
 def evaluate(
     run: str = "latest",
     /,
@@ -153,12 +203,10 @@ def evaluate(
     data_dir: DataDir = None,
     folds: int = 0,
     engine: EngineChoice = "auto",
-    slices: Annotated[
-        Path | None, Parameter(help="CSV with a path and your own columns, to report accuracy by")
-    ] = None,
-    robustness: Annotated[bool, Parameter(negative="")] = False,
-    quick: Annotated[bool, Parameter(negative="")] = False,
-    tta: Annotated[bool, Parameter(negative="", help="also score with test-time augmentation")] = False,
+    slices: Annotated[Path | None, Flag("CSV with a path and your own columns, to report accuracy by")] = None,
+    robustness: bool = False,
+    quick: bool = False,
+    tta: Annotated[bool, Flag("also score with test-time augmentation")] = False,
     far: str | None = None,
     on: On = None,
     format: Literal["text", "json"] = "text",  # noqa: A002 - the flag's name
@@ -214,25 +262,29 @@ def evaluate(
     say(f"Report: {opened.report}")
 
 
-app.command(
+COMMANDS["predict"] = Command(
     "onsight.cli.predicting:predict",
-    name="predict",
-    help="Classify images: files, folders, patterns, shards, addresses, or - for an image from standard input.",
-    group=UNDERSTANDING,
-    sort_key=next(order),
+    UNDERSTANDING,
+    "Classify images: files, folders, patterns, shards, addresses, or - for an image from standard input.",
 )
 
 
-@app.command(group=UNDERSTANDING, sort_key=next(order))
+@command(UNDERSTANDING)
 def report(run: str = "latest", /) -> None:
-    """Write the report.html and MODEL_CARD.md of a run again, from the files that it has now."""
+    """Write the report.html and MODEL_CARD.md of a run again, from the files that it has now.
+
+    Parameters
+    ----------
+    run
+        the folder of a run, or runs/latest
+    """
     from onsight.reporting.report import report as write_report
     from onsight.runs.run import open_run
 
     say(str(write_report(open_run(run))))
 
 
-@app.command(group=UNDERSTANDING, sort_key=next(order))
+@command(UNDERSTANDING)
 def compare(
     *runs: str,
     common: bool = False,
@@ -271,20 +323,16 @@ def compare(
     say(f"Page: {out}")
 
 
-app.command(
+COMMANDS["label"] = Command(
     "onsight.cli.serving:label",
-    name="label",
-    help="Ask people about images on a page, those first whose answers help most; train --labels uses the file.",
-    group=UNDERSTANDING,
-    sort_key=next(order),
+    UNDERSTANDING,
+    "Ask people about images on a page, those first whose answers help most; train --labels uses the file.",
 )
 
-app.command(
+COMMANDS["studio"] = Command(
     "onsight.cli.serving:studio",
-    name="studio",
-    help="Show runs on a page while they train: a table, live curves, reports and comparisons. It changes nothing.",
-    group=UNDERSTANDING,
-    sort_key=next(order),
+    UNDERSTANDING,
+    "Show runs on a page while they train: a table, live curves, reports and comparisons. It changes nothing.",
 )
 
 # These two are in a module of their own, as those above are.
@@ -292,17 +340,17 @@ for name, text in (
     ("embed", "Write the features of images to a file: NPZ, CSV or Parquet."),
     ("similar", "List the images of a folder that resemble an image most, and draw them on a page."),
 ):
-    app.command(f"onsight.cli.features:{name}", name=name, help=text, group=UNDERSTANDING, sort_key=next(order))
+    COMMANDS[name] = Command(f"onsight.cli.features:{name}", UNDERSTANDING, text)
 
 
-@app.command(group=UNDERSTANDING, sort_key=next(order))
+@command(UNDERSTANDING)
 def log(
     run: str = "latest",
     /,
     *,
     to: Literal["mlflow", "wandb", "trackio"],
     project: str = "onsight",
-    follow: Annotated[bool, Parameter(negative="", help="go on until the training ends")] = False,
+    follow: Annotated[bool, Flag("go on until the training ends")] = False,
 ) -> None:
     """Write the settings, epochs, test scores and report of a run to an experiment tracker. Its package must be there.
 
@@ -325,16 +373,14 @@ def log(
 # Shipping ------------------------------------------------------------------------------------------------------------
 
 
-@app.command(group=SHIPPING, sort_key=next(order))
+@command(SHIPPING)
 def export(
     run: str,
     /,
     *formats: str,
     precision: Literal["float32", "float16", "int8"] = "float32",
     max_drop: float = 0.5,
-    check: Annotated[
-        bool, Parameter(negative="", help="open the exported files again and compare; only if you trust these files")
-    ] = False,
+    check: Annotated[bool, Flag("open the exported files again and compare; only if you trust these files")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Write a run for other runtimes. A file whose answers differ from those of Keras is not written (exit code 3).
@@ -362,19 +408,17 @@ def export(
         say(line)
 
 
-app.command(
+COMMANDS["serve"] = Command(
     "onsight.cli.serving:serve",
-    name="serve",
-    help="Answer over HTTP with a run: a page, JSON, and the protocols of Triton and TensorFlow Serving.",
-    group=SHIPPING,
-    sort_key=next(order),
+    SHIPPING,
+    "Answer over HTTP with a run: a page, JSON, and the protocols of Triton and TensorFlow Serving.",
 )
 
 
 # Housekeeping --------------------------------------------------------------------------------------------------------
 
 
-@app.command(group=HOUSEKEEPING, sort_key=next(order))
+@command(HOUSEKEEPING)
 def demo(*, data_dir: DataDir = None, quiet: Quiet = False) -> None:
     """Do the main job once, from start to end: data, training, evaluation, plots, a prediction.
 
@@ -385,9 +429,15 @@ def demo(*, data_dir: DataDir = None, quiet: Quiet = False) -> None:
     run_demo(data_dir, quiet)
 
 
-@app.command(group=HOUSEKEEPING, sort_key=next(order))
+@command(HOUSEKEEPING)
 def runs(folder: Path | None = None, /) -> None:
-    """List the runs in a folder (default: runs, or ONSIGHT_RUNS)."""
+    """List the runs in a folder (default: runs, or ONSIGHT_RUNS).
+
+    Parameters
+    ----------
+    folder
+        the folder of the runs
+    """
     from onsight.cli.output import run_rows
     from onsight.runs.run import damaged_runs, list_runs, runs_folder
 
@@ -402,7 +452,7 @@ def runs(folder: Path | None = None, /) -> None:
         say(line)
 
 
-@app.command(group=HOUSEKEEPING, sort_key=next(order))
+@command(HOUSEKEEPING)
 def clear_cache() -> None:
     """Delete decoded images, features and compiled programs, which only save time. Downloads and checks stay."""
     from onsight.data.pixel_cache import clear_cache as clear

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
-
-from cyclopts import Parameter
+from typing import Literal
 
 from onsight.checks import check as checks
 from onsight.cli.app import DataDir, On, Quiet
@@ -25,7 +23,7 @@ def check(
     *,
     out: Path | None = None,
     keep_list: Path | None = None,
-    strict: Annotated[bool, Parameter(negative="")] = False,
+    strict: bool = False,
     features: bool | None = None,
     on: On = None,
     layout: Layout | None = None,

@@ -9,9 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import Parameter
-
 from onsight.cli.app import EngineChoice
+from onsight.cli.flags import Flag
 from onsight.cli.output import say, table_lines, warn
 from onsight.core.errors import DataError, SpecError
 from onsight.core.files import argument, check_target, is_address, write_lines
@@ -29,29 +28,25 @@ if TYPE_CHECKING:
 
 
 def predict(
-    run: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    run: str,
     /,
-    *images: Annotated[str, Parameter(allow_leading_hyphen=True)],
-    top: Annotated[int, Parameter(help="classes per answer")] = 3,
+    *images: str,
+    top: Annotated[int, Flag("classes per answer")] = 3,
     format: Literal["table", "csv", "json", "parquet"] | None = None,  # noqa: A002
-    batch_size: Annotated[int, Parameter(help="images per step; changes the speed only")] = 256,
+    batch_size: Annotated[int, Flag("images per step; changes the speed only")] = 256,
     engine: EngineChoice = "auto",
     on: Annotated[
         str | None,
-        Parameter(help="who makes parts: ray for the Ray cluster here, or ray://HOST:PORT (default: this machine)"),
+        Flag("who makes parts: ray for the Ray cluster here, or ray://HOST:PORT (default: this machine)"),
     ] = None,
-    tta: Annotated[
-        bool, Parameter(negative="", help="test-time augmentation: up to six views of images whose answer is not sure")
-    ] = False,
-    explain: Annotated[
-        Path | None, Parameter(help="draw heat maps of the first 32 images into this .png or .svg")
-    ] = None,
+    tta: Annotated[bool, Flag("test-time augmentation: up to six views of images whose answer is not sure")] = False,
+    explain: Annotated[Path | None, Flag("draw heat maps of the first 32 images into this .png or .svg")] = None,
     out: Annotated[
         str | None,
-        Parameter(help="write the answers to this file; with / at its end, to part files in this folder, for millions"),
+        Flag("write the answers to this file; with / at its end, to part files in this folder, for millions"),
     ] = None,
     sort_into: Annotated[
-        Path | None, Parameter(help="copy the images into sub-folders of this new folder, one per class")
+        Path | None, Flag("copy the images into sub-folders of this new folder, one per class")
     ] = None,
 ) -> None:
     """Classify images: files, folders, patterns, shards, addresses, or - for an image from standard input.
@@ -65,10 +60,6 @@ def predict(
     format
         a table, CSV, JSON lines, or in part files Parquet (default: a table, in part files CSV)
     """
-    if unknown := next((word for word in (run, *images) if word.startswith("-") and word != "-"), None):
-        raise SpecError(
-            f"Unknown option: {unknown}. onsight predict --help lists them; a file of that name is ./{unknown}"
-        )
     chosen, given = run_and_images(run, images)
     if top < 1 or batch_size < 1:
         raise SpecError(f"--top {top} and --batch-size {batch_size} must be 1 or more.")

@@ -6,18 +6,17 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
-
 from onsight.cli.app import Quiet
+from onsight.cli.flags import Flag
 from onsight.cli.output import hint, say
 from onsight.core.errors import SpecError
 
-Host = Annotated[str, Parameter(help="the address to listen on; 0.0.0.0 is all of this machine")]
-Port = Annotated[int | None, Parameter(help="the port (default: 8000, or the next that is free)")]
-NoToken = Annotated[bool, Parameter(negative="", help="answer without a token; on 127.0.0.1 only")]
+Host = Annotated[str, Flag("the address to listen on; 0.0.0.0 is all of this machine")]
+Port = Annotated[int | None, Flag("the port (default: 8000, or the next that is free)")]
+NoToken = Annotated[bool, Flag("answer without a token; on 127.0.0.1 only")]
 AllowHost = Annotated[
     list[str] | None,
-    Parameter(negative="", help="a further name of the server, as behind a proxy; can be repeated"),
+    Flag("a further name of the server, as behind a proxy; can be repeated"),
 ]
 
 
@@ -27,9 +26,7 @@ def serve(
     port: Port = None,
     no_token: NoToken = False,
     allow_host: AllowHost = None,
-    shadow: Annotated[
-        bool, Parameter(negative="", help="the first run answers; the others are asked too, and differences counted")
-    ] = False,
+    shadow: Annotated[bool, Flag("the first run answers; the others are asked too, and differences counted")] = False,
 ) -> None:
     """Answer over HTTP with finished runs: a page, JSON, the Open Inference Protocol, TensorFlow Serving's requests.
 

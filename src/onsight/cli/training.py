@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-from cyclopts import Group, Parameter
-from pydantic import create_model
+from typing import Annotated, Any
 
 from onsight.cli.app import Quiet
+from onsight.cli.flags import Fields, Flag
 from onsight.cli.output import hint, say
 from onsight.core.errors import SpecError
 from onsight.core.files import argument
@@ -16,35 +14,28 @@ from onsight.data.reading import names_in
 from onsight.display.reporters import make_reporter
 from onsight.spec import Role, TrainSpec, fields_with
 
-TOGETHER = Group("Several processes (docs/scale.md)", sort_key=1)
-Verbose = Annotated[bool, Parameter(negative="", help="show every setting with its reason before the first epoch")]
+TOGETHER = "Several processes (docs/scale.md)"  # a heading in the help
+Verbose = Annotated[bool, Flag("show every setting with its reason before the first epoch")]
 # `distill` refuses these options with a reason, so it reads them, but its help lists only those that it takes.
-REFUSED = ({*fields_with(Role.TEACHERS)} - {*fields_with(Role.STUDENTS)}) | {*fields_with(Role.NO_STUDENTS)}
-HIDDEN: dict[str, Any] = {
-    name: (Annotated[field.annotation, Parameter(show=False)], field)
-    for name, field in TrainSpec.model_fields.items()
-    if name in REFUSED
-}
-if TYPE_CHECKING:
-    StudentSpec = TrainSpec
-else:
-    StudentSpec = create_model("StudentSpec", __base__=TrainSpec, **HIDDEN)
+REFUSED = frozenset(fields_with(Role.TEACHERS)) - {*fields_with(Role.STUDENTS)} | {*fields_with(Role.NO_STUDENTS)}
+ELSEWHERE = frozenset({"data", "teacher", "sparsity", "channels"})  # data is an argument; distill and prune set these
+Spec = Annotated[TrainSpec | None, Fields(TrainSpec, ELSEWHERE)]
 
 
 def train(
     data: str | None = None,
     /,
     *,
-    spec: Annotated[TrainSpec | None, Parameter(name="*")] = None,
+    spec: Spec = None,
     resume: Path | None = None,
-    or_resume: Annotated[bool, Parameter(negative="")] = False,
+    or_resume: bool = False,
     seeds: int = 1,
-    find_learning_rate: Annotated[bool, Parameter(negative="")] = False,
-    coordinator: Annotated[str | None, Parameter(env_var="JAX_COORDINATOR_ADDRESS", group=TOGETHER)] = None,
-    processes: Annotated[int | None, Parameter(env_var="JAX_NUM_PROCESSES", group=TOGETHER)] = None,
-    rank: Annotated[int | None, Parameter(env_var="JAX_PROCESS_ID", group=TOGETHER)] = None,
-    on: Annotated[str | None, Parameter(group=TOGETHER)] = None,
-    workers: Annotated[int, Parameter(group=TOGETHER)] = 1,
+    find_learning_rate: bool = False,
+    coordinator: Annotated[str | None, Flag(env="JAX_COORDINATOR_ADDRESS", group=TOGETHER)] = None,
+    processes: Annotated[int | None, Flag(env="JAX_NUM_PROCESSES", group=TOGETHER)] = None,
+    rank: Annotated[int | None, Flag(env="JAX_PROCESS_ID", group=TOGETHER)] = None,
+    on: Annotated[str | None, Flag(group=TOGETHER)] = None,
+    workers: Annotated[int, Flag(group=TOGETHER)] = 1,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
@@ -123,8 +114,8 @@ def learning_curve(
     data: str,
     /,
     *,
-    spec: Annotated[TrainSpec | None, Parameter(name="*")] = None,
-    sizes: Annotated[list[int] | None, Parameter(consume_multiple=True, negative="")] = None,
+    spec: Spec = None,
+    sizes: Annotated[list[int] | None, Flag(several=True)] = None,
     seeds: int = 3,
     out: Path | None = None,
     quiet: Quiet = False,
@@ -157,7 +148,7 @@ def distill(
     teacher: str,
     /,
     *,
-    spec: Annotated[StudentSpec | None, Parameter(name="*")] = None,
+    spec: Annotated[TrainSpec | None, Fields(TrainSpec, ELSEWHERE, hidden=REFUSED)] = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:

@@ -3,43 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-
-from cyclopts import Parameter
-from pydantic import create_model
+from typing import Annotated, Any, Literal
 
 from onsight.cli.app import Quiet
+from onsight.cli.flags import Fields, Flag
 from onsight.cli.output import hint, say
-from onsight.cli.training import with_data
+from onsight.cli.training import ELSEWHERE, with_data
 from onsight.core.errors import SpecError
 from onsight.core.files import argument
 from onsight.core.text import plain
 from onsight.display.reporters import make_reporter
 from onsight.spec import TrainSpec
 
-OWN: dict[str, Any] = {  # a flag of `tune` has this name
-    name: (Annotated[TrainSpec.model_fields[name].annotation, Parameter(parse=False)], TrainSpec.model_fields[name])
-    for name in ("time_budget",)
-}
-if TYPE_CHECKING:
-    TrialSpec = TrainSpec
-else:
-    TrialSpec = create_model("TrialSpec", __base__=TrainSpec, **OWN)
-
-Words = Annotated[list[str] | None, Parameter(consume_multiple=True, negative="")]
-
 
 def tune(
     data: str | None = None,
     /,
     *,
-    spec: Annotated[TrialSpec | None, Parameter(name="*")] = None,
+    spec: Annotated[TrainSpec | None, Fields(TrainSpec, ELSEWHERE | {"time_budget"})] = None,
     trials: int | None = None,
     time_budget: str | None = None,
-    search: Words = None,
+    search: Annotated[list[str] | None, Flag(several=True)] = None,
     study: Path | None = None,
     resume: Path | None = None,
-    find_learning_rate: Annotated[bool, Parameter(negative="")] = False,
+    find_learning_rate: bool = False,
     take: Path | None = None,
     then: Literal["evaluate"] | None = None,
     quiet: Quiet = False,
