@@ -38,7 +38,7 @@ class Flag(NamedTuple):
 
 
 class Fields(NamedTuple):
-    """The annotation of a parameter that is a pydantic model: each of its fields is a flag, which pydantic checks.
+    """The annotation of a parameter that is a pydantic model: each of its fields is a flag.
 
     Attributes:
         model: the model; a field has its description.
@@ -217,7 +217,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Refuse the words."""
-        raise SpecError(f"{message[0].upper()}{message[1:]}. onsight {self.command} --help lists the options.")
+        said = re.sub(r"^argument (\S+): expected .*argument$", r"\1 needs a value", message)
+        raise SpecError(f"{said[0].upper()}{said[1:]}. onsight {self.command} --help lists the options.")
 
     def split(self, words: Sequence[str]) -> dict[str, Any]:
         """Return the texts by the names of the parameters.
@@ -258,10 +259,9 @@ def read(command: str, function: Callable[..., None], words: Sequence[str]) -> C
             if option.required:
                 what = f": {option.about.help}" if option.about.help else ""
                 raise SpecError(f"onsight {command} needs {option.shown}{what}.")
-        elif option.model:
-            fields.setdefault(option.model, {})[option.name] = text
         else:
-            values[option.name] = converted(option, text)
+            place = fields.setdefault(option.model, {}) if option.model else values
+            place[option.name] = converted(option, text)
     return call(function, values, fields)
 
 
