@@ -87,12 +87,22 @@ def test_a_line_that_a_crash_cut_off_is_removed(tmp_path):
     check_whole(journal, 3)
 
 
-def test_a_training_that_never_began_does_not_count(tmp_path):
-    journal = fake_study.make_study(tmp_path / "study")
-    with journal.opened() as study:
-        study.ask(journal.distributions)  # killed before it was marked
-    fake_study.search(journal, 2)
-    check_whole(journal, 2)
+@pytest.mark.parametrize("lines", [1, 2, 3])
+def test_a_training_that_never_began_is_drawn_again_as_before(tmp_path, lines):
+    whole, killed = (fake_study.make_study(tmp_path / name) for name in ("whole", "killed"))
+    for journal in (whole, killed):
+        fake_study.search(journal, 2)
+    before = killed.path.read_bytes()
+    with killed.opened() as study:
+        killed.begin(study, None, 0).lock.release()
+    asked = killed.path.read_bytes()[len(before) :].splitlines(keepends=True)
+    first = next(i for i, line in enumerate(asked) if b'"op_code":4' in line)
+    killed.path.write_bytes(before + b"".join(asked[: first + lines]))  # killed before it was marked
+    for journal in (whole, killed):
+        fake_study.search(journal, 4)
+    check_whole(killed, 4)
+    params = [[entry.params for entry in journal.read()] for journal in (whole, killed)]
+    assert params[0] == params[1]
 
 
 def test_the_sampler_is_seeded_by_the_number_of_trainings():

@@ -14,6 +14,7 @@ whose lock is free was killed, and the next process goes on with it.
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 NAME = "onsight"  # of the only study in a journal
+CREATE_TRIAL = 4  # the number of this operation in Optuna's journals
 
 
 def tunes_folder() -> Path:
@@ -111,20 +113,31 @@ class Journal:
                 load_if_exists=True,
                 pruner=optuna.pruners.NopPruner(),
             )
-            seed = seed_of(self.record["preset"]["seed"], len(study.get_trials(deepcopy=False)))
+            seed = seed_of(self.record["preset"]["seed"], len(trials_of(study)))
             study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
             yield study
 
     def mend(self) -> None:
-        """Remove the beginning of a line that a crash left at the end of the journal."""
-        if self.path.exists() and (content := self.path.read_bytes()) and not content.endswith(b"\n"):
+        """Remove what a killed process left at the end of the journal: the beginning of a line, or of a trial.
+
+        A trial that was not marked as ours has not begun. It is drawn again with the seed that it had, so that the
+        study ends as one that nothing has interrupted.
+        """
+        lines = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
+        kept = lines[:-1] if lines and not lines[-1].endswith(b"\n") else lines
+        operations = [json.loads(line) for line in kept]
+        begun = max((i for i, each in enumerate(operations) if each["op_code"] == CREATE_TRIAL), default=len(kept))
+        marks = (each.get("user_attrs") or each.get("user_attr") or {} for each in operations[begun:])
+        if not any("trial" in each for each in marks):
+            kept = kept[:begun]
+        if len(kept) < len(lines):
             with open(self.path, "rb+") as file:
-                file.truncate(content.rfind(b"\n") + 1)
+                file.truncate(sum(map(len, kept)))
 
     def read(self) -> list[Entry]:
         """Return all trainings with their parameters, in the order of their beginning."""
         with self.opened() as study:
-            return [entry_of(trial) for trial in known(study)]
+            return [entry_of(trial) for trial in trials_of(study)]
 
     # Training ---------------------------------------------------------------------------------------------------------
 
@@ -146,7 +159,7 @@ class Journal:
 
     def take_over(self, study: optuna.Study) -> Claim | None:
         """Take a training whose process was killed."""
-        for trial in known(study):
+        for trial in trials_of(study):
             training = training_of(trial)
             if training.state == "running" and (lock := self.try_lock(trial.number)):
                 return Claim(training, trial.params if training.trial else {}, lock)
@@ -156,13 +169,13 @@ class Journal:
         """Begin a training: of a trial on a higher rung, of the preset (0), or of a new trial (None)."""
         import optuna
 
-        trials = known(study)
+        trials = trials_of(study)
         if trial is None:
             asked = study.ask(self.distributions)
             params = asked.params
             number = max((each.user_attrs["trial"] for each in trials), default=0) + 1
             asked.set_user_attr("rung", rung)
-            asked.set_user_attr("trial", number)  # last: without it, the training counts as never begun
+            asked.set_user_attr("trial", number)  # last: without it, `mend` takes the trial back
         else:
             before = [each.params for each in trials if each.user_attrs["trial"] == trial]
             params = before[0] if before else self.preset_params()
@@ -173,7 +186,7 @@ class Journal:
                     user_attrs={"rung": rung, "trial": trial},
                 )
             )  # fmt: skip
-        training = training_of(known(study)[-1])
+        training = training_of(trials_of(study)[-1])
         lock = self.try_lock(training.number)
         assert lock is not None  # nobody else can know of it yet
         return Claim(training, params if number else {}, lock)
@@ -193,7 +206,7 @@ class Journal:
 
         last = claim.training.rung == len(self.record["divisors"]) - 1
         with self.opened() as study:
-            trial_id = study.get_trials(deepcopy=False)[claim.training.number]._trial_id
+            trial_id = trials_of(study)[claim.training.number]._trial_id
             trial = optuna.trial.Trial(study, trial_id)
             trial.set_user_attr("seconds", seconds)
             if error is None:
@@ -223,9 +236,9 @@ class Held:
         """Do nothing."""
 
 
-def known(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
-    """Return Optuna's trials: one for each training. One without our marks was cut off before it began."""
-    return [trial for trial in study.get_trials(deepcopy=False) if "trial" in trial.user_attrs]
+def trials_of(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    """Return Optuna's trials: one for each training."""
+    return study.get_trials(deepcopy=False)
 
 
 def training_of(trial: optuna.trial.FrozenTrial) -> Training:

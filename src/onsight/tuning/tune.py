@@ -31,9 +31,9 @@ from onsight.tuning.study import (
     Journal,
     import_optuna,
     is_study,
-    known,
     read_record,
     training_of,
+    trials_of,
     tunes_folder,
 )
 from onsight.tuning.trials import head_epochs, is_its_own_fault, timed, train_claim
@@ -298,7 +298,7 @@ class Search:
         with self.journal.opened() as study:
             if lost := self.journal.take_over(study):
                 return lost, []
-            trainings = [training_of(trial) for trial in known(study)]
+            trainings = [training_of(trial) for trial in trials_of(study)]
             costs = [self.cost(trainings, rung) for rung in range(self.rungs)]
             begun = len({each.trial for each in trainings} - {0})
             more = (self.trials is None or begun < self.trials) and self.fits(trainings, sum(costs))
