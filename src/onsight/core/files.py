@@ -249,13 +249,18 @@ def check_target(path: Path) -> None:
         raise SpecError(f"'{path}' cannot be written: there is no folder '{path.parent}'. Create it first.")
 
 
+def create_folder(path: Path) -> None:
+    """Create a folder and its parents, if they are missing, so that a power cut keeps them."""
+    missing = list(takewhile(lambda each: not each.exists(), (path, *path.parents)))
+    path.mkdir(parents=True, exist_ok=True)
+    for each in missing:
+        sync_folder(each.parent)
+
+
 def make_folder(path: Path) -> None:
-    """Create a folder and its parents, so that a power cut keeps them. Raise SpecError if that is impossible."""
+    """Create a folder as `create_folder` does. Raise SpecError if that is impossible."""
     try:
-        missing = list(takewhile(lambda each: not each.exists(), (path, *path.parents)))
-        path.mkdir(parents=True, exist_ok=True)
-        for each in missing:
-            sync_folder(each.parent)
+        create_folder(path)
     except OSError as error:
         if is_disk_full(error):
             raise

@@ -69,7 +69,7 @@ def download(
     until = None if within is None else time.monotonic() + within
     partial = target.with_name(target.name + ".partial")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        files.create_folder(target.parent)
         with files.file_lock(target.with_name(target.name + ".lock")):
             note = target.with_name(target.name + ".sha256")
             for left in files.leftovers(note):  # of a killed process: we hold the lock, so nobody else is writing
