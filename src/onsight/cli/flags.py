@@ -11,7 +11,7 @@ import difflib
 import inspect
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, NoReturn, Union, get_args, get_origin, get_type_hints
 
@@ -63,7 +63,7 @@ class Option(NamedTuple):
         default: None if there is none.
         required: whether it has to be given.
         about: what the annotation says.
-        model: the parameter that gets the model, for a field.
+        owner: for a field, the parameter that gets the model, and the model.
         hidden: whether the help leaves it out.
     """
 
@@ -75,7 +75,7 @@ class Option(NamedTuple):
     default: Any
     required: bool
     about: Flag
-    model: str | None = None
+    owner: tuple[str, Any] | None = None
     hidden: bool = False
 
     @property
@@ -91,7 +91,7 @@ class Option(NamedTuple):
     @property
     def opposite(self) -> str:
         """The flag that turns a switch off; empty if it is off anyway."""
-        undecided = self.is_switch and self.default is None and self.model is None
+        undecided = self.is_switch and self.default is None and self.owner is None
         return f"--no-{self.flag[2:]}" if undecided else ""
 
 
@@ -122,14 +122,14 @@ def options_of(function: Callable[..., None]) -> list[Option]:
         empty = parameter.default is parameter.empty
         found.append(
             Option(
-                name,
-                "" if argument else flag_of(name),
-                types,
-                choices,
-                repeated or rest,
-                None if empty else parameter.default,
-                empty and not rest,
-                about if about.help else about._replace(help=told.get(name, "")),
+                name=name,
+                flag="" if argument else flag_of(name),
+                types=types,
+                choices=choices,
+                repeated=repeated or rest,
+                default=None if empty else parameter.default,
+                required=empty and not rest,
+                about=about if about.help else about._replace(help=told.get(name, "")),
             )
         )
     return found
@@ -141,11 +141,19 @@ def fields_of(parameter: str, fields: Fields) -> list[Option]:
     for name, field in fields.model.model_fields.items():
         if name not in fields.without:
             types, choices, repeated = kinds(field.annotation)
-            default = field.get_default()
-            about = Flag(field.description or "")
-            hidden = name in fields.hidden
             found.append(
-                Option(name, flag_of(name), types, choices, repeated, default, False, about, parameter, hidden)
+                Option(
+                    name=name,
+                    flag=flag_of(name),
+                    types=types,
+                    choices=choices,
+                    repeated=repeated,
+                    default=field.get_default(),
+                    required=False,
+                    about=Flag(field.description or ""),
+                    owner=(parameter, fields.model),
+                    hidden=name in fields.hidden,
+                )
             )
     return found
 
@@ -250,7 +258,7 @@ def read(command: str, function: Callable[..., None], words: Sequence[str]) -> C
     options = options_of(function)
     given = Parser(command, options).split(words)
     values: dict[str, Any] = {}
-    fields: dict[str, dict[str, Any]] = {}
+    fields: dict[tuple[str, Any], dict[str, Any]] = {}
     for option in options:
         text = given.get(option.name)
         if text is None and option.about.env:
@@ -260,19 +268,16 @@ def read(command: str, function: Callable[..., None], words: Sequence[str]) -> C
                 what = f": {option.about.help}" if option.about.help else ""
                 raise SpecError(f"onsight {command} needs {option.shown}{what}.")
         else:
-            place = fields.setdefault(option.model, {}) if option.model else values
+            place = fields.setdefault(option.owner, {}) if option.owner else values
             place[option.name] = converted(option, text)
-    return call(function, values, fields)
+    values |= {parameter: model(**chosen) for (parameter, model), chosen in fields.items()}
+    return call(function, values)
 
 
-def call(function: Callable[..., None], values: dict[str, Any], fields: Mapping[str, Any]) -> Call:
-    """Return a command with values by parameter, and the given fields of its models."""
+def call(function: Callable[..., None], values: dict[str, Any]) -> Call:
+    """Return a command with the values of its parameters; those that have none keep their defaults."""
     arguments: list[Any] = []
     for name, parameter in inspect.signature(function).parameters.items():
-        if name in fields:
-            hint = get_type_hints(function, include_extras=True)[name]
-            model = next(mark.model for mark in hint.__metadata__ if isinstance(mark, Fields))
-            values[name] = model(**fields[name])
         if parameter.kind is parameter.VAR_POSITIONAL:
             arguments += values.pop(name, ())
         elif parameter.kind is parameter.POSITIONAL_ONLY:
