@@ -300,14 +300,15 @@ class TrainSpec(BaseModel):
 
 def explain(error: ValidationError) -> str:
     """Return a readable message for a pydantic error, with one line per setting."""
-    lines = []
+    lines: list[str] = []
+    reasons: dict[str, list[str]] = {}  # a field that may be of several types has one for each
     for problem in error.errors(include_url=False):
+        name = str(problem["loc"][0]) if problem["loc"] else ""
         if problem["type"] == "value_error":  # the message is one of ours
             lines.append(problem["msg"].removeprefix("Value error, "))
-            continue
-        name = ".".join(str(part) for part in problem["loc"])
-        if problem["type"] == "extra_forbidden":
+        elif problem["type"] == "extra_forbidden":
             lines.append(unknown_name("setting", name, TrainSpec.model_fields))
         else:
-            lines.append(f"{name}={problem['input']} cannot be used: {problem['msg'][0].lower()}{problem['msg'][1:]}.")
-    return "\n".join(lines)
+            reason = problem["msg"][0].lower() + problem["msg"][1:]
+            reasons.setdefault(f"{name}={problem['input']} cannot be used: ", []).append(reason)
+    return "\n".join([*lines, *(f"{start}{', or '.join(each)}." for start, each in reasons.items())])

@@ -78,7 +78,7 @@ def test_a_variable_of_the_environment_stands_in_for_its_flag(monkeypatch):
     assert given("a").options == {"rank": 2}
     assert given("a", "--rank", "1").options == {"rank": 1}
     monkeypatch.setenv("TEST_RANK", "two")
-    with pytest.raises(SpecError, match="--rank two cannot be used: expected a whole number"):
+    with pytest.raises(SpecError, match="TEST_RANK two cannot be used: expected a whole number"):
         given("a")
     monkeypatch.setenv("TEST_RANK", "")
     assert given("a").options == {}
@@ -87,22 +87,32 @@ def test_a_variable_of_the_environment_stands_in_for_its_flag(monkeypatch):
 def test_a_dash_is_an_argument_and_two_end_the_flags():
     assert given("a", "-", "x").arguments == ("a", "-", "x")
     assert given("a", "--", "--top", "5").arguments == ("a", "--top", "5")
-    assert given("a", "--share", "-1.5").options == {"share": -1.5}
+    assert given("--top", "5", "--", "-a", "-x", "--").arguments == ("-a", "-x", "--")
+    assert given("--", "a", "-x").arguments == ("a", "-x")
+    for number in ("-1.5", "-1e-3", "-.5"):
+        assert given("a", "--share", number).options == {"share": float(number)}
+    assert given("a", "--out=-x").options == {"out": Path("-x")}
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         ([], "onsight command needs FIRST: the first of two lines"),
-        (["a", "--tpo", "3"], "Unknown option: --tpo. Did you mean --top[?] onsight command --help .* is ./--tpo"),
+        (
+            ["a", "--tpo", "3"],
+            "Unknown option: --tpo. Did you mean --top[?] onsight command --help lists the .*ns.$",
+        ),
         (["a", "--to=3"], "Unknown option: --to. Did you mean --top[?]"),
         (["a", "--xyz"], "Unknown option: --xyz. onsight command --help"),
+        (["a", "-top"], "Unknown option: -top. onsight command --help"),
         (["a", "--no-quiet"], "Unknown option: --no-quiet"),
         (["a", "--inner", "1"], "Unknown option: --inner"),
         (["a", "--top"], "--top needs a value. onsight command --help"),
         (["a", "--sizes"], "--sizes needs a value"),
         (["a", "--size", "x"], "--size x cannot be used: expected a whole number"),
-        (["a", "--quiet=yes"], "ignored explicit argument 'yes'"),
+        (["a", "--quiet=yes"], "--quiet takes no value"),
+        (["a", "--out", ""], "--out is empty. Leave it out"),
+        ([""], "FIRST is empty"),
         (["a", "--top", "x"], "--top x cannot be used: expected a whole number"),
         (["a", "--share", "x"], "--share x cannot be used: expected a number"),
         (["a", "--form", "x"], "--form x cannot be used: expected table or json"),
@@ -118,8 +128,15 @@ def test_an_argument_too_many():
     def one(first: str, /):
         """Take one."""
 
-    with pytest.raises(SpecError, match="'b' is one argument too many"):
+    with pytest.raises(SpecError, match="There is one argument too many: 'b'"):
         read("one", one, ["a", "b"])
+
+
+def test_a_file_that_is_called_like_a_flag_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "-x.png").touch()
+    with pytest.raises(SpecError, match=r"Unknown option: -x.png. .* The file of that name is ./-x.png"):
+        given("a", "-x.png")
 
 
 def test_the_docstring_is_read():

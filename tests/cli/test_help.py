@@ -68,6 +68,13 @@ def test_the_overview_lists_every_command(onsight):
     assert err.rstrip().endswith("Did you mean 'train'?")
 
 
+def test_what_is_required_is_in_the_usage(onsight):
+    _, out, _ = onsight("log", "--help")
+    assert out.startswith("Usage: onsight log [RUN] --to CHOICE [OPTIONS]\n")
+    assert "[required]" in out
+    assert onsight("presets", "--help")[1].startswith("Usage: onsight presets\n")
+
+
 def test_help_may_follow_other_words(onsight):
     assert onsight("predict", "latest", "-h")[1].startswith("Usage: onsight predict RUN [IMAGES ...] [OPTIONS]")
     assert onsight("predict", "latest", "--", "--help")[0] == 2  # a file of that name

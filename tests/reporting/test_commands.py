@@ -9,10 +9,13 @@ import pytest
 from PIL import Image
 
 from onsight.__main__ import main
+from onsight.cli.app import parsed
+from onsight.cli.training import with_data
 from onsight.core.files import argument, from_here
 from onsight.data.load import load_dataset
-from onsight.reporting.commands import check_command, check_command_for, train_command
+from onsight.reporting.commands import check_command, check_command_for, command_for, train_command
 from onsight.runs.run import Run
+from onsight.spec import TrainSpec
 
 TINY = "--model mlp --epochs 1 --optimizer adam --learning-rate 0.002"
 
@@ -120,3 +123,15 @@ def test_a_path_as_an_argument(tmp_path, monkeypatch):
     assert from_here("../b") == str(tmp_path / "b")
     assert argument("my run") == "'my run'"
     assert argument("-run") == "./-run"
+
+
+def test_a_printed_command_gives_the_settings_that_it_is_for():
+    given = {
+        "classes": ("-a", "b,c"), "weights": "-w", "allow_tiny": False, "learning_rate": 0.01, "freeze": 3,
+        "min_precision": None, "labels": "my labels.csv",
+    }  # fmt: skip
+    spec = TrainSpec("-toy", **given)
+    asked = parsed(shlex.split(command_for(spec.model_dump(mode="json", exclude_unset=True)))[1:])
+    again = with_data(asked.options["spec"], asked.arguments[0])
+    assert again == spec.model_copy(update={"data": "./-toy"})
+    assert "--allow-tiny" in command_for({"data": "toy", "allow_tiny": True})

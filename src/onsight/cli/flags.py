@@ -90,13 +90,13 @@ class Option(NamedTuple):
 
     @property
     def opposite(self) -> str:
-        """The flag that turns a switch off; empty if it is off anyway."""
-        undecided = self.is_switch and self.default is None and self.owner is None
-        return f"--no-{self.flag[2:]}" if undecided else ""
+        """The flag that turns a switch off. Only a switch whose default is None has one."""
+        has_one = self.is_switch and self.default is None and self.owner is None
+        return f"--no-{self.flag[2:]}" if has_one else ""
 
 
 class Call(NamedTuple):
-    """A command with what it was given."""
+    """A command, with the values of its arguments and of its flags."""
 
     function: Callable[..., None]
     arguments: tuple[Any, ...]
@@ -202,19 +202,19 @@ def summary(function: Callable[..., None]) -> str:
 
 
 class Parser(argparse.ArgumentParser):
-    """Splits words into flags, their values and arguments, all as text; a mistake is a SpecError."""
+    """Takes the flags and their values out of words, all as text; a mistake is a SpecError."""
 
     def __init__(self, command: str, options: Sequence[Option]) -> None:
         super().__init__(command, add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
-        self.command = command
+        self.command, self.options = command, options
+        self._negative_number_matcher = re.compile(r"^-(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$")  # with exponents, too
         for option in options:
-            self.take(option)
+            if option.flag:
+                self.take(option)
 
     def take(self, option: Option) -> None:
-        """Take a flag or an argument. What is required is checked later, in our words."""
-        if not option.flag:
-            self.add_argument(option.name, nargs="*" if option.repeated else "?")
-        elif option.is_switch:
+        """Take a flag."""
+        if option.is_switch:
             self.add_argument(option.flag, dest=option.name, action="store_true")
             if option.opposite:
                 self.add_argument(option.opposite, dest=option.name, action="store_false")
@@ -226,6 +226,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Refuse the words."""
         said = re.sub(r"^argument (\S+): expected .*argument$", r"\1 needs a value", message)
+        said = re.sub(r"^argument (\S+): ignored explicit argument.*", r"\1 takes no value", said)
         raise SpecError(f"{said[0].upper()}{said[1:]}. onsight {self.command} --help lists the options.")
 
     def split(self, words: Sequence[str]) -> dict[str, Any]:
@@ -234,19 +235,29 @@ class Parser(argparse.ArgumentParser):
         Raises:
             SpecError: there is no such flag, a flag has no value, or there are too many arguments.
         """
-        found, left = self.parse_known_intermixed_args(words)
-        unknown = next((word for word in left if word.startswith("-")), None)
-        if unknown is not None:
-            flag = unknown.partition("=")[0]
-            nearest = difflib.get_close_matches(flag, self._option_string_actions, n=1)
-            meant = f"Did you mean {nearest[0]}? " if nearest else ""
+        end = words.index("--") if "--" in words else len(words)
+        found, arguments = self.parse_known_args(words[:end])
+        if unknown := next((word for word in arguments if word.startswith("-") and word != "-"), ""):
+            raise SpecError(self.unknown(unknown))
+        arguments += words[end + 1 :]
+        texts = vars(found)
+        for option in self.options:
+            if not option.flag and arguments:
+                texts[option.name] = arguments if option.repeated else arguments.pop(0)
+                arguments = [] if option.repeated else arguments
+        if arguments:
             raise SpecError(
-                f"Unknown option: {flag}. {meant}onsight {self.command} --help lists them; a file of that name is "
-                f"./{unknown}"
+                f"There is one argument too many: '{arguments[0]}'. onsight {self.command} --help lists the arguments."
             )
-        if left:
-            raise SpecError(f"'{left[0]}' is one argument too many. onsight {self.command} --help lists them.")
-        return vars(found)
+        return texts
+
+    def unknown(self, word: str) -> str:
+        """Return what to say about a word that begins with a hyphen and is no flag."""
+        flag = word.partition("=")[0]
+        nearest = difflib.get_close_matches(flag, self._option_string_actions, n=1) if flag.startswith("--") else []
+        meant = f"Did you mean {nearest[0]}? " if nearest else ""
+        file = f" The file of that name is ./{word}" if os.path.lexists(word) else ""
+        return f"Unknown option: {flag}. {meant}onsight {self.command} --help lists the options.{file}"
 
 
 def read(command: str, function: Callable[..., None], words: Sequence[str]) -> Call:
@@ -260,22 +271,21 @@ def read(command: str, function: Callable[..., None], words: Sequence[str]) -> C
     values: dict[str, Any] = {}
     fields: dict[tuple[str, Any], dict[str, Any]] = {}
     for option in options:
-        text = given.get(option.name)
+        text, name = given.get(option.name), option.shown
         if text is None and option.about.env:
-            text = os.environ.get(option.about.env) or None
-        if text is None:
-            if option.required:
-                what = f": {option.about.help}" if option.about.help else ""
-                raise SpecError(f"onsight {command} needs {option.shown}{what}.")
-        else:
+            text, name = os.environ.get(option.about.env) or None, option.about.env
+        if text is not None:
             place = fields.setdefault(option.owner, {}) if option.owner else values
-            place[option.name] = converted(option, text)
+            place[option.name] = converted(option, text, name)
+        elif option.required:
+            what = f": {option.about.help}" if option.about.help else ""
+            raise SpecError(f"onsight {command} needs {name}{what}.")
     values |= {parameter: model(**chosen) for (parameter, model), chosen in fields.items()}
     return call(function, values)
 
 
 def call(function: Callable[..., None], values: dict[str, Any]) -> Call:
-    """Return a command with the values of its parameters; those that have none keep their defaults."""
+    """Return a command with the values of its parameters. A parameter without a value keeps its default."""
     arguments: list[Any] = []
     for name, parameter in inspect.signature(function).parameters.items():
         if parameter.kind is parameter.VAR_POSITIONAL:
@@ -285,16 +295,23 @@ def call(function: Callable[..., None], values: dict[str, Any]) -> Call:
     return Call(function, tuple(arguments), values)
 
 
-def converted(option: Option, text: Any) -> Any:
+def converted(option: Option, text: Any, name: str) -> Any:
     """Return the value of a text, or of each text of a list.
 
+    Args:
+        option: what it is for.
+        text: the text, a list of texts, or whether a switch is on.
+        name: what messages call it.
+
     Raises:
-        SpecError: it is none of the choices and no number.
+        SpecError: it is empty, or none of the choices and no number.
     """
     if isinstance(text, bool):
         return text
     if isinstance(text, list):
-        return [converted(option, each) for each in text]
+        return [converted(option, each, name) for each in text]
+    if not text:
+        raise SpecError(f"{name} is empty. Leave it out, or give it a value.")
     if text in option.choices:
         return text
     for kind in option.types:
@@ -303,7 +320,7 @@ def converted(option: Option, text: Any) -> Any:
         except ValueError:
             continue
     expected = [*option.choices, *(EXPECTED[kind] for kind in option.types)]
-    raise SpecError(f"{option.shown} {text} cannot be used: expected {one_of(expected)}.")
+    raise SpecError(f"{name} {text} cannot be used: expected {one_of(expected)}.")
 
 
 def one_of(names: Sequence[str]) -> str:

@@ -20,8 +20,10 @@ def columns_here() -> int:
 def command_help(command: str, function: Callable[..., None]) -> str:
     """Return the help about a command."""
     options = options_of(function)
-    usage = " ".join(["onsight", command, *(usage_of(each) for each in options if not each.flag), "[OPTIONS]"])
-    blocks = ["\n".join(wrapped(paragraph)) for paragraph in (f"Usage: {usage}", *summary(function).split("\n\n"))]
+    usage = [usage_of(each) for each in options if not each.flag or each.required]
+    usage += ["[OPTIONS]"] * any(each.flag for each in options)
+    blocks = ["\n".join(wrapped(paragraph)) for paragraph in summary(function).split("\n\n")]
+    blocks.insert(0, "\n    ".join(wrapped(" ".join(["Usage: onsight", command, *usage]), columns_here() - 4)))
     found: dict[str, list[tuple[str, str]]] = {}
     for option in sorted(options, key=lambda each: bool(each.flag)):
         if not option.hidden:
@@ -36,22 +38,26 @@ def overview(about: str, sections: Mapping[str, Sequence[tuple[str, str]]]) -> s
 
 
 def usage_of(option: Option) -> str:
-    """Return an argument as the usage has it: RUN, [DATA] or [IMAGES ...]."""
+    """Return an argument or a required flag as the usage has it: RUN, [DATA], [IMAGES ...] or --to CHOICE."""
     if option.repeated:
         return f"[{option.shown} ...]"
-    return option.shown if option.required else f"[{option.shown}]"
+    return written(option) if option.required else f"[{option.shown}]"
 
 
 def row(option: Option) -> tuple[str, str]:
     """Return how an option is written, and what it means."""
-    left = " ".join([option.shown, *([kind_of(option)] if option.flag and not option.is_switch else [])])
-    if option.opposite:
-        left += f", {option.opposite}"
-    notes = [f"choices: {', '.join(option.choices)}"] * bool(option.choices)
+    left = written(option) + (f", {option.opposite}" if option.opposite else "")
+    notes = ["required"] * bool(option.flag and option.required)
+    notes += [f"choices: {', '.join(option.choices)}"] * bool(option.choices)
     if not (option.default is None or option.default is False or option.default in ("", ())):
         notes.append(f"default: {option.default}")
     notes += [f"env: {option.about.env}"] * bool(option.about.env)
     return left, " ".join([option.about.help, *(f"[{note}]" for note in notes)]).strip()
+
+
+def written(option: Option) -> str:
+    """Return how an argument, or a flag with its value, is written."""
+    return f"{option.shown} {kind_of(option)}" if option.flag and not option.is_switch else option.shown
 
 
 def kind_of(option: Option) -> str:
@@ -65,7 +71,7 @@ def section(heading: str, rows: Sequence[tuple[str, str]]) -> str:
     """Return a heading with rows of names and descriptions in two columns, or one below the other if it is narrow."""
     longest = max(len(left) for left, _ in rows) + 4
     beside = columns_here() - longest >= ROOM
-    lines = [f"{heading}:"]
+    lines = wrapped(f"{heading}:")
     for left, text in rows:
         if beside:
             first, *others = wrapped(text, columns_here() - longest) or [""]

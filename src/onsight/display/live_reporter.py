@@ -78,7 +78,6 @@ class LiveReporter(Reporter):
             self._display.above = lambda: self._lines(max(3, self.console.height - 6)) if self._rows else None
             self._display.start()
             self._task = self._display.add_task(what, total=total, text=text)
-        assert self._task is not None
         self._display.update(self._task, description=what, completed=done, total=total, text=text)
 
     def _hide(self) -> None:

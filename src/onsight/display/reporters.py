@@ -126,10 +126,14 @@ def make_reporter(quiet: bool = False, verbose: bool = False) -> Reporter:
     """Return the reporter for a notebook, a terminal, or a file or pipe; with `quiet`, one that shows nothing."""
     if quiet:
         return Reporter()
-    made: Reporter = NotebookReporter() if in_notebook() else PlainReporter()
-    if not in_notebook() and sys.stderr.isatty() and find_spec("rich"):
+    made: Reporter
+    if in_notebook():
+        made = NotebookReporter()
+    elif sys.stderr.isatty() and find_spec("rich"):
         from onsight.display.live_reporter import LiveReporter
 
         made = LiveReporter()
+    else:
+        made = PlainReporter()
     made.verbose = verbose
     return made

@@ -72,17 +72,15 @@ def _found(run: Run, key: str) -> Any:
 
 
 def command_for(asked: dict[str, Any], verb: str = "train") -> str:
-    """Return the command for the settings `asked`: `data` and any other fields of a spec. None leaves one out."""
+    """Return the command for the settings `asked`: `data`, and other fields of a spec unless they are None or False."""
     data = str(asked["data"])
     words = ["onsight", verb, f".{os.sep}{data}" if data.startswith("-") else data]
     for key, value in asked.items():
-        if key == "data":
+        if key == "data" or value is None or value is False:
             continue
-        flag = key.replace("_", "-")
-        if isinstance(value, bool):
-            words.append(f"--{flag}" if value else f"--no-{flag}")
-        elif isinstance(value, list | tuple):
-            words += [f"--{flag}", listed(value)]
-        elif value is not None:
-            words += [f"--{flag}", str(value)]
+        flag, text = f"--{key.replace('_', '-')}", listed(value) if isinstance(value, list | tuple) else str(value)
+        if value is True:
+            words.append(flag)
+        else:
+            words += [f"{flag}={text}"] if text.startswith("-") else [flag, text]
     return plain(shlex.join(words))

@@ -113,15 +113,15 @@ class Journal:
                 load_if_exists=True,
                 pruner=optuna.pruners.NopPruner(),
             )
-            seed = seed_of(self.record["preset"]["seed"], len(trials_of(study)))
+            seed = seed_of(self.record["preset"]["seed"], len(study.get_trials(deepcopy=False)))
             study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
             yield study
 
     def mend(self) -> None:
         """Remove what a killed process left at the end of the journal: the beginning of a line, or of a trial.
 
-        A trial that was not marked as ours has not begun. It is drawn again with the seed that it had, so that the
-        study ends as one that nothing has interrupted.
+        A trial without the mark `trial` has not begun. It is drawn again with the seed that it had, so that the study
+        ends as one that nothing has interrupted.
         """
         lines = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
         kept = lines[:-1] if lines and not lines[-1].endswith(b"\n") else lines
@@ -137,7 +137,7 @@ class Journal:
     def read(self) -> list[Entry]:
         """Return all trainings with their parameters, in the order of their beginning."""
         with self.opened() as study:
-            return [entry_of(trial) for trial in trials_of(study)]
+            return [entry_of(trial) for trial in begun_in(study)]
 
     # Training ---------------------------------------------------------------------------------------------------------
 
@@ -159,7 +159,7 @@ class Journal:
 
     def take_over(self, study: optuna.Study) -> Claim | None:
         """Take a training whose process was killed."""
-        for trial in trials_of(study):
+        for trial in begun_in(study):
             training = training_of(trial)
             if training.state == "running" and (lock := self.try_lock(trial.number)):
                 return Claim(training, trial.params if training.trial else {}, lock)
@@ -169,7 +169,7 @@ class Journal:
         """Begin a training: of a trial on a higher rung, of the preset (0), or of a new trial (None)."""
         import optuna
 
-        trials = trials_of(study)
+        trials = begun_in(study)
         if trial is None:
             asked = study.ask(self.distributions)
             params = asked.params
@@ -186,7 +186,7 @@ class Journal:
                     user_attrs={"rung": rung, "trial": trial},
                 )
             )  # fmt: skip
-        training = training_of(trials_of(study)[-1])
+        training = training_of(begun_in(study)[-1])
         lock = self.try_lock(training.number)
         assert lock is not None  # nobody else can know of it yet
         return Claim(training, params if number else {}, lock)
@@ -206,7 +206,7 @@ class Journal:
 
         last = claim.training.rung == len(self.record["divisors"]) - 1
         with self.opened() as study:
-            trial_id = trials_of(study)[claim.training.number]._trial_id
+            trial_id = study.get_trials(deepcopy=False)[claim.training.number]._trial_id
             trial = optuna.trial.Trial(study, trial_id)
             trial.set_user_attr("seconds", seconds)
             if error is None:
@@ -236,9 +236,9 @@ class Held:
         """Do nothing."""
 
 
-def trials_of(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
-    """Return Optuna's trials: one for each training."""
-    return study.get_trials(deepcopy=False)
+def begun_in(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    """Return Optuna's trials: one for each training. Studies of older versions may have one that has not begun."""
+    return [trial for trial in study.get_trials(deepcopy=False) if "trial" in trial.user_attrs]
 
 
 def training_of(trial: optuna.trial.FrozenTrial) -> Training:

@@ -29,11 +29,11 @@ from onsight.tuning.study import (
     SCHEMA,
     Claim,
     Journal,
+    begun_in,
     import_optuna,
     is_study,
     read_record,
     training_of,
-    trials_of,
     tunes_folder,
 )
 from onsight.tuning.trials import head_epochs, is_its_own_fault, timed, train_claim
@@ -107,9 +107,11 @@ def limits(journal: Journal, trials: int | None, budget: float | None) -> tuple[
         meant, whole = record.get("trials"), record.get("time_budget")
         spent = sum(entry.training.seconds or 0.0 for entry in journal.read()) if whole else 0.0
         return meant, max(1.0, whole - spent) if whole else None
+    before = {**record}
     set_limits(record, trials, budget)
-    with journal.lock:
-        write_json(journal.folder / "study.json", record)
+    if record != before:
+        with journal.lock:
+            write_json(journal.folder / "study.json", record)
     return record.get("trials"), budget
 
 
@@ -298,7 +300,7 @@ class Search:
         with self.journal.opened() as study:
             if lost := self.journal.take_over(study):
                 return lost, []
-            trainings = [training_of(trial) for trial in trials_of(study)]
+            trainings = [training_of(trial) for trial in begun_in(study)]
             costs = [self.cost(trainings, rung) for rung in range(self.rungs)]
             begun = len({each.trial for each in trainings} - {0})
             more = (self.trials is None or begun < self.trials) and self.fits(trainings, sum(costs))
