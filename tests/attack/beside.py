@@ -45,12 +45,12 @@ def beside(words: list[str]) -> Iterator[list[str]]:
 
 def answer_all(port: int) -> None:
     """Give every image that the page asks about a class that depends on its name only, and end the command."""
-    post = wait_for_page(port)
-    classes = post("GET", "/v1/start", None)["classes"]
-    state = post("POST", "/v1/next", {"session": "a"})
+    ask = wait_for_page(port)
+    classes = ask("GET", "/v1/start", None)["classes"]
+    state = ask("POST", "/v1/next", {"session": "a"})
     while asked := state["question"]:
         label = classes[int(Path(asked["path"]).stem) % len(classes)]
-        state = post("POST", "/v1/label", {"session": "a", "who": "Ann", "question": asked["number"], "label": label})
+        state = ask("POST", "/v1/label", {"session": "a", "who": "Ann", "question": asked["number"], "label": label})
     os.kill(os.getpid(), signal.SIGINT)
 
 

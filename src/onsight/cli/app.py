@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 from onsight import __version__
-from onsight.cli.flags import Call, Flag, read, summary
+from onsight.cli.flags import Call, Flag, end_of_flags, flag_of, read, summary
 from onsight.cli.help import command_help, overview
 from onsight.cli.output import say, warn
 from onsight.core.errors import SpecError, unknown_name
@@ -54,7 +54,7 @@ def app(words: Sequence[str]) -> None:
         say(overview(ABOUT, found | {"Options": OF_ALL}))
     elif name == "--version":
         say(__version__)
-    elif {"--help", "-h"} & {*rest[: rest.index("--") if "--" in rest else None]}:
+    elif {"--help", "-h"} & {*rest[: end_of_flags(rest)]}:
         say(command_help(name, find(name).load()))
     else:
         asked = parsed(words)
@@ -161,7 +161,7 @@ def presets() -> None:
 
     for name, (description, fields) in PRESETS.items():
         say(f"{name}: {description}")
-        say("    " + " ".join(f"--{key.replace('_', '-')} {value}" for key, value in fields.items()))
+        say("    " + " ".join(f"{flag_of(key)} {value}" for key, value in fields.items()))
 
 
 @command(TRAINING)

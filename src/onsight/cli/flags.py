@@ -235,7 +235,7 @@ class Parser(argparse.ArgumentParser):
         Raises:
             SpecError: there is no such flag, a flag has no value, or there are too many arguments.
         """
-        end = words.index("--") if "--" in words else len(words)
+        end = end_of_flags(words)
         found, arguments = self.parse_known_args(words[:end])
         if unknown := next((word for word in arguments if word.startswith("-") and word != "-"), ""):
             raise SpecError(self.unknown(unknown))
@@ -258,6 +258,11 @@ class Parser(argparse.ArgumentParser):
         meant = f"Did you mean {nearest[0]}? " if nearest else ""
         file = f" The file of that name is ./{word}" if os.path.lexists(word) else ""
         return f"Unknown option: {flag}. {meant}onsight {self.command} --help lists the options.{file}"
+
+
+def end_of_flags(words: Sequence[str]) -> int:
+    """Return where flags end among words: at the first --, or behind the last word."""
+    return words.index("--") if "--" in words else len(words)
 
 
 def read(command: str, function: Callable[..., None], words: Sequence[str]) -> Call:

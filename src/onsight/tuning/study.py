@@ -125,9 +125,10 @@ class Journal:
         """
         lines = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
         kept = lines[:-1] if lines and not lines[-1].endswith(b"\n") else lines
-        operations = [json.loads(line) for line in kept]
-        begun = max((i for i, each in enumerate(operations) if each["op_code"] == CREATE_TRIAL), default=len(kept))
-        marks = (each.get("user_attrs") or each.get("user_attr") or {} for each in operations[begun:])
+        places = range(len(kept) - 1, -1, -1)  # only the last trial is read
+        begun = next((i for i in places if json.loads(kept[i])["op_code"] == CREATE_TRIAL), len(kept))
+        operations = map(json.loads, kept[begun:])
+        marks = (each.get("user_attrs") or each.get("user_attr") or {} for each in operations)
         if not any("trial" in each for each in marks):
             kept = kept[:begun]
         if len(kept) < len(lines):
