@@ -52,11 +52,25 @@ def test_the_momentum_is_nesterov_momentum():
     np.testing.assert_allclose(updated(kernel, gradients), second, atol=1e-4)
 
 
+@pytest.mark.parametrize("shape", [(12, 5), (5, 12), (6, 6)])
+@pytest.mark.parametrize("steps", [1, 3, 5])
+def test_few_products_orthogonalise_as_keras_does(shape, steps):
+    import keras
+
+    from onsight.training.optimizers import Muon
+
+    matrix, optimizer = RNG.standard_normal(shape).astype(np.float32), Muon()
+    expected = keras.optimizers.Muon(0.1).zeropower_via_newtonschulz5(keras.ops.convert_to_tensor(matrix), steps)
+    found = optimizer.zeropower_via_newtonschulz5(keras.ops.convert_to_tensor(matrix), steps)
+    np.testing.assert_allclose(to_numpy(found), to_numpy(expected), atol=1e-5)
+
+
 @pytest.mark.parametrize(("path", "shape"), [("bias", (7,)), ("logits_kernel", (4, 3)), ("depthwise", (3, 3, 4, 1))])
-def test_adamw_updates_all_other_variables(path, shape):
+def test_adamw_updates_all_other_variables_and_the_head_more_slowly(path, shape):
     value, gradient = RNG.standard_normal((2, *shape))
-    moved = updated(value, [gradient], path=path, adam_lr_ratio=0.5)
-    np.testing.assert_allclose(moved, value - 0.05 * np.sign(gradient), atol=1e-3)  # Adam's first step
+    moved = updated(value, [gradient], path=path, adam_lr_ratio=0.5, head_lr_ratio=0.2)
+    rate = 0.01 if "logits" in path else 0.05
+    np.testing.assert_allclose(moved, value - rate * np.sign(gradient), atol=1e-3)  # Adam's first step
 
 
 def test_muon_updates_every_convolution_of_a_network():

@@ -15,14 +15,14 @@ class Muon(keras.optimizers.Muon):  # type: ignore[misc]  # Keras exports it unt
     Keras' own Muon takes only matrices and would leave every convolution to AdamW. Here a kernel (height, width,
     inputs, outputs) is first scaled to the Frobenius norm sqrt(outputs), and then updated as a matrix (height x width x
     inputs, outputs). Hidden dense kernels are updated without scaling. AdamW updates all other variables, at
-    `adam_lr_ratio` of the learning rate. These include the head `logits`, and the kernels of depthwise convolutions,
-    which are not matrices between channels.
+    `adam_lr_ratio` of the learning rate, and the head `logits` at `head_lr_ratio` of that. The kernels of depthwise
+    convolutions are among the others, because they are not matrices between channels.
 
     The update of kernels is that of Jordan 2024 (github.com/KellerJordan/cifar10-airbench): Nesterov momentum 0.6,
     three Newton-Schulz steps. It rescales kernels, so it is meant for convolutions that are followed by a batch norm.
     """
 
-    def __init__(self, learning_rate: Any = 0.24, **kwargs: Any) -> None:
+    def __init__(self, learning_rate: Any = 0.24, *, head_lr_ratio: float = 0.1, **kwargs: Any) -> None:
         defaults: dict[str, Any] = {
             "weight_decay": None,
             "adam_weight_decay": None,
@@ -35,11 +35,30 @@ class Muon(keras.optimizers.Muon):  # type: ignore[misc]  # Keras exports it unt
             "exclude_layers": ["logits"],
         }
         super().__init__(learning_rate, **(defaults | kwargs))
+        self.head_lr_ratio = head_lr_ratio
 
     def _should_use_adamw(self, variable: Any) -> bool:
         depthwise = len(variable.shape) == 4 and variable.shape[-1] == 1
         matrix = len(variable.shape) in (2, 4) and not depthwise
-        return not matrix or any(name in variable.path for name in self.exclude_layers)
+        return not matrix or self._in_head(variable)
+
+    def _in_head(self, variable: Any) -> bool:
+        return any(name in variable.path for name in self.exclude_layers)
+
+    def build(self, variables: Any) -> None:
+        """Create the momentum of each variable, and note which ones are in the head."""
+        super().build(variables)
+        self._heads = [self._in_head(variable) for variable in variables]
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Update one variable: a kernel by Muon, another one by AdamW, the head by AdamW at a lower rate."""
+        if self._heads[self._get_variable_index(variable)]:
+            learning_rate = learning_rate * self.head_lr_ratio
+        super().update_step(gradient, variable, learning_rate)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments of the constructor, for `from_config`."""
+        return {**super().get_config(), "head_lr_ratio": self.head_lr_ratio}
 
     def _muon_update_step(self, gradient: Any, variable: Any, lr: Any, m: Any) -> None:
         self.assign(m, m * self.momentum + gradient)
@@ -52,3 +71,22 @@ class Muon(keras.optimizers.Muon):  # type: ignore[misc]  # Keras exports it unt
         if len(variable.shape) == 4:
             scale = outputs**0.5 / (ops.norm(ops.reshape(variable, (-1, outputs))) + 1e-7)
         self.assign(variable, variable * ops.cast(scale, variable.dtype) - ops.cast(lr * update, variable.dtype))
+
+    def zeropower_via_newtonschulz5(self, x: Any, steps: int) -> Any:
+        """Return the matrix x, (m, n), with all its singular values brought near 1: what Keras' Muon returns, sooner.
+
+        Each step multiplies x by a polynomial of the small matrix x' x, or of x x' if that is smaller. The polynomials
+        commute, so they are multiplied with each other, and with x only once, at the end. That takes two large products
+        for any number of steps, instead of two for each.
+        """
+        x = x / (ops.norm(x) + 1e-7)
+        tall = x.shape[0] > x.shape[1]
+        gram = ops.matmul(ops.transpose(x), x) if tall else ops.matmul(x, ops.transpose(x))
+        identity = ops.eye(gram.shape[0], dtype=x.dtype)
+        product = identity
+        for step in range(steps):
+            factor = self.muon_a * identity + ops.matmul(gram, self.muon_b * identity + self.muon_c * gram)
+            product = ops.matmul(product, factor)
+            if step < steps - 1:
+                gram = ops.matmul(gram, ops.matmul(factor, factor))
+        return ops.matmul(x, product) if tall else ops.matmul(product, x)
