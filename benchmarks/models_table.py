@@ -1,23 +1,21 @@
 #!/usr/bin/env python3
 """Write docs/models.md: the cost of each network in the registry, and the accuracy of those that were trained.
 
-    python benchmarks/models_table.py [RUN_OR_FOLDER ...]
+    python benchmarks/models_table.py
 
-Each argument is a run or a folder of runs. A network's accuracy and training time come from its evaluated run on
-CIFAR-10 with the best validation accuracy. A network without a run is counted and timed with initial weights plus a
-little noise, which takes the same computation. Nothing is trained here. The int8 files are quantized with ranges
-measured on noise, because only their size matters. This takes about 20 seconds per network.
+A network's accuracy and training time are those of its row in records.json, which `python benchmarks/reproduce.py`
+measures. Networks are counted and timed with initial weights plus a little noise, which takes the same computation as
+trained ones. Nothing is trained here. The int8 files are quantized with ranges measured on noise, because only their
+size matters. This takes about 20 seconds per network.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +24,20 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 import numpy as np
 
 from onsight.core.backend import environment, use_backend
-from onsight.core.errors import ExportError, OnsightError
+from onsight.core.errors import ExportError
 from onsight.exporting.quantize import quantized
 from onsight.inference.engines import LitertEngine
 from onsight.models.litert_file import convert, failures_named
-from onsight.models.model_file import load_model, read_description, save_model
+from onsight.models.model_file import read_description, save_model
 from onsight.models.registry import MODELS, build_model, classifier, layer_table
-from onsight.runs.run import Run, list_runs
+from reproduce import ROWS, read_records
 
 SIZE, PHOTO_SIZE, CLASSES = 32, 96, 10  # PHOTO_SIZE is for networks with a larger default size
 # Test accuracy on the official images in per cent, if the network's paper reports it: He et al. 2015, table 6;
 # Zagoruyko and Komodakis 2016, table 6; Zhang et al. 2017, table 1, with crops and weight decay.
 PAPERS = {"resnet20": 91.25, "resnet32": 92.49, "resnet56": 93.03, "wide_resnet16_4": 94.98, "inception_cifar": 89.05}
-COPY = 3.5  # points that the fastest published recipe loses on the JPEG copy, because the copy is harder
-REACH = 1.0  # points that a network may then be below its paper and still count as within reach
+COPY = "copy"  # a key of records that were measured on the JPEG copy
+REACH = 1.0  # points that a network may be below its paper and still count as within reach
 OUT = Path(__file__).resolve().parents[1] / "docs" / "models.md"
 
 OWN = """
@@ -78,58 +76,27 @@ not need the function.
 
 def main() -> None:
     use_backend()
-    best = best_runs(Path(word) for word in sys.argv[1:])
+    measured = {ROWS[name].network: found for name, found in read_records().items() if ROWS[name].network}
     rows = []
     for name in MODELS:
         print(name, file=sys.stderr, flush=True)
-        rows.append(row(name, best.get(name)))
+        rows.append(costs(name) | {"record": measured.get(name)})
     OUT.write_text(page(rows))
     print(OUT)
 
 
-def best_runs(places: Iterator[Path]) -> dict[str, Run]:
-    """Return {network: evaluated run on CIFAR-10 with the best validation accuracy}; runs that do not load are skipped.
-
-    A run without validation images counts only if the network has no other run.
-    """
-    found: dict[str, tuple[float, Run]] = {}
-    for place in places:
-        for run in [Run(place)] if (place / "spec.json").is_file() else list_runs(place):
-            if not run.is_trained or run.dataset["name"] != "cifar10" or not scores(run):
-                continue
-            name = str(run.spec["model"])
-            judged = float((run.model_epoch() or {}).get("val_accuracy") or 0)
-            if name in found and judged <= found[name][0]:
-                continue
-            try:
-                load_model(run.model_folder)
-            except OnsightError as error:
-                print(f"skipped {run.folder}: {error}", file=sys.stderr)
-            else:
-                found[name] = judged, run
-    return {name: run for name, (_, run) in found.items()}
-
-
-def scores(run: Run) -> dict[str, Any]:
-    path = run.evaluation_folder() / "metrics.json"
-    return json.loads(path.read_text("utf-8")) if path.is_file() else {}
-
-
-def row(name: str, run: Run | None) -> dict[str, Any]:
-    """Return the measurements of one network, at the image size of its run if it has one; new weights cost the same."""
+def costs(name: str) -> dict[str, Any]:
+    """Return the size, the parameters, the multiply-adds, the latency and the file sizes of a network."""
     size = SIZE if MODELS[name].default_size <= PHOTO_SIZE else PHOTO_SIZE
+    network = build_model(name, size, CLASSES)
+    noise = np.random.default_rng(0)
+    for weight in network.trainable_weights:  # otherwise equal initial kernels would be stored only once
+        weight.assign(weight + noise.normal(0, 1e-3, weight.shape))
     with tempfile.TemporaryDirectory() as scratch:
-        if run:
-            model, description = load_model(run.model_folder), read_description(run.model_folder)
-        else:
-            network = build_model(name, size, CLASSES)
-            noise = np.random.default_rng(0)
-            for weight in network.trainable_weights:  # otherwise equal initial kernels would be stored only once
-                weight.assign(weight + noise.normal(0, 1e-3, weight.shape))
-            save_model(Path(scratch), network, tuple(f"class {index}" for index in range(CLASSES)))
-            model, description = classifier(network), read_description(Path(scratch))
+        save_model(Path(scratch), network, tuple(f"class {index}" for index in range(CLASSES)))
+        description = read_description(Path(scratch))
+    model = classifier(network)
     content = convert(model)
-    size = description.image_size
     images = np.random.default_rng(0).integers(0, 256, (64, size, size, 3), np.uint8)
     engine = LitertEngine(content, description)
     return {
@@ -140,7 +107,6 @@ def row(name: str, run: Run | None) -> dict[str, Any]:
         "latency": latency(engine, images),
         "float_bytes": len(content),
         "int8_bytes": int8_bytes(name, content, images),
-        "run": run,
     }
 
 
@@ -174,7 +140,7 @@ def page(rows: list[dict[str, Any]]) -> str:
     lines = [
         "# The networks",
         "",
-        "Written by `python benchmarks/models_table.py RUNS`; `onsight models NAME` shows one network's layers.",
+        "Written by `python benchmarks/models_table.py`; `onsight models NAME` shows one network's layers.",
         f"All figures are for {CLASSES} classes. The column px is the side of the images in pixels. Parameters are all",
         "numbers in the weights file, including the statistics of batch norms. Multiply-adds are those of the",
         "kernels, per image. Latency is the CPU time of one image on one thread: the LiteRT file in float32 with",
@@ -189,7 +155,7 @@ def page(rows: list[dict[str, Any]]) -> str:
     for each in rows:
         small = f"{each['int8_bytes'] / 1e6:.2f} MB" if each["int8_bytes"] else "none"
         sizes = f"{small} ({each['float_bytes'] / 1e6:.2f})"
-        accuracy, training = reached(each["run"]) if each["run"] else ("not trained here", "")
+        accuracy, training = reached(each["record"]) if each["record"] else ("not trained here", "")
         paper = f"{PAPERS[each['name']]:.2f} %" if each["name"] in PAPERS else ""
         lines.append(
             f"| `{each['name']}` | {each['size']} | {each['parameters']:,} | {each['multiply_adds'] / 1e6:,.1f} M | "
@@ -197,54 +163,39 @@ def page(rows: list[dict[str, Any]]) -> str:
         )
     lines += ["", "What each one is good for:", ""]
     lines += [f"- `{each['name']}`: {MODELS[each['name']].description}" for each in rows]
-    used = sorted({(run.dataset["provenance"], run.record["environment"]["machine"]) for run in runs_of(rows)})
-    if used:
-        lines += ["", "Each accuracy is from one run, with its 95 % interval (Wilson). If a network has several runs,"]
-        lines += ["it is the one with the best validation accuracy. Data and machine:", ""]
-        lines += [f"- {data}; {machine}" for data, machine in used]
-        lines += ["", *against_papers(rows)]
-    if any(each["size"] == PHOTO_SIZE and not each["run"] for each in rows):
-        lines += ["", "The pretrained networks were not trained on CIFAR-10. The weights of `efficientnet_lite0` come"]
-        lines += ["with the install; [docs/decisions/transfer.md](decisions/transfer.md) has its accuracy on photos."]
+    lines += ["", "Each accuracy is from one run on the official images, with its 95 % interval (Wilson). Minutes are"]
+    lines += ["those of training, often beside other programs. `python benchmarks/reproduce.py ROW` measures a row"]
+    lines += ["of [records.json](../benchmarks/records.json) again, which also names the machine of each one."]
+    if any(COPY in (each["record"] or {}) for each in rows):
+        lines += ["Those marked † are for a JPEG copy of CIFAR-10, which is about 3.5 points harder."]
+    lines += ["", *against_papers(rows)]
+    lines += ["", "The pretrained networks were not trained on CIFAR-10. The weights of `efficientnet_lite0` come"]
+    lines += ["with the install; [docs/decisions/transfer.md](decisions/transfer.md) has its accuracy on photos."]
     return "\n".join(lines) + "\n" + OWN
 
 
 def against_papers(rows: list[dict[str, Any]]) -> list[str]:
     """Return lines on how far each network is from the accuracy of its paper."""
     lines = [
-        "The papers' accuracies are for the official images, after hours of training on a GPU. The copy above",
-        f"costs the fastest published recipe {COPY} points, so they are subtracted from the paper's accuracy here. A",
-        f"network is within reach of its paper if it is then at most {REACH:g} point below:",
+        "The papers' accuracies are those after hours of training on a GPU. A network is within reach of its",
+        f"paper if it is at most {REACH:g} point below:",
         "",
     ]
     for each in rows:
-        if each["run"] and each["name"] in PAPERS:
-            short = PAPERS[each["name"]] - COPY - 100 * scores(each["run"])["accuracy"]
-            verdict = "within reach" if short <= REACH else "out of reach in this time"
+        record = each["record"]
+        if record and COPY not in record and each["name"] in PAPERS:
+            short = PAPERS[each["name"]] - 100 * record["accuracy"]
+            verdict = "within reach" if short <= REACH else f"out of reach in {record['minutes']:.0f} minutes"
             lines.append(f"- `{each['name']}`: {abs(short):.1f} points {'below' if short > 0 else 'above'}, {verdict}")
     return lines
 
 
-def runs_of(rows: list[dict[str, Any]]) -> list[Run]:
-    return [each["run"] for each in rows if each["run"]]
-
-
-def reached(run: Run) -> tuple[str, str]:
-    """Return the test accuracy of a run with its interval, and its training recipe with epochs and time."""
-    metrics = scores(run)
-    low, high = metrics["accuracy_interval"]
-    history = run.history()
-    seconds = sum(line.get("seconds") or 0 for line in history)
-    spec, asked = run.spec, run.record["asked"]
-    words = [
-        *(["distilled"] if spec.get("teacher") else []),
-        spec["preset"],
-        f"{spec['optimizer']}, batches of {spec['batch_size']}",
-        *(f"{field.replace('_', ' ')} {asked[field]}" for field in ("learning_rate", "augmentation") if field in asked),
-        f"{len(history)} epochs, {seconds / 60:.0f} min in {spec['precision']}",
-    ]
-    recipe = ", ".join(words)
-    return f"{100 * metrics['accuracy']:.2f} % ({100 * low:.2f} to {100 * high:.2f}, n = {metrics['n']:,})", recipe
+def reached(record: dict[str, Any]) -> tuple[str, str]:
+    """Return the test accuracy of a record with its interval, and how the network was trained."""
+    low, high = record["interval"]
+    mark = " †" if COPY in record else ""
+    accuracy = f"{100 * record['accuracy']:.2f} % ({100 * low:.2f} to {100 * high:.2f}, n = {record['n']:,}){mark}"
+    return accuracy, f"`{record['command']}`, {record['minutes']:.0f} min in {record['precision']}"
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Measure rows of the README's table for CIFAR-10 again, and write them: python benchmarks/reproduce.py ROW [ROW ...]
+"""Measure accuracies on CIFAR-10 again, and write them: python benchmarks/reproduce.py ROW [ROW ...]
 
     python benchmarks/reproduce.py default micro       # trains and evaluates; takes the minutes that the table says
+    python benchmarks/reproduce.py resnet20            # the same for a network of docs/models.md
     python benchmarks/reproduce.py default --run RUN   # evaluates a run that the row's own command has trained
     python benchmarks/reproduce.py --table             # only writes the table and the plot from records.json
 
 Only the official images count: `make cifar10` brings them. Each row is one line of records.json, with its command, its
-machine and its date. The README's table and docs/accuracy.png are made from these lines; `tests/test_docs.py` checks
-that the table and the records agree.
+machine and its date. The README's table, docs/accuracy.png and the accuracies in docs/models.md
+(`python benchmarks/models_table.py`) are made from these lines; `tests/test_docs.py` checks that they agree.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ class Row(NamedTuple):
         program: "onsight", or "python" for a script that prints its seconds, and then its accuracy.
         interpreter: the variable that names the Python which has what the script needs, if it is not this one.
         precision: in which a script trains.
+        network: what is trained, for docs/models.md; None: not one of Onsight's networks, or another row's.
+        in_readme: whether the row is in the README's table, and not only in docs/models.md.
     """
 
     what: str
@@ -54,18 +57,33 @@ class Row(NamedTuple):
     program: str = "onsight"
     interpreter: str = ""
     precision: str = "float32"
+    network: str | None = None
+    in_readme: bool = True
 
 
+def of_network(name: str, minutes: int, settings: str = "") -> Row:
+    """Return the row of a network that is only in docs/models.md: what `minutes` minutes give."""
+    command = f"train --model {name} --time-budget {minutes}m{settings}"
+    return Row("", command, network=name, in_readme=False)
+
+
+LARGE = " --batch-size 500 --learning-rate 0.12"  # networks with wide kernels (docs/decisions/training.md)
 ROWS = {
-    "default": Row("the default: `cnn_compact`, 16 epochs", "train"),
-    "fast": Row("`whitened`, the recipe of the records, 8 epochs", "train --preset fast"),
+    "default": Row("the default: `cnn_compact`, 16 epochs", "train", network="cnn_compact"),
+    "fast": Row("`whitened`, the recipe of the records, 8 epochs", "train --preset fast", network="whitened"),
     "fast-all": Row("the same on all 50,000 images, as records are made", "train --preset fast --validation 0"),
-    "best": Row("`whitened_wide`, 24 epochs, all 50,000 images", "train --preset best --validation 0"),
+    "best": Row(
+        "`whitened_wide`, 24 epochs, all 50,000 images", "train --preset best --validation 0", network="whitened_wide"
+    ),
     "quick": Row("2 epochs: what `make demo` does", "train --preset quick"),
     "robust": Row("blurred and noisy images too, 24 epochs", "train --preset robust"),
-    "tutorial": Row("`cnn`, the 161,098 parameters of the tutorials, and Adam", "train --preset tutorial"),
-    "ann": Row("the ANN of the tutorials", "train --preset tutorial --model mlp --augmentation none"),
-    "micro": Row("for microcontrollers", "distill RUN --model micro --epochs 60", "default", int8=True),
+    "tutorial": Row(
+        "`cnn`, the 161,098 parameters of the tutorials, and Adam", "train --preset tutorial", network="cnn"
+    ),
+    "ann": Row("the ANN of the tutorials", "train --preset tutorial --model mlp --augmentation none", network="mlp"),
+    "micro": Row(
+        "for microcontrollers", "distill RUN --model micro --epochs 60", "default", int8=True, network="micro"
+    ),
     "pruned": Row(
         "half of the default's channels", "prune RUN --channels 0.5 --epochs 40 --learning-rate 0.06", "default"
     ),
@@ -77,6 +95,16 @@ ROWS = {
         interpreter="ONSIGHT_TORCH",
         precision="bfloat16",
     ),
+    "cnn_dropout": of_network("cnn_dropout", 10),
+    "resnet20": of_network("resnet20", 20),
+    "resnet32": of_network("resnet32", 30),
+    "resnet56": of_network("resnet56", 30),
+    "wide_resnet16_4": of_network("wide_resnet16_4", 30),
+    "vgg11": of_network("vgg11", 15, LARGE),
+    "vgg16": of_network("vgg16", 25, LARGE),
+    "inception_cifar": of_network("inception_cifar", 30),
+    "mobilenet_cifar": of_network("mobilenet_cifar", 15, LARGE),
+    "convnext_cifar": of_network("convnext_cifar", 30),
 }
 
 
@@ -97,15 +125,20 @@ def main() -> None:
             records[name] = measure(name, open_run(asked.run) if asked.run else trained(name, records))
         ordered = {each: records[each] for each in ROWS if each in records}
         RECORDS.write_text(json.dumps(ordered, indent=1) + "\n")
-    text = README.read_text()
+    text, shown = README.read_text(), in_readme(read_records())
     before, rest = text.split(BEGIN)
-    README.write_text(before + BEGIN + table(read_records()) + END + rest.split(END)[1])
-    plot(read_records())
+    README.write_text(before + BEGIN + table(shown) + END + rest.split(END)[1])
+    plot(shown)
 
 
 def read_records() -> dict[str, dict[str, Any]]:
     """Return what was measured, by row."""
     return json.loads(RECORDS.read_text()) if RECORDS.is_file() else {}
+
+
+def in_readme(records: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the records of the rows in the README's table."""
+    return {name: found for name, found in records.items() if ROWS[name].in_readme}
 
 
 def onsight(*words: str) -> str:
