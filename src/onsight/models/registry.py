@@ -100,7 +100,7 @@ MODELS: dict[str, Entry] = {
         (17, 1024, 96),
         {
             "whitened": "the network of the fastest published CIFAR-10 recipe: 1.97 million parameters",
-            "whitened_wide": "a wider whitened: more accurate, but slower",
+            "whitened_wide": "a wider and deeper whitened: more accurate, but slower",
         },
         prepare="whitened:whiten",
         normed=True,

@@ -26,12 +26,17 @@ def whitened(image_size: int, num_classes: int) -> keras.Model:
 
 
 def whitened_wide(image_size: int, num_classes: int) -> keras.Model:
-    """Return the wider network of the preset `best`: 4.6 million parameters, 302 million multiply-adds at 32 px."""
-    return blocks(image_size, num_classes, WIDE, "whitened_wide")
+    """Return the network of the preset `best`: 7.4 million parameters, 412 million multiply-adds at 32 px.
+
+    It is wider, and each block has a third convolution with a shortcut around it, as in Jordan's recipe for 96 %.
+    """
+    return blocks(image_size, num_classes, WIDE, "whitened_wide", parts="abc")
 
 
-def blocks(image_size: int, num_classes: int, widths: tuple[int, ...], name: str) -> keras.Model:
+def blocks(image_size: int, num_classes: int, widths: tuple[int, ...], name: str, parts: str = "ab") -> keras.Model:
     """Return a whitening convolution, one block per width, global max-pooling and a dense head.
+
+    A block has one convolution per letter of `parts`: the first is followed by pooling, the third has a shortcut.
 
     The head starts small, with a standard deviation of 1/256. The published program starts with a standard deviation of
     1 and divides the logits by the number of features, 256, which is the same function.
@@ -43,12 +48,14 @@ def blocks(image_size: int, num_classes: int, widths: tuple[int, ...], name: str
     x = layers.Conv2D(2 * 3 * PATCH**2, PATCH, bias_initializer=around_zero, trainable=False, name="whitening")(x)
     x = Activation("silu", name="silu0")(x)
     for block, filters in enumerate(widths, start=1):
-        for part in "ab":
-            number = f"{block}{part}"
+        for part in parts:
+            number, shortcut = f"{block}{part}", x
             x = Conv2D(filters, 3, padding="same", use_bias=False, kernel_initializer=dirac, name=f"conv{number}")(x)
             if part == "a":
                 x = layers.MaxPooling2D(name=f"pool{block}")(x)
             x = BatchNormalization(momentum=0.6, epsilon=1e-12, scale=False, name=f"norm{number}")(x)
+            if part == "c":
+                x = layers.Add(name=f"add{number}")([x, shortcut])
             x = Activation("silu", name=f"silu{number}")(x)
     x = layers.GlobalMaxPooling2D(name="pool")(x)
     head = keras.initializers.RandomNormal(stddev=1 / 256)
