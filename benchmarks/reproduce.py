@@ -73,7 +73,9 @@ ROWS = {
     "fast": Row("`whitened`, the recipe of the records, 8 epochs", "train --preset fast", network="whitened"),
     "fast-all": Row("the same on all 50,000 images, as records are made", "train --preset fast --validation 0"),
     "best": Row(
-        "the most accurate: `whitened_wide`, 24 epochs, all 50,000 images", "train --preset best --validation 0", network="whitened_wide"
+        "the most accurate: `whitened_wide`, 24 epochs, all 50,000 images",
+        "train --preset best --validation 0",
+        network="whitened_wide",
     ),
     "quick": Row("2 epochs: what `make demo` does", "train --preset quick"),
     "robust": Row("blurred and noisy images too, 24 epochs", "train --preset robust"),
