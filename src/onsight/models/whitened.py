@@ -15,7 +15,6 @@ from onsight.models.layers import Activation, BatchNormalization, Conv2D
 
 PIXELS = 5_000 * 32 * 32  # read for the whitening
 PATCH = 2  # pixels per side
-BIAS = (3 * PATCH**2) ** -0.5  # the largest bias of the whitening: PyTorch's default for so many inputs
 WIDTHS = (64, 256, 256)
 WIDE = (128, 384, 384)
 
@@ -43,9 +42,9 @@ def blocks(image_size: int, num_classes: int, widths: tuple[int, ...], name: str
     """
     inputs = keras.Input((image_size, image_size, 3), dtype="uint8", name="image")
     x = layers.Rescaling(1 / 63.75, offset=-2, name="normalise")(inputs)  # about (x - mean) / std of photos
-    # `whiten` sets its kernel. The bias stays as drawn: its gradient would cost a twelfth of the training time.
-    around_zero = keras.initializers.RandomUniform(-BIAS, BIAS)
-    x = layers.Conv2D(2 * 3 * PATCH**2, PATCH, bias_initializer=around_zero, trainable=False, name="whitening")(x)
+    whitening = layers.Conv2D(2 * 3 * PATCH**2, PATCH, name="whitening")
+    x = whitening(x)
+    whitening.kernel.trainable = False  # `whiten` sets it; the bias is trained
     x = Activation("silu", name="silu0")(x)
     for block, filters in enumerate(widths, start=1):
         for part in parts:
