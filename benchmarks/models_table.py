@@ -168,26 +168,28 @@ def page(rows: list[dict[str, Any]]) -> str:
     lines += ["of [records.json](../benchmarks/records.json) again, which also names the machine of each one."]
     if any(COPY in (each["record"] or {}) for each in rows):
         lines += ["Those marked † are for a JPEG copy of CIFAR-10, which is about 3.5 points harder."]
-    lines += ["", *against_papers(rows)]
+    lines += against_papers(rows)
     lines += ["", "The pretrained networks were not trained on CIFAR-10. The weights of `efficientnet_lite0` come"]
     lines += ["with the install; [docs/decisions/transfer.md](decisions/transfer.md) has its accuracy on photos."]
     return "\n".join(lines) + "\n" + OWN
 
 
 def against_papers(rows: list[dict[str, Any]]) -> list[str]:
-    """Return lines on how far each network is from the accuracy of its paper."""
-    lines = [
-        "The papers' accuracies are those after hours of training on a GPU. A network is within reach of its",
-        f"paper if it is at most {REACH:g} point below:",
-        "",
-    ]
+    """Return lines on how far each network is from the accuracy of its paper, none without official figures."""
+    lines = []
     for each in rows:
         record = each["record"]
         if record and COPY not in record and each["name"] in PAPERS:
             short = PAPERS[each["name"]] - 100 * record["accuracy"]
             verdict = "within reach" if short <= REACH else f"out of reach in {record['minutes']:.0f} minutes"
             lines.append(f"- `{each['name']}`: {abs(short):.1f} points {'below' if short > 0 else 'above'}, {verdict}")
-    return lines
+    heading = [
+        "",
+        "The papers' accuracies are those after hours of training on a GPU. A network is within reach of its",
+        f"paper if it is at most {REACH:g} point below:",
+        "",
+    ]
+    return [*heading, *lines] if lines else []
 
 
 def reached(record: dict[str, Any]) -> tuple[str, str]:
