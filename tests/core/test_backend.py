@@ -47,6 +47,18 @@ def test_starting_keras_prints_nothing():
     assert done.stderr == "mine"
 
 
+def test_parts_of_a_batch_share_the_cores_only_if_they_keep_all_of_them_busy():
+    program = (
+        "from onsight.core import backend; backend.use_backend('tensorflow'); backend.cores = lambda: 4\n"
+        "import tensorflow as tf; threads = tf.config.threading\n"
+        "for parts in (1, 3, 4):\n"
+        "    backend.share_cores(parts)\n"
+        "    print(threads.get_intra_op_parallelism_threads(), threads.get_inter_op_parallelism_threads())\n"
+        "tf.zeros(1) + 1; backend.share_cores(4)\n"
+    )
+    assert in_a_new_process(program, KERAS_BACKEND="tensorflow").split("\n") == ["0 0", "0 0", "1 4"]
+
+
 def test_only_unwanted_lines_are_dropped(capfd):
     with without_lines("chatter"):
         os.write(2, b"a problem\nsome chatter of no use\nanother problem\n")

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from onsight.core.backend import to_numpy
+from onsight.core.backend import dtype_policy, to_numpy
 from onsight.core.errors import SpecError
 from onsight.models.fold_batch_norm import consumers
 from onsight.models.registry import MODELS, build_model, classifier, layer_table, prepare_model
@@ -234,7 +234,7 @@ def test_errors_say_what_was_expected():
 
 def test_whitened_has_the_parameters_of_the_paper():
     model = build_model("whitened", 32, 10)
-    weights = sum(int(np.prod(w.shape)) for w in model.trainable_weights) + 2 * 2 * 3 * 24
+    weights = sum(int(np.prod(w.shape)) for w in model.trainable_weights) + 2 * 2 * 3 * 24 + 24
     assert weights == 1_971_640  # "1.97M" in Jordan 2024, which includes the whitening layer
     assert [layer.output.shape[1] for layer in model.layers if layer.name.startswith("pool")][:3] == [15, 7, 3]
 
@@ -250,12 +250,28 @@ def test_whitening_makes_the_patches_uncorrelated():
     model = build_model("whitened", 20, 4)
     prepare_model(model, images, rng.permutation(400))
     layer = model.get_layer("whitening")
-    assert [w.path for w in layer.trainable_weights] == ["whitening/bias"]
-    outputs = keras.Model(model.input, layer.output).predict_on_batch(images)[..., :12].reshape(-1, 12)
+    assert layer.trainable_weights == []
+    outputs = keras.Model(model.input, layer.output).predict_on_batch(images) - to_numpy(layer.bias)
+    outputs = outputs[..., :12].reshape(-1, 12)
     spread = np.diag(outputs.T @ outputs / len(outputs))
     assert spread.min() > 0.98
     assert np.abs(outputs.T @ outputs / len(outputs) - np.diag(spread)).max() < 0.01
     np.testing.assert_allclose(to_numpy(layer.kernel)[..., 12:], -to_numpy(layer.kernel)[..., :12])
+
+
+@pytest.mark.backend
+def test_whitened_trains_on_grey_images():
+    from onsight.training.optimizers import Muon
+
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 32)
+    dots = rng.integers(0, 256, (32, 8, 8, 1), np.uint8).repeat(4, axis=1).repeat(4, axis=2).repeat(3, axis=3)
+    with dtype_policy("bfloat16"):
+        model = build_model("whitened", 32, 2)
+    prepare_model(model, dots, np.arange(32))
+    model.compile(Muon(0.12), "sparse_categorical_crossentropy")
+    losses = [model.train_on_batch(dots, labels) for _ in range(4)]
+    assert np.isfinite(losses).all()
 
 
 @pytest.mark.backend

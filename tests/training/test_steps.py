@@ -11,7 +11,7 @@ from onsight.data.batches import Examples, plan_epoch, shrink, training_batches
 from onsight.imaging.augment import draw, move
 from onsight.models.registry import build_model
 from onsight.training.network import at_any_size
-from onsight.training.steps import Loss, _moved, _shrunk, balanced_weights, make_optimizer, make_step
+from onsight.training.steps import Loss, _moved, _shrunk, balanced_weights, make_optimizer, make_step, parts_of
 
 pytestmark = pytest.mark.backend
 BACKEND = os.environ["KERAS_BACKEND"]
@@ -56,6 +56,28 @@ def test_cross_entropy_with_and_without_label_smoothing(smoothing):
     assert float(Loss(smoothing).cross_entropy(labels, logits)) == pytest.approx(
         -(target * log_p).sum(1).mean(), rel=1e-5
     )
+
+
+def test_batch_norm_takes_its_statistics_from_parts_of_the_batch():
+    model = build_model("cnn_compact", 22, 3)
+    optimizer = make_optimizer("sgd", 1e-3, 0.0)
+    whole, halves = (make_step(model, optimizer, Loss(), ghost) for ghost in (None, 8))
+
+    def loss_of(step, images, labels):
+        step.take()
+        return float(step.train(images, labels, 0.0)[0])
+
+    each = [loss_of(whole, IMAGES[i::2], LABELS[i::2]) for i in range(2)]
+    assert loss_of(halves, IMAGES, LABELS) == pytest.approx(np.mean(each), rel=1e-4)
+    assert loss_of(whole, IMAGES, LABELS) != pytest.approx(np.mean(each), rel=1e-4)
+    halves.sync()
+    whole.take()
+    np.testing.assert_allclose(halves.logits(IMAGES), whole.logits(IMAGES), atol=1e-4)
+
+
+def test_a_batch_is_divided_into_equal_parts():
+    assert [parts_of(1000, ghost) for ghost in (None, 1000, 500, 250, 249)] == [1, 1, 2, 4, 4]
+    assert [parts_of(batch, 250) for batch in (62, 499, 500, 750, 1001)] == [1, 1, 2, 3, 1]
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])

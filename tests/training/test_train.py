@@ -33,6 +33,7 @@ def test_a_run_records_the_spec_as_asked_and_as_resolved(toy_run, toy_spec):
         "teacher",
         "time_budget",
         "early_size",
+        "ghost_batch_size",
     }
     unset = [field for field, value in record["spec"].items() if value is None and field not in optional]
     assert not unset

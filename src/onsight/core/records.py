@@ -102,6 +102,7 @@ class SpecFields(TypedDict, total=False):
     epochs: int | None
     time_budget: str | None
     batch_size: int | None
+    ghost_batch_size: int | None
     optimizer: str | None
     learning_rate: float | None
     weight_decay: float | None

@@ -1,4 +1,4 @@
-"""Read images on several threads when that is faster."""
+"""How many cores there are, and reading of images on several threads when that is faster."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ CHUNK = 64  # images per task
 FEW = 4  # images per task of those that are waited for
 AT_ONCE = 32  # images that are requested at the same time over a network
 SLOW = 1e-3  # seconds per image above which threads are faster
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def each(read: Callable[[int], None], count: int, threads: int | None = None) -> Iterator[int]:

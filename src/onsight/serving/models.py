@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from onsight.core.errors import OnsightError, SpecError
+from onsight.core.threads import cores
 from onsight.runs.run import open_run
 from onsight.serving.drift import Watch, read_reference
-from onsight.serving.pool import Item, Pool, cancelled, cores
+from onsight.serving.pool import Item, Pool, cancelled
 from onsight.serving.refusals import Refused, unknown
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"  # of a model, as it occurs in addresses

@@ -130,7 +130,7 @@ def measure(prepared: Prepared) -> Iterator[tuple[float, float]]:
         freeze(model, phase.frozen)
     weights = balanced_weights(training.labels, classes) if spec.class_weight == "balanced" else None
     optimizer = make_optimizer(spec.optimizer, LOWEST, spec.weight_decay)
-    step = make_step(model, optimizer, Loss(spec.label_smoothing, weights))
+    step = make_step(model, optimizer, Loss(spec.label_smoothing, weights), spec.ghost_batch_size)
     batch_size = min(spec.batch_size, len(training.labels))
     steps = steps_per_epoch(len(training.labels), batch_size)
     rising = np.geomspace(LOWEST, HIGHEST, STEPS).astype(np.float32)

@@ -161,7 +161,8 @@ class Loop:
             self.step: Step = HeadFit(self.model, optimizer, starts_fresh(self.run))
             return
         network = at_any_size(self.model, spec.early_size) if spec.early_size else self.model
-        self.step = make_step(network, optimizer, Loss(spec.label_smoothing, self.class_weights))
+        loss = Loss(spec.label_smoothing, self.class_weights)
+        self.step = make_step(network, optimizer, loss, spec.ghost_batch_size)
 
     def feed(self) -> None:
         """Set what the phase trains and validates on: images, or features of them."""

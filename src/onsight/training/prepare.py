@@ -14,7 +14,15 @@ import numpy as np
 
 from onsight.checks.check import findings_for_training, summary
 from onsight.checks.keep_list import read_keep_list
-from onsight.core.backend import Choice, choose_backend, choose_precision, dtype_policy, environment, use_backend
+from onsight.core.backend import (
+    Choice,
+    choose_backend,
+    choose_precision,
+    dtype_policy,
+    environment,
+    share_cores,
+    use_backend,
+)
 from onsight.core.errors import DataError
 from onsight.core.files import from_here, located, sha256
 from onsight.core.progress import Reporter
@@ -45,6 +53,7 @@ from onsight.training.distributed import here
 from onsight.training.network import at_any_size, build
 from onsight.training.phases import plan_phases
 from onsight.training.resolve import AT_ONCE, ONLY_HEAD, Resolved, resolve
+from onsight.training.steps import parts_of
 from onsight.training.teacher import reference
 
 PARTS = ("train", "validation", "test")
@@ -54,7 +63,17 @@ USUAL_REASONS = (NAMED, ONLY_HEAD, AT_ONCE, "share of the training images", "the
 ALWAYS_USUAL = ("split_seed", "backend", "precision")  # whatever the reason
 # The lines into which the usual choices are folded, by their labels.
 FOLDED = {
-    "preset": ("model", "weights", "image_size", "epochs", "early_size", "head_epochs", "batch_size", "augmentation"),
+    "preset": (
+        "model",
+        "weights",
+        "image_size",
+        "epochs",
+        "early_size",
+        "head_epochs",
+        "batch_size",
+        "ghost_batch_size",
+        "augmentation",
+    ),
     "training": ("optimizer", "learning_rate", "schedule", "weight_decay", "label_smoothing", "patience"),
     "machine": ("backend", "precision", "validation", "split_seed"),
 }
@@ -218,6 +237,7 @@ def start_keras(spec: TrainSpec, num_classes: int, show: Reporter) -> None:
     """
     show.note("starting", f"Keras on {spec.backend}")
     use_backend(spec.backend)
+    share_cores(parts_of(spec.batch_size, spec.ghost_batch_size))
     if is_custom(spec):
         with dtype_policy(spec.precision):
             check_network(spec.model, spec.image_size, num_classes)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from onsight.core.backend import to_numpy
+from onsight.core.threads import cores
 from onsight.data.batches import Examples, Plan, ahead, shares, steps_per_epoch, training_batches
 from onsight.training.distributed import here
 
@@ -93,13 +94,29 @@ def make_optimizer(name: str, learning_rate: float, weight_decay: float) -> kera
     return optimizer
 
 
-def make_step(model: keras.Model, optimizer: keras.optimizers.Optimizer, loss: Loss) -> Step:
-    """Return the training step for the backend that Keras runs on."""
+def make_step(
+    model: keras.Model, optimizer: keras.optimizers.Optimizer, loss: Loss, ghost_batch_size: int | None = None
+) -> Step:
+    """Return the training step for the backend that Keras runs on.
+
+    With a `ghost_batch_size`, the network computes each of the `parts_of` a batch by itself, so that batch norm takes
+    its statistics from a part: Hoffer, Hubara and Soudry 2017, "Train longer, generalize better". Gradients are those
+    of the whole batch.
+    """
     import keras
 
     optimizer.build(model.trainable_variables)
     kind = {"tensorflow": TensorFlowStep, "jax": JaxStep}[keras.config.backend()]
-    return kind(model, optimizer, loss)
+    return kind(model, optimizer, loss, ghost_batch_size)
+
+
+def parts_of(batch_size: int, ghost_batch_size: int | None) -> int:
+    """Return in how many equal parts a batch is computed: as many as have `ghost_batch_size` images each, or more.
+
+    Part i has every parts-th image from i on.
+    """
+    most = batch_size // (ghost_batch_size or batch_size)
+    return next((parts for parts in range(most, 1, -1) if batch_size % parts == 0), 1)
 
 
 class Loss(NamedTuple):
@@ -192,29 +209,48 @@ class Variables(Step):
 
 
 class TensorFlowStep(Variables):
-    """The step as one `tf.function`. It updates the variables in place."""
+    """The step as one `tf.function`. It updates the variables in place.
 
-    def __init__(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, loss: Loss) -> None:
+    The parts of a batch do not depend on each other, so TensorFlow computes them side by side.
+    """
+
+    def __init__(
+        self, model: keras.Model, optimizer: keras.optimizers.Optimizer, loss: Loss, ghost_batch_size: int | None = None
+    ) -> None:
         import tensorflow as tf
 
         super().__init__(model, optimizer)
         trainable = [variable.value for variable in model.trainable_variables]
 
+        def split(*arrays: Any) -> list[tuple[Any, ...]]:
+            count = parts_of(arrays[0].shape[0], ghost_batch_size)
+            return [tuple(None if each is None else each[first::count] for each in arrays) for first in range(count)]
+
+        def losses_of(images: Any, labels: Any, taught: Any) -> tuple[Any, Any]:
+            logits = model(images, training=True)
+            hits = tf.equal(tf.argmax(logits, axis=-1, output_type=tf.int32), labels)
+            return loss(labels, logits, taught), tf.math.count_nonzero(hits, dtype=tf.int32)
+
         def train(images: Any, labels: Any, learning_rate: Any, taught: Any, masks: Any) -> tuple[Any, Any]:
             optimizer.learning_rate.assign(learning_rate)
             with tf.GradientTape() as tape:
-                logits = model(images, training=True)
-                mean = loss(labels, logits, taught)
+                means, hits = zip(*(losses_of(*part) for part in split(images, labels, taught)), strict=True)
+                mean = tf.add_n(means) / len(means)
                 penalised = tf.add_n([mean, *model.losses])
             optimizer.apply(tape.gradient(penalised, trainable))
             for variable, mask in zip(trainable, masks or (), strict=masks is not None):
                 if mask is not None:
                     variable.assign(variable * mask)
-            hits = tf.equal(tf.argmax(logits, axis=-1, output_type=tf.int32), labels)
-            return mean, tf.math.count_nonzero(hits, dtype=tf.int32)
+            return mean, tf.add_n(hits)
+
+        def infer(images: Any) -> Any:
+            each = images.shape[0] // cores()  # for a batch norm that is not in training, any parts will do
+            count = parts_of(images.shape[0], each) if ghost_batch_size else 1
+            parts = [model(images[first::count], training=False) for first in range(count)]
+            return tf.reshape(tf.stack(parts, axis=1), (images.shape[0], -1))
 
         self._train = tf.function(train, autograph=False)
-        self._logits = tf.function(lambda images: model(images, training=False), autograph=False)
+        self._logits = tf.function(infer, autograph=False)
 
     def train(
         self,
@@ -239,7 +275,9 @@ class JaxStep(Variables):
     variables that Keras holds.
     """
 
-    def __init__(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, loss: Loss) -> None:
+    def __init__(
+        self, model: keras.Model, optimizer: keras.optimizers.Optimizer, loss: Loss, ghost_batch_size: int | None = None
+    ) -> None:
         import jax
         import jax.numpy as jnp
         from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -256,9 +294,20 @@ class JaxStep(Variables):
             trainable, others, slots = state
 
             def objective(trainable: Any) -> Any:
-                logits, updated, losses = model.stateless_call(
-                    trainable, others, images, training=True, return_losses=True
-                )
+                def one(others: Any, part: Any) -> Any:
+                    logits, others, losses = model.stateless_call(
+                        trainable, others, part, training=True, return_losses=True
+                    )
+                    return others, (logits, losses)
+
+                count = parts_of(len(images), ghost_batch_size)
+                if count == 1:
+                    updated, (logits, losses) = one(others, images)
+                else:
+                    parts = images.reshape(-1, count, *images.shape[1:]).swapaxes(0, 1)
+                    updated, (logits, losses) = jax.lax.scan(one, others, parts)
+                    logits = logits.swapaxes(0, 1).reshape(len(images), -1)
+                    losses = [each[-1] for each in losses]
                 mean = loss(labels, logits, taught)
                 return mean + sum(losses), (mean, logits, updated)
 

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 # What `--search` may name. The other settings change which images are judged, or do not change what is learned.
 SEARCHABLE = (
-    "model", "image_size", "fit", "early_size", "epochs", "batch_size", "optimizer", "learning_rate", "schedule",
-    "weight_decay", "label_smoothing", "class_weight", "patience", "augmentation", "precision",
+    "model", "image_size", "fit", "early_size", "epochs", "batch_size", "ghost_batch_size", "optimizer",
+    "learning_rate", "schedule", "weight_decay", "label_smoothing", "class_weight", "patience",
+    "augmentation", "precision",
 )  # fmt: skip
 LOGARITHMIC = ("learning_rate", "weight_decay", "batch_size", "epochs", "image_size")
 DECAYING = ("adamw", "sgd")  # optimizers with a weight decay of their own
