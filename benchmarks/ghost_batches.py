@@ -57,7 +57,8 @@ def main() -> None:
     if case:
         print(measure(case[0], int(case[1]), int(case[2]), int(case[3]) or None))
         return
-    print("| network | image size | batch | images/s, whole | parts of | images/s, in parts |\n|---|---|---|---|---|---|")
+    print("| network | image size | batch | images/s, whole | parts of | images/s, in parts |")
+    print("|---|---|---|---|---|---|")
     for network, side, batch_size, ghost in CASES:
         found: dict[int, list[str]] = {0: [], ghost: []}
         for _ in range(ROUNDS):

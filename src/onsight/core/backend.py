@@ -124,7 +124,7 @@ def share_cores(parts: int) -> None:
     """Let TensorFlow compute `parts` independent parts of a batch side by side, if they keep all cores busy.
 
     Each operation then has one thread, and as many operations run at a time as there are cores. Nobody waits for the
-    slowest thread of an operation: a step of `fast` takes 0.87 of the time (docs/decisions/speed.md). TensorFlow takes
+    slowest thread of an operation: a step of `fast` takes 0.94 of the time (docs/decisions/speed.md). TensorFlow takes
     this setting only before it computes for the first time.
     """
     import keras
