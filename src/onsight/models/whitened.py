@@ -17,7 +17,7 @@ PIXELS = 5_000 * 32 * 32  # read for the whitening
 PATCH = 2  # pixels per side
 BIAS = (3 * PATCH**2) ** -0.5  # the largest bias of the whitening: PyTorch's default for so many inputs
 # The published 1e-12 fails on grey images: the filters for colours give only their bias there, and batch norm would
-# divide the rounding errors of such a constant map by 1e-6.
+# multiply the gradient of such a constant map by 1e6.
 EPSILON = 1e-5
 WIDTHS = (64, 256, 256)
 WIDE = (128, 384, 384)

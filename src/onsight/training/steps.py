@@ -301,13 +301,7 @@ class JaxStep(Variables):
                     return others, (logits, losses)
 
                 count = parts_of(len(images), ghost_batch_size)
-                if count == 1:
-                    updated, (logits, losses) = one(others, images)
-                else:
-                    parts = images.reshape(-1, count, *images.shape[1:]).swapaxes(0, 1)
-                    updated, (logits, losses) = jax.lax.scan(one, others, parts)
-                    logits = logits.swapaxes(0, 1).reshape(len(images), -1)
-                    losses = [each[-1] for each in losses]
+                updated, logits, losses = _in_parts(one, others, images, count)
                 mean = loss(labels, logits, taught)
                 return mean + sum(losses), (mean, logits, updated)
 
@@ -422,6 +416,21 @@ class JaxStep(Variables):
     def _spread(self, rows: int) -> Any:
         """Return how a batch lies on the devices: in equal shares or, if it cannot be divided, whole on each."""
         return self._shared if rows % self._shared.num_devices == 0 else self._everywhere
+
+
+def _in_parts(one: Any, others: Any, images: Any, count: int) -> tuple[Any, Any, list[Any]]:
+    """Call `one` with each of `count` parts of the images in turn, and with the state that the part before returned.
+
+    Return the last state, the logits (batch, classes) in the order of the images, and the penalties.
+    """
+    import jax
+
+    if count == 1:
+        others, (logits, losses) = one(others, images)
+        return others, logits, losses
+    parts = images.reshape(-1, count, *images.shape[1:]).swapaxes(0, 1)
+    others, (logits, losses) = jax.lax.scan(one, others, parts)
+    return others, logits.swapaxes(0, 1).reshape(len(images), -1), [each[-1] for each in losses]
 
 
 def _placed(arrays: Any, sharding: Any) -> Any:
