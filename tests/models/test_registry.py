@@ -234,7 +234,7 @@ def test_errors_say_what_was_expected():
 
 def test_whitened_has_the_parameters_of_the_paper():
     model = build_model("whitened", 32, 10)
-    weights = sum(int(np.prod(w.shape)) for w in model.trainable_weights) + 2 * 2 * 3 * 24 + 24
+    weights = sum(int(np.prod(w.shape)) for w in model.trainable_weights) + (2 * 2 * 3 + 1) * 24
     assert weights == 1_971_640  # "1.97M" in Jordan 2024, which includes the whitening layer
     assert [layer.output.shape[1] for layer in model.layers if layer.name.startswith("pool")][:3] == [15, 7, 3]
 
@@ -250,7 +250,8 @@ def test_whitening_makes_the_patches_uncorrelated():
     model = build_model("whitened", 20, 4)
     prepare_model(model, images, rng.permutation(400))
     layer = model.get_layer("whitening")
-    assert layer.trainable_weights == []
+    assert not layer.trainable_weights
+    assert np.abs(to_numpy(layer.bias)).max() > 0.1  # drawn, and then left alone
     outputs = keras.Model(model.input, layer.output).predict_on_batch(images) - to_numpy(layer.bias)
     outputs = outputs[..., :12].reshape(-1, 12)
     spread = np.diag(outputs.T @ outputs / len(outputs))

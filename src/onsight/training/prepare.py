@@ -235,14 +235,19 @@ def start_keras(spec: TrainSpec, num_classes: int, show: Reporter) -> None:
     Raises:
         SpecError: a custom network breaks the contract, or smaller images do not fit the network.
     """
-    show.note("starting", f"Keras on {spec.backend}")
-    use_backend(spec.backend)
-    share_cores(parts_of(spec.batch_size, spec.ghost_batch_size))
+    start_backend(spec, show)
     if is_custom(spec):
         with dtype_policy(spec.precision):
             check_network(spec.model, spec.image_size, num_classes)
     if spec.early_size:
         at_any_size(build(spec, num_classes), spec.early_size)
+
+
+def start_backend(spec: TrainSpec, show: Reporter) -> None:
+    """Import Keras on the chosen backend, and divide the cores as the parts of a batch need it."""
+    show.note("starting", f"Keras on {spec.backend}")
+    use_backend(spec.backend)
+    share_cores(parts_of(spec.batch_size, spec.ghost_batch_size))
 
 
 def is_custom(spec: TrainSpec) -> bool:

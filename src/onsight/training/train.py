@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onsight.core.backend import choose_backend, share_cores, use_backend
+from onsight.core.backend import choose_backend
 from onsight.core.errors import Interrupted, RunError, SpecError
 from onsight.core.files import write_json
 from onsight.core.progress import Reporter
@@ -28,10 +28,9 @@ from onsight.training.checkpoints import checkpoint_folders, load_checkpoint
 from onsight.training.distributed import here, others_explained
 from onsight.training.loop import fit
 from onsight.training.phases import plan_phases
-from onsight.training.prepare import Prepared, prepare
+from onsight.training.prepare import Prepared, prepare, start_backend
 from onsight.training.resolve import KEPT
 from onsight.training.shared_run import check_alike, check_shared, from_first, pack_run, unpack_run
-from onsight.training.steps import parts_of
 from onsight.training.teacher import compare_with_teacher, open_teacher
 
 if TYPE_CHECKING:
@@ -175,9 +174,7 @@ def resume(
         choose_backend(spec.backend)
         images = open_images(found, ("train", "validation"), show.work)
         check_shared(spec, ranks, len(images.examples("train").labels))
-        show.note("starting", f"Keras on {spec.backend}")
-        use_backend(spec.backend)
-        share_cores(parts_of(spec.batch_size, spec.ghost_batch_size))
+        start_backend(spec, show)
         return fit_and_report(found, spec, images, show, callbacks)
 
 
