@@ -71,7 +71,7 @@ COMPACT: dict[str, Any] = {
 BALANCED = COMPACT | {"epochs": 16, "early_size": 24}
 FAST: dict[str, Any] = {
     "model": "whitened", "epochs": 8, "early_size": 24, "batch_size": 1000, "ghost_batch_size": 250,
-    "optimizer": "muon", "learning_rate": 0.17, "schedule": "linear", "weight_decay": 0.0, "label_smoothing": 0.2,
+    "optimizer": "muon_sgd", "learning_rate": 0.17, "schedule": "linear", "weight_decay": 0.0, "label_smoothing": 0.2,
     "patience": 0, "augmentation": "flip_nudge", "validation": 0.05,
 }  # fmt: skip
 PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -97,7 +97,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "best": (
         "the most accurate: the recipe of fast with a wider network, three times the epochs and cutout",
         FAST | {"model": "whitened_wide", "epochs": 24, "batch_size": 500, "ghost_batch_size": None,
-                "learning_rate": 0.12, "augmentation": "flip_shift_cutout"},
+                "optimizer": "muon", "learning_rate": 0.12, "augmentation": "flip_shift_cutout"},
     ),
     "transfer": (
         "from pretrained weights: fits the head to cached features; with --epochs N, also trains the last layers",
@@ -183,8 +183,8 @@ class TrainSpec(BaseModel):
         "batch norm takes its statistics from parts of the batch, each of N images or a few more",
         Role.PRUNED_WITH, Role.STUDENTS, Role.OPTIONAL, ge=1, le=65_536,
     )  # fmt: skip
-    optimizer: Later[Literal["adam", "adamw", "muon", "sgd"]] = option(
-        "sgd has Nesterov momentum 0.9; muon is for networks of convolutions and batch norms",
+    optimizer: Later[Literal["adam", "adamw", "muon", "muon_sgd", "sgd"]] = option(
+        "sgd has Nesterov momentum 0.9; muon is for networks of convolutions and batch norms, muon_sgd for whitened",
         Role.PRUNED_WITH, Role.STUDENTS, Role.FROM_SCRATCH,
     )  # fmt: skip
     learning_rate: Later[float] = option("the highest learning rate", Role.STUDENTS, gt=0, le=100)

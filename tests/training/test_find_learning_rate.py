@@ -14,7 +14,7 @@ from onsight.training.train import train
 TOY = TrainSpec("toy", model="mlp", batch_size=16, optimizer="adam", seed=1)
 
 
-@pytest.mark.parametrize(("optimizer", "expected"), [("adam", 0.03), ("muon", 0.15)])
+@pytest.mark.parametrize(("optimizer", "expected"), [("adam", 0.03), ("muon", 0.15), ("muon_sgd", 0.15)])
 def test_the_suggestion_lies_below_the_rate_with_the_lowest_loss(optimizer, expected):
     rates = np.geomspace(1e-5, 10, 61)
     losses = [2.0 + abs(np.log10(rate / 0.3)) for rate in rates]

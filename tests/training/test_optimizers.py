@@ -7,13 +7,15 @@ pytestmark = pytest.mark.backend
 RNG = np.random.default_rng(0)
 
 
-def updated(value: np.ndarray, gradients: list[np.ndarray], path: str = "kernel", **settings: float) -> np.ndarray:
+def updated(
+    value: np.ndarray, gradients: list[np.ndarray], path: str = "kernel", kind: str = "Muon", **settings: float
+) -> np.ndarray:
     import keras
 
-    from onsight.training.optimizers import Muon
+    from onsight.training import optimizers
 
     variable = keras.Variable(value.astype(np.float32), name=path)
-    optimizer = Muon(0.1, **settings)
+    optimizer = getattr(optimizers, kind)(0.1, **settings)
     optimizer.build([variable])
     for gradient in gradients:
         optimizer.apply([keras.ops.convert_to_tensor(gradient.astype(np.float32))])
@@ -73,12 +75,39 @@ def test_adamw_updates_all_other_variables_and_the_head_more_slowly(path, shape)
     np.testing.assert_allclose(moved, value - rate * np.sign(gradient), atol=1e-3)  # Adam's first step
 
 
-def test_muon_updates_every_convolution_of_a_network():
-    from onsight.models.registry import build_model
-    from onsight.training.optimizers import Muon
+@pytest.mark.parametrize(("path", "scale", "rate"), [("beta", 1, 0.053), ("logits_kernel", 256, 0.67)])
+def test_muon_sgd_updates_biases_and_head_as_published(path, scale, rate):
+    """The published update, at 0.1 / 0.24 of its rates, of a variable `scale` times as large, for a sum of losses."""
+    value, *gradients = RNG.standard_normal((3, 6, 4)) * [[[1]], [[1e-3]], [[1e-3]]]
+    large, momentum = value * scale, np.zeros_like(value)
+    for gradient in gradients:
+        step = gradient * 2000 / scale + 2e-6 * 2000 / rate * large
+        momentum = 0.85 * momentum + step
+        large = large - rate * 0.1 / 0.24 * (step + 0.85 * momentum)
+    value = updated(value.reshape(-1), [g.reshape(-1) for g in gradients], path=path, kind="MuonSGD").reshape(6, 4)
+    np.testing.assert_allclose(value, large / scale, rtol=1e-5, atol=1e-6)
 
-    model, optimizer = build_model("whitened", 32, 10), Muon()
+
+def test_muon_sgd_limits_the_step_of_an_exploding_gradient():
+    moved = updated(np.zeros(3), [np.array([1e7, -1e7, 1e-4])], path="beta", kind="MuonSGD")
+    np.testing.assert_allclose(
+        moved, [-0.1 * 1.85 * 3, 0.1 * 1.85 * 3, -0.1 * 1.85 * 1e-4 * 0.053 * 2000 / 0.24], rtol=1e-5
+    )
+
+
+def test_muon_sgd_updates_kernels_as_muon_does():
+    kernel, *gradients = RNG.standard_normal((3, 3, 3, 4, 8))
+    np.testing.assert_array_equal(updated(kernel, gradients, kind="MuonSGD"), updated(kernel, gradients))
+
+
+@pytest.mark.parametrize(("kind", "with_velocity"), [("Muon", True), ("MuonSGD", False)])
+def test_muon_updates_every_convolution_of_a_network(kind, with_velocity):
+    from onsight.models.registry import build_model
+    from onsight.training import optimizers
+
+    model, optimizer = build_model("whitened", 32, 10), getattr(optimizers, kind)()
     optimizer.build(model.trainable_variables)
-    owned = zip(model.trainable_variables, optimizer.adam_velocities, strict=True)
-    muons = {variable.path for variable, velocity in owned if velocity is None}
+    muons = {variable.path for variable in model.trainable_variables if optimizer._is_kernel(variable)}
     assert muons == {f"conv{number}{part}/kernel" for number in "123" for part in "ab"}
+    for variable, velocity in zip(model.trainable_variables, optimizer.adam_velocities, strict=True):
+        assert (velocity is not None) == (with_velocity and variable.path not in muons)

@@ -115,6 +115,17 @@ def test_another_optimizer_gets_its_usual_learning_rate():
         resolved(optimizer="adam", weight_decay=0.1)
     with pytest.raises(SpecError, match="adam takes no weight_decay"):
         resolved(preset="tutorial", weight_decay=0.1)  # the optimizer of this preset is adam
+    with pytest.raises(SpecError, match=r"muon_sgd takes no weight_decay.*Use --optimizer muon, "):
+        resolved(preset="fast", weight_decay=0.1)
+
+
+def test_muon_sgd_is_only_for_networks_that_its_rates_fit():
+    assert resolved(preset="fast")[0].optimizer == "muon_sgd"
+    spec, reasons = resolved(preset="fast", model="resnet20")
+    assert (spec.optimizer, spec.learning_rate) == ("muon", 0.17)  # the rate is that of kernels, which stays
+    assert reasons["optimizer"] == "muon_sgd has rates for biases and head that do not fit resnet20"
+    spec, _ = resolved(preset="fast", model="cnn")
+    assert (spec.optimizer, spec.learning_rate) == ("adamw", 1e-3)
 
 
 def test_a_resolved_spec_survives_json():

@@ -29,6 +29,7 @@ class Entry(NamedTuple):
     default_size: int  # images are not enlarged beyond this size unless the user asks for it
     prepare: str = ""  # "module:function" that takes `prepare_model`'s arguments and sets weights from data
     normed: bool = False  # whether a norm follows each convolution or its sum, so that Muon may rescale kernels
+    published_rates: bool = False  # whether the rates of `MuonSGD` fit: norms have no scale, the head starts small
     build: Callable[[int, int], keras.Model] | None = None  # the function itself, of a custom network
 
 
@@ -104,6 +105,7 @@ MODELS: dict[str, Entry] = {
         },
         prepare="whitened:whiten",
         normed=True,
+        published_rates=True,
     ),
     **group(
         "efficientnet_lite",

@@ -28,7 +28,8 @@ from onsight.training.train import as_spec
 LOWEST, HIGHEST = 1e-5, 10.0  # rates of the test
 STEPS = 150  # of which each raises the rate by the same factor
 SMOOTH = 0.9  # share of the mean loss that stays when a step is added
-SAFE = {"adam": 10.0, "adamw": 10.0, "sgd": 2.0, "muon": 2.0}  # the suggestion lies this factor below the lowest loss
+# The suggestion lies this factor below the lowest loss.
+SAFE = {"adam": 10.0, "adamw": 10.0, "sgd": 2.0, "muon": 2.0, "muon_sgd": 2.0}
 NEARLY = 0.01  # share of the fall of the loss that is as good as nothing
 DIVERGED = 4.0  # a mean loss this many times the lowest ends the test
 
@@ -66,7 +67,7 @@ def find_learning_rate(
     """Train some steps at rising learning rates, draw the loss over them, and suggest a rate. No run is made.
 
     This is the range test of Smith 2017 ("Cyclical learning rates for training neural networks"). The suggestion
-    is a tenth of the rate with the lowest loss, or half of it with sgd and muon.
+    is a tenth of the rate with the lowest loss, or half of it with sgd, muon and muon_sgd.
 
     Args:
         spec: as for `train`; its learning rate is not used.

@@ -37,10 +37,13 @@ class Muon(keras.optimizers.Muon):  # type: ignore[misc]  # Keras exports it unt
         super().__init__(learning_rate, **(defaults | kwargs))
         self.head_lr_ratio = head_lr_ratio
 
-    def _should_use_adamw(self, variable: Any) -> bool:
+    def _is_kernel(self, variable: Any) -> bool:
         depthwise = len(variable.shape) == 4 and variable.shape[-1] == 1
         matrix = len(variable.shape) in (2, 4) and not depthwise
-        return not matrix or self._in_head(variable)
+        return matrix and not self._in_head(variable)
+
+    def _should_use_adamw(self, variable: Any) -> bool:
+        return not self._is_kernel(variable)
 
     def _in_head(self, variable: Any) -> bool:
         return any(name in variable.path for name in self.exclude_layers)
@@ -90,3 +93,42 @@ class Muon(keras.optimizers.Muon):  # type: ignore[misc]  # Keras exports it unt
             if step < steps - 1:
                 gram = ops.matmul(gram, ops.matmul(factor, factor))
         return ops.matmul(x, product) if tall else ops.matmul(product, x)
+
+
+@keras.saving.register_keras_serializable(package="onsight")
+class MuonSGD(Muon):
+    """Muon for kernels, and SGD with Nesterov momentum for biases and the head: the published recipe of `whitened`.
+
+    Jordan 2024 publishes the rates 0.24 for kernels, 0.053 for biases and 0.67 for the head, for the sum of the losses
+    of a batch of 2,000, and for logits that are divided by 256. The shares below are the same for the mean of the
+    losses, and for undivided logits. They do not fit networks whose norms have a scale.
+
+    A step adds at most `LIMIT` learning rates to the momentum. CIFAR-10 stays below that. Grey images do not: they have
+    constant feature maps, and the gradient behind such a map grows with each batch norm (docs/decisions/training.md).
+    """
+
+    BIAS_SHARE = 0.053 * 2000 / 0.24  # of the learning rate
+    HEAD_SHARE = 0.67 * 2000 / 256**2 / 0.24
+    DECAY = 2e-6 * 2000 / 0.24  # of the learning rate: the share of a variable that is added to its step
+    LIMIT = 3.0
+    SGD_MOMENTUM = 0.85
+
+    def build(self, variables: Any) -> None:
+        """Create the momentum of each variable, and note which ones are kernels."""
+        super().build(variables)
+        self._kernels = [self._is_kernel(variable) for variable in variables]
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Update one variable: a kernel by Muon, a bias or the head by SGD."""
+        index = self._get_variable_index(variable)
+        momentum = self.momentums[index]
+        if self._kernels[index]:
+            self._muon_update_step(gradient, variable, learning_rate, momentum)
+            return
+        step = gradient * (self.HEAD_SHARE if self._heads[index] else self.BIAS_SHARE)
+        step = ops.clip(step, -self.LIMIT, self.LIMIT) + variable * self.DECAY
+        self.assign(momentum, momentum * self.SGD_MOMENTUM + step)
+        self.assign_sub(variable, learning_rate * (step + momentum * self.SGD_MOMENTUM))
+
+    def _should_use_adamw(self, variable: Any) -> bool:
+        return False

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 
 # Optimizer -> its usual learning rate and weight decay.
-USUAL = {"adam": (1e-3, 0.0), "adamw": (1e-3, 1e-2), "sgd": (0.05, 5e-4), "muon": (0.06, 0.0)}
+USUAL = {"adam": (1e-3, 0.0), "adamw": (1e-3, 1e-2), "sgd": (0.05, 5e-4), "muon": (0.06, 0.0), "muon_sgd": (0.06, 0.0)}
+MUONS = {"muon", "muon_sgd"}  # they take the same rates
+UNDECAYED = ("adam", "muon_sgd")  # adam has no weight decay, muon_sgd has the published one
 FINE_STEPS = 40  # minimum number of steps of the second phase of a transfer
 ONLY_HEAD, AT_ONCE = "only the head is trained", "the head is fitted at once"  # reasons
 KEPT = "never reached; the epoch with the lowest validation loss is kept, which may be that of the head"  # a reason
@@ -208,18 +210,20 @@ def choose_batch_size(choices: Choices, images: int) -> None:
 def choose_optimizer(choices: Choices, usual: str, start: Start | None) -> None:
     """Choose an optimizer that suits the network and, if it is not the preset's, its usual rate and weight decay."""
     model = choices["model"]
-    if usual == "muon" and start:
+    if usual in MUONS and start:
         reason = "muon rescales kernels, and frozen batch norms would no longer fit them"
         choices.choose("optimizer", "adamw", reason)
-    elif usual == "muon" and not MODELS[model].normed:
+    elif usual in MUONS and not MODELS[model].normed:
         reason = f"muon is for networks with a norm after each convolution or sum, and {model} is not one of them"
         choices.choose("optimizer", "adamw", reason)
+    elif usual == "muon_sgd" and not MODELS[model].published_rates:
+        choices.choose("optimizer", "muon", f"muon_sgd has rates for biases and head that do not fit {model}")
     optimizer = choices["optimizer"]
-    if optimizer != usual:
+    if optimizer != usual and {optimizer, usual} != MUONS:
         learning_rate, weight_decay = USUAL[optimizer]
         if start is None:
             choices.choose("learning_rate", learning_rate, f"usual for {optimizer}")
-        elif optimizer in ("sgd", "muon"):  # adam takes the rate that `choose_transfer` chose for adamw
+        elif optimizer in {"sgd", *MUONS}:  # adam takes the rate that `choose_transfer` chose for adamw
             choices.choose(
                 "learning_rate", learning_rate / 10, f"a tenth of what is usual for {optimizer} from scratch"
             )
@@ -306,10 +310,11 @@ def check_resolved(spec: TrainSpec, judged: bool, start: Start | None) -> None:
             f"min_precision={spec.min_precision:g} needs a threshold that is chosen on validation images, but "
             "validation=0 leaves none. Use a --validation above 0, or leave --min-precision out."
         )
-    if spec.optimizer == "adam" and spec.weight_decay:
+    if spec.optimizer in UNDECAYED and spec.weight_decay:
+        other = "adamw" if spec.optimizer == "adam" else "muon"
         raise SpecError(
-            f"adam takes no weight_decay, but it is {spec.weight_decay:g}. Use --optimizer adamw, or leave "
-            "weight_decay out."
+            f"{spec.optimizer} takes no weight_decay, but it is {spec.weight_decay:g}. Use --optimizer {other}, or "
+            "leave weight_decay out."
         )
     check_size(spec.model, spec.image_size)
     if spec.early_size is None:

@@ -85,6 +85,10 @@ def make_optimizer(name: str, learning_rate: float, weight_decay: float) -> kera
         from onsight.training.optimizers import Muon
 
         optimizer = Muon(learning_rate, adam_weight_decay=weight_decay or None)
+    elif name == "muon_sgd":
+        from onsight.training.optimizers import MuonSGD
+
+        optimizer = MuonSGD(learning_rate)
     elif name == "adamw":
         optimizer = keras.optimizers.AdamW(learning_rate, weight_decay=weight_decay)
     else:

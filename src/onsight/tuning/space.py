@@ -10,7 +10,7 @@ from onsight.core.errors import SpecError, unknown_name
 from onsight.core.records import SearchedSetting
 from onsight.imaging.augment import UNFLIPPED
 from onsight.spec import TrainSpec
-from onsight.training.resolve import USUAL
+from onsight.training.resolve import UNDECAYED, USUAL
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -178,7 +178,7 @@ def values_of(params: Mapping[str, Any], optimizer: str) -> dict[str, Any]:
     `optimizer` is the one that the trial has unless it is searched, too.
     """
     values = {name: float(f"{value:.3g}") if isinstance(value, float) else value for name, value in params.items()}
-    if values.get("optimizer", optimizer) == "adam":
+    if values.get("optimizer", optimizer) in UNDECAYED:
         values.pop("weight_decay", None)
     return values
 
