@@ -75,7 +75,8 @@ class Step(Protocol):
 def make_optimizer(name: str, learning_rate: float, weight_decay: float) -> keras.optimizers.Optimizer:
     """Return the optimizer `name`. Weight decay is decoupled and does not apply to biases and batch norms.
 
-    With Muon, it does not apply to the kernels of convolutions either, because Muon sets their norm itself.
+    With Muon, it does not apply to the kernels of convolutions either, because Muon sets their norm itself. `muon_sgd`
+    has the published weight decay of biases and the head instead.
     """
     import keras
 
