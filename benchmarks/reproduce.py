@@ -289,7 +289,7 @@ def beside(record: dict[str, Any], records: dict[str, dict[str, Any]]) -> tuple[
              if abs(each["accuracy"] - record["accuracy"]) < NEAR[1]]  # fmt: skip
     before, after = any(-NEAR[0] < step < 0 for step in steps), any(0 < step < NEAR[0] for step in steps)
     if after:
-        return ((0, -24), "center") if before else ((-7, -11), "right")
+        return ((0, 17), "center") if before else ((-7, -11), "right")
     return (7, -11), "left"
 
 
