@@ -100,6 +100,7 @@ def test_searchable_settings_exist_and_take_no_image_from_the_judges():
 def test_values_have_three_digits_and_adam_has_no_weight_decay():
     params = {"learning_rate": 0.123456, "weight_decay": 0.01, "optimizer": "adam"}
     assert values_of(params, "sgd") == {"learning_rate": 0.123, "optimizer": "adam"}
+    assert values_of({"weight_decay": 0.01}, "muon_sgd") == {}
     assert values_of({"weight_decay": 0.01}, "adamw") == {"weight_decay": 0.01}
 
 
