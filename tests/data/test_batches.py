@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 from onsight.data.batches import (
     Examples,
+    ahead,
     answered_at_once,
     full_batches,
     plan_epoch,
@@ -77,6 +79,16 @@ def test_a_plan_with_a_side_makes_shrunk_batches():
         list(training_batches(examples, each, 8)) for each in (plan, plan._replace(side=12))
     )
     np.testing.assert_array_equal(small, shrink(large, 12))
+
+
+def test_matrix_products_use_one_thread_while_batches_are_made_ahead():
+    def threads():
+        return {each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"}
+
+    before = threads()
+    with_one = [threads() for _ in ahead(iter(batches(batch_size=16)))]
+    assert with_one == [{1}] * 2
+    assert threads() == before
 
 
 @pytest.mark.parametrize("processes", [2, 4])

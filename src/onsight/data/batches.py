@@ -71,8 +71,14 @@ def training_batches(
 
 
 def ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """Yield the same batches, each made on another thread while the caller trains on the one before it."""
-    with ThreadPoolExecutor(1) as thread:
+    """Yield the same batches, each made on another thread while the caller trains on the one before it.
+
+    Meanwhile NumPy's matrix products use one thread each. With more, they wait in loops that keep the cores from the
+    training: docs/decisions/speed.md has what that cost.
+    """
+    from threadpoolctl import threadpool_limits
+
+    with ThreadPoolExecutor(1) as thread, threadpool_limits(1, user_api="blas"):
         coming = thread.submit(next, batches, None)
         while (batch := coming.result()) is not None:
             coming = thread.submit(next, batches, None)
