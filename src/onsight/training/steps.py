@@ -228,20 +228,21 @@ class TensorFlowStep(Variables):
         trainable = [variable.value for variable in model.trainable_variables]
 
         def split(array: Any, count: int) -> list[Any]:
+            if array is None or count == 1:
+                return [array] * count
             # A slice with a step, array[first::count], is read element by element: ten times as slow.
-            return tf.unstack(tf.reshape(array, (-1, count, *array.shape[1:])), axis=1) if count > 1 else [array]
+            return tf.unstack(tf.reshape(array, (-1, count, *array.shape[1:])), axis=1)
 
         def losses_of(images: Any, labels: Any, taught: Any) -> tuple[Any, Any]:
             logits = model(images, training=True)
-            hits = tf.equal(tf.argmax(logits, axis=-1, output_type=tf.int32), labels)
-            return loss(labels, logits, taught), tf.math.count_nonzero(hits, dtype=tf.int32)
+            right = tf.equal(tf.argmax(logits, axis=-1, output_type=tf.int32), labels)
+            return loss(labels, logits, taught), tf.math.count_nonzero(right, dtype=tf.int32)
 
         def train(images: Any, labels: Any, learning_rate: Any, taught: Any, masks: Any) -> tuple[Any, Any]:
             optimizer.learning_rate.assign(learning_rate)
             with tf.GradientTape() as tape:
                 count = parts_of(images.shape[0], ghost_batch_size)
-                answers = split(taught, count) if taught is not None else [None] * count
-                parts = zip(split(images, count), split(labels, count), answers, strict=True)
+                parts = zip(*(split(each, count) for each in (images, labels, taught)), strict=True)
                 means, hits = zip(*(losses_of(*part) for part in parts), strict=True)
                 mean = tf.add_n(means) / len(means)
                 penalised = tf.add_n([mean, *model.losses])
@@ -252,8 +253,8 @@ class TensorFlowStep(Variables):
             return mean, tf.add_n(hits)
 
         def infer(images: Any) -> Any:
-            each = images.shape[0] // cores()  # for a batch norm that is not in training, any parts will do
-            count = parts_of(images.shape[0], each) if ghost_batch_size else 1
+            # For a batch norm that is not in training, any parts will do.
+            count = parts_of(images.shape[0], images.shape[0] // cores()) if ghost_batch_size else 1
             parts = [model(part, training=False) for part in split(images, count)]
             return tf.reshape(tf.stack(parts, axis=1), (images.shape[0], -1))
 
@@ -268,8 +269,8 @@ class TensorFlowStep(Variables):
         taught: np.ndarray | None = None,
         masks: list[Any] | None = None,
     ) -> tuple[Any, Any]:
-        loss, correct = self._train(images, labels, np.float32(learning_rate), taught, masks)
-        return loss, correct
+        answer: tuple[Any, Any] = self._train(images, labels, np.float32(learning_rate), taught, masks)
+        return answer
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         return np.asarray(self._logits(images))
