@@ -28,7 +28,8 @@ from onsight.data.load import load_dataset
 from onsight.data.pixel_cache import load_pixels
 from onsight.models.whitened import blocks, whiten
 from onsight.training.loop import EARLY
-from onsight.training.steps import Loss, TensorFlowStep, make_optimizer
+from onsight.training.losses import Loss
+from onsight.training.steps import TensorFlowStep, make_optimizer
 
 WIDTHS = (32, 64, 64)
 SCORED = 10_000

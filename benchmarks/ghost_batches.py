@@ -32,7 +32,8 @@ def measure(network: str, side: int, batch_size: int, ghost_batch_size: int | No
     """Return the images per second of a training step with Muon, after three steps to warm up."""
     use_backend("tensorflow")
     from onsight.models.registry import build_model
-    from onsight.training.steps import Loss, make_optimizer, make_step, parts_of
+    from onsight.training.losses import Loss
+    from onsight.training.steps import make_optimizer, make_step, parts_of
 
     share_cores(parts_of(batch_size, ghost_batch_size))
     rng = np.random.default_rng(0)

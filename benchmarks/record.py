@@ -40,8 +40,9 @@ from onsight.models.model_file import read_description
 from onsight.models.registry import prepare_model
 from onsight.runs.run import open_run
 from onsight.spec import TrainSpec
+from onsight.training.losses import Loss
 from onsight.training.network import build, logits_of
-from onsight.training.steps import Loss, make_optimizer, make_step, parts_of
+from onsight.training.steps import make_optimizer, make_step, parts_of
 
 if TYPE_CHECKING:
     import keras

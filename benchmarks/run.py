@@ -299,7 +299,8 @@ def step_rate(
 
     from onsight.core.backend import dtype_policy
     from onsight.models.registry import build_model
-    from onsight.training.steps import Loss, make_optimizer, make_step
+    from onsight.training.losses import Loss
+    from onsight.training.steps import make_optimizer, make_step
 
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (2048, size, size, 3), np.uint8)

@@ -10,8 +10,9 @@ from onsight.core.backend import to_numpy
 from onsight.data.batches import Examples, plan_epoch, shrink, training_batches
 from onsight.imaging.augment import draw, move
 from onsight.models.registry import build_model
+from onsight.training.losses import Loss
 from onsight.training.network import at_any_size
-from onsight.training.steps import Loss, _moved, _shrunk, balanced_weights, make_optimizer, make_step, parts_of
+from onsight.training.steps import _moved, _shrunk, make_optimizer, make_step, parts_of
 
 pytestmark = pytest.mark.backend
 BACKEND = os.environ["KERAS_BACKEND"]
@@ -28,34 +29,6 @@ def new_step(optimizer="adam", smoothing=0.0, decay=0.0, model="cnn", smallest=N
     if smallest:
         network = at_any_size(network, smallest)
     return make_step(network, make_optimizer(optimizer, 1e-3, decay), Loss(smoothing))
-
-
-def test_class_weights_multiply_the_loss_of_each_image():
-    from sklearn.utils.class_weight import compute_class_weight
-
-    many = np.repeat([0, 1, 2], (12, 3, 5))
-    weights = balanced_weights(many, 3)
-    np.testing.assert_allclose(weights, compute_class_weight("balanced", classes=np.arange(3), y=many), rtol=1e-6)
-    assert balanced_weights(many, 4)[3] == 20 / 4  # a class without images gets the weight of a class with one
-    optimizer = make_optimizer("sgd", 1e-3, 0.0)
-    model = build_model("mlp", 22, 3)
-    step = make_step(model, optimizer, Loss(class_weights=weights))
-    logits = step.logits(IMAGES).astype(np.float64)
-    log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
-    each = -log_p[np.arange(len(LABELS)), LABELS]
-    loss, _ = step.train(IMAGES, LABELS, 0.0)
-    assert float(loss) == pytest.approx((each * weights[LABELS]).mean(), rel=1e-4)
-
-
-@pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_cross_entropy_with_and_without_label_smoothing(smoothing):
-    logits = RNG.standard_normal((4, 3)).astype(np.float32)
-    labels = np.array([0, 2, 1, 1], np.int32)
-    log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-    target = np.eye(3)[labels] * (1 - smoothing) + smoothing / 3
-    assert float(Loss(smoothing).cross_entropy(labels, logits)) == pytest.approx(
-        -(target * log_p).sum(1).mean(), rel=1e-5
-    )
 
 
 def test_batch_norm_takes_its_statistics_from_parts_of_the_batch():

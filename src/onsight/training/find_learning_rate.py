@@ -19,10 +19,11 @@ from onsight.models.registry import prepare_model
 from onsight.reporting import plot_style, plots
 from onsight.reporting.commands import command_for
 from onsight.spec import TrainSpec
+from onsight.training.losses import Loss, balanced_weights
 from onsight.training.network import build, check_freeze, freeze
 from onsight.training.phases import from_scratch, plan_phases
 from onsight.training.prepare import Prepared, prepare
-from onsight.training.steps import Loss, balanced_weights, make_optimizer, make_step
+from onsight.training.steps import make_optimizer, make_step
 from onsight.training.train import as_spec
 
 LOWEST, HIGHEST = 1e-5, 10.0  # rates of the test

@@ -33,12 +33,13 @@ from onsight.training.distributed import Wishes, here
 from onsight.training.finish import write_model
 from onsight.training.head_phase import HeadFit, featured, likeness_of, starts_fresh
 from onsight.training.interruptions import cause, diverged, explained, interruption, signals
+from onsight.training.losses import Loss, balanced_weights
 from onsight.training.network import at_any_size, build, check_freeze, freeze, logits_of
 from onsight.training.phases import Phase, from_scratch, phase_at, plan_phases
 from onsight.training.schedules import judge_epoch, rate_factor, restart_judge
 from onsight.training.shared_run import continued_by, newest_checkpoint
 from onsight.training.state import State, new_state, part
-from onsight.training.steps import Loss, Step, assign_variables, balanced_weights, make_optimizer, make_step
+from onsight.training.steps import Step, assign_variables, make_optimizer, make_step
 from onsight.training.teacher import Teacher, inherit_weights
 from onsight.training.tensorboard import EventLog
 from onsight.training.time_budget import steps_in
