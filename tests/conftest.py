@@ -76,7 +76,8 @@ def toy_spec():
     """Return a spec that trains on the toy images within two seconds."""
     from onsight import TrainSpec
 
-    return TrainSpec(data="toy", model="cnn", epochs=8, batch_size=16, optimizer="adam", learning_rate=2e-3, seed=1)
+    usual = {"epochs": 8, "batch_size": 16, "optimizer": "adam", "learning_rate": 2e-3, "label_smoothing": 0.0}
+    return TrainSpec(data="toy", model="cnn", **usual, seed=1)
 
 
 @pytest.fixture(scope="session")

@@ -67,8 +67,9 @@ def fields_with(role: Role) -> tuple[str, ...]:
 COMPACT: dict[str, Any] = {
     "model": "cnn_compact", "batch_size": 128, "optimizer": "muon", "learning_rate": 0.06,
     "schedule": "linear", "weight_decay": 0.0, "label_smoothing": 0.0, "patience": 0, "augmentation": "flip_nudge",
+    "ghost_batch_size": 64,
 }  # fmt: skip
-BALANCED = COMPACT | {"epochs": 20, "early_size": 24, "ghost_batch_size": 64, "label_smoothing": 0.1}
+BALANCED = COMPACT | {"epochs": 20, "early_size": 24, "label_smoothing": 0.1}
 FAST: dict[str, Any] = {
     "model": "whitened", "epochs": 8, "early_size": 24, "batch_size": 1000, "ghost_batch_size": 250,
     "optimizer": "muon_sgd", "learning_rate": 0.17, "schedule": "linear", "weight_decay": 0.0, "label_smoothing": 0.2,

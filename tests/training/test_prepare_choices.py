@@ -36,7 +36,7 @@ def shown(spec, verbose=False):
 def test_usual_settings_are_folded_into_three_lines(photos, data):
     found, _ = shown(TrainSpec(data=data if data == "toy" else str(photos), precision="float32"))
     assert found["preset"].startswith("balanced: model cnn_compact, ")
-    assert "augmentation flip_shift" in found["preset"]
+    assert "augmentation flip_nudge" in found["preset"]
     assert found["training"] == "optimizer muon, learning_rate 0.06, schedule linear"
     assert found["machine"].startswith("backend tensorflow")
     assert found["machine"].endswith("(the reasons: --verbose, or spec.json in the run)")

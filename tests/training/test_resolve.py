@@ -74,7 +74,7 @@ def test_image_size(side, size):
 
 
 def test_digits_are_not_mirrored():
-    assert resolved(flips=False)[0].augmentation == "shift"
+    assert resolved(flips=False)[0].augmentation == "nudge"
     assert resolved(flips=False, preset="robust")[0].augmentation == "robust_shift"
 
 
@@ -82,7 +82,7 @@ def test_robust_is_the_default_preset_with_another_augmentation_and_more_epochs_
     default, robust = (dict(PRESETS[name][1]) for name in ("balanced", "robust"))
     assert default.pop("early_size") < 32
     assert robust.pop("epochs") > default.pop("epochs")
-    assert robust == default | {"augmentation": "robust"}
+    assert robust == default | {"augmentation": "robust", "label_smoothing": 0.0}
 
 
 def test_a_minimum_precision_needs_validation_images():
