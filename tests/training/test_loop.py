@@ -450,7 +450,8 @@ def test_the_threshold_is_stored(toy_spec):
     answers, labels = validation_answers(run)
     confidence, right = answers.max(axis=1), answers.argmax(axis=1) == labels
     threshold = read_description(run.model_folder).threshold
-    assert scores.at_threshold(confidence, right, threshold)["accuracy_interval"][0] >= 0.75
+    effect = scores.at_threshold(confidence, right, threshold)
+    assert scores.wilson_bounds(effect["correct"], effect["answered"])[0] >= 0.75
 
 
 @pytest.fixture(scope="module")
