@@ -205,8 +205,6 @@ FAST = (
     "shots",
     "keep-list",
     "labels that add copies",
-    "seeds",
-    "tune",
 )
 
 

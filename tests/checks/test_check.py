@@ -306,6 +306,7 @@ def test_the_command(troubles, photos, monkeypatch, capsys):
     assert call(monkeypatch, "check", "nowhere/") == 2
 
 
+@pytest.mark.slow
 def test_training_with_and_without_an_earlier_check(photos, enough):
     for number in range(2):
         shutil.copy(photos / "test" / "dog" / f"{number}.png", photos / "train" / "dog" / f"leak{number}.png")

@@ -205,6 +205,7 @@ def installed():
     return find_spec("keras") is not None
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not installed(), reason="needs the package with the weights")
 def test_planted_wrong_labels_among_real_photos(real_data):
     """Exchange the labels of 20 of 398 images, ten times: the small set makes a single time uncertain."""

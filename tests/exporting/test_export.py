@@ -263,6 +263,7 @@ def test_a_format_that_fails_does_not_take_the_others_with_it(run, monkeypatch, 
     assert dict(check_export(run, Reporter())).keys() == {"model.onnx", "model-int8.tflite", "model.tflite", "openvino"}
 
 
+@pytest.mark.slow
 def test_a_file_that_this_system_cannot_run_is_not_called_proven(run, monkeypatch):
     """Here a folder stands for the package of Core ML, so that the test needs no converter."""
 

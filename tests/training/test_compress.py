@@ -122,6 +122,7 @@ def test_a_student_learns_from_its_teacher(toy_run):
     assert sha256(again.model_folder / "weights.safetensors") == sha256(run.model_folder / "weights.safetensors")
 
 
+@pytest.mark.slow
 def test_a_student_of_another_image_size_learns_and_resumes_bit_for_bit(toy_run):
     def make(reporter):
         spec = TrainSpec(model="cnn_compact", image_size=16, epochs=3, batch_size=16, augmentation="flip_shift")

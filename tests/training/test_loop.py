@@ -212,6 +212,7 @@ def test_a_stop_after_early_stopping_trains_no_further(toy_spec, monkeypatch):
     assert open_run(run.folder).record["reasons"]["epochs"] == "chosen when the run was resumed"
 
 
+@pytest.mark.slow
 def test_training_longer_can_be_stopped_and_resumed(toy_spec):
     spec = toy_spec.model_copy(update={"epochs": 1})
     run = onsight.train(spec, reporter=Spy())
@@ -346,6 +347,7 @@ def test_a_full_disk_keeps_the_older_checkpoint(toy_spec, monkeypatch):
     assert load_checkpoint(run.checkpoints).state["epoch"] == 0
 
 
+@pytest.mark.slow
 def test_too_little_memory_suggests_a_smaller_batch(toy_spec, monkeypatch):
     def exhausted(self):
         import keras

@@ -148,6 +148,7 @@ def test_seeds_share_a_split_and_each_gives_the_run_it_gives_alone(photos):
     assert other.dataset["split"]["test"] != runs[1].dataset["split"]["test"]
 
 
+@pytest.mark.slow
 def test_all_seeds_start_from_the_run_that_was_latest_before_them(photos):
     spec = onsight.TrainSpec(data=photos, model="mlp", epochs=1, batch_size=8, validation=0)
     base = onsight.train(spec, reporter=QUIET)
@@ -180,6 +181,7 @@ def test_a_full_disk_at_the_first_checkpoint_leaves_no_run(photos, monkeypatch):
     assert onsight.list_runs() == []
 
 
+@pytest.mark.slow
 def test_a_transfer_that_ended_with_the_head_continues_with_the_last_layers(photos):
     from onsight.training.checkpoints import load_checkpoint, save_checkpoint
 
@@ -199,6 +201,7 @@ def test_a_transfer_that_ended_with_the_head_continues_with_the_last_layers(phot
     assert run.history()[-1]["learning_rate"] == pytest.approx(run.spec["learning_rate"])
 
 
+@pytest.mark.slow
 def test_a_transfer_that_is_trained_longer_still_does_not_stop_early(photos):
     base = onsight.train(onsight.TrainSpec(data=photos, model="mlp", epochs=1, batch_size=8), reporter=QUIET)
     spec = onsight.TrainSpec(data=photos, weights=str(base.folder), epochs=1, freeze=1, learning_rate=1e-9)

@@ -38,6 +38,7 @@ def check_whole(journal, trials):
         assert (journal.run_folder(each) / "validation_right.npy").exists()
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_lose_nothing_and_propose_nothing_twice(tmp_path):
     journal = fake_study.make_study(tmp_path / "study")
     both = [process(journal.folder, 15, 0.02) for _ in range(2)]

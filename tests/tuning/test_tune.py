@@ -188,6 +188,7 @@ def test_a_time_budget_in_the_spec_is_refused():
         onsight.tune(TrainSpec("toy", time_budget="90s"), reporter=Reporter())
 
 
+@pytest.mark.slow
 def test_the_range_test_is_the_centre_if_asked_for(monkeypatch):
     study = onsight.tune(TOY, trials=1, find_learning_rate=True, reporter=Reporter())
     found = study.record["rate_test"]
@@ -331,6 +332,7 @@ def test_a_trial_that_failed_for_its_data_ends_the_study():
 # Killed trainings ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_killed_trial_goes_on_bit_for_bit(tmp_path):
     """Send SIGKILL to a study in the middle of a training, go on in this process, and compare with an unbroken one."""
     spec = TrainSpec("toy", model="cnn", epochs=6, batch_size=16, optimizer="adam", learning_rate=2e-3, seed=1)
@@ -356,6 +358,7 @@ def test_a_killed_trial_goes_on_bit_for_bit(tmp_path):
     assert weights[0] == weights[1]
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(tmp_path):
     study = onsight.tune(TOY, trials=1, search=SEARCH, study="study", reporter=Reporter())
     journal = Journal(study.folder, study.record)
