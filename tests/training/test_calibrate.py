@@ -35,6 +35,14 @@ def test_the_temperature_is_one_if_all_answers_are_right():
     assert notes == ["temperature      1  (no mistake on 4 held-out images to fit it on)"]
 
 
+def test_label_smoothing_is_undone_if_no_temperature_can_be_fitted():
+    labels, notes = np.array([0, 1, 2, 2]), []
+    logits = np.log(np.eye(3)[labels] * 0.85 + 0.05)  # 0.9 and twice 0.05, as a smoothing of 0.15 asks for
+    temperature, _ = calibrate(logits, labels, None, appending(notes), 0.15)
+    assert temperature < 0.5
+    assert notes[0].endswith("(undoes the label smoothing of 0.15; no mistake on 4 held-out images to fit it on)")
+
+
 def test_the_temperature_is_one_if_all_answers_are_wrong():
     logits, notes = 5 * np.eye(3)[[1, 2, 0, 0]], []
     assert calibrate(logits, np.array([0, 1, 2, 2]), None, appending(notes)) == (1, None)

@@ -8,17 +8,28 @@ import numpy as np
 
 from onsight.core.text import count, percent
 from onsight.metrics.distributions import softmax
-from onsight.metrics.scores import at_threshold, calibration, calibration_error, choose_threshold, fit_temperature
+from onsight.metrics.scores import (
+    at_threshold,
+    calibration,
+    calibration_error,
+    choose_threshold,
+    fit_temperature,
+    fit_to_smoothing,
+)
 
 LEAST = 100  # images that a temperature is fitted on, at least; docs/decisions/evaluation.md has the figures
 
 
 def calibrate(
-    logits: np.ndarray, labels: np.ndarray, min_precision: float | None, note: Callable[[str, str], None]
+    logits: np.ndarray,
+    labels: np.ndarray,
+    min_precision: float | None,
+    note: Callable[[str, str], None],
+    label_smoothing: float = 0.0,
 ) -> tuple[float, float | None]:
     """Return the temperature of a network and its threshold, which is None if none was asked for or none exists.
 
-    The temperature stays 1 if the held-out images cannot show a better one (see `not_fitted`).
+    If the held-out images cannot show a better temperature (see `not_fitted`), it only undoes label smoothing.
 
     Args:
         logits: (n, classes) float64 of held-out images: the validation images and, if only a head was fitted, the
@@ -26,6 +37,7 @@ def calibrate(
         labels: (n,) integers.
         min_precision: the share of right answers wanted among those at or above the threshold; None: no threshold.
         note: receives a label and a text on each choice and its effect.
+        label_smoothing: what the network was trained with; 0 for a student, whose teacher's answers are not smoothed.
     """
     right = logits.argmax(axis=1) == labels
     images = count(len(right), "held-out image")
@@ -36,6 +48,9 @@ def calibrate(
             100 * calibration_error(calibration(softmax(logits / each).max(axis=1), right)) for each in (1, temperature)
         )
         reason = f"calibration error on {images} {before:.1f} points before, {after:.1f} after"
+    elif label_smoothing:
+        temperature = fit_to_smoothing(logits, label_smoothing)
+        reason = f"undoes the label smoothing of {label_smoothing:g}; {reason}"
     note("temperature", f"{temperature:.4g}  ({reason})")
     if min_precision is None:
         return temperature, None
@@ -59,7 +74,7 @@ def calibrate(
 
 
 def not_fitted(right: np.ndarray) -> str:
-    """Return why the temperature stays 1, or an empty string if it can be fitted.
+    """Return why the temperature cannot be fitted, or an empty string if it can.
 
     If all answers are right, the cross entropy is lowest at a temperature of 0; if all are wrong, at the highest one.
 

@@ -59,7 +59,8 @@ def write_model(
     logits, labels = held_out or answered(spec, model, validation, batch_size)
     write_right(run, logits, labels, len(validation.labels))
     if len(labels):
-        temperature, threshold = calibrate(logits, labels, spec.min_precision, show.note)
+        smoothing = 0.0 if spec.teacher else spec.label_smoothing
+        temperature, threshold = calibrate(logits, labels, spec.min_precision, show.note, smoothing)
     else:
         temperature, threshold = without_smoothing(spec, model, training, batch_size, show), None
     save_model(partial, model, run.classes, temperature, threshold, spec.channels, spec.fit, likeness)
