@@ -59,7 +59,7 @@ def test_the_data_sets_own_validation_images_are_not_split_off_again():
     assert "for 850 training images" in reasons["epochs"]
 
 
-@pytest.mark.parametrize("preset", ["tutorial", "fast"])
+@pytest.mark.parametrize("preset", ["best", "fast"])
 def test_a_presets_validation_share_applies_only_to_data_with_just_a_test_set(preset):
     assert resolved(preset=preset)[0].validation == PRESETS[preset][1]["validation"]
     assert resolved(preset=preset, given=("",))[0].validation == 0.15
