@@ -21,7 +21,8 @@ def test_train_evaluate_predict_report_runs(onsight, tmp_path):
     run = out.strip()
     assert run == "runs/toy-cnn-0001"
     assert "epoch 12/12" in err
-    assert " batch_size" not in err.split("epoch  1/12")[0].replace("--batch-size", "")  # no reason: the user set it
+    chosen = err.split("epoch  1/12")[0].replace("--batch-size", "").replace("ghost_batch_size", "")
+    assert "batch_size" not in chosen  # no reason: the user set it
     assert "schedule" in err
     assert f"Next: onsight evaluate {run}" in err
 

@@ -447,13 +447,13 @@ def test_a_student_learns_unsmoothed_answers_so_nothing_is_undone(toy_spec):
 
 
 def test_the_threshold_is_stored(toy_spec):
-    spec = toy_spec.model_copy(update={"epochs": 3, "validation": 0.5, "min_precision": 0.75})
+    asked = {"epochs": 3, "validation": 0.5, "min_precision": 0.75, "augmentation": "flip_shift"}
+    spec = toy_spec.model_copy(update=asked)
     run = onsight.train(spec, reporter=Spy())
     answers, labels = validation_answers(run)
     confidence, right = answers.max(axis=1), answers.argmax(axis=1) == labels
     threshold = read_description(run.model_folder).threshold
-    effect = scores.at_threshold(confidence, right, threshold)
-    assert scores.wilson_bounds(effect["correct"], effect["answered"])[0] >= 0.75
+    assert scores.at_threshold(confidence, right, threshold)["accuracy_interval"][0] >= 0.75
 
 
 @pytest.fixture(scope="module")
@@ -501,6 +501,12 @@ def test_a_transfer_trains_the_head_then_the_last_layers_but_no_batch_norm(trans
     assert rates[0] == 0  # the head is fitted at once
     assert 0.001 < max(rates[1:]) <= 0.01
     assert not [note for note in spy.notes if note.startswith("head ")]  # the source has seen all training images
+
+
+def test_a_head_that_was_fitted_did_not_learn_smoothed_labels(transfer_spec):
+    asked = {"freeze": "all", "epochs": 1, "label_smoothing": 0.3, "validation": 0.0}
+    run = onsight.train(transfer_spec.model_copy(update=asked), reporter=Spy())
+    assert read_description(run.model_folder).temperature == 1
 
 
 @pytest.mark.parametrize(("freeze", "touched"), [("all", {"logits"}), ("none", {"conv1a", "dense", "logits"})])

@@ -37,20 +37,19 @@ def calibrate(
         labels: (n,) integers.
         min_precision: the share of right answers wanted among those at or above the threshold; None: no threshold.
         note: receives a label and a text on each choice and its effect.
-        label_smoothing: what the network was trained with; 0 for a student, whose teacher's answers are not smoothed.
+        label_smoothing: what the answers were trained with.
     """
     right = logits.argmax(axis=1) == labels
     images = count(len(right), "held-out image")
-    temperature, reason = 1.0, not_fitted(right)
-    if not reason:
+    reason = not_fitted(right)
+    if reason:
+        temperature, reason = unsmoothed(logits, label_smoothing, reason)
+    else:
         temperature = fit_temperature(logits, labels)
         before, after = (
             100 * calibration_error(calibration(softmax(logits / each).max(axis=1), right)) for each in (1, temperature)
         )
         reason = f"calibration error on {images} {before:.1f} points before, {after:.1f} after"
-    elif label_smoothing:
-        temperature = fit_to_smoothing(logits, label_smoothing)
-        reason = f"undoes the label smoothing of {label_smoothing:g}; {reason}"
     note("temperature", f"{temperature:.4g}  ({reason})")
     if min_precision is None:
         return temperature, None
@@ -71,6 +70,16 @@ def calibrate(
             f"{percent(facts['accuracy'])} of those are right; the others are unsure)",
         )
     return temperature, threshold
+
+
+def unsmoothed(logits: np.ndarray, label_smoothing: float, reason: str) -> tuple[float, str]:
+    """Return the temperature for the `reason` that none can be fitted, and a text: it only undoes label smoothing.
+
+    That takes no labels, so `logits` (n, classes) may be those of training images.
+    """
+    if not label_smoothing:
+        return 1.0, reason
+    return fit_to_smoothing(logits, label_smoothing), f"undoes the label smoothing of {label_smoothing:g}; {reason}"
 
 
 def not_fitted(right: np.ndarray) -> str:

@@ -13,12 +13,11 @@ from onsight.core.progress import Reporter
 from onsight.core.spread import spread
 from onsight.data.batches import Examples
 from onsight.inference.litert import add_litert
-from onsight.metrics.scores import fit_to_smoothing
 from onsight.models.manifest import write_manifest
 from onsight.models.model_file import Likeness, save_model
 from onsight.runs.run import UNCALIBRATED, Run
 from onsight.spec import TrainSpec
-from onsight.training.calibrate import calibrate
+from onsight.training.calibrate import calibrate, unsmoothed
 from onsight.training.network import in_float32, logits_of
 
 if TYPE_CHECKING:
@@ -58,11 +57,12 @@ def write_model(
     partial.mkdir()
     logits, labels = held_out or answered(spec, model, validation, batch_size)
     write_right(run, logits, labels, len(validation.labels))
+    # A student learns mostly from its teacher's answers, and a head that is trained alone is fitted: both unsmoothed.
+    smoothing = 0.0 if spec.teacher or spec.freeze == "all" else spec.label_smoothing
     if len(labels):
-        smoothing = 0.0 if spec.teacher else spec.label_smoothing
         temperature, threshold = calibrate(logits, labels, spec.min_precision, show.note, smoothing)
     else:
-        temperature, threshold = without_smoothing(spec, model, training, batch_size, show), None
+        temperature, threshold = uncalibrated(spec, model, training, smoothing, batch_size, show), None
     save_model(partial, model, run.classes, temperature, threshold, spec.channels, spec.fit, likeness)
     chosen = training.chosen[spread(len(training.chosen), COMPARED)]
     if why := add_litert(partial, training.images[chosen]):
@@ -72,13 +72,11 @@ def write_model(
     replace_folder(partial, run.model_folder)
 
 
-def answered(
-    spec: TrainSpec, model: keras.Model, validation: Examples, batch_size: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the logits of the validation images as the finished model computes them, in float32, and their labels."""
-    if not len(validation.labels):
-        return np.zeros((0, model.output_shape[-1])), validation.labels
-    return logits_of(in_float32(model, spec).predict_on_batch, validation, batch_size), validation.labels
+def answered(spec: TrainSpec, model: keras.Model, images: Examples, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the logits of images as the finished model computes them, in float32, and their labels."""
+    if not len(images.labels):
+        return np.zeros((0, model.output_shape[-1])), images.labels
+    return logits_of(in_float32(model, spec).predict_on_batch, images, batch_size), images.labels
 
 
 def write_right(run: Run, logits: np.ndarray, labels: np.ndarray, validation: int) -> None:
@@ -91,20 +89,12 @@ def write_right(run: Run, logits: np.ndarray, labels: np.ndarray, validation: in
     write_atomic(run.validation_right, content.getvalue())
 
 
-def without_smoothing(
-    spec: TrainSpec, model: keras.Model, training: Examples, batch_size: int, show: Reporter
+def uncalibrated(
+    spec: TrainSpec, model: keras.Model, training: Examples, smoothing: float, batch_size: int, show: Reporter
 ) -> float:
-    """Return the temperature of a model for which no images were held out: it only undoes label smoothing.
-
-    That takes no labels. A student learns mostly from its teacher's answers, which are not smoothed.
-    """
-    if not spec.label_smoothing or spec.teacher:
-        show.note("temperature", f"1  ({UNCALIBRATED})")
-        return 1.0
-    some = spread(len(training.chosen), SMOOTHED)
+    """Return the temperature of a model for which no images were held out: it only undoes label smoothing."""
+    some = spread(len(training.chosen), SMOOTHED if smoothing else 0)
     sample = training._replace(chosen=training.chosen[some], labels=training.labels[some])
-    logits = logits_of(in_float32(model, spec).predict_on_batch, sample, batch_size)
-    temperature = fit_to_smoothing(logits, spec.label_smoothing)
-    reason = f"undoes the label smoothing of {spec.label_smoothing:g}; {UNCALIBRATED}"
+    temperature, reason = unsmoothed(answered(spec, model, sample, batch_size)[0], smoothing, UNCALIBRATED)
     show.note("temperature", f"{temperature:.4g}  ({reason})")
     return temperature

@@ -182,8 +182,8 @@ class TensorFlowStep(Variables):
 
         def losses_of(images: Any, labels: Any, taught: Any) -> tuple[Any, Any]:
             logits = model(images, training=True)
-            right = tf.equal(tf.argmax(logits, axis=-1, output_type=tf.int32), labels)
-            return loss(labels, logits, taught), tf.math.count_nonzero(right, dtype=tf.int32)
+            hits = tf.equal(tf.argmax(logits, axis=-1, output_type=tf.int32), labels)
+            return loss(labels, logits, taught), tf.math.count_nonzero(hits, dtype=tf.int32)
 
         def train(images: Any, labels: Any, learning_rate: Any, taught: Any, masks: Any) -> tuple[Any, Any]:
             optimizer.learning_rate.assign(learning_rate)
@@ -200,8 +200,8 @@ class TensorFlowStep(Variables):
             return mean, tf.add_n(hits)
 
         def infer(images: Any) -> Any:
-            # For a batch norm that is not in training, any parts will do.
-            count = parts_of(images.shape[0], images.shape[0] // cores()) if ghost_batch_size else 1
+            each = images.shape[0] // cores()  # for a batch norm that is not in training, any parts will do
+            count = parts_of(images.shape[0], each) if ghost_batch_size else 1
             parts = [model(part, training=False) for part in split(images, count)]
             return tf.reshape(tf.stack(parts, axis=1), (images.shape[0], -1))
 
@@ -216,8 +216,8 @@ class TensorFlowStep(Variables):
         taught: np.ndarray | None = None,
         masks: list[Any] | None = None,
     ) -> tuple[Any, Any]:
-        answer: tuple[Any, Any] = self._train(images, labels, np.float32(learning_rate), taught, masks)
-        return answer
+        loss, correct = self._train(images, labels, np.float32(learning_rate), taught, masks)
+        return loss, correct
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         return np.asarray(self._logits(images))
