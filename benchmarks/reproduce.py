@@ -285,12 +285,14 @@ def plot(records: dict[str, dict[str, Any]]) -> None:
 
 def beside(record: dict[str, Any], records: dict[str, dict[str, Any]]) -> tuple[tuple[int, int], str]:
     """Return where the name of a point stands, in points from it, and how it is aligned: not on a neighbour's name."""
-    steps = [math.log10(each["minutes"] / record["minutes"]) for each in records.values()
-             if abs(each["accuracy"] - record["accuracy"]) < NEAR[1]]  # fmt: skip
-    before, after = any(-NEAR[0] < step < 0 for step in steps), any(0 < step < NEAR[0] for step in steps)
-    if after:
-        return ((0, 17), "center") if before else ((-7, -11), "right")
-    return (7, -11), "left"
+    minutes, accuracy = record["minutes"], record["accuracy"]
+    near = [each for each in records.values()
+            if each["minutes"] != minutes and abs(math.log10(each["minutes"] / minutes)) < NEAR[0]
+            and abs(each["accuracy"] - accuracy) < NEAR[1]]  # fmt: skip
+    before, after = any(each["minutes"] < minutes for each in near), any(each["minutes"] > minutes for each in near)
+    if before and after:  # below, if all neighbours stand higher
+        return (0, -20 if accuracy < min(each["accuracy"] for each in near) else 17), "center"
+    return ((-7, -11), "right") if after else ((7, -11), "left")
 
 
 def bounds(ends: list[float]) -> str:
