@@ -69,7 +69,10 @@ COMPACT: dict[str, Any] = {
     "schedule": "linear", "weight_decay": 0.0, "label_smoothing": 0.0, "patience": 0, "augmentation": "flip_nudge",
     "ghost_batch_size": 64,
 }  # fmt: skip
-BALANCED = COMPACT | {"epochs": 20, "early_size": 24, "label_smoothing": 0.1}
+BALANCED = COMPACT | {
+    "epochs": 17, "early_size": 24, "batch_size": 256, "ghost_batch_size": 128, "learning_rate": 0.09,
+    "label_smoothing": 0.1,
+}  # fmt: skip
 FAST: dict[str, Any] = {
     "model": "whitened", "epochs": 8, "early_size": 24, "batch_size": 1000, "ghost_batch_size": 250,
     "optimizer": "muon_sgd", "learning_rate": 0.17, "schedule": "linear", "weight_decay": 0.0, "label_smoothing": 0.2,

@@ -37,7 +37,7 @@ def test_usual_settings_are_folded_into_three_lines(photos, data):
     found, _ = shown(TrainSpec(data=data if data == "toy" else str(photos), precision="float32"))
     assert found["preset"].startswith("balanced: model cnn_compact, ")
     assert "augmentation flip_nudge" in found["preset"]
-    assert found["training"] == "optimizer muon, learning_rate 0.06, schedule linear, label_smoothing 0.1"
+    assert found["training"] == "optimizer muon, learning_rate 0.09, schedule linear, label_smoothing 0.1"
     assert found["machine"].startswith("backend tensorflow")
     assert found["machine"].endswith("(the reasons: --verbose, or spec.json in the run)")
     decided = {"batch_size", "image_size", "epochs"} | ({"weights", "validation"} if data == "photos" else set())
