@@ -45,8 +45,9 @@ def share_intervals(correct: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.
     exact = (n < SMALL) | (np.minimum(correct, wrong) < FEW)
     low, high = wilson_bounds(correct, np.maximum(n, 1))
     for i in np.flatnonzero(exact).tolist():
-        low[i] = beta_quantile(correct[i], wrong[i] + 1, tail) if correct[i] > 0 else 0.0
-        high[i] = upper_bound(correct[i], wrong[i], tail)
+        right, false = float(correct[i]), float(wrong[i])
+        low[i] = beta_quantile(right, false + 1, tail) if right > 0 else 0.0
+        high[i] = upper_bound(right, false, tail)
     return low, high
 
 

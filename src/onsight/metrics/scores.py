@@ -13,7 +13,7 @@ import numpy as np
 from onsight.core.errors import DataError
 from onsight.core.evaluation_records import Bin, Confusion, CoveragePoint, Scores, ThresholdEffect
 from onsight.metrics.distributions import root, softmax
-from onsight.metrics.intervals import share_interval, share_intervals, wilson_bounds
+from onsight.metrics.intervals import share_interval, share_intervals
 
 CALIBRATION_BINS = 15
 LEAST = 2.2e-16  # probability, for the loss
@@ -291,10 +291,10 @@ def coverage_curve(confidence: np.ndarray, right: np.ndarray, points: int = 100)
 def choose_threshold(confidence: np.ndarray, right: np.ndarray, min_precision: float) -> float | None:
     """Return the lowest threshold at which the predictions that reach it are precise enough; None if there is none.
 
-    Precise enough means that the lower end of the 95 % Wilson interval of their precision is at least `min_precision`.
-    The precision itself is not a sufficient criterion, because the lowest of many thresholds is the luckiest: a few
-    confident and right predictions reach any precision. So at least z² p / (1 - p) right predictions are needed, which
-    is 73 for a precision of 0.95.
+    Precise enough means that the lower end of the 95 % interval of their precision (`share_interval`, which reports
+    show) is at least `min_precision`. The precision itself is not a sufficient criterion, because the lowest of many
+    thresholds is the luckiest: a few confident and right predictions reach any precision. A precision of 0.95 needs at
+    least 72 right predictions.
 
     The threshold lies half-way to the next less confident prediction, so that rounding moves no prediction across it.
     It never lies below the least confident prediction of all (except by 1e-6), because nothing is known about less
@@ -303,10 +303,10 @@ def choose_threshold(confidence: np.ndarray, right: np.ndarray, min_precision: f
     order = np.argsort(-confidence, kind="stable")
     sure, hits = confidence[order].astype(np.float64), np.cumsum(right[order])
     last = np.append(np.flatnonzero(sure[1:] < sure[:-1]), len(sure) - 1) if len(sure) else np.zeros(0, int)
-    enough = last[wilson_bounds(hits[last], last + 1)[0] >= min_precision]
-    if not len(enough):
+    candidates = reversed(last[hits[last] >= min_precision * (last + 1)].tolist())
+    lowest = next((i for i in candidates if share_interval(int(hits[i]), i + 1)[0] >= min_precision), None)
+    if lowest is None:
         return None
-    lowest = int(enough[-1])
     return float(sure[lowest : lowest + 2].mean() if lowest + 1 < len(sure) else sure[lowest] - 1e-6)
 
 
