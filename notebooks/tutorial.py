@@ -175,8 +175,8 @@ cnn.load_model().summary()
 # - If training accuracy keeps rising while validation accuracy stays the same or falls, the network is beginning to
 #   memorise its training images. This is called *over-fitting*.
 #
-# Here validation may be above training. The reason is augmentation: each training image is moved a little at random, and
-# it is mirrored in every other epoch, unless mirroring would change its meaning. This makes the training images harder.
+# Here validation may be above training. The reason is augmentation: each training image is moved a little at random,
+# and mirrored in every other epoch, unless mirroring would change its meaning. This makes the training images harder.
 # It also delays over-fitting, because the network rarely sees exactly the same image twice.
 
 # %%
