@@ -17,7 +17,7 @@ AUGMENTATIONS = {
     "none": "images unchanged",
     "flip": "mirrored left to right in every other epoch",
     "shift": "moved by up to an eighth of the side, with a reflected border",
-    "flip_shift": "flip and shift, as most tutorials teach",
+    "flip_shift": "flip and shift, as many tutorials teach",
     "nudge": "moved by up to a sixteenth of the side, for runs of a few epochs",
     "flip_nudge": "flip and nudge",
     "rotate_zoom": "half of the images rotated by up to a tenth of a turn either way and zoomed by up to a tenth",

@@ -77,6 +77,7 @@ def _beta_log(a: float, b: float, x: float) -> float:
 
 def beta_quantile(a: float, b: float, share: float) -> float:
     """Return x for which `beta_cdf(a, b, x)` is `share`, which lies between 0 and 1."""
+    a, b = float(a), float(b)  # NumPy's scalars would warn where a step of the search overflows
 
     def missing(x: float) -> tuple[float, float]:
         return beta_cdf(a, b, x) - share, math.exp(_beta_log(a, b, x)) / (x * (1 - x))

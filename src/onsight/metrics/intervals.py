@@ -45,9 +45,8 @@ def share_intervals(correct: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.
     exact = (n < SMALL) | (np.minimum(correct, wrong) < FEW)
     low, high = wilson_bounds(correct, np.maximum(n, 1))
     for i in np.flatnonzero(exact).tolist():
-        right, missed = float(correct[i]), float(wrong[i])  # NumPy's scalars would warn of an overflow in the search
-        low[i] = beta_quantile(right, missed + 1, tail) if right > 0 else 0.0
-        high[i] = upper_bound(right, missed, tail)
+        low[i] = beta_quantile(correct[i], wrong[i] + 1, tail) if correct[i] > 0 else 0.0
+        high[i] = upper_bound(correct[i], wrong[i], tail)
     return low, high
 
 
