@@ -105,7 +105,7 @@ def test_write_label_errors(tmp_path):
     assert found == returned
     assert len(found["suspects"]) == 80
     assert "Northcutt" in found["method"]
-    assert (found["runs"], "about one in ten" in found["expected"]) == (1, True)
+    assert (found["runs"], "about one in fourteen" in found["expected"]) == (1, True)
     assert found["checked"] == n
     assert found["suspects"][0] == {
         "path": "cat/5.png",

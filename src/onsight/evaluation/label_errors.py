@@ -34,7 +34,7 @@ METHOD = (
 SHOWN = 60  # suspects that get a thumbnail
 EXPECTED = (
     "Expect most of them to be right: of 265 such labels of CIFAR-10's test images, suspected by a model that is right "
-    "on 88 %, people did not confirm 21, about one in ten."
+    "on 90 %, people did not confirm 19, about one in fourteen."
 )
 MOST_PROBABILITIES = 50_000_000  # of a table that is searched: several copies in float64 are made of it
 OTHERS = 4  # further runs whose answers are averaged with those of a run, at most
