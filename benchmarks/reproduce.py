@@ -87,8 +87,11 @@ ROWS = {
         "for microcontrollers", "distill RUN --model micro --epochs 60", "default", int8=True, network="micro"
     ),
     "pruned": Row(
-        "half of the default's channels", "prune RUN --channels 0.5 --epochs 40 --learning-rate 0.06", "default"
+        "half of the default's channels: 23 % of its file, 64 % of its latency",
+        "prune RUN --channels 0.5 --epochs 40 --learning-rate 0.06",
+        "default",
     ),
+    "sparse": Row("four fifths of the default's weights are zero", "prune RUN --sparsity 0.8 --epochs 5", "default"),
     "plain-keras": Row("the plain Keras script of most tutorials", "benchmarks/plain_keras.py", program="python"),
     "published": Row(
         "the recipe of the records in PyTorch, 8 epochs, all 50,000 images",
