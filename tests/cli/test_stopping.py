@@ -98,10 +98,11 @@ def test_a_second_ctrl_c_ends_at_once_and_without_a_traceback(tmp_path):
 @pytest.mark.parametrize(
     ("numbers", "code", "said"),
     [
-        (
+        pytest.param(
             [signal.SIGHUP],
             129,
             ["Stopped by SIGHUP at epoch", "Continue with: onsight train --resume runs/toy-mlp-0001"],
+            marks=pytest.mark.slow,
         ),
         ([signal.SIGINT, signal.SIGINT, signal.SIGINT], 130, ["onsight: Stopped by Ctrl-C", "--resume"]),
     ],

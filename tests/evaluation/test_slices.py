@@ -59,7 +59,7 @@ def test_a_large_bad_slice_comes_before_a_tiny_worse_one():
     assert not found[2]["worse"]
 
 
-@pytest.mark.parametrize("accuracy", [0.5, 0.9, 0.99])
+@pytest.mark.parametrize("accuracy", [0.9, *(pytest.param(each, marks=pytest.mark.slow) for each in (0.5, 0.99))])
 def test_slices_of_equal_accuracy_are_not_called_worse(accuracy):
     """In 200 trials with 100 slices of 1 to 50 images and equal true accuracy, at most 5 % may call a slice worse."""
     rng = np.random.default_rng(0)

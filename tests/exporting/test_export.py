@@ -107,6 +107,7 @@ def test_a_replaced_or_removed_file_is_not_kept_by_the_next_export(run):
     assert not (folder / "model.onnx").exists()
 
 
+@pytest.mark.slow
 def test_a_quantized_file_with_answers_to_other_test_vectors_is_not_kept(run):
     """An earlier version had fewer test vectors."""
     path = run.folder / "export" / "vectors" / "model-int8.tflite.npz"
@@ -244,6 +245,7 @@ def test_other_answers_than_keras_write_nothing_and_exit_with_3(run, monkeypatch
     assert not list(run.folder.glob(".*.partial"))
 
 
+@pytest.mark.slow
 def test_a_format_that_fails_does_not_take_the_others_with_it(run, monkeypatch, tmp_path):
     (tmp_path / "other").mkdir()
     save_model(tmp_path / "other", build_model("cnn", 32, 3), run.classes)

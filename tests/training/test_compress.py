@@ -223,6 +223,7 @@ def test_a_transfer_can_be_pruned(toy_run, tmp_path, monkeypatch):
     assert (found.optimizer, found.augmentation, found.seed) == ("adam", toy_run.spec["augmentation"], 1)
 
 
+@pytest.mark.slow
 def test_a_student_has_the_shots_of_its_teacher(toy_spec):
     teacher = onsight.train(toy_spec.model_copy(update={"shots": 5, "epochs": 1, "seed": 3}), reporter=Spy())
     student = distill(teacher, TrainSpec(model="mlp", epochs=1), reporter=Spy())
@@ -287,6 +288,7 @@ def test_the_commands(toy_run, capsys):
     assert f"onsight distill runs/{pruned.name} --model mlp --epochs 1" in text
 
 
+@pytest.mark.slow
 def test_a_student_sees_the_whole_frames_that_its_teacher_saw(padded_run):
     with pytest.raises(SpecError, match="takes fit from its teacher"):
         distill(padded_run, TrainSpec(fit="cut"), reporter=Spy())

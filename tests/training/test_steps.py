@@ -221,7 +221,7 @@ for batch_size in (3, 16):
 
 
 @needs_jax
-@pytest.mark.parametrize("devices", [2, 8])
+@pytest.mark.parametrize("devices", [2, pytest.param(8, marks=pytest.mark.slow)])
 def test_several_devices_share_each_batch(devices):
     """Batches of three cannot be divided among the devices, but training works anyway; batches of sixteen can be."""
     lines = subprocess.run(

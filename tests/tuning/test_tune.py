@@ -141,6 +141,7 @@ def test_the_page_needs_nothing_from_outside_and_opens_each_report(toy_study):
             assert f'href="runs/{run.name}/report.html"' in text
 
 
+@pytest.mark.slow
 def test_a_study_goes_on_in_another_folder_but_not_with_other_images(photos, monkeypatch):
     study = onsight.tune(
         TrainSpec("photos/", model="mlp", epochs=1, image_size=32), trials=1, search={"learning_rate": (1e-3, 1e-2)},
