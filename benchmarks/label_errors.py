@@ -5,9 +5,9 @@
 
 PEOPLE is `mturk/cifar10_mturk.json` of github.com/cleanlab/label-errors (Northcutt, Athalye, Mueller 2021): five people
 each answered whether an image shows its label, another class, both or neither. They were asked about 275 images only,
-so a suspect that they did not see counts as confirmed. Each RUN was trained on official CIFAR-10 and evaluated. The
-lines are for the first run at several temperatures, relative to its own, and at one fitted again, as reports do it, and
-for the average of all runs.
+so more suspects than those may be wrong. Each RUN was trained on official CIFAR-10 and evaluated. The lines are for the
+first run at several temperatures, relative to its own, and at one fitted again, as reports do it, and for the average
+of all runs.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ RELATIVE = (0.5, 0.7, 1.0, 1.5)  # temperatures; 1 is the run's own
 
 
 def main() -> None:
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
     people, *runs = sys.argv[1:]
     tables = [read_predictions(open_run(Path(run)).evaluation_folder() / "predictions.csv") for run in runs]
     answers = {each["id"]: each for each in json.loads(Path(people).read_text())}
