@@ -43,6 +43,7 @@ class Row(NamedTuple):
         command: the command after the program; RUN stands for the run of the row `teacher`.
         teacher: the row whose run the command begins with.
         int8: whether the exported int8 file is measured, too.
+        corrupted: whether corrupted images are answered, too: the mean accuracy over all corruptions.
         program: "onsight", or "python" for a script that prints its seconds, and then its accuracy.
         interpreter: the variable that names the Python which has what the script needs, if it is not this one.
         precision: in which a script trains.
@@ -54,6 +55,7 @@ class Row(NamedTuple):
     command: str
     teacher: str | None = None
     int8: bool = False
+    corrupted: bool = False
     program: str = "onsight"
     interpreter: str = ""
     precision: str = "float32"
@@ -69,7 +71,7 @@ def of_network(name: str, minutes: int, settings: str = "") -> Row:
 
 LARGE = " --batch-size 500 --learning-rate 0.12"  # networks with wide kernels (docs/decisions/training.md)
 ROWS = {
-    "default": Row("the default: `cnn_compact`, 17 epochs", "train", network="cnn_compact"),
+    "default": Row("the default: `cnn_compact`, 17 epochs", "train", network="cnn_compact", corrupted=True),
     "fast": Row("`whitened`, the recipe of the records, 8 epochs", "train --preset fast", network="whitened"),
     "fast-all": Row("the same on all 50,000 images, as records are made", "train --preset fast --validation 0"),
     "best": Row(
@@ -78,7 +80,7 @@ ROWS = {
         network="whitened_wide",
     ),
     "quick": Row("2 epochs: what `make demo` does", "train --preset quick"),
-    "robust": Row("blurred and noisy images too, 24 epochs", "train --preset robust"),
+    "robust": Row("blurred and noisy images too, 24 epochs", "train --preset robust", corrupted=True),
     "tutorial": Row(
         "`cnn`, the 161,098 parameters of the tutorials, and Adam", "train --preset tutorial", network="cnn"
     ),
@@ -188,6 +190,9 @@ def measure(name: str, run: Run) -> dict[str, Any]:
     }
     if ROWS[name].int8:
         record |= measured_int8(run)
+    if ROWS[name].corrupted:
+        onsight("evaluate", str(run.folder), "--robustness", "--quiet")
+        record["corrupted"] = json.loads((run.evaluation_folder() / "robustness.json").read_text())["mean"]
     return record
 
 
@@ -246,6 +251,8 @@ def table(records: dict[str, dict[str, Any]]) -> str:
         what = ROWS[name].what
         if "int8" in found:
             what += f"; as int8, {found['int8_bytes'] / 1000:.0f} kB: {percent(found['int8'])}"
+        if "corrupted" in found:
+            what += f"; corrupted images: {percent(found['corrupted'])}"
         cells = (
             f"`{ROWS[name].program} {found['command']}`", what,
             f"{percent(found['accuracy'])} ({bounds(found['interval'])})",
