@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -105,9 +106,16 @@ async def received(process: asyncio.subprocess.Process) -> tuple[dict[str, Any],
 
 
 async def end(process: asyncio.subprocess.Process) -> None:
-    """End a process at once, and return when it has ended."""
+    """End a process at once, and return when it has ended.
+
+    `process.kill()` first polls the process. If it has just died, that takes its exit code away from asyncio, which
+    then warns and reports 255.
+    """
     with contextlib.suppress(ProcessLookupError):
-        process.kill()
+        if os.name == "nt":
+            process.kill()
+        elif process.returncode is None:
+            os.kill(process.pid, signal.SIGKILL)
     await process.wait()
 
 
