@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from onsight.evaluation.label_errors import calibrated, find_suspects
-from onsight.metrics.predictions_csv import Predictions, read_predictions
+from onsight.metrics.predictions_csv import read_predictions
 from onsight.metrics.scores import with_temperature
 from onsight.runs.run import open_run
 
@@ -32,32 +32,20 @@ def main() -> None:
         sys.exit(__doc__)
     people, *runs = sys.argv[1:]
     tables = [read_predictions(open_run(Path(run)).evaluation_folder() / "predictions.csv") for run in runs]
-    answers = {each["id"]: each for each in json.loads(Path(people).read_text())}
-    first = tables[0]
-    for number, answer in answers.items():
-        if first.labels[number] != answer["given_original_label"]:
-            raise SystemExit(f"test image {number} has another label in {runs[0]} than in {people}")
-    again = [calibrated(table) for table in tables]
-    average = first._replace(probabilities=np.mean([table.probabilities for table in again], axis=0))
-    asked = {number: answer["mturk"] for number, answer in answers.items()}
+    asked = {}
+    for answer in json.loads(Path(people).read_text()):
+        if tables[0].labels[answer["id"]] != answer["given_original_label"]:
+            sys.exit(f"test image {answer['id']} has another label in {runs[0]} than in {people}")
+        asked[answer["id"]] = answer["mturk"]
     print(judged(asked, set(asked)))
-    rows = {f"temperature {each:g}": at_temperature(first, each) for each in RELATIVE}
-    for name, table in {**rows, "fitted again": again[0], f"average of {len(runs)}": average}.items():
-        found = suspects(table)
-        right = 100 * accuracy(table)
+    again = [calibrated(table).probabilities for table in tables]
+    rows = {f"temperature {each:g}": with_temperature(tables[0].probabilities, each) for each in RELATIVE}
+    rows |= {"fitted again": again[0], f"average of {len(runs)}": np.mean(again, axis=0)}
+    labels = tables[0].labels
+    for name, probabilities in rows.items():
+        right = 100 * (probabilities.argmax(axis=1) == labels).mean()
+        found = set(find_suspects(labels, probabilities).images.tolist())
         print(f"{name}: {right:.1f} % right, {len(found)} suspects; {judged(asked, found)}")
-
-
-def at_temperature(table: Predictions, temperature: float) -> Predictions:
-    return table._replace(probabilities=with_temperature(table.probabilities, temperature))
-
-
-def accuracy(table: Predictions) -> float:
-    return float((table.probabilities.argmax(axis=1) == table.labels).mean())
-
-
-def suspects(table: Predictions) -> set[int]:
-    return set(find_suspects(table.labels, table.probabilities).images.tolist())
 
 
 def judged(asked: dict[int, dict[str, int]], images: set[int]) -> str:
