@@ -13,7 +13,8 @@ from typing import Any
 import keras
 from keras import layers
 
-from onsight.models.layers import BatchNormalization
+from onsight.models.blocks import convolve_depthwise
+from onsight.models.layers import BatchNormalization, Conv2D
 
 # (repeats, kernel size, stride of the first block, expansion, channels) of each stage: table 1 of the paper.
 STAGES = (
@@ -78,9 +79,7 @@ def inverted_residual(x: Any, name: str, size: int, strides: int, expansion: int
     before = x
     if expansion > 1:
         x = convolve(x, x.shape[-1] * expansion, 1, f"{name}_expand")
-    x = layers.DepthwiseConv2D(
-        size, strides, padding="same", use_bias=False, depthwise_initializer="he_normal", name=f"{name}_depthwise_conv"
-    )(x)
+    x = convolve_depthwise(x, size, strides, name)
     x = activate(x, f"{name}_depthwise")
     x = convolve(x, channels, 1, f"{name}_project", relu=False)
     if strides == 1 and before.shape[-1] == channels:
@@ -90,7 +89,7 @@ def inverted_residual(x: Any, name: str, size: int, strides: int, expansion: int
 
 def convolve(x: Any, filters: int, size: int, name: str, strides: int = 1, *, relu: bool = True) -> Any:
     """Return a convolution without bias, followed by batch norm and, if `relu`, ReLU6."""
-    x = layers.Conv2D(
+    x = Conv2D(
         filters, size, strides, padding="same", use_bias=False, kernel_initializer="he_normal", name=f"{name}_conv"
     )(x)
     return activate(x, name, relu=relu)

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from onsight.models.blocks import convolve, image_input
+from onsight.models.blocks import convolve, convolve_depthwise, image_input
 from onsight.models.layers import BatchNormalization
 
 # (filters, strides) of each block: the paper's table 1.
@@ -34,9 +34,7 @@ def mobilenet_cifar(image_size: int, num_classes: int) -> keras.Model:
 
 def separate(x: Any, filters: int, strides: int, name: str) -> Any:
     """Return a depthwise separable convolution: 3x3 within each channel, then 1x1 across channels."""
-    x = layers.DepthwiseConv2D(
-        3, strides, padding="same", use_bias=False, depthwise_initializer="he_normal", name=f"{name}_depthwise_conv"
-    )(x)
+    x = convolve_depthwise(x, 3, strides, name)
     x = BatchNormalization(name=f"{name}_depthwise_norm")(x)
     x = layers.ReLU(name=f"{name}_depthwise_relu")(x)
     return convolve(x, filters, 1, f"{name}_pointwise")

@@ -8,7 +8,7 @@ import keras
 from keras import layers
 
 from onsight.models.blocks import convolve, image_input
-from onsight.models.layers import BatchNormalization
+from onsight.models.layers import BatchNormalization, Conv2D
 
 
 def resnet20(image_size: int, num_classes: int) -> keras.Model:
@@ -66,18 +66,16 @@ def wide_resnet16_4(image_size: int, num_classes: int) -> keras.Model:
     shortcut is a 1x1 convolution of the input of the block's first convolution.
     """
     inputs, x = image_input(image_size)
-    x = layers.Conv2D(16, 3, padding="same", use_bias=False, kernel_initializer="he_normal", name="stem_conv")(x)
+    x = Conv2D(16, 3, padding="same", use_bias=False, kernel_initializer="he_normal", name="stem_conv")(x)
     for stage, filters in enumerate((64, 128, 256), start=1):
         for index in (1, 2):
             name = f"block{stage}_{index}"
             strides = 2 if stage > 1 and index == 1 else 1
             y = activate(x, f"{name}_0")
             if index == 1:
-                x = layers.Conv2D(
-                    filters, 1, strides, use_bias=False, kernel_initializer="he_normal", name=f"{name}_skip"
-                )(y)
+                x = Conv2D(filters, 1, strides, use_bias=False, kernel_initializer="he_normal", name=f"{name}_skip")(y)
             y = halve(y, filters, f"{name}_1") if strides == 2 else convolve(y, filters, 3, f"{name}_1")
-            y = layers.Conv2D(
+            y = Conv2D(
                 filters, 3, padding="same", use_bias=False, kernel_initializer="he_normal", name=f"{name}_2_conv"
             )(y)
             x = layers.Add(name=f"{name}_add")([x, y])
