@@ -57,9 +57,9 @@ class BatchNormalization(keras.layers.BatchNormalization):
 class Conv2D(keras.layers.Conv2D):
     """Keras' convolution; on TensorFlow in bfloat16, a kernel's gradient is one matrix product per pixel of the kernel.
 
-    oneDNN takes twice to fifteen times as long for the gradient of a kernel as for the convolution itself. For 1 x 1
-    kernels the product is faster at any number of channels. For 3 x 3 kernels it is faster from 256 channels on: for a
-    batch of 500 and 256 to 256 channels oneDNN takes 62 ms at 7 px and 20 ms at 3 px, the nine products 49 ms and 8 ms.
+    oneDNN takes up to seven times as long for the gradient of a kernel as for the convolution itself. For 1 x 1 kernels
+    the product is faster at any number of channels. For 3 x 3 kernels it is faster from 256 channels on: for a batch of
+    500 and 256 to 256 channels oneDNN takes 62 ms at 7 px and 20 ms at 3 px, the nine products 49 ms and 8 ms.
     """
 
     def convolution_op(self, inputs: Any, kernel: Any) -> Any:
@@ -136,6 +136,33 @@ def _silu() -> Callable[[Any], Any]:
     return found
 
 
+@functools.cache
+def _gelu() -> Callable[[Any], Any]:
+    """Return gelu, x times the normal distribution function of x: XLA compiles it, and its gradient, into one loop."""
+    import tensorflow as tf
+
+    def distribution(x: Any) -> Any:
+        return 0.5 * (1 + tf.math.erf(x / math.sqrt(2)))
+
+    @tf.function(jit_compile=True)  # type: ignore[untyped-decorator]
+    def value(inputs: Any) -> Any:
+        x = tf.cast(inputs, tf.float32)
+        return tf.cast(x * distribution(x), inputs.dtype)
+
+    @tf.function(jit_compile=True)  # type: ignore[untyped-decorator]
+    def slope(inputs: Any, gradient: Any) -> Any:
+        x = tf.cast(inputs, tf.float32)
+        density = tf.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+        return tf.cast(tf.cast(gradient, tf.float32) * (distribution(x) + x * density), inputs.dtype)
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def gelu(inputs: Any) -> tuple[Any, Callable[[Any], Any]]:
+        return value(inputs), lambda gradient: slope(inputs, gradient)
+
+    found: Callable[[Any], Any] = gelu
+    return found
+
+
 @keras.saving.register_keras_serializable(package="onsight")
 class ReLU(keras.layers.ReLU):
     """Keras' ReLU, with a faster gradient for TensorFlow in bfloat16, equal to the bit.
@@ -168,33 +195,6 @@ def _relu() -> Callable[[Any], Any]:
         return outputs, slope
 
     found: Callable[[Any], Any] = relu
-    return found
-
-
-@functools.cache
-def _gelu() -> Callable[[Any], Any]:
-    """Return gelu, x times the normal distribution function of x: XLA compiles it, and its gradient, into one loop."""
-    import tensorflow as tf
-
-    def distribution(x: Any) -> Any:
-        return 0.5 * (1 + tf.math.erf(x / math.sqrt(2)))
-
-    @tf.function(jit_compile=True)  # type: ignore[untyped-decorator]
-    def value(inputs: Any) -> Any:
-        x = tf.cast(inputs, tf.float32)
-        return tf.cast(x * distribution(x), inputs.dtype)
-
-    @tf.function(jit_compile=True)  # type: ignore[untyped-decorator]
-    def slope(inputs: Any, gradient: Any) -> Any:
-        x = tf.cast(inputs, tf.float32)
-        density = tf.exp(-x * x / 2) / math.sqrt(2 * math.pi)
-        return tf.cast(tf.cast(gradient, tf.float32) * (distribution(x) + x * density), inputs.dtype)
-
-    @tf.custom_gradient  # type: ignore[untyped-decorator]
-    def gelu(inputs: Any) -> tuple[Any, Callable[[Any], Any]]:
-        return value(inputs), lambda gradient: slope(inputs, gradient)
-
-    found: Callable[[Any], Any] = gelu
     return found
 
 
