@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from onsight.models.layers import BatchNormalization, Conv2D, ReLU
+from onsight.models.layers import BatchNormalization, Conv2D
 
 
 def image_input(image_size: int) -> tuple[Any, Any]:
@@ -36,7 +36,7 @@ def convolve(
         filters, size, strides, padding=padding, use_bias=False, kernel_initializer="he_normal", name=f"{name}_conv"
     )(x)
     x = BatchNormalization(scale=scale, name=f"{name}_norm")(x)
-    return ReLU(name=f"{name}_relu")(x) if relu else x
+    return layers.ReLU(name=f"{name}_relu")(x) if relu else x
 
 
 def convolve_depthwise(x: Any, size: int, strides: int, name: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-from onsight.models.layers import BatchNormalization, ReLU
+from onsight.models.layers import BatchNormalization
 
 
 def cnn(image_size: int, num_classes: int) -> keras.Model:
@@ -42,7 +42,7 @@ def cnn_dropout(image_size: int, num_classes: int) -> keras.Model:
                 x
             )
             x = BatchNormalization(name=f"norm{name}")(x)
-            x = ReLU(name=f"relu{name}")(x)
+            x = layers.ReLU(name=f"relu{name}")(x)
         x = layers.MaxPooling2D(name=f"pool{stage}")(x)
         x = layers.Dropout(0.1 * stage, name=f"dropout{stage}")(x)
     x = layers.Flatten(name="flatten")(x)
@@ -80,10 +80,10 @@ def pooled_early(image_size: int, num_classes: int, widths: tuple[int, ...], nam
         x = layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"conv{stage}a")(x)
         x = layers.MaxPooling2D(name=f"pool{stage}")(x)
         x = BatchNormalization(name=f"norm{stage}a")(x)
-        x = ReLU(name=f"relu{stage}a")(x)
+        x = layers.ReLU(name=f"relu{stage}a")(x)
         x = layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"conv{stage}b")(x)
         x = BatchNormalization(name=f"norm{stage}b")(x)
-        x = ReLU(name=f"relu{stage}b")(x)
+        x = layers.ReLU(name=f"relu{stage}b")(x)
     x = layers.GlobalMaxPooling2D(name="pool")(x)
     logits = layers.Dense(num_classes, dtype="float32", name="logits")(x)
     return keras.Model(inputs, logits, name=name)

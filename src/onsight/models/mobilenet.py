@@ -10,7 +10,7 @@ import keras
 from keras import layers
 
 from onsight.models.blocks import convolve, convolve_depthwise, image_input
-from onsight.models.layers import BatchNormalization, ReLU
+from onsight.models.layers import BatchNormalization
 
 # (filters, strides) of each block: the paper's table 1.
 BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1))
@@ -36,5 +36,5 @@ def separate(x: Any, filters: int, strides: int, name: str) -> Any:
     """Return a depthwise separable convolution: 3x3 within each channel, then 1x1 across channels."""
     x = convolve_depthwise(x, 3, strides, name)
     x = BatchNormalization(name=f"{name}_depthwise_norm")(x)
-    x = ReLU(name=f"{name}_depthwise_relu")(x)
+    x = layers.ReLU(name=f"{name}_depthwise_relu")(x)
     return convolve(x, filters, 1, f"{name}_pointwise")

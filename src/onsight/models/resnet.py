@@ -8,7 +8,7 @@ import keras
 from keras import layers
 
 from onsight.models.blocks import convolve, image_input
-from onsight.models.layers import BatchNormalization, Conv2D, ReLU
+from onsight.models.layers import BatchNormalization, Conv2D
 
 
 def resnet20(image_size: int, num_classes: int) -> keras.Model:
@@ -52,7 +52,7 @@ def plain(image_size: int, num_classes: int, depth: int, name: str) -> keras.Mod
                 x = convolve(x, filters, 3, f"{block}_1")
             x = convolve(x, filters, 3, f"{block}_2", relu=False)
             x = layers.Add(name=f"{block}_add")([x, shortcut])
-            x = ReLU(name=f"{block}_relu")(x)
+            x = layers.ReLU(name=f"{block}_relu")(x)
     x = layers.GlobalAveragePooling2D(name="pool")(x)
     logits = layers.Dense(num_classes, dtype="float32", name="logits")(x)
     return keras.Model(inputs, logits, name=name)
@@ -97,4 +97,4 @@ def halve(x: Any, filters: int, name: str) -> Any:
 
 def activate(x: Any, name: str) -> Any:
     """Return x after batch norm and ReLU."""
-    return ReLU(name=f"{name}_relu")(BatchNormalization(name=f"{name}_norm")(x))
+    return layers.ReLU(name=f"{name}_relu")(BatchNormalization(name=f"{name}_norm")(x))
