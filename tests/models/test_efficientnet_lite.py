@@ -26,6 +26,7 @@ def test_layers_and_parameters_are_those_of_the_published_networks(lite):
     assert lite.count_params() == parameters + 4 * (1280 + 1)
 
 
+@pytest.mark.backend
 def test_contract(lite):
     assert (lite.input.dtype, lite.input_shape, lite.output_shape) == ("uint8", (None, 32, 32, 3), (None, 4))
     assert (lite.layers[-1].name, lite.output.dtype) == ("logits", "float32")
@@ -69,6 +70,7 @@ def test_channels_are_rounded_to_multiples_of_eight_and_lose_a_tenth_at_most():
     assert scaled(19, 1.0) == 24  # 16 would be less than 90 %
 
 
+@pytest.mark.backend
 def test_images_are_normalised_as_in_training_and_batch_norms_fold():
     model = build_model("efficientnet_lite0", 32, 3)
     images = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), np.uint8)
