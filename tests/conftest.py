@@ -65,6 +65,16 @@ def _listen_to_signals():
         signal.signal(number, handler)
 
 
+@pytest.fixture
+def only_training(monkeypatch):
+    """Skip the .tflite file and the plots of a training: two fifths of its time, and other tests cover them."""
+    from onsight.reporting import plot_style
+    from onsight.training import finish
+
+    monkeypatch.setattr(finish, "add_litert", lambda folder, images: "skipped in this test")
+    monkeypatch.setattr(plot_style, "save", lambda figure, path: None)
+
+
 @pytest.fixture(scope="session")
 def real_data():
     """Return the folder with the real images, which ONSIGHT_TEST_DATA names; skip the test without it."""

@@ -22,6 +22,8 @@ from onsight.data.labels import Row, append_rows
 from onsight.metrics.predictions_csv import read_predictions
 from onsight.spec import TrainSpec
 
+pytestmark = pytest.mark.usefixtures("only_training")
+
 QUIET = Reporter()
 SLOW = pytest.mark.slow
 STUDENT = {

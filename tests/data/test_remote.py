@@ -17,6 +17,8 @@ from onsight.data.pixel_cache import load_pixels
 from onsight.data.shards import images_of
 from trees import draw, write_shards
 
+pytestmark = pytest.mark.usefixtures("only_training")
+
 fsspec = pytest.importorskip("fsspec")
 
 

@@ -21,6 +21,8 @@ from onsight.runs.images import RunImages, open_images
 from onsight.runs.run import Run
 from onsight.runs.seen import FILE, unknown_text
 
+pytestmark = pytest.mark.usefixtures("only_training")
+
 QUIET = Reporter()
 
 

@@ -11,6 +11,8 @@ from onsight.data.pixel_cache import load_pixels
 from onsight.evaluation import slices
 from onsight.metrics.intervals import holm
 
+pytestmark = pytest.mark.usefixtures("only_training")
+
 
 def test_counts_and_intervals():
     right = np.array([True, False, True, True, False, False])

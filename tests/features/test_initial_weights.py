@@ -20,6 +20,8 @@ from onsight.models.model_file import read_description
 from onsight.models.registry import MODELS, build_model
 from published import FAMILIES, publish
 
+pytestmark = pytest.mark.usefixtures("only_training")
+
 
 @pytest.fixture(scope="module")
 def original():

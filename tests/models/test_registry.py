@@ -272,7 +272,7 @@ def test_whitened_trains_on_grey_images(optimizer):
         model = build_model("whitened", 32, 2)
     prepare_model(model, dots, np.arange(32))
     model.compile(make_optimizer(optimizer, 0.12, 0.0), "sparse_categorical_crossentropy")
-    losses = [model.train_on_batch(dots, labels) for _ in range(4)]
+    losses = [model.train_on_batch(dots[:8], labels[:8]) for _ in range(4)]
     assert np.isfinite(losses).all()
     assert max(np.abs(to_numpy(weight)).max() for weight in model.trainable_weights) < 10
 

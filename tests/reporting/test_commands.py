@@ -17,6 +17,8 @@ from onsight.reporting.commands import check_command, check_command_for, command
 from onsight.runs.run import Run
 from onsight.spec import TrainSpec
 
+pytestmark = pytest.mark.usefixtures("only_training")
+
 TINY = "--model mlp --epochs 1 --optimizer adam --learning-rate 0.002"
 
 

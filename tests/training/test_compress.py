@@ -25,6 +25,8 @@ from onsight.training.teacher import Teacher
 from onsight.training.train import resume
 from onsight.training.zero_weights import zero_share
 
+pytestmark = pytest.mark.usefixtures("only_training")
+
 
 class Spy(Reporter):
     def __init__(self, on_tick=lambda count: None):

@@ -16,9 +16,11 @@ from onsight.core.text import note_line
 from onsight.metrics import scores
 from onsight.models.model_file import read_description
 from onsight.runs.run import Run, open_run
-from onsight.training import calibrate, finish, loop, train
+from onsight.training import calibrate, loop
 from onsight.training import steps as steps_module
 from onsight.training.checkpoints import checkpoint_folders, load_checkpoint
+
+pytestmark = pytest.mark.usefixtures("only_training")
 
 
 class Spy(Reporter):
@@ -39,13 +41,6 @@ class Spy(Reporter):
 
 
 @pytest.fixture(autouse=True)
-def _only_the_loop(monkeypatch):
-    """Skip what follows a training: it would take a third of the time, and other tests cover it."""
-    monkeypatch.setattr(finish, "add_litert", lambda folder, images: "skipped in this test")
-    monkeypatch.setattr(train.plot_style, "save", lambda figure, path: None)
-
-
-@pytest.fixture(autouse=True)
 def _tick_at_every_step(monkeypatch):
     monkeypatch.setattr(loop, "SHOWN_EVERY", -1)
     monkeypatch.setattr(loop, "LOGGED_EVERY", -1)
@@ -63,7 +58,7 @@ def outcome(run):
     ("signum", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
 )
 def test_a_stopped_training_resumes_bit_for_bit(toy_spec, signum, code):
-    spec = toy_spec.model_copy(update={"model": "cnn_dropout", "patience": 2, "schedule": "plateau"})
+    spec = toy_spec.model_copy(update={"patience": 2, "schedule": "plateau"})
     unbroken = onsight.train(spec, reporter=Spy())
 
     def stop(count):

@@ -15,6 +15,8 @@ from onsight.runs.images import load_images, open_images, recorded_reading
 from onsight.runs.run import Run
 from onsight.training.prepare import class_counts
 
+pytestmark = pytest.mark.usefixtures("only_training")
+
 QUIET = Reporter()
 
 

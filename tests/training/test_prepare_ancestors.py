@@ -15,6 +15,8 @@ from onsight.runs.run import UNCALIBRATED
 from onsight.runs.seen import FILE, read_seen
 from onsight.training.train import shared_split_seed
 
+pytestmark = pytest.mark.usefixtures("only_training")
+
 QUIET = Reporter()
 
 

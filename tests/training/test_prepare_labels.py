@@ -11,6 +11,8 @@ from onsight.core.errors import DataError
 from onsight.data.labels import Row, append_rows
 from onsight.runs.images import open_images
 
+pytestmark = pytest.mark.usefixtures("only_training")
+
 QUIET = onsight.Reporter()
 
 

@@ -10,6 +10,8 @@ from onsight.core.progress import Reporter
 from onsight.training.distributed import Ranks
 from onsight.training.shared_run import check_alike, check_shared, from_first
 
+pytestmark = pytest.mark.usefixtures("only_training")
+
 SPEC = onsight.TrainSpec("toy", model="mlp", batch_size=16, precision="float32", backend="jax")
 MEMBERS = {
     "classes": ["cat", "dog"],

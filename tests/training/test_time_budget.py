@@ -13,6 +13,8 @@ from onsight.training import time_budget
 from onsight.training.checkpoints import load_checkpoint
 from onsight.training.time_budget import steps_in
 
+pytestmark = pytest.mark.usefixtures("only_training")
+
 
 @pytest.fixture
 def loop(toy_run):

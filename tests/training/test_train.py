@@ -11,6 +11,8 @@ from onsight.core.progress import Reporter
 from onsight.core.text import note_line
 from published import publish
 
+pytestmark = pytest.mark.usefixtures("only_training")
+
 QUIET = Reporter()
 
 

@@ -20,6 +20,8 @@ from onsight.tuning import tune as tune_module
 from onsight.tuning.study import Journal, read_record
 from onsight.tuning.trials import spec_of
 
+pytestmark = pytest.mark.usefixtures("only_training")
+
 TOY = TrainSpec("toy", model="mlp", epochs=3, batch_size=16, optimizer="adamw", learning_rate=2e-3, seed=1)
 SEARCH = {"learning_rate": (1e-4, 1e-2), "label_smoothing": [0.0, 0.1]}
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import base64
+import functools
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
+
+if TYPE_CHECKING:
+    import jinja2
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -29,9 +33,29 @@ def fill(name: str, filters: dict[str, Callable[..., Any]], /, **values: Any) ->
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        bytecode_cache=_compiled(),
     )
     environment.filters |= {"whole": whole_words, **filters}
     return environment.get_template(name).render(values)
+
+
+@functools.cache
+def _compiled() -> jinja2.BytecodeCache:
+    """Return a memory for compiled templates: a server or a notebook compiles each template once, not for each page."""
+    import jinja2
+    from jinja2.bccache import Bucket
+
+    codes: dict[str, bytes] = {}
+
+    class Memory(jinja2.BytecodeCache):
+        def load_bytecode(self, bucket: Bucket) -> None:
+            if bucket.key in codes:
+                bucket.bytecode_from_string(codes[bucket.key])
+
+        def dump_bytecode(self, bucket: Bucket) -> None:
+            codes[bucket.key] = bucket.bytecode_to_string()
+
+    return Memory()
 
 
 def data_uri(kind: str, content: bytes) -> str:
