@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import optuna
 import pytest
 
 import fake_study
@@ -75,6 +76,25 @@ def test_a_training_whose_lock_is_held_is_left_to_its_process(tmp_path):
         taken = journal.take_over(study)
     assert taken.training == mine.training
     taken.lock.release()
+
+
+def test_a_result_that_a_killed_process_had_half_recorded_is_recorded(tmp_path, monkeypatch):
+    """Optuna warned that the result had been reported already; warnings are errors here."""
+    journal = fake_study.make_study(tmp_path / "study")
+    with journal.opened() as study:
+        claim = journal.begin(study, None, 0)
+
+    def end(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.Study, "tell", end)
+        with pytest.raises(KeyboardInterrupt):
+            journal.report(claim, 0.5, 1.0)
+    assert [each.state for each in entries(journal)] == ["running"]
+    journal.report(claim, 0.5, 1.0)
+    claim.lock.release()
+    assert [each.state for each in entries(journal)] == ["done"]
 
 
 def test_a_line_that_a_crash_cut_off_is_removed(tmp_path):

@@ -59,7 +59,6 @@ def from_tensorflow(model: keras.Model) -> bytes:
     frozen = convert_variables_to_constants_v2(function.get_concrete_function())
     converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen], trackable_obj=tf.Module())
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    converter.experimental_lower_to_saved_model = False  # the file is the same, in three quarters of the time
     return bytes(converter.convert())
 
 

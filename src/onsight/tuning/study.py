@@ -207,8 +207,8 @@ class Journal:
 
         last = claim.training.rung == len(self.record["divisors"]) - 1
         with self.opened() as study:
-            trial_id = study.get_trials(deepcopy=False)[claim.training.number]._trial_id
-            trial = optuna.trial.Trial(study, trial_id)
+            kept = study.get_trials(deepcopy=False)[claim.training.number]
+            trial = optuna.trial.Trial(study, kept._trial_id)
             trial.set_user_attr("seconds", seconds)
             if error is None:
                 trial.set_user_attr("accuracy", accuracy)
@@ -219,7 +219,8 @@ class Journal:
             elif last and error is None:
                 study.tell(trial, accuracy)
             else:
-                trial.report(accuracy or 0.0, step=claim.training.rung)
+                if not kept.intermediate_values:  # else a process was killed between these two lines
+                    trial.report(accuracy or 0.0, step=claim.training.rung)
                 study.tell(trial, state=TrialState.PRUNED)
 
 
