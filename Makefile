@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint tests tests-tensorflow tests-jax dist sbom audit slow attack cifar10 format notebooks web pins clean
+.PHONY: demo test lint tests dist sbom audit slow attack cifar10 format notebooks web pins clean
 
 demo: $(VENV)/.installed-tensorflow
 	$(BIN)/onsight demo
@@ -18,17 +18,10 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-# Everything on TensorFlow, and what touches Keras again on JAX.
-PYTEST = $(BIN)/pytest -n $(WORKERS) --dist worksteal --durations=10
-WORKERS ?= auto
-tests: tests-tensorflow tests-jax
-
-tests-tensorflow: $(VENV)/.installed-dev
-	KERAS_BACKEND=tensorflow $(PYTEST) -m "not slow"
-
-tests-jax: WORKERS := $(or $(JAX_WORKERS),$(WORKERS))
-tests-jax: $(VENV)/.installed-dev
-	KERAS_BACKEND=jax $(PYTEST) -m "backend and not slow"
+# Everything on TensorFlow, then what touches Keras again on JAX.
+tests: $(VENV)/.installed-dev
+	KERAS_BACKEND=tensorflow $(BIN)/pytest -n auto --dist worksteal -m "not slow" --durations=10
+	KERAS_BACKEND=jax $(BIN)/pytest -n auto --dist worksteal -m "backend and not slow" --durations=10
 
 # The source archive and the wheel, as they are published.
 dist: $(VENV)/.installed-dev
