@@ -31,3 +31,9 @@ def test_commands_break_at_spaces_and_after_slashes_only():
         in found
     )
     assert '<span class="whole">--epochs</span> 3' in found
+
+
+def test_a_template_is_compiled_once(monkeypatch):
+    first = page.fill("label.html.j2", {})
+    monkeypatch.setattr(jinja2.Environment, "compile", lambda *_, **__: pytest.fail("compiled again"))
+    assert page.fill("label.html.j2", {}) == first
