@@ -58,7 +58,7 @@ def outcome(run):
     ("signum", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
 )
 def test_a_stopped_training_resumes_bit_for_bit(toy_spec, signum, code):
-    spec = toy_spec.model_copy(update={"patience": 2, "schedule": "plateau"})
+    spec = toy_spec.model_copy(update={"model": "cnn_dropout", "patience": 2, "schedule": "plateau"})
     unbroken = onsight.train(spec, reporter=Spy())
 
     def stop(count):
