@@ -53,11 +53,11 @@ def test_the_schedule_ends_when_the_budget_ends(toy_spec, monkeypatch):
     history = run.history()
     assert len(history) == run.spec["epochs"] == 4
     record = open_run(run.folder).record
-    assert record["reasons"]["epochs"] == "what fits into 10m"
     assert record["phases"] == [f"all layers, epochs 1 to 4, learning rate up to {spec.learning_rate:g}"]
     rates = [row["learning_rate"] for row in history]
     assert rates == sorted(rates, reverse=True)
     steps = (load_checkpoint(run.checkpoints).state["total"] - 2) // 3
+    assert record["reasons"]["epochs"] == f"{3 + 2 / steps:.2f} fit into 10m"
     assert rates[2] == pytest.approx(spec.learning_rate * 3 / (3 * steps + 2))  # the last step of the third epoch
     assert rates[3] == pytest.approx(spec.learning_rate / (3 * steps + 2))  # the last step of all
 

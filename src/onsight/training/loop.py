@@ -217,7 +217,7 @@ class Loop:
         self.spec = self.spec.model_copy(update={"epochs": epochs})
         self.phases = plan_phases(self.spec)
         self.phase = self.phases[0]
-        self.record_epochs(f"what fits into {self.spec.time_budget}")
+        self.record_epochs(f"{total / self.steps:.2f} fit into {self.spec.time_budget}")
         self.show.note("epochs", f"{total / self.steps:.2f}  (what fits into {budget:g} s: {total:,} steps)")
         self.checkpoint()
 
