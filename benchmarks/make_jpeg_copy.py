@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Make the JPEG copy of CIFAR-10, on which our figures are measured, from the official archive.
+"""Make the JPEG copy of CIFAR-10, on which run.py measures speeds, from the official archive.
 
     python benchmarks/make_jpeg_copy.py ARCHIVE DEST
 

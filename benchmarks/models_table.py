@@ -36,7 +36,6 @@ SIZE, PHOTO_SIZE, CLASSES = 32, 96, 10  # PHOTO_SIZE is for networks with a larg
 # Test accuracy on the official images in per cent, if the network's paper reports it: He et al. 2015, table 6;
 # Zagoruyko and Komodakis 2016, table 6; Zhang et al. 2017, table 1, with crops and weight decay.
 PAPERS = {"resnet20": 91.25, "resnet32": 92.49, "resnet56": 93.03, "wide_resnet16_4": 94.98, "inception_cifar": 89.05}
-COPY = "copy"  # a key of records that were measured on the JPEG copy
 REACH = 1.0  # points that a network may be below its paper and still count as within reach
 OUT = Path(__file__).resolve().parents[1] / "docs" / "models.md"
 
@@ -166,8 +165,8 @@ def page(rows: list[dict[str, Any]]) -> str:
     lines += ["", "Each accuracy is from one run on the official images, with its 95 % interval (Wilson). Minutes are"]
     lines += ["those of training, often beside other programs. `python benchmarks/reproduce.py ROW` measures a row"]
     lines += ["of [records.json](../benchmarks/records.json) again, which also names the machine of each one."]
-    if any(COPY in (each["record"] or {}) for each in rows):
-        lines += ["Those marked † are for a JPEG copy of CIFAR-10, which is about 3.5 points harder."]
+    lines += ["Where training was in float32, the processor had no bfloat16 instructions, and half an hour is a few"]
+    lines += ["epochs; [benchmarks/README.md](../benchmarks/README.md) says how many."]
     lines += against_papers(rows)
     lines += ["", "The pretrained networks were not trained on CIFAR-10. The weights of `efficientnet_lite0` come"]
     lines += ["with the install; [docs/decisions/transfer.md](decisions/transfer.md) has its accuracy on photos."]
@@ -175,11 +174,11 @@ def page(rows: list[dict[str, Any]]) -> str:
 
 
 def against_papers(rows: list[dict[str, Any]]) -> list[str]:
-    """Return lines on how far each network is from the accuracy of its paper, none without official figures."""
+    """Return lines on how far each network is from the accuracy of its paper."""
     lines = []
     for each in rows:
         record = each["record"]
-        if record and COPY not in record and each["name"] in PAPERS:
+        if record and each["name"] in PAPERS:
             short = PAPERS[each["name"]] - 100 * record["accuracy"]
             verdict = "within reach" if short <= REACH else f"out of reach in {record['minutes']:.0f} minutes"
             lines.append(f"- `{each['name']}`: {abs(short):.1f} points {'below' if short > 0 else 'above'}, {verdict}")
@@ -189,14 +188,13 @@ def against_papers(rows: list[dict[str, Any]]) -> list[str]:
         f"paper if it is at most {REACH:g} point below:",
         "",
     ]
-    return [*heading, *lines] if lines else []
+    return [*heading, *lines]
 
 
 def reached(record: dict[str, Any]) -> tuple[str, str]:
     """Return the test accuracy of a record with its interval, and how the network was trained."""
     low, high = record["interval"]
-    mark = " †" if COPY in record else ""
-    accuracy = f"{100 * record['accuracy']:.2f} % ({100 * low:.2f} to {100 * high:.2f}, n = {record['n']:,}){mark}"
+    accuracy = f"{100 * record['accuracy']:.2f} % ({100 * low:.2f} to {100 * high:.2f}, n = {record['n']:,})"
     return accuracy, f"`{record['command']}`, {record['minutes']:.0f} min in {record['precision']}"
 
 

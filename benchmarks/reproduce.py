@@ -70,6 +70,7 @@ def of_network(name: str, minutes: int, settings: str = "") -> Row:
 
 
 LARGE = " --batch-size 500 --learning-rate 0.12"  # networks with wide kernels (docs/decisions/training.md)
+SHORT = " --preset quick"  # made for few epochs, which half an hour in float32 is (README.md)
 ROWS = {
     "default": Row("the default: `cnn_compact`, 17 epochs", "train", network="cnn_compact", corrupted=True),
     "fast": Row("`whitened`, the recipe of the records, 8 epochs", "train --preset fast", network="whitened"),
@@ -105,11 +106,11 @@ ROWS = {
     "cnn_dropout": of_network("cnn_dropout", 10),
     "resnet20": of_network("resnet20", 20),
     "resnet32": of_network("resnet32", 30),
-    "resnet56": of_network("resnet56", 30),
-    "wide_resnet16_4": of_network("wide_resnet16_4", 30),
+    "resnet56": of_network("resnet56", 30, SHORT),
+    "wide_resnet16_4": of_network("wide_resnet16_4", 30, SHORT),
     "vgg11": of_network("vgg11", 15, LARGE),
     "vgg16": of_network("vgg16", 25, LARGE),
-    "inception_cifar": of_network("inception_cifar", 30),
+    "inception_cifar": of_network("inception_cifar", 30, SHORT),
     "mobilenet_cifar": of_network("mobilenet_cifar", 15, LARGE),
     "convnext_cifar": of_network("convnext_cifar", 30),
 }
